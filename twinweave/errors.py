@@ -1,0 +1,100 @@
+"""Errors a user can act on: each names the rule broken and the remedy, never a cell's value.
+
+Every subclass owns one process exit code; `scripts.run` passes it to the shell.
+"""
+
+from __future__ import annotations
+
+
+class AppError(Exception):
+    """Base of every error that Twinweave raises on purpose."""
+
+    exit_code = 10
+
+    def at(self, party: str) -> AppError:
+        """Return the same error with the party's name in front of its message."""
+        return type(self).restore(f"party {party!r}: {self}")
+
+    @classmethod
+    def restore(cls, message: str) -> AppError:
+        """Rebuild an error from the text that travelled, without running `__init__`."""
+        error = cls.__new__(cls)
+        Exception.__init__(error, message)
+        return error
+
+
+class ConfigError(AppError):
+    """A field of the configuration breaks a rule."""
+
+    exit_code = 11
+
+    def __init__(self, field: str, rule: str, remedy: str) -> None:
+        super().__init__(f"configuration {field!r}: {rule}. {remedy}")
+
+
+class ColumnError(AppError):
+    """A column of a party's table breaks its schema."""
+
+    exit_code = 12
+
+    def __init__(self, column: str, rule: str, remedy: str) -> None:
+        super().__init__(f"column {column!r}: {rule}. {remedy}")
+
+
+class SchemaError(AppError):
+    """A schema is malformed, or two parties' schemas disagree."""
+
+    exit_code = 13
+
+
+class SourceError(AppError):
+    """A party's table cannot be read (file, format, database)."""
+
+    exit_code = 14
+
+
+class BudgetError(AppError):
+    """A release would exceed a party's privacy budget; nothing was released."""
+
+    exit_code = 15
+
+
+class ProtocolError(AppError):
+    """A message breaks the protocol: unknown field, wrong phase, wrong shape, contradiction."""
+
+    exit_code = 16
+
+
+class ChannelError(ProtocolError):
+    """A sealed message or a signed key does not verify."""
+
+    exit_code = 17
+
+
+class RunError(AppError):
+    """The run cannot go on: a party did not answer, or answered with an error."""
+
+    exit_code = 18
+
+
+class InternalError(AppError):
+    """An unexpected failure at a party; details stay in that party's own log."""
+
+    exit_code = 19
+
+
+BY_NAME: dict[str, type[AppError]] = {
+    cls.__name__: cls
+    for cls in (
+        AppError,
+        ConfigError,
+        ColumnError,
+        SchemaError,
+        SourceError,
+        BudgetError,
+        ProtocolError,
+        ChannelError,
+        RunError,
+        InternalError,
+    )
+}

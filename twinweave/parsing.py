@@ -1,0 +1,60 @@
+"""From plain mappings (YAML, JSON) to frozen dataclasses, with errors that name the field.
+
+Any frozen dataclass can be parsed; pydantic checks the types, the class's own
+`__post_init__` checks the rules. Unknown keys are refused. Values never enter a message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from twinweave.errors import ConfigError
+
+T = TypeVar("T")
+
+STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=False)
+"""Put `__pydantic_config__ = STRICT` in every dataclass that is parsed."""
+
+
+@lru_cache(maxsize=None)
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
+    """Build `cls` from `data`. Raises ConfigError with the dotted path of the wrong field.
+
+    An AppError raised inside a `__post_init__` passes through unchanged.
+    """
+    try:
+        return _adapter(cls).validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        rule = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
+        raise ConfigError(".".join(p for p in (where, path) if p), rule, _REMEDY) from None
+
+
+_REMEDY = "See conf/ for the fields there are and what each one takes."
+
+
+def to_plain(value: Any) -> Any:
+    """Return a dataclass as JSON-ready dicts, lists, strings and numbers."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """Deterministic JSON of a dataclass or mapping: sorted keys, no spaces. What gets hashed."""
+    return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)

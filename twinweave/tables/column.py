@@ -1,0 +1,178 @@
+"""One column of a party's table: public name, type, domain, bounds, bins, role, cleaning rule.
+
+Everything discrete downstream (one-hot positions, contingency tables, tokens) follows from
+`Column.levels` and `Column.edges` alone, never from data (DESIGN section 7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from math import isfinite
+
+import numpy as np
+
+from twinweave.errors import SchemaError
+from twinweave.parsing import STRICT
+
+MISSING = "(missing)"
+"""The level that `missing: level` or `invalid: level` adds after a column's own levels."""
+
+DEFAULT_BINS = 16
+
+VALUE_UNITS = 1024
+"""A `value` column travels in the protocols as integers 0..VALUE_UNITS over its bounds."""
+
+
+class Kind(StrEnum):
+    CATEGORICAL = "categorical"
+    INTEGER = "integer"
+    CONTINUOUS = "continuous"
+    DATETIME = "datetime"
+    BOOLEAN = "boolean"
+
+
+class Role(StrEnum):
+    KEY = "key"
+    MEMBERSHIP = "membership"
+    CONVERSION = "conversion"
+    VALUE = "value"
+    FEATURE = "feature"
+    SENSITIVE = "sensitive"
+    LABEL = "label"
+
+
+class Rule(StrEnum):
+    """What cleaning does with a cell that is missing, or outside the domain."""
+
+    ERROR = "error"
+    LEVEL = "level"  # becomes the level MISSING
+    CLIP = "clip"  # numbers only: to the nearest bound (invalid cells only)
+    DROP = "drop"  # the row leaves the table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column. Discrete code of a cell: 0..size-1; MISSING, where allowed, is size-1.
+
+    levels: public domain of a categorical column; of a boolean one, its two spellings,
+        false first (default "0", "1").
+    bounds: inclusive public bounds of a number, or ISO dates of a datetime column.
+    bins: number of equal-width bins (default 16, never more than the integers in range),
+        or the inner edges themselves; a value on an edge belongs to the upper bin.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    kind: Kind
+    role: Role = Role.FEATURE
+    shared: bool = False
+    levels: tuple[str, ...] = ()
+    bounds: tuple[float, float] | tuple[str, str] | None = None
+    bins: int | tuple[float, ...] | None = None
+    missing: Rule = Rule.ERROR
+    invalid: Rule = Rule.ERROR
+
+    def __post_init__(self) -> None:
+        if self.role is Role.KEY:
+            return
+        if self.kind is Kind.CATEGORICAL:
+            self._check_levels()
+        elif self.kind is Kind.BOOLEAN:
+            object.__setattr__(self, "levels", self.levels or ("0", "1"))
+            self._check_levels()
+            if len(self.levels) != 2:
+                raise self._error("a boolean has two levels", "Name both, false first.")
+        else:
+            self._check_bounds()
+        if self.missing is Rule.CLIP:
+            raise self._error("a missing cell cannot be clipped", "Use error, level or drop.")
+        if self.role is Role.VALUE and self.kind not in (Kind.INTEGER, Kind.CONTINUOUS):
+            raise self._error("a value is a number", "Use kind integer or continuous.")
+
+    @property
+    def is_numeric(self) -> bool:
+        """True for columns coded by bins: integer, continuous, datetime."""
+        return self.kind in (Kind.INTEGER, Kind.CONTINUOUS, Kind.DATETIME)
+
+    @cached_property
+    def span(self) -> tuple[float, float]:
+        """Bounds as numbers; a datetime's are seconds since 1970-01-01 UTC."""
+        assert self.bounds is not None
+        lo, hi = (seconds(b) if isinstance(b, str) else float(b) for b in self.bounds)
+        return lo, hi
+
+    @cached_property
+    def edges(self) -> tuple[float, ...]:
+        """Inner bin edges, ascending; a value on an edge belongs to the upper bin."""
+        lo, hi = self.span
+        if isinstance(self.bins, tuple):
+            return tuple(float(e) for e in self.bins)
+        wanted = DEFAULT_BINS if self.bins is None else self.bins
+        if self.kind is Kind.INTEGER:
+            whole = int(hi - lo) + 1
+            cuts = np.linspace(lo, hi + 1, min(wanted, whole) + 1)[1:-1]
+            return tuple(float(c) for c in np.unique(np.ceil(cuts)))
+        return tuple(float(c) for c in np.linspace(lo, hi, wanted + 1)[1:-1])
+
+    @property
+    def has_missing_level(self) -> bool:
+        return Rule.LEVEL in (self.missing, self.invalid)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Name of every code, in order; bins are written "[lo, hi)", the last one "[lo, hi]"."""
+        extra = (MISSING,) if self.has_missing_level else ()
+        if not self.is_numeric:
+            return self.levels + extra
+        points = (self.span[0], *self.edges, self.span[1])
+        shown = [_written(p, self.kind) for p in points]
+        names = [f"[{a}, {b})" for a, b in zip(shown[:-1], shown[1:], strict=True)]
+        names[-1] = names[-1][:-1] + "]"
+        return tuple(names) + extra
+
+    @property
+    def size(self) -> int:
+        """Number of discrete codes, the missing level included."""
+        return len(self.labels)
+
+    def _check_levels(self) -> None:
+        if len(self.levels) < 2:
+            raise self._error("needs its public levels, at least two", "List them under `levels`.")
+        if len(set(self.levels)) != len(self.levels) or MISSING in self.levels:
+            raise self._error(f"levels repeat or use {MISSING!r}", "Make each level unique.")
+
+    def _check_bounds(self) -> None:
+        if self.bounds is None:
+            raise self._error("needs public bounds", "Give `bounds: [low, high]`.")
+        lo, hi = self.span
+        if not (isfinite(lo) and isfinite(hi) and lo < hi):
+            raise self._error("bounds must be finite, low before high", "Correct `bounds`.")
+        if isinstance(self.bins, int) and self.bins < 1:
+            raise self._error("needs at least one bin", "Give a positive number of `bins`.")
+        if isinstance(self.bins, tuple):
+            inner = list(self.edges)
+            if inner != sorted(set(inner)) or not all(lo < e < hi for e in inner):
+                raise self._error("bin edges must ascend strictly inside the bounds",
+                                  "List inner edges only.")  # fmt: skip
+
+    def _error(self, rule: str, remedy: str) -> SchemaError:
+        return SchemaError(f"schema of column {self.name!r}: {rule}. {remedy}")
+
+
+def seconds(text: str) -> float:
+    """ISO date or datetime (UTC) to seconds since 1970-01-01. Raises SchemaError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SchemaError(f"{text!r} is not an ISO date. Write YYYY-MM-DD.") from None
+    return (moment.replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
+
+
+def _written(point: float, kind: Kind) -> str:
+    if kind is Kind.DATETIME:
+        return (datetime(1970, 1, 1) + timedelta(seconds=point)).date().isoformat()
+    return f"{point:.12g}"

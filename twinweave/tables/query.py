@@ -1,0 +1,111 @@
+"""Linear counting queries on the union of users: what the protocols measure.
+
+A query is a contingency table over columns of one party (local) or of two (cross). A side
+is flattened to one combined one-hot block: row-major over its columns' codes. In a cross
+table each side has one more position, *absent*, for users whom that party does not hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from twinweave.errors import ConfigError
+from twinweave.parsing import STRICT
+from twinweave.tables.column import Role
+from twinweave.tables.schema import JointSchema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """The columns of one party that take part in a query.
+
+    weight: a `value` column whose clipped amount (0..VALUE_UNITS) is summed instead of
+        counting users; power 2 sums round(amount**2 / VALUE_UNITS) instead (for variances).
+    """
+
+    __pydantic_config__ = STRICT
+
+    party: str
+    columns: tuple[str, ...] = ()
+    weight: str | None = None
+    power: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """One contingency table. One user changes one cell, by at most `sensitivity`.
+
+    Shapes of the table, see `shape`: local, one axis a column; cross, two axes, one a side,
+    each with *absent* last (a weighted side has no absent position: an absent user adds 0).
+    The cell [absent, absent] of a count is zero by definition and is never measured.
+    """
+
+    __pydantic_config__ = STRICT
+
+    sides: tuple[Side, ...]
+    priority: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.sides) not in (1, 2) or len({s.party for s in self.sides}) != len(self.sides):
+            raise ConfigError("workload", "a query has one side, or two of different parties",
+                              "Name columns of at most two parties.")  # fmt: skip
+        if sum(s.weight is not None for s in self.sides) > 1:
+            raise ConfigError("workload", "a query sums one value column",
+                              "Ask one query for each value column.")  # fmt: skip
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        return tuple(s.party for s in self.sides)
+
+    @property
+    def is_cross(self) -> bool:
+        return len(self.sides) == 2
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(c for s in self.sides for c in s.columns)
+
+    @property
+    def weight(self) -> tuple[str, int] | None:
+        """(value column, power) of the weighted side, or None for a count."""
+        return next(((s.weight, s.power) for s in self.sides if s.weight), None)
+
+    @property
+    def name(self) -> str:
+        """Readable and unique within a workload, e.g. "segment x visit", "sum spend by segment"."""
+        label = " x ".join(f"{s.party}.{c}" for s in self.sides for c in s.columns)
+        if self.weight is None:
+            return label
+        column, power = self.weight
+        return f"sum {column}{'^2' if power == 2 else ''} by {label}"
+
+
+def side_size(schema: JointSchema, side: Side) -> int:
+    """Number of positions of a side's combined one-hot block, *absent* not counted."""
+    return prod(schema.column(c).size for c in side.columns)
+
+
+def shape(schema: JointSchema, query: Query) -> tuple[int, ...]:
+    """Shape of the query's table: see Query."""
+    if not query.is_cross:
+        return tuple(schema.column(c).size for c in query.sides[0].columns) or (1,)
+    return tuple(side_size(schema, s) + (s.weight is None) for s in query.sides)
+
+
+def n_cells(schema: JointSchema, query: Query) -> int:
+    return prod(shape(schema, query))
+
+
+def check(schema: JointSchema, query: Query) -> None:
+    """Raise ConfigError unless every side's columns are at its party, weights are values."""
+    for side in query.sides:
+        held = schema.schema(side.party)
+        for name in (*side.columns, *((side.weight,) if side.weight else ())):
+            if name not in held.names:
+                raise ConfigError(
+                    "workload", f"party {side.party!r} has no column {name!r}",
+                    "Name a column of that party's schema.")  # fmt: skip
+        if side.weight and held.column(side.weight).role is not Role.VALUE:
+            raise ConfigError("workload", f"column {side.weight!r} is not a value column",
+                              "Give it `role: value` and bounds.")  # fmt: skip
