@@ -5,6 +5,9 @@ Every subclass owns one process exit code; `scripts.run` passes it to the shell.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class AppError(Exception):
     """Base of every error that Twinweave raises on purpose."""
@@ -12,8 +15,10 @@ class AppError(Exception):
     exit_code = 10
 
     def at(self, party: str) -> AppError:
-        """Return the same error with the party's name in front of its message."""
-        return type(self).restore(f"party {party!r}: {self}")
+        """Return the same error with the party's name in front of its message, once."""
+        named = f"party {party!r}: "
+        text = str(self)
+        return self if text.startswith(named) else type(self).restore(named + text)
 
     @classmethod
     def restore(cls, message: str) -> AppError:
@@ -81,6 +86,16 @@ class InternalError(AppError):
     """An unexpected failure at a party; details stay in that party's own log."""
 
     exit_code = 19
+
+
+@contextmanager
+def unquoted() -> Iterator[None]:
+    """Let an AppError out without its cause: that of a reading library could quote a cell."""
+    try:
+        yield
+    except AppError as error:
+        error.__cause__ = error.__context__ = None
+        raise
 
 
 BY_NAME: dict[str, type[AppError]] = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, TypeVar
+from collections.abc import Hashable, Mapping
+from functools import cache
+from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -22,8 +22,8 @@ STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_a
 """Put `__pydantic_config__ = STRICT` in every dataclass that is parsed."""
 
 
-@lru_cache(maxsize=None)
-def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+@cache
+def _adapter(cls: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
@@ -33,7 +33,7 @@ def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
     An AppError raised inside a `__post_init__` passes through unchanged.
     """
     try:
-        return _adapter(cls).validate_python(data)
+        return cast("T", _adapter(cast("Hashable", cls)).validate_python(data))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])

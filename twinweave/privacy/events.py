@@ -6,6 +6,7 @@ removed everywhere (DESIGN section 6).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,15 +26,18 @@ class Stage(StrEnum):
 class DiscreteGaussian:
     """Integer table + discrete Gaussian noise of scale noise_multiplier * sensitivity.
 
-    One user changes the table by at most `sensitivity` in L2.
+    One user changes one cell, by a whole number of at most `sensitivity` units (1 for counts,
+    VALUE_UNITS for sums). A table of which one user changes several cells is several events.
     """
 
     __pydantic_config__ = STRICT
 
     noise_multiplier: float
+    sensitivity: int = 1
 
     def __post_init__(self) -> None:
         _positive("noise_multiplier", self.noise_multiplier)
+        _positive("sensitivity", self.sensitivity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,5 +94,5 @@ class Event:
 
 
 def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigError(name, "must be positive", "Give a number above 0.")
+    if not 0 < value < math.inf:
+        raise ConfigError(name, "must be positive and finite", "Give a number above 0.")

@@ -7,9 +7,10 @@ Everything discrete downstream (one-hot positions, contingency tables, tokens) f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from math import isfinite
 
 import numpy as np
@@ -90,6 +91,9 @@ class Column:
             self._check_bounds()
         if self.missing is Rule.CLIP:
             raise self._error("a missing cell cannot be clipped", "Use error, level or drop.")
+        if self.invalid is Rule.CLIP and not self.is_numeric:
+            raise self._error("only numbers and dates have a nearest bound to clip to",
+                              "Use error, level or drop.")  # fmt: skip
         if self.role is Role.VALUE and self.kind not in (Kind.INTEGER, Kind.CONTINUOUS):
             raise self._error("a value is a number", "Use kind integer or continuous.")
 
@@ -130,7 +134,7 @@ class Column:
             return self.levels + extra
         points = (self.span[0], *self.edges, self.span[1])
         shown = [_written(p, self.kind) for p in points]
-        names = [f"[{a}, {b})" for a, b in zip(shown[:-1], shown[1:], strict=True)]
+        names = [f"[{a}, {b})" for a, b in pairwise(shown)]
         names[-1] = names[-1][:-1] + "]"
         return tuple(names) + extra
 
@@ -144,10 +148,16 @@ class Column:
             raise self._error("needs its public levels, at least two", "List them under `levels`.")
         if len(set(self.levels)) != len(self.levels) or MISSING in self.levels:
             raise self._error(f"levels repeat or use {MISSING!r}", "Make each level unique.")
+        if any(level != level.strip() or not level for level in self.levels):
+            raise self._error("a level is empty or has spaces around it, which cleaning strips",
+                              "Write levels without them.")  # fmt: skip
 
     def _check_bounds(self) -> None:
         if self.bounds is None:
             raise self._error("needs public bounds", "Give `bounds: [low, high]`.")
+        if (self.kind is Kind.DATETIME) != isinstance(self.bounds[0], str):
+            raise self._error("bounds are ISO dates for a datetime, numbers for the rest",
+                              "Correct `bounds` or `kind`.")  # fmt: skip
         lo, hi = self.span
         if not (isfinite(lo) and isfinite(hi) and lo < hi):
             raise self._error("bounds must be finite, low before high", "Correct `bounds`.")
@@ -155,9 +165,16 @@ class Column:
             raise self._error("needs at least one bin", "Give a positive number of `bins`.")
         if isinstance(self.bins, tuple):
             inner = list(self.edges)
-            if inner != sorted(set(inner)) or not all(lo < e < hi for e in inner):
+            # An integer column may end in a bin of its highest number alone: [..., hi), [hi, hi].
+            top = hi + 0.5 if self.kind is Kind.INTEGER else hi
+            if inner != sorted(set(inner)) or not all(lo < e < top for e in inner):
                 raise self._error("bin edges must ascend strictly inside the bounds",
                                   "List inner edges only.")  # fmt: skip
+        if self.kind is Kind.INTEGER:
+            given = self.edges if isinstance(self.bins, tuple) else ()
+            if any(p != int(p) for p in (lo, hi, *given)):
+                raise self._error("bounds and edges of an integer column must be whole",
+                                  "Round them or use kind continuous.")  # fmt: skip
 
     def _error(self, rule: str, remedy: str) -> SchemaError:
         return SchemaError(f"schema of column {self.name!r}: {rule}. {remedy}")
@@ -169,7 +186,9 @@ def seconds(text: str) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise SchemaError(f"{text!r} is not an ISO date. Write YYYY-MM-DD.") from None
-    return (moment.replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return (moment - datetime(1970, 1, 1)).total_seconds()
 
 
 def _written(point: float, kind: Kind) -> str:

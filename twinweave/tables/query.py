@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT
-from twinweave.tables.column import Role
+from twinweave.tables.column import VALUE_UNITS, Role
 from twinweave.tables.schema import JointSchema
 
 
@@ -50,6 +54,9 @@ class Query:
         if len(self.sides) not in (1, 2) or len({s.party for s in self.sides}) != len(self.sides):
             raise ConfigError("workload", "a query has one side, or two of different parties",
                               "Name columns of at most two parties.")  # fmt: skip
+        if any(s.power not in (1, 2) for s in self.sides):
+            raise ConfigError("workload", "a value is summed to the power 1 or 2",
+                              "Set `power: 1` or `power: 2`.")  # fmt: skip
         if sum(s.weight is not None for s in self.sides) > 1:
             raise ConfigError("workload", "a query sums one value column",
                               "Ask one query for each value column.")  # fmt: skip
@@ -109,3 +116,11 @@ def check(schema: JointSchema, query: Query) -> None:
         if side.weight and held.column(side.weight).role is not Role.VALUE:
             raise ConfigError("workload", f"column {side.weight!r} is not a value column",
                               "Give it `role: value` and bounds.")  # fmt: skip
+
+
+def raised(units: NDArray[np.integer[Any]], power: int) -> NDArray[np.int64]:
+    """What a weighted side sums for each user: units, or round(units**2 / VALUE_UNITS)."""
+    amounts = np.asarray(units, dtype=np.int64)
+    if power == 1:
+        return amounts
+    return np.rint(amounts * amounts / VALUE_UNITS).astype(np.int64)

@@ -1,0 +1,44 @@
+"""The Flower ClientApp: one handler a phase, each thin (DESIGN section 4)."""
+
+from __future__ import annotations
+
+import os
+
+# Set before Flower is imported: nothing is installed, reported or looked up at run time.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from clients import measuring
+from clients.handling import begin, go_on
+from twinweave.protocols import messages
+
+app = ClientApp()
+
+
+@app.query("setup")
+def setup(message: Message, context: Context) -> Message:
+    return begin(message, context, messages.SetupRequest, messages.SetupReply, measuring.setup)
+
+
+@app.query("blind")
+def blind(message: Message, context: Context) -> Message:
+    return go_on(message, context, messages.BlindRequest, messages.BlindReply, measuring.blind)
+
+
+@app.query("match")
+def match(message: Message, context: Context) -> Message:
+    return go_on(message, context, messages.MatchRequest, messages.MatchReply, measuring.match)
+
+
+@app.query("share")
+def share(message: Message, context: Context) -> Message:
+    return go_on(message, context, messages.ShareRequest, messages.ShareReply, measuring.share)
+
+
+@app.query("open")
+def open_tables(message: Message, context: Context) -> Message:
+    return go_on(message, context, messages.OpenRequest, messages.OpenReply, measuring.open_)

@@ -1,0 +1,120 @@
+"""A party in the middle of a run: what it remembers, its table, its keys, its guard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.site import Site
+from twinweave.errors import ProtocolError
+from twinweave.parsing import canonical_json, parse
+from twinweave.privacy.guard import Guard, GuardOff
+from twinweave.protocols.channel import Hello, PairKeys, make_hello
+from twinweave.protocols.hellos import load_hello
+from twinweave.protocols.identity import Identity
+from twinweave.spec import RunSpec
+
+if TYPE_CHECKING:
+    from twinweave.tables.encoding import EncodedTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a party keeps between the messages of one run, in its Flower context. Private.
+
+    secret: 32 bytes that every key and mask of the run follows from. order: the party's rows
+    in the secret order of its tags. slots: its rows' places on the spine (empty before share).
+    """
+
+    run: str
+    spec: str
+    secret: bytes = field(repr=False)
+    fingerprint: str
+    hellos: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    seeds: dict[str, bytes] = field(default_factory=dict, repr=False)
+    n_slots: int = 0
+    order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    slots: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+
+
+@dataclass(frozen=True)
+class Party:
+    """One party's view of one run. Cheap to build: everything heavy is computed on demand."""
+
+    site: Site
+    session: Session
+
+    @property
+    def name(self) -> str:
+        return self.site.party
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        return RunSpec.loads(self.session.spec)
+
+    @cached_property
+    def table(self) -> EncodedTable:
+        """The encoded table. Raises ProtocolError when it changed since setup."""
+        from twinweave.tables.encoding import fingerprint
+
+        table = read_table(self.site)
+        if fingerprint(table) != self.session.fingerprint:
+            raise ProtocolError("the table changed during the run. Start a new run.")
+        return table
+
+    @cached_property
+    def hello(self) -> Hello:
+        return self._own_key[1]
+
+    def keys(self, peer: str) -> PairKeys:
+        """Keys with a peer. Raises ChannelError unless its hello verifies under the pin."""
+        if peer not in self.session.hellos:
+            raise ProtocolError(f"no hello of {peer!r} in this run. Start a new run.")
+        private, own = self._own_key
+        theirs = load_hello(self.session.hellos[peer])
+        if theirs.party != peer:
+            raise ProtocolError(f"the hello under the name {peer!r} is of another party.")
+        return PairKeys.agree(private, own, theirs, pins=self.site.pins)
+
+    @cached_property
+    def _own_key(self):  # type: ignore[no-untyped-def]
+        identity = Identity.load(self.site.identity)
+        return make_hello(
+            identity, self.name, self.session.run, self.spec.digest, run_secret=self.session.secret
+        )
+
+    @cached_property
+    def guard(self) -> Guard | GuardOff:
+        return open_guard(self.site)
+
+
+def open_guard(site: Site) -> Guard | GuardOff:
+    """The party's durable budget, or the explicit absence of one."""
+    conf = site.guard
+    if conf.mode == "off":
+        return GuardOff()
+    assert conf.epsilon is not None
+    assert conf.delta is not None
+    path = Path(conf.path or Path(site.work) / "guard.sqlite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Guard(path, epsilon=conf.epsilon, delta=conf.delta)
+
+
+def read_table(site: Site) -> EncodedTable:
+    """Read, clean and encode the party's table; once a process."""
+    return _read_table(canonical_json(site))
+
+
+@lru_cache(maxsize=8)
+def _read_table(site: str) -> EncodedTable:
+    from twinweave.tables.encoding import load_party
+
+    own = parse(Site, json.loads(site))
+    return load_party(own.source, own.schema, own.party)

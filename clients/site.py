@@ -1,0 +1,74 @@
+"""A party's own configuration: its table, its identity, its pinned peers, its guard.
+
+In a deployment the SuperNode is started with `--node-config 'site="/etc/twinweave/site.yaml"'`
+and nothing the server sends can change what the file says. In a simulation (the node has
+nothing but Flower's partition number) the server names a folder of such files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from twinweave.config import GuardConf
+from twinweave.errors import ConfigError
+from twinweave.parsing import STRICT, parse
+from twinweave.tables.column import Column
+from twinweave.tables.schema import Schema
+from twinweave.tables.sources import Source
+
+_SIMULATION_KEYS = {"partition-id", "num-partitions"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """identity: file of this party's Ed25519 key. pins: peer -> public key, hex.
+
+    work: private folder for replies already given (a repeated message gets the same one).
+    """
+
+    __pydantic_config__ = STRICT
+
+    party: str
+    columns: tuple[Column, ...]
+    source: Source
+    identity: str
+    pins: dict[str, str]
+    guard: GuardConf
+    work: str = field(default=".twinweave")
+
+    @property
+    def schema(self) -> Schema:
+        return Schema(party=self.party, columns=self.columns)
+
+
+def load_site(path: str | Path) -> Site:
+    """Read a site file. Raises ConfigError."""
+    try:
+        data = yaml.safe_load(Path(path).read_text())
+    except OSError:
+        raise ConfigError("site", "the file cannot be read", "Check node-config `site`.") from None
+    except yaml.YAMLError:
+        raise ConfigError("site", "the file is not YAML", "See conf/federation.") from None
+    if not isinstance(data, dict):
+        raise ConfigError("site", "the file is not a mapping", "See conf/federation.")
+    return parse(Site, data, where="site")
+
+
+def site_path(node_config: Mapping[str, Any], run_sites: str) -> Path | None:
+    """Where this node's site file is; None for a spare node of a simulation.
+
+    run_sites: the folder that the server of a simulation named, or "". Raises ConfigError.
+    """
+    if "site" in node_config:
+        return Path(str(node_config["site"]))
+    if not run_sites or set(node_config) != _SIMULATION_KEYS:
+        raise ConfigError("node-config", "names no site file",
+                          "Start the SuperNode with --node-config 'site=\"...\"'.")  # fmt: skip
+    files = sorted(Path(run_sites).glob("*.yaml"))
+    number = int(node_config["partition-id"])
+    return files[number] if number < len(files) else None

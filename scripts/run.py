@@ -1,0 +1,64 @@
+"""Run Twinweave: `python -m scripts.run [overrides]`; `-m` for sweeps (Hydra).
+
+Exit status 0 only for a run that finished; otherwise the error's own code (twinweave/errors.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from server.configuration import plain
+from twinweave.config import RunConf
+from twinweave.errors import AppError, RunError
+
+
+@hydra.main(config_path="../conf", config_name="run", version_base=None)
+def main(raw: DictConfig) -> None:
+    try:
+        raw.output = str(Path(HydraConfig.get().runtime.output_dir).resolve())
+        conf = RunConf.parse(plain(raw))
+        if conf.engine == "inprocess":
+            run_in_process(conf)
+        else:
+            from scripts.flower import run_with_flower
+
+            run_with_flower(conf)
+    except AppError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def run_in_process(conf: RunConf) -> None:
+    """The same apps over a Grid in this process. Raises the run's own AppError."""
+    from flwr.app import Context, RecordDict
+
+    from clients.app import app as client_app
+    from scripts.inprocess import InProcessGrid
+    from server.app import app as server_app
+    from twinweave.parsing import canonical_json
+
+    if conf.federation.mode == "deployment":
+        raise RunError("engine=inprocess plays every party. Use engine=flower for a deployment.")
+    grid = InProcessGrid(client_app, nodes=len(conf.data.parties))
+    context = Context(
+        run_id=1, node_id=0, node_config={}, state=RecordDict(),
+        run_config={"config": canonical_json(conf)},
+    )  # fmt: skip
+    server_app(grid, context)
+
+
+if __name__ == "__main__":
+    main()

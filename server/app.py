@@ -1,0 +1,34 @@
+"""The Flower ServerApp: configure, run the strategy, leave a run directory behind."""
+
+from __future__ import annotations
+
+import os
+import time
+
+# Set before Flower is imported: nothing is installed, reported or looked up at run time.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from server.configuration import from_run_config
+from server.lifecycle import run_directory
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    conf = from_run_config(context.run_config)
+    with run_directory(conf) as say:
+        from server.outputs import write_all
+        from strategies.weave import Findings, Weave
+
+        started = time.perf_counter()
+
+        def finish(findings: Findings) -> None:
+            say(write_all(conf, findings, time.perf_counter() - started))
+
+        Weave(conf, finish).start(grid)

@@ -1,0 +1,173 @@
+"""What the lift analysis finds: frozen, JSON-able with `twinweave.parsing.to_plain`.
+
+Every number that stands for the population carries its interval and sample size. Rates and
+counts are unbiased and unclipped, so a small one can come out slightly negative; intervals
+are intersected with what is possible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+Interval = tuple[float, float]
+
+
+class Verdict(StrEnum):
+    LIFT = "lift"
+    HARM = "harm"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """An estimate with its two-sided confidence interval."""
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relative:
+    """Lift as a share of the control's mean (0.1 is ten per cent more).
+
+    value: None when the control's estimate is not above zero.
+    intervals: Fieller's confidence set within [-1, infinity): usually one interval; an upper
+        end of None is infinity; two intervals when the control is not clearly above zero.
+    """
+
+    value: float | None
+    intervals: tuple[tuple[float, float | None], ...]
+
+    @property
+    def is_bounded(self) -> bool:
+        return len(self.intervals) == 1 and self.intervals[0][1] is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmResult:
+    """One arm. total: conversions, or the sum of the value in its own unit.
+
+    rate: total per user (a mean, for values). noise_sd: of the rate, from the privacy noise
+    alone; sampling_error: its standard error had there been no noise.
+    """
+
+    n: float
+    n_noise_sd: float
+    total: float
+    total_noise_sd: float
+    rate: float
+    interval: Interval
+    noise_sd: float
+    sampling_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Test against control.
+
+    absolute: difference of the rates. incremental: that times the test arm's size.
+    level: of the intervals. p_value: two-sided, of no difference; below 1 - level exactly
+        when the absolute interval excludes zero.
+    mde: smallest true difference that this design finds with 80 % power at `level`.
+    noise_sd, sampling_error: the two parts of the absolute lift's standard error.
+    """
+
+    test: ArmResult
+    control: ArmResult
+    absolute: Finding
+    relative: Relative | None
+    incremental: Finding
+    level: float
+    p_value: float
+    mde: float
+    noise_sd: float
+    sampling_error: float
+    verdict: Verdict
+
+    @property
+    def standard_error(self) -> float:
+        return float((self.noise_sd**2 + self.sampling_error**2) ** 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One level of a breakdown; `comparison` is None when an arm is suppressed there.
+
+    The comparison's intervals hold for all shown levels at once (Bonferroni); `p_holm` is its
+    p-value after Holm's correction over them, and the verdict follows `p_holm`.
+    """
+
+    level: str
+    comparison: Comparison | None
+    p_holm: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interaction:
+    """Cochran's Q: does the absolute lift differ between the levels?"""
+
+    q: float
+    df: int
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakdown:
+    """A conversion's lift by the levels of one column. level: joint, of all shown intervals."""
+
+    column: str
+    level: float
+    cells: tuple[Cell, ...]
+    interaction: Interaction | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionLift:
+    """Lift of one conversion; `overall` is None when an arm is suppressed."""
+
+    conversion: str
+    overall: Comparison | None
+    breakdowns: tuple[Breakdown, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueLift:
+    """Lift of a value column's mean per user, in the column's own unit.
+
+    clipped_to: the column's bounds; larger and smaller amounts count as the bound.
+    variance: "measured", or "bounded" where the noisy second moment could not be used and
+        the largest variance that the bounds and the mean allow stands in (a wider interval).
+    """
+
+    column: str
+    overall: Comparison | None
+    clipped_to: Interval
+    variance: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRatio:
+    """Do the arms' sizes agree with the declared ratio (test users for each control user)?"""
+
+    declared: float
+    observed: float
+    chi2: float
+    p_value: float
+    suspicious: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftReport:
+    """Everything DESIGN section 12 asks for. notes: plain sentences a reader must know."""
+
+    membership: str
+    test: tuple[str, ...]
+    control: tuple[str, ...]
+    level: float
+    k: int
+    conversions: tuple[ConversionLift, ...]
+    values: tuple[ValueLift, ...]
+    sample_ratio: SampleRatio | None
+    notes: tuple[str, ...]

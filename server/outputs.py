@@ -1,0 +1,61 @@
+"""What a run leaves behind: one directory with everything that is public about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from server.lift import analyse
+from server.report_json import RunFacts, build_report
+from server.summary import render
+from strategies.weave import Findings
+from twinweave import rundir
+from twinweave.config import RunConf
+from twinweave.tables.campaign import TrueLift, true_lift
+
+
+def write_all(conf: RunConf, findings: Findings, seconds: float) -> str:
+    """Analyse, write every file into conf.output, and return the summary for the terminal."""
+    out = Path(conf.output)
+    schema = findings.spec.schema
+    lift = analyse(schema, findings.measurements, conf.data.lift) if conf.data.lift else None
+    facts = run_facts(conf, findings, seconds)
+    rundir.write_json(out / rundir.SPEC, findings.spec)
+    rundir.write_json(out / rundir.LEDGER, facts.ledger)
+    rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
+    rundir.write_json(out / rundir.REPORT, build_report(lift, facts))
+    return render(lift, facts)
+
+
+def run_facts(conf: RunConf, findings: Findings, seconds: float) -> RunFacts:
+    """What report and summary say of the run beside its findings."""
+    out = Path(conf.output)
+    truth = known_truth(conf)
+    lift = conf.data.lift
+    known = truth is not None and lift is not None
+    return RunFacts(
+        run=findings.spec.run[:8],
+        data=conf.data.name,
+        sizes=findings.rows,
+        epsilon=conf.privacy.epsilon,
+        delta=conf.privacy.delta,
+        ledger=findings.ledger.report(conf.privacy.delta),
+        guards=dict.fromkeys(findings.rows, conf.privacy.guard.mode),
+        tables=len(findings.measurements),
+        cells=sum(m.values.size for m in findings.measurements),
+        files={
+            "report": str(out / rundir.REPORT),
+            "ledger": str(out / rundir.LEDGER),
+            "measurements": str(out / rundir.MEASUREMENTS),
+        },
+        seconds=seconds,
+        truth={"converted": truth.absolute, "spend": truth.value} if known and truth else {},
+        truth_by={"converted": {"region": truth.by_region}} if known and truth else {},
+    )
+
+
+def known_truth(conf: RunConf) -> TrueLift | None:
+    """The true lift, where the data are the built-in simulation."""
+    for party in conf.data.parties:
+        if party.source is not None and party.source.campaign is not None:
+            return true_lift(party.source.campaign)
+    return None

@@ -1,0 +1,1 @@
+"""From measurements and a trained generator to synthetic rows: all of it post-processing."""

@@ -1,0 +1,120 @@
+"""What the measurements say about the union: who is present where, and which cell a row is in.
+
+Post-processing of measurements: no privacy cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ConfigError
+from twinweave.generators.layout import Layout, Rows
+from twinweave.privacy.measurement import Measurement
+from twinweave.tables.query import Query, Side
+
+NOWHERE = -1
+"""Cell of a row that a query does not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Estimated users of the union by presence pattern.
+
+    patterns: bool (patterns, parties), every non-empty combination. users: float64
+    (patterns,), non-negative.
+    """
+
+    patterns: NDArray[np.bool_] = field(repr=False)
+    users: NDArray[np.float64]
+
+    @property
+    def size(self) -> int:
+        return max(1, round(float(self.users.sum())))
+
+    def presence(self, n: int) -> NDArray[np.bool_]:
+        """n rows with the patterns in proportion, largest remainders: bool (n, parties)."""
+        share = n * self.users / self.users.sum()
+        count = np.floor(share).astype(int)
+        spare = np.argsort(count - share, kind="stable")[: n - int(count.sum())]
+        count[spare] += 1
+        return np.repeat(self.patterns, count, axis=0)
+
+
+def population(
+    parties: Sequence[str], sizes: Mapping[str, int], measurements: Sequence[Measurement]
+) -> Population:
+    """Presence patterns from the public table sizes and the cross tables' noisy overlaps.
+
+    Every cross table estimates its pair's overlap three times: the sum of its inner cells,
+    and each party's size less the other's absent row; estimates are averaged by precision.
+    With three parties or more, pairs leave the higher overlaps open: the smallest solution
+    (ridge) of the non-negative least-squares problem is taken.
+    Raises ConfigError if a party's size is missing.
+    """
+    if missing := [p for p in parties if p not in sizes]:
+        raise ConfigError("sizes", f"no table size of {missing}", "Give every party's row count.")
+    patterns = np.array([b for b in product((True, False), repeat=len(parties)) if any(b)])
+    rows, wanted = [], []
+    for i, party in enumerate(parties):
+        rows.append(patterns[:, i] * 1e3)
+        wanted.append(sizes[party] * 1e3)
+    for pair, (value, variance) in overlaps(parties, sizes, measurements).items():
+        both = patterns[:, list(pair)].all(axis=1)
+        rows.append(both / np.sqrt(variance))
+        wanted.append(value / np.sqrt(variance))
+    from scipy.optimize import nnls
+
+    ridge = 1e-6 * np.eye(len(patterns))
+    users, _ = nnls(np.vstack([rows, ridge]), np.array([*wanted, *np.zeros(len(patterns))]))
+    return Population(patterns=patterns, users=np.asarray(users, dtype=np.float64))
+
+
+def overlaps(
+    parties: Sequence[str], sizes: Mapping[str, int], measurements: Sequence[Measurement]
+) -> dict[tuple[int, int], tuple[float, float]]:
+    """Each measured pair of parties' overlap: (estimate in users, its variance)."""
+    sums: dict[tuple[int, int], tuple[float, float]] = {}
+    for m in measurements:
+        if not m.query.is_cross or m.query.weight is not None:
+            continue
+        first, second = m.query.parties
+        inner, v = m.values[:-1, :-1], max(m.variance, 1e-9)
+        estimates = (
+            (inner.sum(), v * inner.size),
+            (sizes[second] - m.values[-1, :-1].sum(), v * inner.shape[1]),
+            (sizes[first] - m.values[:-1, -1].sum(), v * inner.shape[0]),
+        )
+        a, b = sorted((parties.index(first), parties.index(second)))
+        top, bottom = sums.get((a, b), (0.0, 0.0))
+        for value, variance in estimates:
+            top, bottom = top + float(value) / variance, bottom + 1 / variance
+        sums[a, b] = (top, bottom)
+    caps = {p: min(sizes[parties[p[0]]], sizes[parties[p[1]]]) for p in sums}
+    return {p: (min(max(t / b, 0.0), caps[p]), 1 / b) for p, (t, b) in sums.items()}
+
+
+def row_cells(query: Query, layout: Layout, rows: Rows) -> NDArray[np.int32]:
+    """The flat cell of the query's table that each row adds to; NOWHERE if none: (n,) int32."""
+    places = [_side_cells(side, layout, rows) for side in query.sides]
+    if not query.is_cross:
+        return places[0][0].astype(np.int32)
+    (first, _), (second, size) = places
+    absent = [n for _, n in places]
+    out = np.where(first < 0, absent[0], first) * (size + 1) + np.where(second < 0, size, second)
+    out[(first < 0) & (second < 0)] = NOWHERE
+    return out.astype(np.int32)
+
+
+def _side_cells(side: Side, layout: Layout, rows: Rows) -> tuple[NDArray[np.int64], int]:
+    """Row-major position in the side's block, NOWHERE if the party is absent; block size."""
+    cell, size = np.zeros(len(rows), dtype=np.int64), 1
+    for name in side.columns:
+        i = layout.names.index(name)
+        cell, size = cell * layout.sizes[i] + rows.codes[:, i], size * layout.sizes[i]
+    cell[~rows.presence[:, layout.parties.index(side.party)]] = NOWHERE
+    return cell, size

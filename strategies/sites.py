@@ -1,0 +1,40 @@
+"""A simulation's stand-in for what each organisation would set up: site files and identities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from twinweave.config import RunConf
+from twinweave.parsing import to_plain
+from twinweave.protocols.identity import Identity
+
+
+def write_sites(conf: RunConf, folder: Path) -> Path:
+    """Write one site file a party, with a fresh identity each, all pinned at each other.
+
+    Returns the folder of site files; they sort in party order. Files are as private as those
+    of a deployment.
+    """
+    sites = folder / "sites"
+    sites.mkdir(parents=True, exist_ok=True)
+    keys = {party.name: Identity.generate() for party in conf.data.parties}
+    pins = {name: key.public_hex for name, key in keys.items()}
+    for number, party in enumerate(conf.data.parties):
+        work = folder / party.name
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        identity = work / "identity.pem"
+        identity.unlink(missing_ok=True)
+        keys[party.name].save(identity)
+        site = {
+            "party": party.name,
+            "columns": to_plain(party.columns),
+            "source": to_plain(party.source),
+            "identity": str(identity),
+            "pins": {name: pin for name, pin in pins.items() if name != party.name},
+            "guard": to_plain(conf.privacy.guard),
+            "work": str(work),
+        }
+        # JSON is YAML; numbered so that the partition number finds its file.
+        (sites / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))
+    return sites

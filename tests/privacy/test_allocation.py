@@ -1,0 +1,172 @@
+"""Noise for a whole run: never over budget, nearly all of it used, priority first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from twinweave.errors import BudgetError, ConfigError
+from twinweave.privacy import accountant, allocation
+from twinweave.privacy.allocation import Plan, SgdItem, WorkItem, calibrate
+from twinweave.privacy.events import (
+    DiscreteGaussian,
+    Event,
+    PoissonSgd,
+    SharedBinomial,
+    Stage,
+)
+
+DELTA = 1e-5
+NONE = dict.fromkeys(Stage, 0.0)
+MEASURE = NONE | {Stage.MEASUREMENT: 1.0}
+TRAIN = MEASURE | {Stage.TRAINING: 1.0}
+SGD = tuple(SgdItem(party=p, sampling_rate=0.05, steps=100) for p in "ab")
+
+
+def table(name: str, cells: int, **rest: Any) -> WorkItem:
+    return WorkItem(name=name, cells=cells, parties=("a", "b"), **rest)
+
+
+def plan(items: list[WorkItem], **rest: Any) -> Plan:
+    defaults = {"epsilon": 1.0, "delta": DELTA, "shares": MEASURE, "priority_share": 0.25}
+    return calibrate(items=items, **(defaults | rest))
+
+
+def precision(event: Event) -> float:
+    mechanism = event.mechanism
+    if isinstance(mechanism, SharedBinomial):
+        return 4 / mechanism.coins
+    assert isinstance(mechanism, DiscreteGaussian)
+    return mechanism.noise_multiplier**-2
+
+
+PRIORITY = [
+    table("segment x visit", 12, priority=True, coins=True),
+    table("sum spend by segment", 4, priority=True, sensitivity=1024),
+]
+PAIRS = [table(f"pair {i}", 2 + 7 * i) for i in range(40)]
+
+work_items = st.lists(
+    st.builds(
+        lambda cells, priority, coins: (cells, priority, coins),
+        st.integers(1, 5000),
+        st.booleans(),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=8,
+).map(lambda rows: [table(str(i), c, priority=p, coins=k) for i, (c, p, k) in enumerate(rows)])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    items=work_items,
+    target=st.sampled_from([0.1, 0.5, 1.0, 4.0, 10.0]),
+    settled=st.sampled_from([0.0, 1.0, 2.0]),
+)
+def test_never_over_budget_and_nearly_all_used(
+    items: list[WorkItem], target: float, settled: float
+) -> None:
+    fixed = [] if not settled else [_settled(settled * 6 / target)]
+    planned = plan(items, epsilon=target, fixed=fixed)
+    spent = accountant.epsilon([*fixed, *planned.events], DELTA)
+    assert spent == planned.epsilon
+    assert 0.99 * target < spent <= target
+    first = sum(precision(planned.event(i.name)) for i in items if i.priority)
+    if first:
+        assert first >= 0.25 * sum(map(precision, planned.tables)) * (1 - 1e-6)
+
+
+def _settled(noise_multiplier: float) -> Event:
+    mechanism = DiscreteGaussian(noise_multiplier=noise_multiplier)
+    return Event(label="s", stage=Stage.SELECTION, parties=("a",), mechanism=mechanism)
+
+
+def test_shares_within_the_measurement_stage() -> None:
+    planned = plan([*PRIORITY, *PAIRS])
+    assert [e.label for e in planned.tables] == [i.name for i in (*PRIORITY, *PAIRS)]
+    total = sum(map(precision, planned.tables))
+    first = sum(precision(planned.event(i.name)) for i in PRIORITY)
+    assert first / total == pytest.approx(0.25, abs=1e-3)
+    small, large = precision(planned.event("pair 1")), precision(planned.event("pair 39"))
+    assert large / small == pytest.approx((275 / 9) ** (2 / 3), rel=0.11)  # steps of 5%, twice
+    assert len({e.mechanism for e in planned.tables}) < len(planned.tables)
+    spend = planned.event("sum spend by segment").mechanism
+    assert isinstance(spend, DiscreteGaussian)
+    assert spend.sensitivity == 1024
+    assert isinstance(planned.event("segment x visit").mechanism, SharedBinomial)
+
+
+def test_priority_takes_more_where_it_is_larger() -> None:
+    planned = plan([table("big", 10_000, priority=True), table("small", 10)])
+    assert precision(planned.event("big")) > 0.9 * sum(map(precision, planned.tables))
+
+
+def test_coins_are_limited_smallest_table_first() -> None:
+    items = [table(str(n), n, priority=True, coins=True) for n in (100, 4, 20)]
+    free = plan(items)
+    coins = {e.label: getattr(e.mechanism, "coins", 0) for e in free.tables}
+    limited = plan(items, coin_limit=int(1.05 * (4 * coins["4"] + 20 * coins["20"])))
+    kinds = {e.label: type(e.mechanism) for e in limited.tables}
+    assert kinds == {"100": DiscreteGaussian, "4": SharedBinomial, "20": SharedBinomial}
+    assert not any(
+        isinstance(e.mechanism, SharedBinomial) for e in plan(items, coin_limit=0).tables
+    )
+    # A handful of coins would give a user away with probability 2**-coins.
+    loud = plan(items[1:2], epsilon=50.0)
+    assert isinstance(loud.tables[0].mechanism, DiscreteGaussian)
+
+
+def test_training_gets_its_share() -> None:
+    planned = plan(PAIRS[:5], shares=TRAIN, sgd=SGD)
+    assert [e.parties for e in planned.training] == [("a",), ("b",)]
+    assert 0.99 < accountant.epsilon(planned.events, DELTA) == planned.epsilon <= 1
+    tables = sum(map(precision, planned.tables))
+    trainings = sum(
+        accountant.gaussian_mu(accountant.epsilon([e], DELTA), DELTA) ** 2 for e in planned.training
+    )
+    assert trainings == pytest.approx(tables, rel=0.02)
+    alone = plan([], shares=TRAIN, sgd=SGD)
+    assert 0.99 < accountant.epsilon(alone.training, DELTA) <= 1
+
+
+def test_a_plan_that_forgets_training_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = accountant.epsilon
+
+    def forgets(events: Any, delta: float) -> float:
+        kept = [e for e in events if not isinstance(e.mechanism, PoissonSgd)]
+        return exact(kept, delta)
+
+    monkeypatch.setattr(allocation.accountant, "epsilon", forgets)
+    broken = plan(PAIRS[:5], shares=TRAIN, sgd=SGD)
+    assert exact(broken.events, DELTA) > 1.0
+
+
+def test_stages_share_in_proportion() -> None:
+    shares = MEASURE | {Stage.SELECTION: 0.25, Stage.EVALUATION: 5.0}  # no work in evaluation
+    chosen = table("coarse", 50, stage=Stage.SELECTION)
+    planned = plan([chosen, *PAIRS[:3]], shares=shares)
+    rest = sum(precision(e) for e in planned.tables if e.label != "coarse")
+    assert precision(planned.event("coarse")) / rest == pytest.approx(0.25, rel=1e-6)
+
+
+def test_refusals() -> None:
+    with pytest.raises(ConfigError, match="training"):
+        plan(PAIRS[:2], sgd=SGD)
+    with pytest.raises(ConfigError, match="repeat"):
+        plan([PAIRS[0], PAIRS[0]])
+    with pytest.raises(ConfigError, match="leaves nothing"):
+        plan([*PRIORITY, *PAIRS], priority_share=1.0)
+    with pytest.raises(ConfigError, match="coins"):
+        table("x", 3, sensitivity=1024, coins=True)
+    with pytest.raises(BudgetError):
+        plan(PAIRS[:2], fixed=[_settled(3.0)])
+    empty = plan([])
+    assert empty.events == ()
+    assert empty.epsilon == 0
+    assert math.isclose(plan([], fixed=[_settled(9.0)]).epsilon,
+                        accountant.epsilon([_settled(9.0)], DELTA))  # fmt: skip

@@ -1,0 +1,184 @@
+"""The configuration of a run, validated: what Hydra composes from conf/ becomes these types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from twinweave.errors import ConfigError
+from twinweave.parsing import STRICT, parse
+from twinweave.privacy.events import Stage
+from twinweave.tables.column import Column
+from twinweave.tables.roles import FairnessConf, LiftConf, check_fairness, check_lift
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.tables.sources import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartyConf:
+    """One party: where its table is (simulation only; a deployment's site file says) and what."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    columns: tuple[Column, ...]
+    source: Source | None = None
+
+    @property
+    def schema(self) -> Schema:
+        return Schema(party=self.name, columns=self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConf:
+    """A dataset and its split between the parties (conf/data)."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    parties: tuple[PartyConf, ...]
+    root: str = "."
+    lift: LiftConf | None = None
+    fairness: FairnessConf | None = None
+    holdout: dict[str, Source] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.parties) < 2:
+            raise ConfigError("data.parties", "a run has two parties or more", "Add a party.")
+        schema = self.schema
+        if self.lift is not None:
+            check_lift(schema, self.lift)
+        if self.fairness is not None:
+            check_fairness(schema, self.fairness)
+
+    @property
+    def schema(self) -> JointSchema:
+        return JointSchema(schemas=tuple(p.schema for p in self.parties))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConf:
+    """A party's own durable budget. path null: a guard of this run alone, in its directory."""
+
+    __pydantic_config__ = STRICT
+
+    mode: Literal["on", "off"] = "on"
+    path: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode == "on" and (self.epsilon is None or self.delta is None):
+            raise ConfigError("guard", "needs its own epsilon and delta while it is on",
+                              "Give both, or say `mode: off` in as many words.")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyConf:
+    """The end-to-end budget and how it is shared over stages (DESIGN section 6)."""
+
+    __pydantic_config__ = STRICT
+
+    epsilon: float
+    delta: float
+    shares: dict[Stage, float]
+    priority_share: float
+    k: int
+    guard: GuardConf
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
+            raise ConfigError("privacy", "epsilon must be in (0, 100) and delta in (0, 0.01)",
+                              "Common choices are epsilon=1, delta=1e-5.")  # fmt: skip
+        if min(self.shares.values()) < 0 or sum(self.shares.values()) <= 0:
+            raise ConfigError("privacy.shares", "must be 0 or more, and some above 0",
+                              "Give each stage its part.")  # fmt: skip
+        if not 0.25 <= self.priority_share <= 1:
+            raise ConfigError("privacy.priority_share", "the priority workload gets at least 0.25",
+                              "Give a share in [0.25, 1].")  # fmt: skip
+        if self.k < 0:
+            raise ConfigError("privacy.k", "must be 0 or more", "Common choice: 10.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConf:
+    """Which protocol computes what (DESIGN section 8), and how long to wait for a party.
+
+    noise: of cross tables; `coins` (variance s^2, nobody knows the noise) as far as
+        `coin_limit` dealt words go, `gaussian` (from each party: 2 s^2) beyond.
+    timeouts in seconds; the first message waits longest: parties may still be starting.
+    """
+
+    __pydantic_config__ = STRICT
+
+    alignment: Literal["ristretto", "prf"]
+    cross_tables: Literal["secret_sharing"]
+    noise: Literal["coins", "gaussian"]
+    coin_limit: int
+    first_timeout: float
+    timeout: float
+
+    def __post_init__(self) -> None:
+        if self.first_timeout < 300:
+            raise ConfigError("protocol.first_timeout", "must be at least 300 s",
+                              "A deployment starts a process at every party first.")  # fmt: skip
+        if self.timeout <= 0 or self.coin_limit < 0:
+            raise ConfigError("protocol", "timeout and coin_limit must not be negative",
+                              "See conf/protocol/default.yaml.")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadConf:
+    """Which tables are measured beside the priority ones.
+
+    max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a
+        membership, conversion, label or sensitive column.
+    max_cells: tables larger than this are left out (and named in the log).
+    """
+
+    __pydantic_config__ = STRICT
+
+    one_way: bool
+    pairs: bool
+    threes: bool
+    max_pair_columns: int
+    max_cells: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationConf:
+    """simulation: this machine plays every party; deployment: SuperNodes with site files."""
+
+    __pydantic_config__ = STRICT
+
+    mode: Literal["simulation", "deployment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConf:
+    """Everything that defines a run. `output` is the run directory."""
+
+    __pydantic_config__ = STRICT
+
+    data: DataConf
+    privacy: PrivacyConf
+    protocol: ProtocolConf
+    workload: WorkloadConf
+    federation: FederationConf
+    seed: int
+    output: str
+    engine: Literal["flower", "inprocess"] = "flower"
+
+    def __post_init__(self) -> None:
+        if self.federation.mode == "simulation":
+            for party in self.data.parties:
+                if party.source is None:
+                    raise ConfigError(f"data.parties.{party.name}.source", "is missing",
+                                      "A simulation reads every party's table.")  # fmt: skip
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> RunConf:
+        """Build from plain nested mappings. Raises ConfigError or SchemaError."""
+        return parse(cls, data)

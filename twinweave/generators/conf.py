@@ -1,0 +1,148 @@
+"""Configuration of the generators: what `conf/generator/*.yaml` may say. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from twinweave.errors import ConfigError
+from twinweave.parsing import STRICT
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConf:
+    """What local DP-SGD needs, whatever the generator. All of it is public and fixed per run.
+
+    clip: bound C on the L2 norm of one row's gradient. expected_batch: rows expected in a
+        Poisson batch. A party takes `local_steps` private steps in each of `rounds` rounds.
+    """
+
+    __pydantic_config__ = STRICT
+
+    learning_rate: float
+    clip: float
+    expected_batch: int
+    rounds: int
+    local_steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "clip", "expected_batch"):
+            positive(name, getattr(self, name))
+        for name in ("rounds", "local_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"generator.{name}", "is negative", "Give 0 or more.")
+
+    @property
+    def steps(self) -> int:
+        """Private steps of the whole run, at each party."""
+        return self.rounds * self.local_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TvaeConf(TrainingConf):
+    """layers: hidden layers of encoder and decoder each. beta: weight of the KL term."""
+
+    __pydantic_config__ = STRICT
+
+    name: Literal["tvae"] = "tvae"
+    layers: int
+    width: int
+    activation: Activation
+    latent: int
+    beta: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("layers", "width", "latent"):
+            positive(name, getattr(self, name))
+        if not (isfinite(self.beta) and self.beta >= 0):
+            raise ConfigError("generator.beta", "must be 0 or more", "Give a number such as 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CtganConf(TrainingConf):
+    """Conditional Wasserstein GAN; learning_rate is the discriminator's.
+
+    discriminator_steps: private steps between two steps of the generator.
+    lipschitz: bound on the spectral norm of each discriminator layer.
+    condition: weight of the loss that makes a generated row obey its condition.
+    temperature: of the straight-through Gumbel softmax while training.
+    generator_batch: fake rows of a generator step.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: Literal["ctgan"] = "ctgan"
+    layers: int
+    width: int
+    activation: Activation
+    latent: int
+    generator_learning_rate: float
+    generator_batch: int
+    discriminator_layers: int
+    discriminator_width: int
+    discriminator_steps: int
+    lipschitz: float
+    condition: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in (
+            "layers",
+            "width",
+            "latent",
+            "generator_learning_rate",
+            "generator_batch",
+            "discriminator_layers",
+            "discriminator_width",
+            "discriminator_steps",
+            "lipschitz",
+            "temperature",
+        ):
+            positive(name, getattr(self, name))
+        if not (isfinite(self.condition) and self.condition >= 0):
+            raise ConfigError("generator.condition", "must be 0 or more", "Give 0 or 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmConf(TrainingConf):
+    """Causal transformer over the schema's tokens.
+
+    layers, width, heads: of the transformer; hidden: inner width of a block.
+    format_*: plain training on rows drawn from the noisy tables, before the private steps.
+    one_party: share of those rows shown as a single party sees them.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: Literal["llm"] = "llm"
+    backend: Literal["schema"] = "schema"
+    layers: int
+    width: int
+    heads: int
+    hidden: int
+    activation: Activation
+    format_steps: int
+    format_learning_rate: float
+    format_batch: int
+    one_party: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("layers", "width", "heads", "hidden", "format_learning_rate", "format_batch"):
+            positive(name, getattr(self, name))
+        if self.width % self.heads:
+            raise ConfigError("generator.heads", "does not divide the width", "Correct either.")
+        if self.format_steps < 0:
+            raise ConfigError("generator.format_steps", "is negative", "Give 0 or more.")
+        if not 0 <= self.one_party <= 1:
+            raise ConfigError("generator.one_party", "not in 0..1", "Give a share of the rows.")
+
+
+def positive(name: str, value: float) -> None:
+    if not (isfinite(value) and value > 0):
+        raise ConfigError(f"generator.{name}", "must be positive", "Give a number above 0.")

@@ -1,0 +1,321 @@
+"""Generator `ctgan`: a conditional Wasserstein generator whose discriminator stays at the party.
+
+After Xu et al. (2019), "Modeling tabular data using conditional GAN", and Xie et al. (2018),
+"Differentially private generative adversarial network". Only the discriminator meets real
+rows, and only the columns its party holds. Each of its steps is one DP-SGD step: the row
+gradients of the Wasserstein loss are clipped, real and generated alike (so that neither side
+outweighs the other; generated rows do not depend on the batch, so the sum's sensitivity is
+still the clip), and noise is added once. All the rest is post-processing: the discriminator,
+the generator's steps against it, the generator's update.
+
+Where we differ from CTGAN: real rows are Poisson sampled, never chosen by a condition, and a
+real row's condition is its own level of a random column; generated rows' conditions come from
+noisy one-way tables; half of all rows have no condition, and that is the mode in which rows are
+sampled. No gradient penalty, as interpolated points would touch real rows once more: layers are
+projected onto a ball of spectral norm after each step. No batch norm, no packing (pac = 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from twinweave.generators.conf import CtganConf
+from twinweave.generators.dpsgd import (
+    MICRO_BATCH,
+    PrivateSgd,
+    SgdPlan,
+    Tally,
+    Trace,
+    flatten,
+    unflatten,
+)
+from twinweave.generators.layout import Layout, Rows
+from twinweave.generators.mlp import (
+    Blocks,
+    Decoder,
+    gumbel,
+    initialise,
+    mlp,
+    positions,
+    proven,
+    sample_rows,
+    shares,
+)
+from twinweave.generators.noise import NoiseSource
+from twinweave.generators.per_row import Losses, Mode
+
+Arrays = dict[str, NDArray[np.float32]]
+OneWay = Mapping[str, NDArray[np.floating[Any]]]
+
+_UNCONDITIONAL = 0.5
+_POWER_STEPS = 2
+
+
+class Ctgan(nn.Module):
+    """SoftNetwork. A generated row follows z, presence and, while training, a condition."""
+
+    def __init__(
+        self, conf: CtganConf, layout: Layout, *, seed: int = 0, one_way: OneWay | None = None
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.latent = conf.latent
+        self.blocks = Blocks(layout)
+        self.decoder = Decoder(
+            layout,
+            latent=conf.latent,
+            width=conf.width,
+            layers=conf.layers,
+            activation=conf.activation,
+            extra=layout.width,
+        )
+        initialise(self, torch.Generator().manual_seed(seed))
+        self.decoder.start_at(layout, one_way or {})
+
+    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.named_parameters()
+
+    def logits(self, z: Tensor, presence: Tensor) -> Tensor:
+        out: Tensor = self.decoder(z, presence)
+        return out
+
+    def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
+        return sample_rows(self.decoder, self.blocks, self.layout, self.latent, presence, generator)
+
+    def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+        """Entries of each parameter that a party with these columns trains. Public."""
+        blocks, parties = positions(self.layout, held), proven(self.layout, held)
+        z = np.ones(self.latent, dtype=bool)
+        last = f"decoder.net.{len(self.decoder.net) - 1}"
+        mask = {n: np.ones(tuple(p.shape), dtype=bool) for n, p in self.shared_parameters()}
+        mask["decoder.net.0.weight"] &= np.concatenate([z, parties, blocks])[None, :]
+        mask[f"{last}.weight"] &= blocks[:, None]
+        mask[f"{last}.bias"] &= blocks
+        return mask
+
+
+class Discriminator(nn.Module):
+    """Scores rows on the columns one party holds. Private state of that party.
+
+    Each row's score depends on that row and its condition alone.
+    """
+
+    def __init__(self, conf: CtganConf, layout: Layout, held: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self.lipschitz = conf.lipschitz
+        seen = np.flatnonzero(positions(layout, held))
+        self.register_buffer("seen", torch.from_numpy(seen), persistent=False)
+        self.net = mlp(
+            2 * len(seen), conf.discriminator_width, conf.discriminator_layers, 1, "leaky_relu"
+        )
+        self._vectors: dict[int, Tensor] = {}
+
+    seen: Tensor
+
+    def forward(self, rows: Tensor, conditions: Tensor) -> Tensor:
+        """(n, width) rows and conditions over the union's blocks -> (n,) scores."""
+        inputs = torch.cat([rows[:, self.seen], conditions[:, self.seen]], dim=1)
+        score: Tensor = self.net(inputs)
+        return score[:, 0]
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Scale layers down to spectral norm `lipschitz`, by power iteration (Miyato 2018)."""
+        for i, layer in enumerate(self.net):
+            if not isinstance(layer, nn.Linear):
+                continue
+            v = self._vectors.get(i)
+            for _ in range(_POWER_STEPS if v is not None else 5 * _POWER_STEPS):
+                u = nn.functional.normalize(layer.weight @ _start(v, layer), dim=0)
+                v = nn.functional.normalize(layer.weight.T @ u, dim=0)
+            assert v is not None
+            self._vectors[i] = v
+            norm = (layer.weight @ v).norm()
+            layer.weight.mul_((self.lipschitz / norm.clamp(min=1e-12)).clamp(max=1.0))
+
+
+def _start(v: Tensor | None, layer: nn.Linear) -> Tensor:
+    return layer.weight.new_ones(layer.in_features) if v is None else v
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conditions:
+    """Which columns may be conditions, (columns,) 0/1, and the levels of generated ones.
+
+    log_shares: (width,) log of the noisy one-way shares. Columns without a table are never
+    conditions; with none at all, every row goes without.
+    """
+
+    allowed: Tensor
+    log_shares: Tensor
+    blocks: Blocks
+
+    @classmethod
+    def of(
+        cls, layout: Layout, blocks: Blocks, held: NDArray[np.bool_], one_way: OneWay
+    ) -> Conditions:
+        allowed = np.array(
+            [bool(h) and n in one_way for n, h in zip(layout.names, held, strict=True)]
+        )
+        parts = [
+            np.log(shares(one_way[name])) if ok else np.zeros(size)
+            for name, ok, size in zip(layout.names, allowed, layout.sizes, strict=True)
+        ]
+        device = blocks.offsets.device
+        return cls(
+            allowed=torch.from_numpy(allowed.astype(np.float32)).to(device),
+            log_shares=torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(device),
+            blocks=blocks,
+        )
+
+    def columns(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, columns) 0/1: one random allowed column a row, or none in half of the rows."""
+        device = self.allowed.device
+        out = torch.zeros((n, len(self.allowed)), device=device)
+        if not n or not self.allowed.any():
+            return out
+        chosen = torch.multinomial(
+            self.allowed.expand(n, -1), 1, replacement=True, generator=generator
+        )
+        kept = torch.rand((n, 1), generator=generator, device=device) >= _UNCONDITIONAL
+        return out.scatter_(1, chosen, kept.float())
+
+    def generated(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Conditions of n generated rows: (n, width) one-hot, and their columns."""
+        columns = self.columns(n, generator)
+        levels = self.blocks.draw(self.log_shares.expand(n, -1), generator)
+        return self.blocks.one_hot(levels) * self.blocks.spread(columns), columns
+
+
+class Adversary:
+    """One party's discriminator at work against the shared generator, for one round."""
+
+    def __init__(
+        self,
+        network: Ctgan,
+        conf: CtganConf,
+        held: NDArray[np.bool_],
+        plan: SgdPlan,
+        *,
+        source: NoiseSource,
+        one_way: OneWay,
+        state: Arrays,
+        mode: Mode = "bookkeeping",
+    ) -> None:
+        self.network, self.conf, self.plan = network, conf, plan
+        self.device = next(network.parameters()).device
+        self.generator = source.torch_generator(self.device.type)
+        self.discriminator = Discriminator(conf, network.layout, held)
+        initialise(self.discriminator, source.torch_generator())
+        if "discriminator" in state:
+            unflatten(self.discriminator.parameters(), state["discriminator"])
+        self.discriminator.to(self.device).project()
+        self.private = PrivateSgd(self.discriminator, plan, source=source, mode=mode)
+        self.private.restore(_part(state, "d."))
+        self.adam = torch.optim.Adam(
+            network.parameters(), lr=conf.generator_learning_rate, betas=(0.5, 0.9)
+        )
+        self.conditions = Conditions.of(network.layout, network.blocks, held, one_way)
+        bits = 0.5 + 0.5 * proven(network.layout, held).astype(np.float32)
+        self.presence = torch.from_numpy(bits).to(self.device)
+
+    def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """(n, columns) int64 real rows -> (n,) minus the score of each (`base.RowLoss`)."""
+        return self.minus_score(codes, self.conditions.columns(len(codes), generator))
+
+    def minus_score(self, codes: Tensor, columns: Tensor) -> Tensor:
+        """columns: (n, columns) 0/1, the column of each row that is its condition, or none."""
+        rows = self.network.blocks.one_hot(codes)
+        out: Tensor = -self.discriminator(rows, rows * self.network.blocks.spread(columns))
+        return out
+
+    def fake(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """n generated rows: straight-through one-hot, logits, conditions and their columns."""
+        hot, columns = self.conditions.generated(n, self.generator)
+        z = torch.randn((n, self.network.latent), generator=self.generator, device=self.device)
+        logits = self.network.decoder(z, self.presence.expand(n, -1), hot)
+        noisy = (logits + gumbel(logits, self.generator)) / self.conf.temperature
+        soft = self.network.blocks.softmax(noisy)
+        parts = torch.split(noisy.detach(), self.network.blocks.sizes, dim=1)
+        levels = torch.stack([p.argmax(dim=1) for p in parts], dim=1)
+        hard = self.network.blocks.one_hot(levels)
+        return hard + soft - soft.detach(), logits, hot, columns
+
+    def private_step(self, codes: Tensor, tally: Tally) -> None:
+        """One charged step on a Poisson batch of the rows `codes`, and as many fake rows."""
+        index = torch.from_numpy(self.private.batch(len(codes))).to(self.device)
+        with torch.no_grad():
+            rows, _, hot, _ = self.fake(max(1, round(self.plan.expected_batch)))
+        rows = rows.detach()
+
+        def real(part: Tensor) -> Tensor:
+            return tally.seen(self.row_loss(codes[part], self.generator))
+
+        def with_fake(part: Tensor) -> Tensor:
+            fake = self.discriminator(rows, hot)
+            return torch.cat([real(part), fake]) if len(part) else fake
+
+        def chunks() -> Iterator[Losses]:
+            *first, last = torch.split(index, MICRO_BATCH)
+            yield from (lambda part=part: real(part) for part in first)
+            yield lambda: with_fake(last)
+
+        tally.batch(len(index), self.private.step(chunks()))
+        self.discriminator.project()
+
+    def generator_step(self) -> None:
+        """One step of the generator against the discriminator: touches no real row."""
+        rows, logits, hot, columns = self.fake(self.conf.generator_batch)
+        obey = self.network.blocks.cross_entropy(logits, hot, columns).mean()
+        loss = self.conf.condition * obey - self.discriminator(rows, hot).mean()
+        self.adam.zero_grad()
+        loss.backward(inputs=list(self.network.parameters()))
+        self.adam.step()
+
+    def state(self) -> Arrays:
+        """What stays at the party: the discriminator and the private optimiser."""
+        kept = {f"d.{name}": value for name, value in self.private.state().items()}
+        return {"discriminator": flatten(self.discriminator.parameters()), **kept}
+
+
+def train_locally(
+    network: Ctgan,
+    conf: CtganConf,
+    held: NDArray[np.bool_],
+    codes: NDArray[np.int32],
+    plan: SgdPlan,
+    *,
+    source: NoiseSource,
+    one_way: OneWay | None = None,
+    state: Arrays | None = None,
+) -> tuple[Trace, Arrays]:
+    """`plan.steps` private discriminator steps, a generator step after every few, in place.
+
+    Returns what happened and the state for the party's next round; neither may leave.
+    """
+    adversary = Adversary(
+        network, conf, held, plan, source=source, one_way=one_way or {}, state=state or {}
+    )
+    rows = torch.from_numpy(codes.astype(np.int64)).to(adversary.device)
+    tally = Tally(clip=plan.clip)
+    network.train()
+    for step in range(1, plan.steps + 1):
+        adversary.private_step(rows, tally)
+        if step % conf.discriminator_steps == 0:
+            adversary.generator_step()
+    return tally.trace(), adversary.state()
+
+
+def _part(state: Arrays, prefix: str) -> Arrays:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def build(conf: CtganConf, layout: Layout) -> Ctgan:
+    return Ctgan(conf, layout)

@@ -1,0 +1,209 @@
+"""Fit a generator's output to noisy measurements: post-processing, no privacy cost.
+
+After GEM (Liu, Vietri, Wu 2021, "Iterative methods for private synthetic data", section 4):
+a fixed batch of latents gives one product distribution each, their mixture is the model, and
+its expected tables are compared with the measured ones. Differs: every table is measured
+once and weighted by the precision of its noise (Gaussian likelihood); presence is part of
+the latent; after the network, the mixture's own logits are refined directly (as the relaxed
+rows of RAP, Aydore et al. 2021).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ConfigError
+from twinweave.generators.cells import CellProducts, cell_products
+from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.parsing import STRICT
+from twinweave.privacy.measurement import Measurement
+
+if TYPE_CHECKING:
+    import torch
+
+    from twinweave.generators.base import SoftNetwork
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, steps done, steps in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConf:
+    """How long and how finely to fit.
+
+    latents: product distributions in the mixture. network_*: stage 1, the network's own
+    parameters. free_*: stage 2, the mixture's logits, started from the network's output.
+    """
+
+    __pydantic_config__ = STRICT
+
+    latents: int = 2048
+    network_steps: int = 300
+    network_lr: float = 2e-3
+    free_steps: int = 300
+    free_lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.latents, self.network_lr, self.free_lr) <= 0:
+            raise ConfigError("fit", "latents and learning rates must be positive", "See conf/.")
+        if min(self.network_steps, self.free_steps) < 0:
+            raise ConfigError("fit", "steps must not be negative", "See conf/.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mixture:
+    """A mixture of product distributions with equal weights: what the fit leaves.
+
+    logits: float32 (latents, width); presence: bool (latents, parties). trace: misfit per
+    measured cell (chi-square over cells; about 1 when only noise is left) along the steps.
+    """
+
+    layout: Layout
+    logits: NDArray[np.float32] = field(repr=False)
+    presence: NDArray[np.bool_] = field(repr=False)
+    trace: tuple[float, ...] = ()
+    cpu_seconds: float = 0.0
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Softmax of every column's block: (latents, width)."""
+        blocks = []
+        for a, b in zip(self.layout.offsets[:-1], self.layout.offsets[1:], strict=True):
+            x = np.exp(self.logits[:, a:b] - self.logits[:, a:b].max(axis=1, keepdims=True))
+            blocks.append(x / x.sum(axis=1, keepdims=True))
+        return np.hstack(blocks).astype(np.float64)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Rows:
+        """n rows, each latent equally often, columns stratified within a latent."""
+        latents = len(self.logits)
+        each = -(-n // latents)
+        chosen = rng.permutation(latents * each)[:n]
+        latent = chosen // each
+        presence = self.presence[latent]
+        codes = np.empty((n, len(self.layout.names)), dtype=np.int32)
+        probabilities = self.probabilities()
+        for j, (a, b) in enumerate(
+            zip(self.layout.offsets[:-1], self.layout.offsets[1:], strict=True)
+        ):
+            u = (rng.random((latents, each)).argsort(axis=1) + rng.random((latents, each))) / each
+            upper = probabilities[:, a:b].cumsum(axis=1)[:, :-1]
+            picked = u.reshape(-1)[chosen]
+            codes[:, j] = (picked[:, None] > upper[latent]).sum(axis=1)
+        codes[~self.layout.visible(presence)] = ABSENT
+        return Rows(codes=codes, presence=presence)
+
+
+def fit(
+    network: SoftNetwork | None,
+    layout: Layout,
+    measurements: Sequence[Measurement],
+    presence: NDArray[np.bool_],
+    users: float,
+    conf: FitConf,
+    seed: int,
+    progress: Progress | None = None,
+) -> Mixture:
+    """Fit to the count measurements (weighted ones are ignored); the network is changed.
+
+    presence: bool (latents, parties), the pattern of each latent, in the estimated
+    proportions. users: estimated size of the union; the mixture's tables are scaled to it.
+    Without a network the logits start near uniform. Deterministic under `seed` on one
+    thread count.
+    """
+    import torch
+
+    started = time.process_time()
+    generator = torch.Generator().manual_seed(seed)
+    products = cell_products(layout, measurements, presence)
+    bits = torch.from_numpy(presence.astype(np.float32))
+    loss = _Loss(layout, products, bits, users)
+    trace: list[float] = []
+    if network is None:
+        logits = 0.5 * torch.randn(len(presence), layout.width, generator=generator)
+    else:
+        z = torch.randn(len(presence), network.latent, generator=generator)
+        parameters = [p for _, p in network.shared_parameters() if p.requires_grad]
+        trace += _descend(lambda: loss(network.logits(z, bits)), parameters, conf.network_steps,
+                          conf.network_lr, "fit network", progress)  # fmt: skip
+        with torch.no_grad():
+            logits = network.logits(z, bits).clone()
+    free = logits.requires_grad_(True)
+    trace += _descend(lambda: loss(free), [free], conf.free_steps, conf.free_lr,
+                      "fit mixture", progress)  # fmt: skip
+    return Mixture(layout=layout, logits=free.detach().numpy(), presence=presence,
+                   trace=tuple(trace), cpu_seconds=time.process_time() - started)  # fmt: skip
+
+
+class _Loss:
+    """Chi-square per measured cell of the mixture's expected tables."""
+
+    def __init__(
+        self, layout: Layout, products: CellProducts, presence: torch.Tensor, users: float
+    ) -> None:
+        import torch
+
+        self.layout, self.scale = layout, users / len(presence)
+        self.cells = sum(int((s.precision > 0).sum()) for s in products.slices)
+        self.fixed = torch.from_numpy(products.fixed)
+        self.columns = [torch.from_numpy(c) for c in products.sources]
+        self.held = [presence[:, p : p + 1] for p in products.parties]
+        self.slices = [
+            (s.factors, *(torch.from_numpy(x) for x in (s.left, s.right, s.target, s.precision)))
+            for s in products.slices
+        ]
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        offsets = self.layout.offsets
+        blocks = [
+            torch.softmax(logits[:, a:b], dim=1)
+            for a, b in zip(offsets[:-1], offsets[1:], strict=True)
+        ]
+        soft = torch.cat(blocks, dim=1)
+        features = torch.cat(
+            [soft[:, c] * h for c, h in zip(self.columns, self.held, strict=True)] + [self.fixed],
+            dim=1,
+        )
+        total = logits.new_zeros(())
+        for factors, left, right, target, precision in self.slices:
+            a = features[:, left]
+            for f in factors:
+                a = a * features[:, f : f + 1]
+            table = a.T @ features[:, right] * self.scale
+            total = total + ((table - target).square() * precision).sum()
+        return total / self.cells
+
+
+def _descend(
+    loss: Callable[[], torch.Tensor],
+    parameters: Sequence[torch.Tensor],
+    steps: int,
+    lr: float,
+    stage: str,
+    progress: Progress | None,
+) -> list[float]:
+    """Adam with a cosine schedule; returns the loss at about twenty steps and the last."""
+    import torch
+
+    if not steps:
+        return []
+    optimiser = torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=lr / 50)
+    trace = []
+    for step in range(steps):
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        if step % max(1, steps // 20) == 0 or step == steps - 1:
+            trace.append(float(value.detach()))
+            if progress:
+                progress(stage, step + 1, steps)
+    return trace

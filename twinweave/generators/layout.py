@@ -1,0 +1,82 @@
+"""Rows of the union as arrays: the encoding every generator, fit and rake shares.
+
+A row is a presence bit for each party and one discrete code for each union column; a column
+none of whose holders is present, or that a trainer does not hold, has code ABSENT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.tables.schema import JointSchema
+
+ABSENT = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Sizes and holders of the union columns, in `JointSchema.columns` order.
+
+    sizes: discrete codes of each column. holders: for each column, the indices of the
+    parties that hold it. Both public.
+    """
+
+    parties: tuple[str, ...]
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    holders: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, schema: JointSchema) -> Layout:
+        index = {party: i for i, party in enumerate(schema.parties)}
+        return cls(
+            parties=schema.parties,
+            names=schema.names,
+            sizes=tuple(c.size for c in schema.columns),
+            holders=tuple(tuple(index[p] for p in schema.holders(n)) for n in schema.names),
+        )
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """First one-hot position of each column, and the total width last: (columns + 1,)."""
+        return np.concatenate(([0], np.cumsum(self.sizes))).astype(np.int64)
+
+    @property
+    def width(self) -> int:
+        return int(self.offsets[-1])
+
+    def held_by(self, party: str) -> NDArray[np.bool_]:
+        """Which union columns the party holds: (columns,)."""
+        i = self.parties.index(party)
+        return np.array([i in h for h in self.holders])
+
+    def visible(self, presence: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(n, parties) presence -> (n, columns): whether some holder is present."""
+        return np.stack([presence[:, list(h)].any(axis=1) for h in self.holders], axis=1)
+
+    def one_hot(self, codes: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """(n, columns) codes -> (n, width) one-hot blocks, all zero where ABSENT."""
+        n = len(codes)
+        out = np.zeros((n, self.width), dtype=np.float32)
+        rows, cols = np.nonzero(codes != ABSENT)
+        out[rows, self.offsets[cols] + codes[rows, cols]] = 1.0
+        return out
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Synthetic rows of the union. codes: int32 (n, columns); presence: bool (n, parties)."""
+
+    codes: NDArray[np.int32] = field(repr=False)
+    presence: NDArray[np.bool_] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, index: NDArray[np.integer[Any]]) -> Rows:
+        return Rows(codes=self.codes[index], presence=self.presence[index])

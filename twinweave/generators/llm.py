@@ -1,0 +1,316 @@
+"""Generator `llm`, backend `schema`: a small causal transformer over the schema's own tokens.
+
+One token a column, in a fixed order; the distribution of a token is a softmax over that
+column's codes alone, so no invalid row can be written. The first position carries the
+presence of the row at each party. A column that a row lacks (code ABSENT) enters as zero, is
+never attended, and carries no loss (DESIGN section 9).
+
+Every parameter lives in `nn.Linear`, `nn.Embedding` or `nn.LayerNorm`, and what belongs to
+one column (its token vectors, its output head) in modules of its own: per-row gradients are
+exact in closed form, and a party can tell from public facts which parameters it trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from twinweave.errors import ConfigError
+from twinweave.generators.conf import Activation, LlmConf
+from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.mlp import ACTIVATIONS, presence_input, proven
+from twinweave.tables.column import Column, Role
+from twinweave.tables.schema import JointSchema
+
+CHUNK = 8192
+"""Rows decoded at once: bounds the memory of `sample` (about 64 MB at the default size)."""
+
+SCORE = 30.0
+"""Bound of an attention score: weights in a row differ by at most exp(60), finite in float32."""
+
+_OUTCOMES = (Role.CONVERSION, Role.VALUE, Role.LABEL)
+
+
+def column_order(schema: JointSchema) -> tuple[int, ...]:
+    """Union columns in the order they are written: sensitive, shared, party by party, outcomes.
+
+    Shared columns come before a party's own, so that what one party trains (its columns given
+    the shared ones) is what sampling needs; the label is the very last.
+    """
+    parties = schema.parties
+
+    def rank(column: Column) -> tuple[bool, int, int, bool]:
+        holders = schema.holders(column.name)
+        outcome = column.role in _OUTCOMES
+        block = 0 if len(holders) > 1 else 1 + parties.index(holders[0])
+        order = 1 + _OUTCOMES.index(column.role) if outcome else 0
+        sensitive, membership = (column.role is r for r in (Role.SENSITIVE, Role.MEMBERSHIP))
+        return not sensitive, order, block, not membership
+
+    columns = schema.columns
+    return tuple(sorted(range(len(columns)), key=lambda i: rank(columns[i])))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; attention written with plain linear layers and products."""
+
+    def __init__(self, width: int, heads: int, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_hidden = nn.LayerNorm(width)
+        self.up = nn.Linear(width, hidden)
+        self.activation = ACTIVATIONS[activation]()
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, allowed: Tensor, past: list[Tensor] | None = None) -> Tensor:
+        """x: (n, t, width). allowed: 0 or 1, broadcast to (n, heads, t, keys).
+
+        past: keys and values of earlier positions, extended in place (decoding only).
+        Scores are clamped to +-SCORE, so that the softmax needs no maximum: for rows this
+        short that takes a third of the time.
+        """
+        n, t, width = x.shape
+        packed = self.query_key_value(self.norm_attention(x))
+        q, k, v = packed.view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if past is not None:
+            k, v = (torch.cat((old, new), dim=2) for old, new in zip(past, (k, v), strict=True))
+            past[:] = [k, v]
+        scores = q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5
+        weights = scores.clamp(-SCORE, SCORE).exp() * allowed
+        mixed = (weights @ v) / weights.sum(dim=-1, keepdim=True)
+        mixed = mixed.transpose(1, 2).reshape(n, t, width)
+        x = x + self.out(mixed)
+        out: Tensor = x + self.down(self.activation(self.up(self.norm_hidden(x))))
+        return out
+
+
+class SchemaTransformer(nn.Module):
+    """Network and RowLoss. Initial weights follow from `seed`.
+
+    order: the union columns as they are written, see `column_order`; by default as they stand.
+    Raises ConfigError unless it names each column once.
+    """
+
+    def __init__(
+        self,
+        conf: LlmConf,
+        layout: Layout,
+        *,
+        order: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        every = range(len(layout.sizes))
+        order = every if order is None else order
+        if sorted(order) != list(every):
+            raise ConfigError("generator order", "does not name each column once",
+                              "Give a permutation of the union columns.")  # fmt: skip
+        width = conf.width
+        self.layout = layout
+        self.order = tuple(order)
+        self.width, self.heads = width, conf.heads
+        self.presence = nn.Linear(len(layout.parties), width, bias=False)
+        self.positions = nn.Embedding(len(order), width)
+        self.tokens = nn.ModuleList(nn.Embedding(size, width) for size in layout.sizes)
+        blocks = [
+            Block(width, conf.heads, conf.hidden, conf.activation) for _ in range(conf.layers)
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.outputs = nn.ModuleList(nn.Linear(width, size) for size in layout.sizes)
+        self._initialise(blocks, torch.Generator().manual_seed(seed))
+
+    def _initialise(self, blocks: list[Block], generator: torch.Generator) -> None:
+        """Scaled normal weights; heads and presence at zero: every first output is uniform."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                std = module.in_features**-0.5
+                nn.init.normal_(module.weight, std=std, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.5, generator=generator)
+        for block in blocks:
+            for last in (block.out, block.down):
+                last.weight.data.mul_((2 * len(blocks)) ** -0.5)
+        nn.init.zeros_(self.presence.weight)
+        for output in self.outputs:
+            nn.init.zeros_(output.weight)  # type: ignore[arg-type]
+
+    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.named_parameters()
+
+    def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+        """Entries of each parameter that rows with these columns alone can move.
+
+        Gradients of the others are zero for every such row: token vectors and heads of the
+        columns they lack, the presence of parties they cannot prove. Public.
+        """
+        useful = self._useful([bool(held[c]) for c in self.order])
+        read = np.array([j in useful for j in range(len(self.order))])
+        mask = {
+            name: np.full(tuple(p.shape), bool(held.any())) for name, p in self.shared_parameters()
+        }
+        mask["presence.weight"] &= proven(self.layout, held)[None, :]
+        mask["positions.weight"] &= read[:, None]
+        for column, mine in enumerate(held):
+            after = 1 + self.order.index(column)
+            mask[f"tokens.{column}.weight"] &= mine and after < len(read) and read[after]
+            mask[f"outputs.{column}.weight"] &= mine
+            mask[f"outputs.{column}.bias"] &= mine
+        return mask
+
+    def _useful(self, live: list[bool]) -> list[int]:
+        """Positions that write a live column, or are read by one that does."""
+        last = max((j for j, alive in enumerate(live) if alive), default=0)
+        return [
+            j for j, alive in enumerate(live) if alive or (j < last and (j == 0 or live[j - 1]))
+        ]
+
+    def row_loss(self, codes: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
+        """(n, columns) int64, ABSENT where not held -> (n,) mean cross-entropy of held tokens.
+
+        A party counts as present where the row has a column of its own alone, as unknown
+        elsewhere. No randomness is used.
+        """
+        return self.loss(codes, self.seen(codes))
+
+    def seen(self, codes: Tensor) -> Tensor:
+        """(n, columns) codes -> (n, parties) presence as the row itself proves it: 1 or 1/2."""
+        out = codes.new_full((len(codes), len(self.layout.parties)), 0.5, dtype=torch.float32)
+        for party in range(out.shape[1]):
+            own = [i for i, h in enumerate(self.layout.holders) if h == (party,)]
+            out[:, party] += 0.5 * (codes[:, own] != ABSENT).any(dim=1)
+        return out
+
+    def loss(self, codes: Tensor, presence: Tensor) -> Tensor:
+        """Like `row_loss`, with presence (n, parties) in 0, 1/2 (unknown), 1 given."""
+        held = codes != ABSENT
+        live = [bool(held[:, c].any()) for c in self.order]
+        keep = self._useful(live)
+        place = self.positions(torch.tensor(keep, device=codes.device).expand(len(codes), -1))
+        x = place + torch.stack([self._read(j, codes, presence) for j in keep], dim=1)
+        known = torch.stack([self._readable(j, codes) for j in keep], dim=1)
+        allowed = known[:, None, None, :] * x.new_ones(len(keep), len(keep)).tril()
+        for block in self.blocks:
+            x = block(x, allowed)
+        ends = self.norm(x).unbind(dim=1)
+        total = x.new_zeros(len(codes))
+        for at, j in enumerate(keep):
+            column = self.order[j]
+            if live[j]:
+                logits = self.outputs[column](ends[at])
+                target = codes[:, column].clamp(min=0)
+                lost = functional.cross_entropy(logits, target, reduction="none")
+                total = total + lost * held[:, column]
+        mean: Tensor = total / held.sum(dim=1).clamp(min=1)
+        return mean
+
+    @torch.no_grad()
+    def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
+        """Ancestral sampling at temperature 1, keys and values cached; see `Network.sample`.
+
+        Deterministic under `generator` for a given number of rows.
+        """
+        visible = torch.from_numpy(self.layout.visible(presence))
+        bits = torch.from_numpy(presence.astype(np.float32))
+        parts = [
+            self._decode(bits[at : at + CHUNK], visible[at : at + CHUNK], generator)
+            for at in range(0, max(1, len(bits)), CHUNK)
+        ]
+        codes = torch.cat(parts).numpy().astype(np.int32)
+        return Rows(codes=codes, presence=presence.astype(bool))
+
+    def _decode(self, presence: Tensor, visible: Tensor, generator: torch.Generator) -> Tensor:
+        codes = torch.full(visible.shape, ABSENT, dtype=torch.int64)
+        n = len(codes)
+        known = torch.ones((n, 0), dtype=torch.bool)
+        empty = torch.zeros((n, self.heads, 0, self.width // self.heads))
+        pasts = [[empty, empty] for _ in self.blocks]
+        for j, column in enumerate(self.order):
+            known = torch.cat((known, self._readable(j, codes)[:, None]), dim=1)
+            allowed = known[:, None, None, :].float()
+            x = (self._read(j, codes, presence) + self.positions.weight[j])[:, None]
+            for block, past in zip(self.blocks, pasts, strict=True):
+                x = block(x, allowed, past)
+            drawn = _draw(self.outputs[column](self.norm(x[:, 0])), generator)
+            codes[:, column] = torch.where(visible[:, column], drawn, ABSENT)
+        return codes
+
+    def _read(self, j: int, codes: Tensor, presence: Tensor) -> Tensor:
+        """What position j reads: presence first, then the column before it; (n, width)."""
+        if j == 0:
+            first: Tensor = self.presence(presence_input(presence))
+            return first
+        column = self.order[j - 1]
+        code = codes[:, column]
+        token: Tensor = self.tokens[column](code.clamp(min=0))
+        return token * (code != ABSENT)[:, None]
+
+    def _readable(self, j: int, codes: Tensor) -> Tensor:
+        """Whether later positions may attend position j: (n,) bool."""
+        if j == 0:
+            return torch.ones(len(codes), dtype=torch.bool, device=codes.device)
+        return codes[:, self.order[j - 1]] != ABSENT
+
+
+def pretrain(
+    model: SchemaTransformer,
+    rows: Rows,
+    *,
+    steps: int,
+    lr: float,
+    batch: int = 512,
+    one_party: float = 0.5,
+    generator: torch.Generator,
+) -> None:
+    """Plain training on rows drawn from tables that are private already; costs no privacy.
+
+    one_party: fraction of the rows shown as one of their parties sees them (a party drawn at
+    random, the other parties' columns absent, their presence unknown): the model learns
+    whole rows and, in the same weights, the view from which that party will train it.
+    The learning rate falls linearly to zero.
+    """
+    codes = torch.from_numpy(rows.codes.astype(np.int64))
+    presence = torch.from_numpy(rows.presence.astype(np.float32))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / steps)
+    model.train()
+    for _ in range(steps):
+        pick = torch.randint(len(codes), (batch,), generator=generator)
+        shown, bits = _narrow(model, codes[pick], presence[pick], one_party, generator)
+        optimizer.zero_grad()
+        torch.autograd.backward(model.loss(shown, bits).mean())
+        optimizer.step()
+        schedule.step()
+
+
+def _narrow(
+    model: SchemaTransformer,
+    codes: Tensor,
+    presence: Tensor,
+    fraction: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Hide from a random fraction of the rows all but one present party's columns."""
+    layout = model.layout
+    held = torch.from_numpy(np.stack([layout.held_by(p) for p in layout.parties]))
+    viewer = torch.multinomial(presence.clamp(min=1e-9), 1, generator=generator)[:, 0]
+    narrow = torch.rand(len(codes), generator=generator) < fraction
+    shown = torch.where(narrow[:, None] & ~held[viewer], ABSENT, codes)
+    return shown, torch.where(narrow[:, None], model.seen(shown), presence)
+
+
+def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """One code for each row of (n, size) logits, by inverting the distribution: (n,) int64."""
+    steps = logits.softmax(dim=-1).cumsum(dim=-1)[:, :-1].contiguous()
+    at = torch.rand((len(logits), 1), generator=generator)
+    return torch.searchsorted(steps, at, right=True)[:, 0]

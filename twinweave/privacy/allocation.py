@@ -1,0 +1,332 @@
+"""Noise for every release of a run, such that all of them together meet one (epsilon, delta).
+
+Precision is the currency: a release with noise multiplier s costs 1 / s**2 of mu**2, the
+parameter of Gaussian DP (Dong, Roth, Su 2022), which adds up under composition. A stage gets
+its share of mu**2, a query its share of its stage's. One number, mu, is then scaled until the
+accountant says that the exact composition meets epsilon: Gaussian DP chooses the proportions,
+the accountant decides the cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from twinweave.errors import BudgetError, ConfigError
+from twinweave.privacy import accountant
+from twinweave.privacy.events import (
+    DiscreteGaussian,
+    Event,
+    Mechanism,
+    PoissonSgd,
+    SharedBinomial,
+    Stage,
+)
+
+TOLERANCE = 1e-3  # of epsilon, left unspent at most (more only where coins are a handful)
+_STEP = 1.05  # noise multipliers within a stage differ by powers of this, so that many are equal
+_SGD_STEP = 1.02  # grid of noise multipliers at which SGD is accounted for exactly
+_ROUNDS = 60
+MIN_COINS = 40  # fewer have a worse tail (mass 2**-coins gives a user away) than a Gaussian
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """One table to be measured with noise.
+
+    name: unique; becomes the event's label. cells: of the table. parties: whose users it counts.
+    sensitivity: units by which one user changes one cell (1 for counts, VALUE_UNITS for sums).
+    coins: shared binomial coins instead of a discrete Gaussian; counts only.
+    """
+
+    name: str
+    cells: int
+    parties: tuple[str, ...]
+    stage: Stage = Stage.MEASUREMENT
+    priority: bool = False
+    sensitivity: int = 1
+    coins: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cells < 1 or self.sensitivity < 1:
+            raise ConfigError("workload", f"table {self.name!r} has no cells or no sensitivity",
+                              "Give at least 1 of each.")  # fmt: skip
+        if self.coins and self.sensitivity != 1:
+            raise ConfigError("workload", f"table {self.name!r} is a sum and asks for coins",
+                              "Use Gaussian noise for sums.")  # fmt: skip
+        if self.stage is Stage.TRAINING:
+            raise ConfigError("workload", f"table {self.name!r} is in the training stage",
+                              "Training is planned as SgdItem.")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgdItem:
+    """DP-SGD at one party: everything public but the noise, which `calibrate` chooses."""
+
+    party: str
+    sampling_rate: float
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The events of a run before any of them happens.
+
+    tables: one event an item, in their order, labelled with the item's name.
+    training: one PoissonSgd event an SgdItem, in their order.
+    epsilon: of tables, training and the `fixed` events together, at the delta asked.
+    """
+
+    tables: tuple[Event, ...]
+    training: tuple[Event, ...]
+    epsilon: float
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        return self.tables + self.training
+
+    def event(self, name: str) -> Event:
+        """The event of the item of that name. Raises KeyError."""
+        for event in self.tables:
+            if event.label == name:
+                return event
+        raise KeyError(name)
+
+
+def calibrate(
+    *,
+    epsilon: float,
+    delta: float,
+    shares: Mapping[Stage, float],
+    priority_share: float,
+    items: Sequence[WorkItem],
+    sgd: Sequence[SgdItem] = (),
+    fixed: Sequence[Event] = (),
+    coin_limit: int | None = None,
+) -> Plan:
+    """Noise of every item and training, composing to at most epsilon and at least 99.9% of it.
+
+    shares: of mu**2, by stage; only proportions matter, and a stage without work leaves its
+        share to the others. Parties' trainings divide their stage's share equally (a user may
+        sit in every party's table, so they compose).
+    priority_share: the least part of the measurement stage that goes to priority items.
+    fixed: events already settled, of any stage; they count against epsilon.
+    coin_limit: coins in all (coins a cell, times cells). Items that ask for coins get them
+        smallest table first while the limit lasts, then discrete Gaussian noise of the same
+        multiplier; so do those that need fewer than MIN_COINS. None: no limit.
+
+    Within a stage, an item's share is proportional to cells**(2/3), which minimises the summed
+    L1 error of the tables (PrivSyn: Zhang et al. 2021, section 4.2). Raises ConfigError for
+    work in a stage whose share is 0, BudgetError if `fixed` leaves nothing.
+    """
+    weights = _item_weights(shares, priority_share, items, with_training=bool(sgd))
+    training_weight = _stage_weights(shares, items, with_training=bool(sgd)).get(Stage.TRAINING, 0)
+    if not items and not sgd:
+        return Plan(tables=(), training=(), epsilon=accountant.epsilon(fixed, delta))
+
+    def build(mu: float) -> Plan:
+        tables = _table_events(items, weights, mu, coin_limit)
+        training = _training_events(sgd, mu * math.sqrt(training_weight), delta)
+        spent = accountant.epsilon((*fixed, *tables, *training), delta)
+        return Plan(tables=tables, training=training, epsilon=spent)
+
+    if accountant.epsilon(fixed, delta) >= epsilon:
+        raise BudgetError(
+            f"privacy budget: what is settled already spends epsilon {epsilon:.4g} or more. "
+            "Raise privacy.epsilon or drop earlier stages."
+        )
+    return _largest(build, accountant.gaussian_mu(epsilon, delta), epsilon)
+
+
+# --- proportions ------------------------------------------------------------------------------
+
+
+def _stage_weights(
+    shares: Mapping[Stage, float], items: Sequence[WorkItem], *, with_training: bool
+) -> dict[Stage, float]:
+    """Shares of the stages that have work, adding up to 1."""
+    used = {i.stage for i in items} | ({Stage.TRAINING} if with_training else set())
+    for stage in sorted(used):
+        if not shares.get(stage, 0.0) > 0:
+            raise ConfigError(f"privacy.shares.{stage.value}", "is 0, but the stage has work",
+                              "Give the stage a share above 0, or take its work out.")  # fmt: skip
+    total = sum(shares[s] for s in used)
+    return {s: shares[s] / total for s in used}
+
+
+def _item_weights(
+    shares: Mapping[Stage, float],
+    priority_share: float,
+    items: Sequence[WorkItem],
+    *,
+    with_training: bool,
+) -> list[float]:
+    """Part of the run's mu**2 that each item gets."""
+    if len({i.name for i in items}) != len(items):
+        raise ConfigError("workload", "table names repeat", "Ask each table once.")
+    stages = _stage_weights(shares, items, with_training=with_training)
+    raw = [_quantised(i.cells ** (2 / 3)) for i in items]
+    sums: dict[tuple[Stage, bool], float] = {}
+    for item, r in zip(items, raw, strict=True):
+        key = (item.stage, item.priority)
+        sums[key] = sums.get(key, 0.0) + r
+    weights = []
+    for item, r in zip(items, raw, strict=True):
+        least = priority_share if item.stage is Stage.MEASUREMENT else 0.0
+        first, rest = sums.get((item.stage, True), 0.0), sums.get((item.stage, False), 0.0)
+        part = 1.0 if rest == 0 else 0.0 if first == 0 else max(least, first / (first + rest))
+        group = part if item.priority else 1 - part
+        weights.append(stages[item.stage] * group * r / sums[(item.stage, item.priority)])
+    if any(w <= 0 for w in weights):
+        raise ConfigError("privacy.priority_share", "leaves nothing to the other tables",
+                          "Give less than 1, or measure the priority tables alone.")  # fmt: skip
+    return weights
+
+
+def _quantised(precision: float) -> float:
+    """Round a precision so that noise multipliers are _STEP apart: equal ones compose fast."""
+    unit = 2 * math.log(_STEP)
+    return math.exp(round(math.log(precision) / unit) * unit)
+
+
+# --- events at a given mu ---------------------------------------------------------------------
+
+
+def _table_events(
+    items: Sequence[WorkItem], weights: Sequence[float], mu: float, coin_limit: int | None
+) -> tuple[Event, ...]:
+    sigmas = [_rounded(1 / (mu * math.sqrt(w))) for w in weights]
+    tossed = _coin_items(items, sigmas, coin_limit)
+    return tuple(
+        Event(
+            label=item.name,
+            stage=item.stage,
+            parties=item.parties,
+            mechanism=_mechanism(item, sigma, coins=item.name in tossed),
+        )
+        for item, sigma in zip(items, sigmas, strict=True)
+    )
+
+
+def _rounded(sigma: float) -> float:
+    """Nine digits: equal shares stay equal in floating point, and files stay readable."""
+    return float(f"{sigma:.9g}")
+
+
+def _coins(item: WorkItem, sigma: float) -> int:
+    """Coins of variance sigma**2, rounded so that the priority never gets less than its part."""
+    exact = 4 * sigma * sigma
+    return math.floor(exact) if item.priority else math.ceil(exact)
+
+
+def _coin_items(
+    items: Sequence[WorkItem], sigmas: Sequence[float], limit: int | None
+) -> frozenset[str]:
+    """Names of the items that get coins: smallest tables first while the limit lasts."""
+    wanted = sorted(
+        (i.cells, i.name, _coins(i, s))
+        for i, s in zip(items, sigmas, strict=True)
+        if i.coins and _coins(i, s) >= MIN_COINS
+    )
+    names, left = [], math.inf if limit is None else limit
+    for cells, name, coins in wanted:
+        left -= cells * coins
+        if left < 0:
+            break
+        names.append(name)
+    return frozenset(names)
+
+
+def _mechanism(item: WorkItem, sigma: float, *, coins: bool) -> Mechanism:
+    if coins:
+        return SharedBinomial(coins=_coins(item, sigma))
+    return DiscreteGaussian(noise_multiplier=sigma, sensitivity=item.sensitivity)
+
+
+def _training_events(sgd: Sequence[SgdItem], mu: float, delta: float) -> tuple[Event, ...]:
+    events = []
+    for item in sgd:
+        part = mu / math.sqrt(len(sgd))
+        noise = sgd_noise_multiplier(part, delta, item.sampling_rate, item.steps)
+        mechanism = PoissonSgd(
+            noise_multiplier=noise, sampling_rate=item.sampling_rate, steps=item.steps
+        )
+        label = f"training at {item.party}"
+        events.append(
+            Event(label=label, stage=Stage.TRAINING, parties=(item.party,), mechanism=mechanism)
+        )
+    return tuple(events)
+
+
+def sgd_noise_multiplier(mu: float, delta: float, sampling_rate: float, steps: int) -> float:
+    """Noise multiplier at which DP-SGD alone costs what a Gaussian mechanism with `mu` does.
+
+    "Costs" is epsilon at `delta`, exact on a grid of multipliers 2% apart and interpolated
+    between; what a run spends is always composed exactly afterwards. Raises BudgetError if no
+    multiplier up to 10,000 is enough.
+    """
+    target = accountant.gaussian_epsilon(mu, delta)
+    growth = math.log1p(mu * mu / (steps * sampling_rate**2))  # Bu et al. 2020, corollary 3
+    j = round(-0.5 * math.log(growth) / math.log(_SGD_STEP))
+    last = math.ceil(math.log(1e4) / math.log(_SGD_STEP))
+    while j <= last and _sgd_epsilon(j, delta, sampling_rate, steps) > target:
+        j += 1
+    if j > last or target <= 0:
+        raise BudgetError(
+            "privacy budget: too little is left for training. Raise privacy.epsilon, the share "
+            "of training, or train fewer steps."
+        )
+    while _sgd_epsilon(j - 1, delta, sampling_rate, steps) <= target:
+        j -= 1
+    above = _sgd_epsilon(j - 1, delta, sampling_rate, steps)
+    below = _sgd_epsilon(j, delta, sampling_rate, steps)
+    back = 0.0
+    if math.isfinite(above) and below > 0:
+        back = math.log(target / below) / math.log(above / below)
+    return _rounded(_SGD_STEP ** (j - back))
+
+
+@lru_cache(maxsize=1024)
+def _sgd_epsilon(j: int, delta: float, sampling_rate: float, steps: int) -> float:
+    mechanism = PoissonSgd(noise_multiplier=_SGD_STEP**j, sampling_rate=sampling_rate, steps=steps)
+    return accountant.epsilon_of_mechanisms([mechanism], delta)
+
+
+# --- search -----------------------------------------------------------------------------------
+
+
+def _largest(build: Callable[[float], Plan], start: float, target: float) -> Plan:
+    """The plan of the largest mu that spends at most `target`: false position on logarithms."""
+    low: tuple[float, Plan] | None = None
+    high: tuple[float, float] | None = None
+    mu = start
+    for _ in range(_ROUNDS):
+        plan = build(mu)
+        if plan.epsilon <= target:
+            low = (mu, plan)
+            if plan.epsilon >= target * (1 - TOLERANCE):
+                return plan
+        else:
+            high = (mu, plan.epsilon)
+        mu = _next(low, high, target * (1 - TOLERANCE / 2))
+    if low is None:
+        raise BudgetError(
+            "privacy budget: what is settled leaves nothing to spend. Raise privacy.epsilon."
+        )
+    return low[1]
+
+
+def _next(low: tuple[float, Plan] | None, high: tuple[float, float] | None, target: float) -> float:
+    """A mu between the bracket's ends, or beyond the only end there is."""
+    if low is None or high is None:
+        mu, eps = (low[0], low[1].epsilon) if low is not None else high or (1.0, target)
+        ratio = target / eps if 0 < eps < math.inf else (4.0 if low is not None else 0.25)
+        ratio = min(max(ratio, 0.25), 4.0)
+        return mu * ratio * (1.01 if low is not None else 0.99)
+    a, b = math.log(low[0]), math.log(high[0])
+    part = 0.5
+    if low[1].epsilon > 0 and high[1] < math.inf:
+        part = math.log(target / low[1].epsilon) / math.log(high[1] / low[1].epsilon)
+    return math.exp(a + (b - a) * min(max(part, 0.05), 0.95))

@@ -1,0 +1,131 @@
+"""Which tables a run measures: the priority ones the lift and the audit stand on, then the rest.
+
+Post-processing needs every query to be one linear query on the union; see tables/query.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from twinweave.tables.column import Role
+from twinweave.tables.query import Query, Side, check, n_cells
+from twinweave.tables.roles import FairnessConf, LiftConf
+from twinweave.tables.schema import JointSchema
+
+
+def build(
+    schema: JointSchema,
+    *,
+    lift: LiftConf | None,
+    fairness: FairnessConf | None,
+    one_way: bool,
+    pairs: bool,
+    threes: bool,
+    max_pair_columns: int,
+    max_cells: int,
+) -> tuple[Query, ...]:
+    """Distinct queries in a deterministic order, priority first; none above `max_cells`.
+
+    max_pair_columns: up to so many union columns all pairs are measured, beyond only those
+    with a membership, conversion, label or sensitive column.
+    """
+    wanted: list[Query] = [*_priority(schema, lift, fairness)]
+    if one_way:
+        wanted += _one_way(schema)
+    if pairs:
+        wanted += _pairs(schema, max_pair_columns)
+    if threes:
+        wanted += _threes(schema, lift, fairness)
+    kept: dict[str, Query] = {}
+    for query in wanted:
+        check(schema, query)
+        if query.priority or n_cells(schema, query) <= max_cells:
+            kept.setdefault(_key(query), query)
+    return tuple(kept.values())
+
+
+def _key(query: Query) -> str:
+    """The same for queries that ask the same table, whatever the order of sides and columns."""
+    return repr((sorted((s.party, sorted(s.columns)) for s in query.sides), query.weight))
+
+
+def table(schema: JointSchema, *columns: str, priority: bool = False) -> Query | None:
+    """The query over some columns, local where one party holds them all, else of two parties.
+
+    None where no two parties hold them all between them.
+    """
+    for party in schema.parties:
+        if all(party in schema.holders(c) for c in columns):
+            return Query(sides=(Side(party=party, columns=columns),), priority=priority)
+    for first, second in combinations(schema.parties, 2):
+        at_first = tuple(c for c in columns if first in schema.holders(c))
+        at_second = tuple(c for c in columns if c not in at_first and second in schema.holders(c))
+        if at_first and at_second and len(at_first) + len(at_second) == len(columns):
+            sides = (Side(party=first, columns=at_first), Side(party=second, columns=at_second))
+            return Query(sides=sides, priority=priority)
+    return None
+
+
+def _priority(
+    schema: JointSchema, lift: LiftConf | None, fairness: FairnessConf | None
+) -> Iterator[Query]:
+    if lift is not None:
+        home = schema.holders(lift.membership)[0]
+        yield Query(sides=(Side(party=home, columns=(lift.membership,)),), priority=True)
+        yield from _some(table(schema, lift.membership, c, priority=True) for c in lift.conversions)
+        for value in lift.values:
+            for power in (1, 2):
+                yield _weighted(schema, lift.membership, value, power)
+    if fairness is not None:
+        yield from _some(
+            table(schema, s, fairness.label, priority=True) for s in fairness.sensitive
+        )
+
+
+def _weighted(schema: JointSchema, membership: str, value: str, power: int) -> Query:
+    """Sum of a value column by membership, at one party or across two."""
+    home, holder = schema.holders(membership)[0], schema.holders(value)[0]
+    if home in schema.holders(value):
+        side = Side(party=home, columns=(membership,), weight=value, power=power)
+        return Query(sides=(side,), priority=True)
+    sides = (
+        Side(party=home, columns=(membership,)),
+        Side(party=holder, weight=value, power=power),
+    )
+    return Query(sides=sides, priority=True)
+
+
+def _one_way(schema: JointSchema) -> Iterator[Query]:
+    for party_schema in schema.schemas:
+        for name in party_schema.names:
+            yield Query(sides=(Side(party=party_schema.party, columns=(name,)),))
+
+
+def _pairs(schema: JointSchema, max_columns: int) -> Iterator[Query]:
+    names = schema.names
+    hubs = {
+        c.name
+        for role in (Role.MEMBERSHIP, Role.CONVERSION, Role.LABEL, Role.SENSITIVE)
+        for c in schema.with_role(role)
+    }
+    pairs = combinations(names, 2)
+    chosen = pairs if len(names) <= max_columns else (p for p in pairs if hubs & set(p))
+    yield from _some(table(schema, *pair) for pair in chosen)
+
+
+def _threes(
+    schema: JointSchema, lift: LiftConf | None, fairness: FairnessConf | None
+) -> Iterator[Query]:
+    if lift is not None:
+        for x in lift.breakdowns:
+            for conversion in lift.conversions:
+                yield from _some([table(schema, lift.membership, x, conversion)])
+    if fairness is not None:
+        for s in fairness.sensitive:
+            others = [n for n in schema.names if n not in (s, fairness.label)]
+            yield from _some(table(schema, s, x, fairness.label) for x in others)
+
+
+def _some(queries: Iterable[Query | None]) -> Iterator[Query]:
+    return (q for q in queries if q is not None)

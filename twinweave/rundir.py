@@ -1,0 +1,140 @@
+"""A run directory's files: written by the server, read by a notebook through `import twinweave`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twinweave.errors import SourceError
+from twinweave.parsing import canonical_json, parse, to_plain
+from twinweave.privacy.measurement import Measurement
+from twinweave.tables.query import Query, shape
+from twinweave.tables.schema import JointSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIGURATION, SPEC, REPORT, LEDGER = "configuration.json", "spec.json", "report.json", "ledger.json"
+MEASUREMENTS, STATUS, LOG = "measurements.parquet", "status.json", "run.log"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON of plain values or dataclasses; refuses NaN and infinity."""
+    path.write_text(json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_measurements(
+    path: Path, schema: JointSchema, measurements: Sequence[Measurement]
+) -> None:
+    """One row a cell: table (its number), name, position (row-major), cell, value, variance.
+
+    A table's query stands as JSON on each of its rows (dictionary-encoded), so that the file
+    alone can be read back.
+    """
+    import pandas as pd
+
+    frames = []
+    for number, measurement in enumerate(measurements):
+        values = measurement.values.ravel()
+        frames.append(
+            pd.DataFrame(
+                {
+                    "table": np.int32(number),
+                    "name": measurement.query.name,
+                    "position": np.arange(values.size, dtype=np.int32),
+                    "cell": cell_names(schema, measurement.query),
+                    "value": values,
+                    "variance": measurement.variance,
+                    "query": canonical_json(measurement.query),
+                }
+            )
+        )
+    table = pd.concat(frames, ignore_index=True)
+    table.astype({"name": "category", "query": "category"}).to_parquet(path, index=False)
+
+
+def read_measurements(path: Path, schema: JointSchema) -> tuple[Measurement, ...]:
+    """Inverse of `write_measurements`."""
+    import pandas as pd
+
+    found = []
+    for _, cells in pd.read_parquet(path).groupby("table", sort=True):
+        query = parse(Query, json.loads(str(cells["query"].iloc[0])))
+        values = cells.sort_values("position")["value"].to_numpy(np.float64)
+        found.append(
+            Measurement(
+                query=query,
+                values=values.reshape(shape(schema, query)),
+                variance=float(cells["variance"].iloc[0]),
+            )
+        )
+    return tuple(found)
+
+
+def cell_names(schema: JointSchema, query: Query) -> list[str]:
+    """Name of every cell, row-major: "segment=test, visit=1"; "publisher: absent"."""
+    sides = []
+    for side in query.sides:
+        names = [""]
+        for column in side.columns:
+            labels = schema.column(column).labels
+            names = [f"{n}, {column}={v}" if n else f"{column}={v}" for n in names for v in labels]
+        if query.is_cross and side.weight is None:
+            names.append(f"{side.party}: absent")
+        sides.append(names)
+    if len(sides) == 1:
+        return sides[0]
+    return [", ".join(filter(None, (a, b))) for a in sides[0] for b in sides[1]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read lazily from its directory."""
+
+    path: Path
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        return self._json(REPORT)
+
+    @cached_property
+    def ledger(self) -> dict[str, Any]:
+        return self._json(LEDGER)
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        return self._json(CONFIGURATION)
+
+    @cached_property
+    def schema(self) -> JointSchema:
+        return parse(JointSchema, self._json(SPEC)["schema"])
+
+    @cached_property
+    def measurements(self) -> tuple[Measurement, ...]:
+        return read_measurements(self.path / MEASUREMENTS, self.schema)
+
+    def cells(self) -> pd.DataFrame:
+        """The measured tables as one data frame, one row a cell."""
+        import pandas as pd
+
+        return pd.read_parquet(self.path / MEASUREMENTS).drop(columns="query")
+
+    def _json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text())
+
+
+def load(path: str | Path) -> Run:
+    """Open a run directory. Raises SourceError when it is none, or its run did not finish."""
+    folder = Path(path)
+    if not (folder / STATUS).exists():
+        raise SourceError(f"{folder}: not a run directory. Name the folder a run has written.")
+    state = json.loads((folder / STATUS).read_text())
+    if state["state"] != "finished":
+        raise SourceError(f"{folder}: the run did not finish: {state.get('error', 'cut short')}")
+    return Run(folder)

@@ -1,0 +1,140 @@
+"""The run specification: what every party accepts, by hash, before anything else happens.
+
+Public. Everything a party needs to know of a run is in it, so a party computes its own costs
+and its own tables from it and never from what the server says later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from twinweave.errors import ProtocolError
+from twinweave.parsing import STRICT, canonical_json, parse
+from twinweave.privacy.events import DiscreteGaussian, Event, SharedBinomial, Stage
+from twinweave.privacy.mechanisms import noise_scale, noise_variance
+from twinweave.protocols.cross_tables import OpenPlan, Pair, pair_of
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.query import Query
+from twinweave.tables.schema import JointSchema
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedQuery:
+    """A table and the noise it gets."""
+
+    __pydantic_config__ = STRICT
+
+    query: Query
+    stage: Stage
+    mechanism: DiscreteGaussian | SharedBinomial
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mechanism, SharedBinomial):
+            fits = self.query.is_cross and self.query.weight is None
+        else:
+            fits = self.mechanism.sensitivity == (VALUE_UNITS if self.query.weight else 1)
+        if not fits:
+            raise ProtocolError(
+                f"table {self.query.name!r}: its mechanism does not bound what one user changes. "
+                "Coins are for counts across two parties; a sum's sensitivity is VALUE_UNITS."
+            )
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation of one party's own noise, for a discrete Gaussian."""
+        assert isinstance(self.mechanism, DiscreteGaussian)
+        return noise_scale(self.mechanism)
+
+    @property
+    def coins(self) -> int | None:
+        return self.mechanism.coins if isinstance(self.mechanism, SharedBinomial) else None
+
+    @property
+    def variance(self) -> float:
+        """Of the noise in a cell: known, public. Two parties add a Gaussian each (2 s^2)."""
+        own = noise_variance(self.mechanism)
+        return own if self.coins is not None else own * len(self.query.sides)
+
+    @property
+    def event(self) -> Event:
+        return Event(
+            label=self.query.name,
+            stage=self.stage,
+            parties=self.query.parties,
+            mechanism=self.mechanism,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run. run: unique id; plan: every table, its noise, in the order it is measured."""
+
+    __pydantic_config__ = STRICT
+
+    version: int
+    run: str
+    schema: JointSchema
+    plan: tuple[PlannedQuery, ...]
+    epsilon: float
+    delta: float
+    alignment: Literal["ristretto", "prf"]
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise ProtocolError(
+                f"run specification of version {self.version}; this party speaks {VERSION}. "
+                "Install the same release at every party."
+            )
+
+    @classmethod
+    def loads(cls, text: str) -> RunSpec:
+        """Parse what travelled. Raises ConfigError, SchemaError or ProtocolError."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError:
+            raise ProtocolError("the run specification is not JSON. Start the run again.") from None
+        return parse(cls, data, where="run specification")
+
+    def dumps(self) -> str:
+        return canonical_json(self)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, hex."""
+        return hashlib.sha256(self.dumps().encode()).hexdigest()
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        return self.schema.parties
+
+    def local(self, party: str) -> dict[int, PlannedQuery]:
+        """The party's own tables by index in the plan."""
+        return {i: p for i, p in enumerate(self.plan) if p.query.parties == (party,)}
+
+    def crossing(self, first: str, second: str) -> dict[int, PlannedQuery]:
+        """Tables between two parties, by index in the plan."""
+        both = {first, second}
+        return {i: p for i, p in enumerate(self.plan) if set(p.query.parties) == both}
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of parties with a table between them, in run order."""
+        return tuple(p for p in combinations(self.parties, 2) if self.crossing(*p))
+
+    def peers(self, party: str) -> tuple[str, ...]:
+        """Parties with which this one computes a product, in run order."""
+        return tuple(a if b == party else b for a, b in self.pairs() if party in (a, b))
+
+    def product(self, a: str, b: str, n_slots: int) -> Pair:
+        """Public shape of the secure product between two parties, whatever their order."""
+        first, second = sorted((a, b), key=self.parties.index)
+        queries = [p.query for p in self.crossing(first, second).values()]
+        return pair_of(self.schema, queries, n_slots, first=first, second=second)
+
+    def openings(self, a: str, b: str) -> tuple[OpenPlan, ...]:
+        return tuple(OpenPlan(query=p.query, coins=p.coins) for p in self.crossing(a, b).values())

@@ -1,0 +1,154 @@
+"""Cells of any pandas column as text, numbers or moments, whatever dtype it arrived in.
+
+Readers deliver all kinds of columns: text from CSV, nullable integers from Parquet, Decimals
+from databases, mixtures from hand-made frames. Nothing here raises for what a cell holds: it
+comes back as missing, or as unreadable, and cleaning decides.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNREADABLE = "\ufffd"
+"""Stands for a cell that has no text: broken bytes, a list, an object."""
+
+_BLANK = ("", "nan", "nat", "none", "null", "<na>")
+"""Spellings of "nothing" in a column of numbers or dates; in text only "" is nothing."""
+
+
+def as_text(cells: pd.Series) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """(text, missing): stripped text, None where missing; whole floats lose their ".0"."""
+    import pandas as pd
+
+    values = _objects(cells)
+    missing = np.asarray(pd.isna(values), dtype=bool)
+    if pd.api.types.infer_dtype(values, skipna=True) == "string":
+        text = pd.Series(values, dtype=object).str.strip().to_numpy(dtype=object)
+    else:
+        text = np.array([_spelled(v) for v in values] + [None], dtype=object)[:-1]
+    missing |= text == ""
+    text[missing] = None
+    return text, missing
+
+
+def as_numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(float64, missing): NaN where missing, and where the cell is not a number."""
+    import pandas as pd
+
+    if cells.dtype.kind in "biuf":
+        numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        return numbers, np.isnan(numbers)
+    values = _objects(cells)
+    missing = np.asarray(pd.isna(values), dtype=bool)
+    numbers = _parsed_numbers(values)
+    return numbers, missing | _blank(values, np.isnan(numbers))
+
+
+def as_moments(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(float64, missing): seconds since 1970-01-01 UTC from dates, datetimes and ISO text.
+
+    A time without a zone is UTC. Numbers are not dates: their unit would be a guess.
+    """
+    import pandas as pd
+
+    if not pd.api.types.is_datetime64_any_dtype(cells):
+        values = _objects(cells)
+        missing = np.asarray(pd.isna(values), dtype=bool)
+        seconds = _seconds(pd.Series(_datelike(values), dtype=object))
+        return seconds, missing | _blank(values, np.isnan(seconds))
+    seconds = _seconds(cells)
+    return seconds, np.isnan(seconds)
+
+
+def _objects(cells: pd.Series) -> NDArray[np.object_]:
+    """A fresh object array of the cells: categories, nullable and zoned types unpacked."""
+    import pandas as pd
+
+    values = np.array(cells.astype(object).to_numpy(dtype=object), dtype=object)
+    values[pd.isna(values)] = None
+    return values
+
+
+def _spelled(cell: Any) -> str | None:
+    if cell is None:
+        return None
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8", "replace")
+    if isinstance(cell, str):
+        return cell.strip()
+    if isinstance(cell, (bool, np.bool_)):
+        return str(bool(cell))
+    try:
+        if isinstance(cell, (float, np.floating, Decimal)) and cell == int(cell):
+            return str(int(cell))
+        if isinstance(cell, (int, np.integer, float, np.floating, Decimal)):
+            return str(cell)
+    except (ValueError, OverflowError, ArithmeticError):
+        return UNREADABLE  # infinities, integers of thousands of digits
+    return cell.isoformat() if isinstance(cell, date) else UNREADABLE
+
+
+def _parsed_numbers(values: NDArray[np.object_]) -> NDArray[np.float64]:
+    import pandas as pd
+
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind in ("string", "integer", "floating", "mixed-integer-float", "boolean"):
+        try:
+            parsed = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce")
+            return np.asarray(parsed.to_numpy(dtype=np.float64, na_value=np.nan))
+        except (ValueError, TypeError, OverflowError):
+            pass
+    return np.array([_number(v) for v in values], dtype=np.float64)
+
+
+def _number(cell: Any) -> float:
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8", "replace")
+    if not isinstance(cell, (str, int, float, bool, Decimal, np.number, np.bool_)):
+        return np.nan
+    if isinstance(cell, str) and "_" in cell:  # Python reads 1_000, tables do not
+        return np.nan
+    try:
+        return float(cell)
+    except OverflowError:
+        return np.inf if isinstance(cell, int) and cell > 0 else -np.inf
+    except (ValueError, TypeError):
+        return np.nan
+
+
+def _datelike(values: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Keep dates and text that begins like one; pandas would read "now", and numbers as ns."""
+    import pandas as pd
+
+    keep = np.array([isinstance(v, (str, date, np.datetime64)) for v in values], dtype=bool)
+    text = np.array([isinstance(v, str) for v in values], dtype=bool)
+    if text.any():
+        begins = pd.Series(values[text], dtype=object).str.match(r"\s*\d{4}-\d\d-\d\d")
+        keep[text] = begins.to_numpy(dtype=bool)
+    kept = values.copy()
+    kept[~keep] = None
+    return kept
+
+
+def _seconds(cells: pd.Series) -> NDArray[np.float64]:
+    import pandas as pd
+
+    moments = pd.to_datetime(cells, errors="coerce", utc=True, format="ISO8601")
+    ticks = moments.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 1e6)
+
+
+def _blank(values: NDArray[np.object_], unread: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the unread cells only spell "nothing"."""
+    blank = np.zeros(len(values), dtype=bool)
+    at = np.flatnonzero(unread)
+    blank[at] = [isinstance(v, str) and v.strip().lower() in _BLANK for v in values[at]]
+    return blank

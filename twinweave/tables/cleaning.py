@@ -1,0 +1,229 @@
+"""Declared cleaning (DESIGN section 7): a raw table to the schema's types, or one clear error.
+
+What was changed is counted in a report that stays with the party. Errors may leave it: they
+name a column, a rule and a remedy, never a value and never how many cells were wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ColumnError, SourceError, unquoted
+from twinweave.tables.cells import UNREADABLE, as_moments, as_numbers, as_text
+from twinweave.tables.column import Column, Kind, Rule
+from twinweave.tables.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Mask = NDArray[np.bool_]
+
+_TRUTH = {"false": 0, "0": 0, "true": 1, "1": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleaningReport:
+    """What cleaning changed; for the party's own eyes.
+
+    changed: {column: {"missing: level" or the like: number of cells}}, changed columns only.
+    """
+
+    rows_read: int
+    rows_kept: int
+    changed: Mapping[str, Mapping[str, int]]
+
+    def lines(self) -> tuple[str, ...]:
+        """The report as text, one line a column, for the party's own log."""
+        rows = f"{self.rows_read} rows read, {self.rows_kept} kept"
+        told = (
+            f"{name}: " + ", ".join(f"{what} x {n}" for what, n in counts.items())
+            for name, counts in self.changed.items()
+        )
+        return (rows, *told)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cleaned:
+    """A typed table.
+
+    frame: key as text; categorical and boolean as their level's spelling (object, None where
+        MISSING); integer Int64; continuous float64; datetime datetime64[us], UTC.
+    """
+
+    schema: Schema
+    frame: pd.DataFrame = field(repr=False)
+    report: CleaningReport = field(repr=False)
+
+
+def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
+    """Apply the schema's types and rules. Raises ColumnError or SourceError (no rows)."""
+    import pandas as pd
+
+    with unquoted():
+        if len(frame) == 0:
+            raise SourceError("the table has no rows. Point `source` at a table that has some.")
+        keep = np.ones(len(frame), dtype=bool)
+        counts: dict[str, dict[str, int]] = {}
+        columns: dict[str, Any] = {}
+        for column in schema.columns:
+            cells = _cells(frame, column.name)
+            if column is schema.key:
+                columns[column.name] = clean_key(cells, column.name)
+            else:
+                columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
+                keep &= ~drop
+        if not keep.any():
+            raise SourceError("cleaning dropped every row. Review the columns with rule `drop`.")
+        typed = pd.DataFrame(columns)[keep].reset_index(drop=True)
+    report = CleaningReport(
+        rows_read=len(frame),
+        rows_kept=len(typed),
+        changed={name: count for name, count in counts.items() if count},
+    )
+    return Cleaned(schema=schema, frame=typed, report=report)
+
+
+def normalise_key(cells: pd.Series) -> tuple[NDArray[np.object_], Mask]:
+    """(ids as text, missing): the one spelling of an id that every party must arrive at.
+
+    Unicode NFC, no spaces around, whole numbers without ".0", and lower case where the id
+    holds an "@" (an e-mail address). Nothing else is guessed.
+    """
+    import pandas as pd
+
+    text, missing = as_text(cells)
+    ids = pd.Series(text, dtype=object)
+    present = ids[~missing].str.normalize("NFC")
+    mail = present.str.contains("@", regex=False)
+    ids[~missing] = present.where(~mail, present.str.lower())
+    return ids.to_numpy(dtype=object), missing
+
+
+def clean_key(cells: pd.Series, name: str) -> NDArray[np.object_]:
+    """Normalised ids, complete and unique. Raises ColumnError."""
+    import pandas as pd
+
+    ids, missing = normalise_key(cells)
+    if missing.any():
+        raise ColumnError(name, "an id is missing", "Fill in or remove the rows without an id.")
+    if (ids == UNREADABLE).any():
+        raise ColumnError(name, "an id is neither text nor a number", "Store ids as text.")
+    if pd.Index(ids).has_duplicates:
+        raise ColumnError(
+            name, "an id occurs more than once (upper and lower case count as one in e-mails)",
+            "Aggregate to one row a user, or set `keep_first_by` in the source.")  # fmt: skip
+    return ids
+
+
+def _cells(frame: pd.DataFrame, name: str) -> pd.Series:
+    found = [i for i, c in enumerate(frame.columns) if c == name]
+    if not found:
+        raise ColumnError(name, "not in the table",
+                          "Correct the header, or map it under `source.rename`.")  # fmt: skip
+    if len(found) > 1:
+        raise ColumnError(name, "occurs more than once in the table", "Rename one of them.")
+    return frame.iloc[:, found[0]]
+
+
+def _clean_column(cells: pd.Series, column: Column) -> tuple[Any, Mask, dict[str, int]]:
+    """(typed values, rows to drop, counts of changed cells)."""
+    counts: dict[str, int] = {}
+    values: NDArray[Any]
+    if column.is_numeric:
+        values, missing, invalid = _numeric(cells, column)
+        if column.invalid is Rule.CLIP:
+            values, invalid = _clip(values, missing, invalid, column, counts)
+    else:
+        values, missing, invalid = _levels(cells, column)
+    drop = np.zeros(len(cells), dtype=bool)
+    for what, mask, rule in (("missing", missing, column.missing),
+                             ("invalid", invalid, column.invalid)):  # fmt: skip
+        if not mask.any():
+            continue
+        if rule is Rule.ERROR:
+            raise _missing(column) if what == "missing" else _invalid(column)
+        if rule is Rule.DROP:
+            drop |= mask
+        values[mask] = np.nan if column.is_numeric else None
+        counts[f"{what}: {rule.value}"] = int(mask.sum())
+    return _typed(values, column), drop, counts
+
+
+def _levels(cells: pd.Series, column: Column) -> tuple[NDArray[np.object_], Mask, Mask]:
+    import pandas as pd
+
+    text, missing = as_text(cells)
+    codes = pd.Index(column.levels).get_indexer(pd.Index(text))
+    if column.kind is Kind.BOOLEAN and (unknown := (codes < 0) & ~missing).any():
+        # The declared spellings win; then what databases and data frames write for truth.
+        lower = pd.Series(text[unknown], dtype=object).str.lower()
+        codes[unknown] = lower.map(_TRUTH).fillna(-1).astype(int)
+    spelled = np.array((*column.levels, None), dtype=object)[codes]
+    return spelled, missing, (codes < 0) & ~missing
+
+
+def _numeric(cells: pd.Series, column: Column) -> tuple[NDArray[np.float64], Mask, Mask]:
+    read = as_moments if column.kind is Kind.DATETIME else as_numbers
+    values, missing = read(cells)
+    lo, hi = column.span
+    invalid = ~missing & ~((values >= lo) & (values <= hi))
+    if column.kind is Kind.INTEGER:
+        invalid |= ~missing & ~(values == np.floor(values))
+    return values.copy(), missing, invalid
+
+
+def _clip(
+    values: NDArray[np.float64],
+    missing: Mask,
+    invalid: Mask,
+    column: Column,
+    counts: dict[str, int],
+) -> tuple[NDArray[np.float64], Mask]:
+    """Move what is out of bounds to the nearest bound; other invalid cells have none: error."""
+    lo, hi = column.span
+    outside = ~missing & ((values < lo) | (values > hi))
+    if (invalid & ~outside).any():
+        raise _invalid(column)
+    if outside.any():
+        counts["invalid: clip"] = int(outside.sum())
+    return np.clip(values, lo, hi), np.zeros_like(invalid)
+
+
+def _typed(values: NDArray[Any], column: Column) -> Any:
+    import pandas as pd
+
+    if column.kind is Kind.INTEGER:
+        return pd.array(values, dtype="Float64").astype("Int64")
+    if column.kind is Kind.DATETIME:
+        gone = np.isnan(values)
+        ticks = np.round(np.where(gone, 0, values) * 1e6).astype("datetime64[us]")
+        ticks[gone] = np.datetime64("NaT")
+        return ticks
+    return values
+
+
+def _missing(column: Column) -> ColumnError:
+    return ColumnError(
+        column.name, "a cell is missing",
+        "Fill it in, or declare `missing: level` or `missing: drop`.")  # fmt: skip
+
+
+def _invalid(column: Column) -> ColumnError:
+    if not column.is_numeric:
+        return ColumnError(
+            column.name, f"a cell is none of the {column.kind.value} column's levels",
+            "Correct the table, add the level, or declare `invalid: level` or `invalid: drop`."
+        )  # fmt: skip
+    what = {
+        Kind.INTEGER: "a whole number", Kind.CONTINUOUS: "a finite number",
+        Kind.DATETIME: "an ISO date",
+    }[column.kind]  # fmt: skip
+    return ColumnError(
+        column.name, f"a cell is not {what} within the bounds",
+        "Correct the table, widen `bounds`, or declare `invalid: clip` (numbers out of bounds "
+        "only), `level` or `drop`.")  # fmt: skip

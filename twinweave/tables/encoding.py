@@ -1,0 +1,197 @@
+"""Typed tables to discrete codes and back; the same code at every party (DESIGN section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import AppError, SchemaError, unquoted
+from twinweave.tables.cleaning import Cleaned, clean
+from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.schema import Schema
+from twinweave.tables.sources import Source, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSENT = -1
+"""Code of a cell whose user is not at the party."""
+
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedTable:
+    """A party's table as the protocols see it. Its repr shows no contents.
+
+    ids: (n,) object, normalised text, unique.
+    codes: (n, len(schema.data_columns)) int32, column order of the schema, each within
+        0..size-1 of its column.
+    units: {name of a value column: (n,) int32 within 0..VALUE_UNITS}.
+    """
+
+    schema: Schema
+    ids: NDArray[np.object_] = field(repr=False)
+    codes: Codes = field(repr=False)
+    units: Mapping[str, Codes] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        wanted = (len(self.ids), len(self.schema.data_columns))
+        values = {c.name for c in self.schema.with_role(Role.VALUE)}
+        if self.codes.shape != wanted or self.codes.dtype != np.int32:
+            raise SchemaError("encoded table: codes are not int32 (rows, columns). Encode again.")
+        if set(self.units) != values or any(len(u) != len(self) for u in self.units.values()):
+            raise SchemaError("encoded table: units do not fit the value columns. Encode again.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def column(self, name: str) -> Codes:
+        """(n,) int32 codes of one column. Raises SchemaError."""
+        self.schema.column(name)
+        return self.codes[:, self.schema.names.index(name)]
+
+    def take(self, rows: NDArray[Any]) -> EncodedTable:
+        """The table of some rows: an index array or a mask."""
+        units = {name: u[rows] for name, u in self.units.items()}
+        return EncodedTable(
+            schema=self.schema, ids=self.ids[rows], codes=self.codes[rows], units=units
+        )
+
+
+def load_party(source: Source, schema: Schema, party: str) -> EncodedTable:
+    """Read, clean and encode a party's table. Raises AppErrors that name the party."""
+    return encode(load_cleaned(source, schema, party))
+
+
+def load_cleaned(source: Source, schema: Schema, party: str) -> Cleaned:
+    """Read and clean a party's table, report included. Raises AppErrors that name the party."""
+    with unquoted():
+        try:
+            return clean(read_table(source, schema, party), schema)
+        except AppError as error:
+            raise error.at(party) from None
+
+
+def encode(cleaned: Cleaned) -> EncodedTable:
+    """Codes of a cleaned table, and units of its value columns."""
+    schema, frame = cleaned.schema, cleaned.frame
+    codes = np.empty((len(frame), len(schema.data_columns)), dtype=np.int32)
+    for at, column in enumerate(schema.data_columns):
+        codes[:, at] = column_codes(column, frame[column.name])
+    units = {c.name: value_units(c, _floats(frame[c.name])) for c in schema.with_role(Role.VALUE)}
+    ids = frame[schema.key.name].to_numpy(dtype=object)
+    return EncodedTable(schema=schema, ids=ids, codes=codes, units=units)
+
+
+def column_codes(column: Column, cells: pd.Series) -> Codes:
+    """(n,) int32 codes of a cleaned column; missing cells get the column's last code."""
+    import pandas as pd
+
+    if column.is_numeric:
+        numbers = _moments(cells) if column.kind is Kind.DATETIME else _floats(cells)
+        codes = np.searchsorted(np.asarray(column.edges), numbers, side="right")
+        gone = np.isnan(numbers)
+    else:
+        codes = pd.Index(column.levels).get_indexer(pd.Index(cells.to_numpy(dtype=object)))
+        gone = codes < 0
+    if gone.any() and not column.has_missing_level:
+        raise SchemaError(f"column {column.name!r} was not cleaned. Call `clean` before `encode`.")
+    coded: Codes = np.where(gone, column.size - 1, codes).astype(np.int32)
+    return coded
+
+
+def decode(
+    columns: Sequence[Column], codes: NDArray[np.integer[Any]], rng: np.random.Generator
+) -> pd.DataFrame:
+    """Rows of the columns' own types from codes (n, len(columns)).
+
+    Numbers and dates are uniform within their bin (whole numbers and seconds where the kind
+    asks so); the missing level and ABSENT become NaN, None or NaT. Raises SchemaError.
+    """
+    import pandas as pd
+
+    if codes.ndim != 2 or codes.shape[1] != len(columns):
+        raise SchemaError("decode: codes are not (rows, columns). Pass one column a schema column.")
+    return pd.DataFrame({c.name: decode_column(c, codes[:, i], rng) for i, c in enumerate(columns)})
+
+
+def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.random.Generator) -> Any:
+    """One column of `decode`, as an array for a data frame. Raises SchemaError."""
+    import pandas as pd
+
+    if len(codes) and not (codes.min() >= ABSENT and codes.max() < column.size):
+        raise SchemaError(f"column {column.name!r}: code outside its domain. Check the schema.")
+    if not column.is_numeric:
+        missing = (None,) if column.has_missing_level else ()
+        spelled = np.array((*column.levels, *missing, None), dtype=object)
+        return spelled[codes]  # ABSENT, -1, is the last one
+    gone = (codes == ABSENT) | (codes >= len(column.edges) + 1)
+    numbers = _within_bins(column, np.where(gone, 0, codes), rng)
+    if column.kind is Kind.CONTINUOUS:
+        return np.where(gone, np.nan, numbers)
+    whole = numbers.astype(np.int64)
+    if column.kind is Kind.DATETIME:
+        moments = whole.astype("datetime64[s]")
+        moments[gone] = np.datetime64("NaT")
+        return moments
+    return pd.arrays.IntegerArray(whole, gone)
+
+
+def value_units(column: Column, amounts: NDArray[np.float64]) -> Codes:
+    """(n,) int32 within 0..VALUE_UNITS: amounts over the column's bounds; a missing one is 0."""
+    lo, hi = column.span
+    share = (np.clip(amounts, lo, hi) - lo) / (hi - lo)
+    units: Codes = np.rint(np.nan_to_num(share) * VALUE_UNITS).astype(np.int32)
+    return units
+
+
+def units_to_value(column: Column, units: NDArray[Any]) -> NDArray[np.float64]:
+    """Amounts of units above the low bound: low + units / VALUE_UNITS * (high - low)."""
+    lo, hi = column.span
+    share = np.asarray(units, dtype=np.float64) / VALUE_UNITS
+    return np.asarray(lo + share * (hi - lo), dtype=np.float64)
+
+
+def fingerprint(table: EncodedTable) -> str:
+    """Name of the users of a table, for the guard: 32 hex digits, order of rows irrelevant.
+
+    The users alone count, not their codes: other bins, rules or columns must not look like a
+    fresh data set with a fresh budget. BLAKE2b (RFC 7693) under the project's own domain, so
+    that the digest says nothing under any other name.
+    """
+    digest = blake2b(digest_size=16, person=b"twinweave-users")
+    digest.update("\0".join(sorted(table.ids.tolist())).encode())
+    return digest.hexdigest()
+
+
+def _within_bins(
+    column: Column, bins: NDArray[np.integer[Any]], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Uniform numbers of the bins: half-open [a, b), the last one closed."""
+    points = np.array((column.span[0], *column.edges, column.span[1]))
+    low, high = points[:-1], points[1:]
+    draw = rng.random(len(bins))
+    if column.kind is Kind.CONTINUOUS:
+        below = np.append(np.nextafter(high[:-1], low[:-1]), high[-1])
+        drawn = np.minimum(low[bins] + draw * (high - low)[bins], below[bins])
+        return np.asarray(drawn, dtype=np.float64)
+    first = np.ceil(low)
+    count = np.append(np.ceil(high[:-1]), np.floor(high[-1]) + 1) - first
+    count = np.maximum(count, 1)
+    whole = np.minimum(np.floor(draw * count[bins]), count[bins] - 1)
+    return np.asarray(first[bins] + whole, dtype=np.float64)
+
+
+def _floats(cells: pd.Series) -> NDArray[np.float64]:
+    return np.asarray(cells.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+
+
+def _moments(cells: pd.Series) -> NDArray[np.float64]:
+    ticks = cells.to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 1e6)

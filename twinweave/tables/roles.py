@@ -1,0 +1,110 @@
+"""Which columns an experiment's lift is about: membership, conversions, values, breakdowns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinweave.errors import ConfigError
+from twinweave.parsing import STRICT
+from twinweave.tables.column import Kind, Role
+from twinweave.tables.schema import JointSchema
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftConf:
+    """One experiment to analyse.
+
+    membership: column whose levels say which arm a user is in.
+    test, control: its levels that make up each arm; every other level is in neither.
+    conversions: boolean columns; a user with the second level has converted, every other
+        user (missing, or unknown to the party that holds the column) has not.
+    values: `value` columns compared as mean per user; a user without one counts as the lower bound.
+    breakdowns: columns at the membership's party; each conversion is compared level by level.
+    level: of every interval, and 1 - level the error rate of every verdict.
+    k: an arm, or an arm's part in a breakdown, whose noisy size is below k is not shown.
+    ratio: declared users in test for each user in control, for the sample-ratio check.
+    """
+
+    __pydantic_config__ = STRICT
+
+    membership: str
+    test: tuple[str, ...]
+    control: tuple[str, ...]
+    conversions: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    breakdowns: tuple[str, ...] = ()
+    level: float = 0.95
+    k: int
+    ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        arms = self.test + self.control
+        if not self.test or not self.control or len(set(arms)) != len(arms):
+            raise ConfigError("lift.test", "test and control need levels of their own",
+                              "Name at least one level for each, and none twice.")  # fmt: skip
+        if not self.conversions and not self.values:
+            raise ConfigError("lift.conversions", "nothing to compare",
+                              "Name at least one conversion or value column.")  # fmt: skip
+        for field in ("conversions", "values", "breakdowns"):
+            names = getattr(self, field)
+            if len(set(names)) != len(names):
+                raise ConfigError(f"lift.{field}", "columns repeat", "Name each column once.")
+        if not 0.5 <= self.level < 1:
+            raise ConfigError("lift.level", "not in [0.5, 1)", "Give a confidence level, 0.95 say.")
+        if self.k < 0:
+            raise ConfigError("lift.k", "is negative", "Give the smallest size to show, or 0.")
+        if self.ratio is not None and not self.ratio > 0:
+            raise ConfigError("lift.ratio", "must be positive",
+                              "Give users in test for each user in control.")  # fmt: skip
+
+
+def check_lift(schema: JointSchema, conf: LiftConf) -> None:
+    """Raise ConfigError unless `conf` fits the schema: columns, roles, levels, holders."""
+    membership = schema.column(conf.membership)
+    if membership.role is not Role.MEMBERSHIP:
+        raise ConfigError("lift.membership", f"column {conf.membership!r} is no membership column",
+                          "Give it `role: membership` in its schema.")  # fmt: skip
+    for level in conf.test + conf.control:
+        if level not in membership.labels:
+            raise ConfigError("lift.test", f"{conf.membership!r} has no level {level!r}",
+                              f"Its levels: {', '.join(membership.labels)}.")  # fmt: skip
+    for name in conf.conversions:
+        if schema.column(name).kind is not Kind.BOOLEAN:
+            raise ConfigError("lift.conversions", f"column {name!r} is not boolean",
+                              "Name boolean columns.")  # fmt: skip
+    for name in conf.values:
+        if schema.column(name).role is not Role.VALUE:
+            raise ConfigError("lift.values", f"column {name!r} is no value column",
+                              "Give it `role: value` and bounds.")  # fmt: skip
+    home = schema.holders(conf.membership)[0]
+    for name in conf.breakdowns:
+        if name == conf.membership or home not in schema.holders(name):
+            raise ConfigError("lift.breakdowns", f"column {name!r} is not a feature at {home!r}",
+                              "Break down by columns of the membership's party.")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairnessConf:
+    """Which outcome is audited for which groups. positive: the label's favourable level."""
+
+    __pydantic_config__ = STRICT
+
+    sensitive: tuple[str, ...]
+    label: str
+    positive: str
+
+    def __post_init__(self) -> None:
+        if not self.sensitive or self.label in self.sensitive:
+            raise ConfigError("fairness.sensitive", "needs a column that is not the label",
+                              "Name the sensitive columns.")  # fmt: skip
+
+
+def check_fairness(schema: JointSchema, conf: FairnessConf) -> None:
+    """Raise ConfigError unless `conf` fits the schema."""
+    for name in (*conf.sensitive, conf.label):
+        if name not in schema.names:
+            raise ConfigError("fairness", f"no party has a column {name!r}",
+                              f"Columns: {', '.join(schema.names)}.")  # fmt: skip
+    if conf.positive not in schema.column(conf.label).labels:
+        raise ConfigError("fairness.positive", f"{conf.label!r} has no such level",
+                          f"Its levels: {', '.join(schema.column(conf.label).labels)}.")  # fmt: skip

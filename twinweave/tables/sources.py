@@ -1,0 +1,330 @@
+"""Where a party's table comes from: CSV, Parquet, any SQL database, or the campaign generator.
+
+Reading decides nothing about types or validity; cleaning does. Every failure is one line with
+a remedy, free of cell values, passwords and the messages of the libraries beneath.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ColumnError, ConfigError, SourceError, unquoted
+from twinweave.parsing import STRICT
+from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
+from twinweave.tables.cells import as_text
+from twinweave.tables.cleaning import normalise_key
+from twinweave.tables.schema import Schema
+from twinweave.tables.transforms import Derived
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SQL_CHUNK = 50_000
+
+
+class SourceKind(StrEnum):
+    CSV = "csv"
+    PARQUET = "parquet"
+    SQL = "sql"
+    CAMPAIGN = "campaign"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Present:
+    """Keep the users whose hashed id falls in a fraction: cuts one public file into parties.
+
+    The same salt keeps the same users at every party, different salts independent ones.
+    """
+
+    __pydantic_config__ = STRICT
+
+    fraction: float
+    salt: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ConfigError("source.present.fraction", "not in (0, 1]", "Give a fraction.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where one party's table is, and what to do before cleaning.
+
+    path: a CSV or Parquet file; CSV may be compressed (.gz, .bz2, .xz, .zip).
+    parts: several such files, read one after the other, instead of `path`.
+    url, query: an SQLAlchemy URL and a SELECT; url_env names the environment variable that
+        holds the URL: the only place for one with a password.
+    separator, encoding, names (of a file without a header), skip_rows (before the header),
+    na_values (texts that mean missing): of a CSV.
+    strip: remove spaces around text before `na_values`, `derive` and `keep_first_by` see it.
+    rename: {column in the source: column of the schema}.
+    derive: {column of the schema: how it is made from a column of the source}.
+    key_from_row_number: the key is the row's number, from 0, for data without ids.
+    keep_first_by: keep the first row, in the source's order, of each value of that column.
+    present: see Present; applied last.
+    campaign, role: the built-in simulation and whose side of it (kind campaign).
+    """
+
+    __pydantic_config__ = STRICT
+
+    kind: SourceKind
+    path: str | None = None
+    parts: tuple[str, ...] = ()
+    url: str | None = field(default=None, repr=False)
+    url_env: str | None = None
+    query: str | None = None
+    separator: str = ","
+    encoding: str = "utf-8"
+    names: tuple[str, ...] = ()
+    skip_rows: int = 0
+    na_values: tuple[str, ...] = ("",)
+    strip: bool = False
+    rename: Mapping[str, str] = field(default_factory=dict)
+    derive: Mapping[str, Derived] = field(default_factory=dict)
+    key_from_row_number: bool = False
+    keep_first_by: str | None = None
+    present: Present | None = None
+    campaign: CampaignConf | None = None
+    role: PartyRole | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind in (SourceKind.CSV, SourceKind.PARQUET) and not self.files:
+            raise ConfigError("source.path", "missing", "Give the table's file.")
+        if self.kind is SourceKind.SQL:
+            if not self.query or (self.url is None) == (self.url_env is None):
+                raise ConfigError("source", "a database needs `query`, and `url` or `url_env`",
+                                  "Give both.")  # fmt: skip
+            if self.url and re.search(r"//[^/@]*:[^/]*@|passw|pwd=", self.url, re.IGNORECASE):
+                raise ConfigError(
+                    "source.url", "holds a password, and configurations are stored and shown",
+                    "Put the URL in an environment variable and name it in `url_env`.")  # fmt: skip
+        if self.kind is SourceKind.CAMPAIGN and (self.campaign is None or self.role is None):
+            raise ConfigError("source", "a campaign needs `campaign` and `role`", "Give both.")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        paths = self.parts or ((self.path,) if self.path else ())
+        return tuple(Path(p).expanduser() for p in paths)
+
+
+def read_table(source: Source, schema: Schema, party: str) -> pd.DataFrame:
+    """The schema's columns, key first, cells as the source gives them (text from CSV).
+
+    Raises SourceError or ColumnError, with the party's name in front.
+    """
+    with unquoted():
+        try:
+            return _read(source, schema)
+        except (SourceError, ColumnError) as error:
+            raise error.at(party) from None
+
+
+def read_raw(source: Source) -> pd.DataFrame:
+    """Every column of the source under its own name, for drafting a schema. Raises SourceError."""
+    with unquoted():
+        return _joined(_read_frames(source), None, source)
+
+
+def _read(source: Source, schema: Schema) -> pd.DataFrame:
+    import pandas as pd
+
+    origin = _origins(source, schema)
+    extra = (source.keep_first_by,) if source.keep_first_by else ()
+    frames = _read_frames(source)
+    for frame in frames:
+        _check_columns([str(c) for c in frame.columns], origin, extra)
+    raw = _joined(frames, list(dict.fromkeys((*origin.values(), *extra))), source)
+    table = pd.DataFrame(
+        {
+            name: source.derive[name].apply(raw[column]) if name in source.derive else raw[column]
+            for name, column in origin.items()
+        },
+        index=raw.index,
+    )
+    if source.key_from_row_number:
+        table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
+    if source.keep_first_by:
+        by = pd.Series(as_text(raw[source.keep_first_by])[0], dtype=object)
+        table = table[~(by.duplicated() & by.notna())]
+    if source.present:
+        table = table[_kept(table[schema.key.name], source.present)]
+    if table.empty:
+        raise SourceError("no row is left of the table. Raise `present.fraction` in the source.")
+    return table.reset_index(drop=True)
+
+
+def _read_frames(source: Source) -> list[pd.DataFrame]:
+    readers = {
+        SourceKind.CSV: _read_files,
+        SourceKind.PARQUET: _read_files,
+        SourceKind.SQL: _read_sql,
+        SourceKind.CAMPAIGN: _read_campaign,
+    }
+    return readers[source.kind](source)
+
+
+def _joined(frames: list[pd.DataFrame], columns: list[str] | None, source: Source) -> pd.DataFrame:
+    import pandas as pd
+
+    picked = [f if columns is None else f[columns] for f in frames]
+    raw = pd.concat(picked, ignore_index=True) if picked else pd.DataFrame()
+    if raw.empty:
+        raise SourceError("the table has no rows. Point `source` at a table that has some.")
+    return _mark_missing(raw, source) if source.kind is SourceKind.CSV else raw
+
+
+def _origins(source: Source, schema: Schema) -> dict[str, str]:
+    """{column of the schema: column of the source it is made from}, key first."""
+    renamed = {new: old for old, new in source.rename.items()}
+    names = [] if source.key_from_row_number else [schema.key.name]
+    names += schema.names
+    return {n: source.derive[n].source if n in source.derive else renamed.get(n, n) for n in names}
+
+
+def _check_columns(found: list[str], origin: Mapping[str, str], extra: tuple[str, ...]) -> None:
+    for name, column in (*origin.items(), *((e, e) for e in extra)):
+        if found.count(column) == 1:
+            continue
+        told = "" if name == column else f" (made from {column!r})"
+        if column in found:
+            raise ColumnError(name, f"occurs more than once in the table{told}",
+                              "Rename one of them.")  # fmt: skip
+        raise ColumnError(
+            name, f"not in the table{told}",
+            "Correct the table's header, the schema, or `rename` in the source.")  # fmt: skip
+
+
+def _mark_missing(raw: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Strip where asked; None for the declared spellings of a missing cell."""
+    if source.strip:
+        raw = raw.apply(lambda cells: cells.str.strip())
+    return raw.where(~raw.isin(source.na_values), None)
+
+
+def _kept(key: pd.Series, present: Present) -> NDArray[np.bool_]:
+    import pandas as pd
+
+    ids, missing = normalise_key(key)
+    hash_key = blake2b(present.salt.encode(), digest_size=8).hexdigest()  # SipHash: 16 bytes
+    hashed = pd.util.hash_array(
+        np.where(missing, "", ids).astype(object), hash_key=hash_key, categorize=False
+    )
+    # A missing id stays, for cleaning to refuse.
+    kept: NDArray[np.bool_] = missing | (hashed / 2.0**64 < present.fraction)
+    return kept
+
+
+def _read_files(source: Source) -> list[pd.DataFrame]:
+    if source.kind is SourceKind.CSV:
+        return [_read_csv(path, source) for path in source.files]
+    return [_read_parquet(path) for path in source.files]
+
+
+def _read_csv(path: Path, source: Source) -> pd.DataFrame:
+    """All cells as text. Raises SourceError."""
+    import pandas as pd
+
+    skip = source.skip_rows
+    trouble = ""
+    frame = None
+    try:
+        names = [n.strip() for n in source.names]
+        if not names:
+            head = _pandas_csv(path, source, header=None, nrows=1, skiprows=skip)
+            names = [str(n).strip().removeprefix("\ufeff") for n in head.iloc[0]]
+            skip += 1
+        # pandas refuses repeated names: read by position, name afterwards.
+        frame = _pandas_csv(path, source, header=None, names=range(len(names)), skiprows=skip)
+    except FileNotFoundError:
+        trouble = "does not exist. Correct `path`, or `data.root` on the command line"
+    except (IsADirectoryError, PermissionError):
+        trouble = "cannot be opened. Give `path` a file that this process may read"
+    except UnicodeDecodeError:
+        trouble = f"is not {source.encoding} text. Correct `encoding` or `kind` in the source"
+    except pd.errors.EmptyDataError:
+        trouble = "is empty. Point `source` at a table with a header and rows"
+    except (OSError, EOFError, zlib.error):
+        trouble = "is damaged, or not compressed as its name says. Get the file again"
+    except (ValueError, LookupError):
+        trouble = "is not CSV with these options. Correct `separator`, `names` or `kind`"
+    if frame is None:
+        raise _file_error(path, trouble)
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise _file_error(path, "has rows with more cells than the header has names. Correct "
+                                "`separator` or `names`, or quote cells that hold it")  # fmt: skip
+    frame.columns = pd.Index(names)
+    return frame
+
+
+def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    frame: pd.DataFrame = pd.read_csv(
+        path, sep=source.separator, encoding=source.encoding, dtype=str,
+        keep_default_na=False, na_values=[], skipinitialspace=source.strip, **options,
+    )  # fmt: skip
+    return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow
+
+    trouble = ""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        trouble = "does not exist. Correct `path`, or `data.root` on the command line"
+    except (IsADirectoryError, PermissionError):
+        trouble = "cannot be opened. Give `path` a file that this process may read"
+    except (OSError, ValueError, TypeError, pyarrow.ArrowException):
+        trouble = "is not a Parquet file, or damaged. Correct `kind`, or get the file again"
+    raise _file_error(path, trouble)
+
+
+def _read_sql(source: Source) -> list[pd.DataFrame]:
+    """The query's rows in chunks. Raises SourceError; its text holds neither URL nor query."""
+    import pandas as pd
+    import sqlalchemy as sql
+    from sqlalchemy.pool import NullPool
+
+    url = source.url or os.environ.get(source.url_env or "", "")
+    where = f"environment variable {source.url_env}" if source.url_env else "`url`"
+    if not url:
+        raise SourceError(f"{where} holds no database URL. Set it for this process.")
+    # `step` says how far we came; libraries' own messages could quote the URL or a cell.
+    step = f"the database URL in {where} is malformed, or its driver is not installed. " \
+           "Write dialect+driver://user:password@host/database"  # fmt: skip
+    try:
+        engine = sql.create_engine(url, poolclass=NullPool, hide_parameters=True)
+        step = "the database refused the connection. Check host, database, user and password " \
+               f"in {where}"  # fmt: skip
+        with engine.connect() as connection:
+            step = "the database could not run `query`. Check its SQL and the user's rights"
+            stream = connection.execution_options(stream_results=True)
+            chunks = pd.read_sql_query(sql.text(source.query or ""), stream, chunksize=SQL_CHUNK)
+            return list(chunks)
+    except Exception:
+        # Drivers raise what they like, some of it derived from Exception directly.
+        raise SourceError(f"{step}.") from None
+
+
+def _read_campaign(source: Source) -> list[pd.DataFrame]:
+    assert source.campaign is not None
+    assert source.role is not None
+    return [campaign_frames(source.campaign)[source.role]]
+
+
+def _file_error(path: Path, trouble: str) -> SourceError:
+    return SourceError(f"table file {path.name!r} {trouble}.")
