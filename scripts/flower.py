@@ -22,11 +22,14 @@ def run_with_flower(conf: RunConf, superlink: str | None = None) -> None:
     superlink: a connection from Flower's configuration; None is the default one (local
     simulation, started on demand).
     """
-    # The override is one TOML assignment; JSON's escapes are those of a TOML basic string.
-    assignment = f"config={json.dumps(canonical_json(conf))}"
+    Path(conf.output).mkdir(parents=True, exist_ok=True)
+    overrides = Path(conf.output) / "flower.toml"
+    # JSON's escapes are those of a TOML basic string.
+    text = json.dumps(canonical_json(conf), ensure_ascii=False)
+    overrides.write_text(f"config = {text}\n")
     command = [str(Path(sys.executable).with_name("flwr")), "run", str(REPOSITORY)]
     command += [superlink] if superlink else []
-    command += ["--stream", "--run-config", assignment]
+    command += ["--stream", "--run-config", str(overrides)]
     if conf.federation.mode == "simulation":
         command += ["--federation-config", f"num-supernodes={len(conf.data.parties)}"]
     process = subprocess.Popen(

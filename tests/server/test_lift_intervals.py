@@ -131,3 +131,21 @@ def test_value_variance_falls_back_on_the_largest_the_bounds_allow():
         bound, measured = user_variance(n, total, 0.0, square)
         assert not measured
         assert bound == pytest.approx(51.2 * (VALUE_UNITS - 51.2))
+
+
+def test_incremental_conversions_count_the_noise_in_the_arms_size():
+    """y1 - n1 p0 with noise in y1, n1 and p0, exactly; sampling is next to nothing here."""
+    var_y, var_n, cov, n = 4e8, 9e8, 3e8, 1e6
+    test = Rate(arm=Arm(n=n, y=0.6 * n, var_n=var_n, var_y=var_y, cov=cov))
+    control = rate(0.2 * n, n, 1e-3)
+    found = compare(test, control, level=0.95, possible=(0, 1)).incremental
+    sampling = n * (0.6 * 0.4 + 0.2 * 0.8)
+    expected = Z * np.sqrt(var_y - 2 * 0.2 * cov + 0.2**2 * var_n + sampling)
+    assert found.value == pytest.approx(0.4 * n)
+    assert (found.interval[1] - found.interval[0]) / 2 == pytest.approx(expected, rel=0.01)
+
+
+def test_value_variance_takes_out_what_noise_adds_to_the_squared_mean():
+    clean, _ = user_variance(1000.0, 51_200.0, 0.0, 30_000.0)
+    noisy, _ = user_variance(1000.0, 51_200.0, 4e8, 30_000.0)
+    assert noisy - clean == pytest.approx(400)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -226,15 +227,30 @@ class Adversary:
         bits = 0.5 + 0.5 * proven(network.layout, held).astype(np.float32)
         self.presence = torch.from_numpy(bits).to(self.device)
 
-    def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, columns) int64 real rows -> (n,) minus the score of each (`base.RowLoss`)."""
-        return self.minus_score(codes, self.conditions.columns(len(codes), generator))
+    def row_loss(
+        self,
+        codes: Tensor,
+        generator: torch.Generator,
+        fake: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """`minus_score` with a random condition for each real row (`base.RowLoss`)."""
+        return self.minus_score(codes, self.conditions.columns(len(codes), generator), fake)
 
-    def minus_score(self, codes: Tensor, columns: Tensor) -> Tensor:
-        """columns: (n, columns) 0/1, the column of each row that is its condition, or none."""
+    def minus_score(
+        self, codes: Tensor, columns: Tensor, fake: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Minus the scores of real rows, then the scores of generated ones, in one pass.
+
+        columns: (n, columns) 0/1, the column of each real row that is its condition, or none.
+        fake: generated rows and their conditions, (m, width) each. Returns (n + m,).
+        """
         rows = self.network.blocks.one_hot(codes)
-        out: Tensor = -self.discriminator(rows, rows * self.network.blocks.spread(columns))
-        return out
+        conditions = rows * self.network.blocks.spread(columns)
+        if fake is None:
+            out: Tensor = -self.discriminator(rows, conditions)
+            return out
+        score = self.discriminator(torch.cat([rows, fake[0]]), torch.cat([conditions, fake[1]]))
+        return torch.cat([-score[: len(rows)], score[len(rows) :]])
 
     def fake(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """n generated rows: straight-through one-hot, logits, conditions and their columns."""
@@ -253,21 +269,16 @@ class Adversary:
         index = torch.from_numpy(self.private.batch(len(codes))).to(self.device)
         with torch.no_grad():
             rows, _, hot, _ = self.fake(max(1, round(self.plan.expected_batch)))
-        rows = rows.detach()
+        *first, last = torch.split(index, MICRO_BATCH)
 
-        def real(part: Tensor) -> Tensor:
-            return tally.seen(self.row_loss(codes[part], self.generator))
+        def losses(part: Tensor, fake: tuple[Tensor, Tensor] | None) -> Tensor:
+            out = self.row_loss(codes[part], self.generator, fake)
+            tally.seen(out[: len(part)])
+            return out
 
-        def with_fake(part: Tensor) -> Tensor:
-            fake = self.discriminator(rows, hot)
-            return torch.cat([real(part), fake]) if len(part) else fake
-
-        def chunks() -> Iterator[Losses]:
-            *first, last = torch.split(index, MICRO_BATCH)
-            yield from (lambda part=part: real(part) for part in first)
-            yield lambda: with_fake(last)
-
-        tally.batch(len(index), self.private.step(chunks()))
+        chunks: list[Losses] = [partial(losses, part, None) for part in first]
+        chunks.append(partial(losses, last, (rows, hot)))
+        tally.batch(len(index), self.private.step(chunks))
         self.discriminator.project()
 
     def generator_step(self) -> None:

@@ -226,7 +226,7 @@ class _EmbeddingKind:
         index, g = self._read(uses)
         if index.shape[1] == 1:
             return g.square().sum(dim=(1, 2))
-        same = (index[:, :, None] == index[:, None, :]).to(g.dtype)
+        same = index[:, :, None].eq(index[:, None, :]).to(g.dtype)
         return (same * (g @ g.transpose(1, 2))).sum(dim=(1, 2)).clamp(min=0)
 
     def add(self, uses: list[_Use], factor: Tensor, targets: dict[str, Tensor]) -> None:
@@ -236,9 +236,10 @@ class _EmbeddingKind:
 
     def _read(self, uses: list[_Use]) -> tuple[Tensor, Tensor]:
         index, g = _joined(uses, 0)
-        padding = uses[0].layer.padding_idx
-        if padding is not None:
-            g = g * (index != padding)[:, :, None]
+        layer = uses[0].layer
+        assert isinstance(layer, nn.Embedding)
+        if layer.padding_idx is not None:
+            g = g * index.ne(layer.padding_idx)[:, :, None]
         return index, g
 
 
@@ -324,9 +325,9 @@ class OpacusSums:
         return norms
 
     def _stored(self, losses: Losses, out: list[Tensor]) -> Tensor:
-        losses().sum().backward()
-        rows = [p.grad_sample for p in self.parameters]
-        norms = torch.stack([g.flatten(1).norm(dim=1) for g in rows]).norm(dim=0)
+        torch.autograd.backward(losses().sum())
+        rows: list[Tensor] = [vars(p)["grad_sample"] for p in self.parameters]
+        norms: Tensor = torch.stack([g.flatten(1).norm(dim=1) for g in rows]).norm(dim=0)
         factor = _weights(norms, self.clip)
         for target, g in zip(out, rows, strict=True):
             target.add_(torch.tensordot(factor, g, dims=([0], [0])))
@@ -334,12 +335,12 @@ class OpacusSums:
 
     def _ghost(self, losses: Losses, out: list[Tensor]) -> Tensor:
         loss = losses()
-        loss.sum().backward(retain_graph=True)
+        torch.autograd.backward(loss.sum(), retain_graph=True)
         norms: Tensor = self.wrapped.get_norm_sample().detach()
         for p in self.parameters:
             p.grad = None
         self.wrapped.disable_hooks()
-        (_weights(norms, self.clip) * loss).sum().backward()
+        torch.autograd.backward((_weights(norms, self.clip) * loss).sum())
         for target, p in zip(out, self.parameters, strict=True):
             if p.grad is not None:
                 target.add_(p.grad)

@@ -43,6 +43,7 @@ NAME = "dp-accounting PLD, connect-the-dots, pessimistic"
 _TAIL = 1e-20  # mass cut from each end of a single release, and added to delta
 _TAIL_SCALES = math.sqrt(2 * math.log(1 / _TAIL))  # standard deviations until _TAIL is reached
 _TRUNCATION = 1e-15  # mass cut at each composition, and added to delta
+_SQUARING = 128  # compose equal releases by squaring up to so many
 _DIRECT_SIGMA = 1000.0  # sum a discrete Gaussian term by term up to this scale
 _NO_PRIVACY_MU = 20.0  # a release beyond this (epsilon > 200) counts as not private at all
 _ORDERS = np.concatenate(
@@ -132,11 +133,27 @@ def _composed_epsilon(counts: frozenset[tuple[Mechanism, int]], delta: float) ->
     total = None
     for mechanism, count in sorted(counts, key=lambda item: _mu(item[0])):
         single = _pld(mechanism, interval)
-        repeats = count * _steps(mechanism)
-        part = single if repeats == 1 else single.self_compose(repeats, _TRUNCATION)
+        part = _repeated(single, count * _steps(mechanism))
         total = part if total is None else total.compose(part, _TRUNCATION)
     assert total is not None
     return max(0.0, float(total.get_epsilon_for_delta(delta)))
+
+
+def _repeated(single: Any, times: int) -> Any:
+    """`single` composed with itself. Squaring is faster for a few, dp-accounting's way for many.
+
+    Squaring multiplies truncated mass, to at most _SQUARING * _TRUNCATION.
+    """
+    if times > _SQUARING:
+        return single.self_compose(times, _TRUNCATION)
+    power, result = single, None
+    while True:
+        if times & 1:
+            result = power if result is None else result.compose(power, _TRUNCATION)
+        times >>= 1
+        if not times:
+            return result
+        power = power.compose(power, _TRUNCATION)
 
 
 def _interval(counts: frozenset[tuple[Mechanism, int]]) -> float:

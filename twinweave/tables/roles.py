@@ -105,6 +105,7 @@ def check_fairness(schema: JointSchema, conf: FairnessConf) -> None:
         if name not in schema.names:
             raise ConfigError("fairness", f"no party has a column {name!r}",
                               f"Columns: {', '.join(schema.names)}.")  # fmt: skip
-    if conf.positive not in schema.column(conf.label).labels:
+    labels = schema.column(conf.label).labels
+    if conf.positive not in labels:
         raise ConfigError("fairness.positive", f"{conf.label!r} has no such level",
-                          f"Its levels: {', '.join(schema.column(conf.label).labels)}.")  # fmt: skip
+                          f"Its levels: {', '.join(labels)}.")  # fmt: skip

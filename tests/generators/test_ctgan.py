@@ -1,0 +1,172 @@
+"""ctgan: only counted discriminator steps meet real rows, each clipped exactly."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from oracle import brute_force, clipped_sum, worst_change
+from torch import Tensor
+from toys import KEY, ONE_WAY, TOY, conf, table
+
+from twinweave.generators import ctgan
+from twinweave.generators.ctgan import Adversary, Conditions, Ctgan, train_locally
+from twinweave.generators.dpsgd import PrivateSgd, SgdPlan, Tally
+from twinweave.generators.noise import NoiseSource
+from twinweave.generators.per_row import clipped_sums
+
+
+def adversary(sigma: float = 1.0, *, steps: int = 6, one_way: dict | None = None) -> Adversary:
+    c = conf("ctgan", local_steps=steps)
+    return Adversary(
+        Ctgan(c, TOY, seed=3),
+        c,
+        TOY.held_by("a"),
+        SgdPlan.of(c, rows=120, noise_multiplier=sigma),
+        source=NoiseSource(KEY),
+        one_way=ONE_WAY if one_way is None else one_way,
+        state={},
+    )
+
+
+def rows(n: int = 12) -> tuple[Tensor, Tensor]:
+    codes = torch.from_numpy(table("a", n).astype(np.int64))
+    columns = torch.nn.functional.one_hot(torch.arange(n) % 3, 5).float()
+    columns[::4] = 0
+    return codes, columns
+
+
+@pytest.mark.parametrize("clip", [0.01, 1e6])
+def test_the_clipped_sum_is_the_brute_force_sum(clip: float) -> None:
+    """Over real and generated rows together, as a private step has them."""
+    a, (codes, columns) = adversary(), rows()
+    d = a.discriminator
+    fake, _, hot, _ = a.fake(5)
+    fake = fake.detach()
+    got = clipped_sum(clipped_sums(d, clip), d, lambda: a.minus_score(codes, columns, (fake, hot)))
+    alone = [lambda i=i: a.minus_score(codes[i : i + 1], columns[i : i + 1]) for i in range(12)] + [
+        lambda i=i: d(fake[i : i + 1], hot[i : i + 1]) for i in range(5)
+    ]
+    torch.testing.assert_close(got, brute_force(d, alone, clip), rtol=1e-4, atol=1e-7)
+
+
+def test_one_real_row_moves_the_sum_by_at_most_the_clip() -> None:
+    a, (codes, columns) = adversary(), rows()
+    d = a.discriminator
+    sums = clipped_sums(d, 0.01)
+    fake, _, hot, _ = a.fake(5)
+    fake = fake.detach()
+    worst = worst_change(
+        lambda kept: clipped_sum(
+            sums, d, lambda: a.minus_score(codes[kept], columns[kept], (fake, hot))
+        ),
+        12,
+    )
+    assert 0.0099 < worst <= 0.01 * (1 + 1e-5)
+
+
+def test_scores_are_each_rows_own() -> None:
+    a, (codes, columns) = adversary(), rows()
+    together = a.minus_score(codes, columns)
+    alone = torch.cat(
+        [a.minus_score(c[None], k[None]) for c, k in zip(codes, columns, strict=True)]
+    )
+    torch.testing.assert_close(together, alone)
+
+
+def test_the_discriminator_sees_held_columns_alone() -> None:
+    a = adversary()
+    own = np.repeat(TOY.held_by("a"), TOY.sizes)
+    row = torch.rand(4, TOY.width, requires_grad=True)
+    condition = torch.rand(4, TOY.width, requires_grad=True)
+    a.discriminator(row, condition).sum().backward()
+    for seen in (row.grad, condition.grad):
+        assert seen is not None
+        assert (seen[:, ~own] == 0).all()
+        assert (seen[:, own] != 0).any()
+
+
+def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real rows are read inside charged steps alone, and as many as the plan says."""
+    steps, inside, reads, generator_steps = [], [False], [], []
+    step, read, generate = PrivateSgd.step, Adversary.row_loss, Adversary.generator_step
+
+    def counted(self: PrivateSgd, chunks: object) -> Tensor:
+        inside[0] = True
+        steps.append(1)
+        try:
+            return step(self, chunks)
+        finally:
+            inside[0] = False
+
+    def seen(self: Adversary, codes: Tensor, generator: torch.Generator, fake: object) -> Tensor:
+        assert inside[0]
+        reads.append(len(codes))
+        return read(self, codes, generator, fake)
+
+    monkeypatch.setattr(PrivateSgd, "step", counted)
+    monkeypatch.setattr(Adversary, "row_loss", seen)
+    monkeypatch.setattr(
+        Adversary, "generator_step", lambda self: (generator_steps.append(1), generate(self))
+    )
+    c = conf("ctgan", local_steps=12, discriminator_steps=5)
+    plan = SgdPlan.of(c, rows=120, noise_multiplier=1.0)
+    trace, state = train_locally(
+        Ctgan(c, TOY), c, TOY.held_by("a"), table("a"), plan,
+        source=NoiseSource(KEY), one_way=ONE_WAY,
+    )  # fmt: skip
+    assert len(steps) == plan.steps == plan.mechanism().steps == 12
+    assert tuple(reads) == trace.batches
+    assert len(generator_steps) == 2
+    assert "discriminator" in state
+
+
+def test_the_generators_step_takes_no_row() -> None:
+    assert list(inspect.signature(Adversary.generator_step).parameters) == ["self"]
+    assert list(inspect.signature(Adversary.fake).parameters) == ["self", "n"]
+
+
+def test_an_empty_batch_is_a_step_on_noise_and_fakes() -> None:
+    a = adversary()
+    before = [p.detach().clone() for p in a.discriminator.parameters()]
+    a.private_step(torch.empty((0, 5), dtype=torch.int64), Tally(clip=1.0))
+    after = list(a.discriminator.parameters())
+    assert all((b != p).any() for b, p in zip(before, after, strict=True))
+
+
+def test_layers_stay_within_their_spectral_norm() -> None:
+    a = adversary(steps=30)
+    codes = torch.from_numpy(table("a").astype(np.int64))
+    for _ in range(30):
+        a.private_step(codes, Tally(clip=1.0))
+    for layer in a.discriminator.net:
+        if isinstance(layer, torch.nn.Linear):
+            assert torch.linalg.matrix_norm(layer.weight, 2) < 1.1 * a.conf.lipschitz
+
+
+def test_conditions_come_from_the_noisy_tables() -> None:
+    network = Ctgan(conf("ctgan"), TOY)
+    held = TOY.held_by("a")
+    g = torch.Generator().manual_seed(0)
+    table_of_left = {"left": np.array([900.0, 100.0]), "right": np.ones(4)}  # right is not held
+    hot, columns = Conditions.of(TOY, network.blocks, held, table_of_left).generated(4000, g)
+    assert (columns.sum(dim=0)[[0, 2, 3, 4]] == 0).all()
+    assert 0.45 < columns[:, 1].mean() < 0.55
+    assert 0.86 < hot[:, 3].sum() / hot.sum() < 0.94
+    none, _ = Conditions.of(TOY, network.blocks, held, {}).generated(10, g)
+    assert none.sum() == 0
+
+
+def test_generated_rows_are_one_hot_and_pass_gradients() -> None:
+    a = adversary()
+    fake, logits, _, _ = a.fake(8)
+    assert set(np.unique(fake.detach().numpy().round(5))) == {0.0, 1.0}
+    assert torch.autograd.grad(fake[:, 0].sum(), logits)[0].abs().sum() > 0
+
+
+def test_no_gradient_penalty_and_no_packing() -> None:
+    source = inspect.getsource(ctgan)
+    assert "create_graph" not in source
+    assert adversary().discriminator.net[0].in_features == 2 * 11

@@ -1,0 +1,129 @@
+"""Codes: round trip for any schema, order and bounds of bins, units of amounts, fingerprint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twinweave.errors import SchemaError
+from twinweave.tables.cleaning import clean
+from twinweave.tables.column import MISSING, VALUE_UNITS, Column, Kind, Role, Rule
+from twinweave.tables.encoding import (
+    ABSENT, EncodedTable, decode, encode, fingerprint, units_to_value, value_units,
+)  # fmt: skip
+from twinweave.tables.schema import Schema
+
+KEY = Column(name="user", kind=Kind.CATEGORICAL, role=Role.KEY)
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> Column:
+    kind = draw(st.sampled_from(list(Kind)))
+    rule = draw(st.sampled_from([Rule.ERROR, Rule.LEVEL]))
+    if kind is Kind.BOOLEAN:
+        return Column(name="x", kind=kind, missing=rule)
+    if kind is Kind.CATEGORICAL:
+        text = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1)
+        levels = draw(st.lists(text, min_size=2, max_size=9, unique=True))
+        return Column(name="x", kind=kind, levels=tuple(levels), missing=rule)
+    bins = draw(st.integers(1, 40))
+    if kind is Kind.DATETIME:
+        days = sorted(draw(st.lists(st.dates(), min_size=2, max_size=2, unique=True)))
+        bounds: tuple[str, str] = (days[0].isoformat(), days[1].isoformat())
+        return Column(name="x", kind=kind, bounds=bounds, bins=bins, missing=rule)
+    low = draw(st.integers(-(10**6), 10**6))
+    width = draw(st.integers(1, 10**6))
+    if kind is Kind.INTEGER:
+        return Column(name="x", kind=kind, bounds=(low, low + width), bins=bins, missing=rule)
+    scale = draw(st.sampled_from([1e-6, 0.1, 1.0, 1e6]))
+    span = (low * scale, (low + width) * scale)
+    return Column(name="x", kind=kind, bounds=span, bins=bins, missing=rule)
+
+
+@settings(max_examples=150, deadline=None)
+@given(columns(), st.integers(0, 2**32 - 1))
+def test_decoding_then_encoding_gives_the_same_codes(column, seed):
+    rng = np.random.default_rng(seed)
+    codes = np.append(rng.integers(0, column.size, 60), [0, column.size - 1]).astype(np.int32)
+    frame = decode([column], codes[:, None], rng)
+    frame["user"] = [f"u{i}" for i in range(len(codes))]
+    if column.kind is Kind.DATETIME and _before_pandas(column):
+        return  # the library that reads dates knows the years 1678 to 2262 only
+    table = encode(clean(frame, Schema(party="a", columns=(KEY, column))))
+    np.testing.assert_array_equal(table.column("x"), codes)
+
+
+def _before_pandas(column: Column) -> bool:
+    years = [int(str(b)[:4]) for b in column.bounds or ()]
+    return min(years) < 1678 or max(years) > 2261
+
+
+def test_decoded_types(good, schema):
+    columns = schema.data_columns
+    table = encode(clean(good, schema))
+    codes = np.vstack([table.codes, np.full(len(columns), ABSENT)]).astype(np.int32)
+    frame = decode(columns, codes, np.random.default_rng(1))
+    assert frame.iloc[-1].isna().all()
+    kept = frame.iloc[:-1]
+    assert [str(t) for t in kept.dtypes] == [
+        "object", "Int64", "float64", "datetime64[s]", "object", "float64"
+    ]  # fmt: skip
+    assert kept["colour"].tolist() == good["colour"].tolist()
+    assert kept["member"].tolist() == good["member"].tolist()
+    assert (kept["score"] - good["score"]).abs().max() <= 2 / 16
+
+
+def test_integers_are_uniform_over_the_whole_numbers_of_a_bin():
+    column = Column(name="x", kind=Kind.INTEGER, bounds=(0, 9), bins=(3, 9))
+    rng = np.random.default_rng(2)
+    frame = decode([column], np.ones((6000, 1), dtype=np.int32), rng)
+    counts = frame["x"].value_counts()
+    assert sorted(counts.index) == [3, 4, 5, 6, 7, 8]
+    # Each is Binomial(6000, 1/6), sd 29: 6 sd is a false alarm of 1e-8 over the six.
+    assert (counts - 1000).abs().max() < 6 * 29
+    last = decode([column], np.full((9, 1), 2, dtype=np.int32), rng)
+    assert last["x"].tolist() == [9] * 9
+
+
+def test_a_value_on_an_edge_belongs_to_the_upper_bin():
+    column = Column(name="x", kind=Kind.CONTINUOUS, bounds=(0, 4), bins=4)
+    frame = pd.DataFrame({"user": list("abcde"), "x": [0, 0.999999, 1, 3, 4]})
+    table = encode(clean(frame, Schema(party="a", columns=(KEY, column))))
+    assert table.column("x").tolist() == [0, 0, 1, 3, 3]
+    assert column.labels == ("[0, 1)", "[1, 2)", "[2, 3)", "[3, 4]")
+
+
+def test_units_of_amounts():
+    column = Column(name="x", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0, 100),
+                    missing=Rule.LEVEL)  # fmt: skip
+    units = value_units(column, np.array([0, 50, 100, 250, np.nan]))
+    assert units.dtype == np.int32
+    assert units.tolist() == [0, VALUE_UNITS // 2, VALUE_UNITS, VALUE_UNITS, 0]
+    assert units_to_value(column, units)[:3].tolist() == [0, 50, 100]
+    assert column.labels[-1] == MISSING
+
+
+def test_an_encoded_table_shows_nothing_and_fits_its_schema(good, schema):
+    table = encode(clean(good, schema))
+    assert "tell-tale" not in repr(table)
+    assert len(table) == len(good)
+    assert table.units["spend"].max() <= VALUE_UNITS
+    part = table.take(table.column("member") == 1)
+    assert len(part) == (good["member"] == "yes").sum()
+    with pytest.raises(SchemaError):
+        EncodedTable(schema=schema, ids=table.ids, codes=table.codes[:, :2], units=table.units)
+    with pytest.raises(SchemaError):
+        decode(schema.data_columns, table.codes + 99, np.random.default_rng(0))
+
+
+def test_the_fingerprint_is_of_the_users_alone(good, schema):
+    """Other bins, columns or order of rows must not look like a data set with a fresh budget."""
+    table = encode(clean(good, schema))
+    shuffled = good.sample(frac=1, random_state=1)
+    fewer = Schema(party="shop", columns=(schema.key, schema.column("colour")))
+    assert fingerprint(table) == fingerprint(encode(clean(shuffled, schema)))
+    assert fingerprint(table) == fingerprint(encode(clean(good, fewer)))
+    assert fingerprint(table) != fingerprint(encode(clean(good.head(39), schema)))
