@@ -28,7 +28,9 @@ log = logging.getLogger("twinweave.party")
 _SITE = "site"
 
 
-def begin(message: Message, context: Context, asked: type[Any], given: type[Any], phase: Phase) -> Message:
+def begin(
+    message: Message, context: Context, asked: type[Any], given: type[Any], phase: Phase
+) -> Message:
     """Answer the first message of a run: find the site file, start a session."""
 
     def act() -> Any:
@@ -42,7 +44,9 @@ def begin(message: Message, context: Context, asked: type[Any], given: type[Any]
     return _reply(message, act)
 
 
-def go_on(message: Message, context: Context, asked: type[Any], given: type[Any], phase: Phase) -> Message:
+def go_on(
+    message: Message, context: Context, asked: type[Any], given: type[Any], phase: Phase
+) -> Message:
     """Answer a later message of a run that `begin` started at this node."""
 
     def act() -> Any:
@@ -64,7 +68,7 @@ def _answer(
     given: type[Any],
     compute: Callable[[], tuple[Any, Session | None]],
 ) -> Any:
-    with _named(site):
+    with Named(site):
         store = Replies(site, message.metadata.message_type, request)
         if (stored := store.read(given)) is None:
             started = time.perf_counter()
@@ -119,7 +123,7 @@ class Replies:
         return reply, session
 
 
-class _named:
+class Named:
     """Puts the party's name in front of every AppError, and hides any other failure."""
 
     def __init__(self, site: Site) -> None:

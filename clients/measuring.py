@@ -21,7 +21,7 @@ from twinweave.privacy.events import Event
 from twinweave.privacy.mechanisms import discrete_gaussian, release_table
 from twinweave.protocols import alignment as aligning
 from twinweave.protocols import channel
-from twinweave.protocols.blocks import build_blocks
+from twinweave.protocols.blocks import BlockSet, build_blocks
 from twinweave.protocols.cross_tables import (
     CoinsFirst,
     CoinsSecond,
@@ -48,7 +48,7 @@ from twinweave.protocols.messages import (
     ShareReply,
     ShareRequest,
 )
-from twinweave.protocols.ring import dtype_of
+from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.spec import PlannedQuery, RunSpec
 from twinweave.tables.query import Query, raised, shape
 
@@ -190,7 +190,7 @@ def share(request: ShareRequest, party: Party) -> tuple[ShareReply, Session]:
     return ShareReply(sealed=sealed, tables=tables), session
 
 
-def _masked(party: Party, peer: str) -> NDArray[np.uint32] | NDArray[np.uint64]:
+def _masked(party: Party, peer: str) -> Ring:
     pair = party.spec.product(party.name, peer, party.session.n_slots)
     seed = party.session.seeds[peer]
     dealt: DealFirst | DealSecond = DealFirst(seed=seed)
@@ -199,7 +199,7 @@ def _masked(party: Party, peer: str) -> NDArray[np.uint32] | NDArray[np.uint64]:
     return mask(pair, _blocks(party, pair), dealt)
 
 
-def _blocks(party: Party, pair: Pair):  # type: ignore[no-untyped-def]
+def _blocks(party: Party, pair: Pair) -> BlockSet:
     layout = pair.layout(pair.role(party.name))
     return build_blocks(
         party.site.schema,
@@ -215,14 +215,14 @@ def open_(request: OpenRequest, party: Party) -> tuple[OpenReply, Session]:
     """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
     planned = [p for peer in party.spec.peers(party.name) for p in _crossing(party, peer).values()]
     _charge(party, OPEN, request.attempt, [p.event for p in planned])
-    shares: dict[str, NDArray[np.uint32] | NDArray[np.uint64]] = {}
+    shares: dict[str, Ring] = {}
     for peer in party.spec.peers(party.name):
         opened = _open_pair(request, party, peer)
         shares |= {str(i): s for i, s in zip(_crossing(party, peer), opened, strict=True)}
     return OpenReply(shares=shares), party.session
 
 
-def _open_pair(request: OpenRequest, party: Party, peer: str):  # type: ignore[no-untyped-def]
+def _open_pair(request: OpenRequest, party: Party, peer: str) -> tuple[Ring, ...]:
     pair = party.spec.product(party.name, peer, party.session.n_slots)
     role = pair.role(party.name)
     other = Role.SECOND if role is Role.FIRST else Role.FIRST
@@ -297,7 +297,7 @@ def _charge(party: Party, phase: str, attempt: int, events: list[Event]) -> None
 
 def _seal(party: Party, peer: str, phase: str, label: str, array: NDArray[np.generic]) -> bytes:
     return channel.seal(
-        memoryview(np.ascontiguousarray(array)).cast("B"),
+        np.ascontiguousarray(array).data.cast("B"),
         run=party.session.run,
         phase=phase,
         sender=party.name,

@@ -21,6 +21,8 @@ from twinweave.protocols.identity import Identity
 from twinweave.spec import RunSpec
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
     from twinweave.tables.encoding import EncodedTable
 
 
@@ -84,7 +86,7 @@ class Party:
         return PairKeys.agree(private, own, theirs, pins=self.site.pins)
 
     @cached_property
-    def _own_key(self):  # type: ignore[no-untyped-def]
+    def _own_key(self) -> tuple[X25519PrivateKey, Hello]:
         identity = Identity.load(self.site.identity)
         return make_hello(
             identity, self.name, self.session.run, self.spec.digest, run_secret=self.session.secret
@@ -104,7 +106,7 @@ def open_guard(site: Site) -> Guard | GuardOff:
     assert conf.delta is not None
     path = Path(conf.path or Path(site.work) / "guard.sqlite")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Guard(path, epsilon=conf.epsilon, delta=conf.delta)
+    return Guard(path=path, epsilon=conf.epsilon, delta=conf.delta)
 
 
 def read_table(site: Site) -> EncodedTable:

@@ -53,7 +53,7 @@ def _check(out: Path) -> None:
     state = json.loads(status.read_text())
     if state["state"] == "failed":
         error = RunError(state["error"])
-        error.exit_code = int(state["exit_code"])  # type: ignore[misc]
+        error.exit_code = int(state["exit_code"])
         raise error
     if state["state"] != "finished":
         raise RunError(f"the run ended without finishing. {out / rundir.LOG} has its log.")

@@ -6,7 +6,7 @@ would, so nothing passes here that would not pass there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -24,16 +24,27 @@ class InProcessGrid(Grid):
     """Runs a ClientApp for each node, one message after the other.
 
     tap: sees every message in both directions, as the server or an observer of it would.
+    node_configs: one a node, as of SuperNodes in a deployment; None: those of a simulation.
     """
 
-    def __init__(self, client_app: ClientApp, nodes: int, *, tap: Tap | None = None) -> None:
+    def __init__(
+        self,
+        client_app: ClientApp,
+        nodes: int,
+        *,
+        tap: Tap | None = None,
+        node_configs: Sequence[Mapping[str, str]] | None = None,
+    ) -> None:
+        configs = node_configs or [
+            {"partition-id": i, "num-partitions": nodes} for i in range(nodes)
+        ]
         self._app = client_app
         self._tap = tap
         self._contexts = {
             node: Context(
                 run_id=1,
                 node_id=node,
-                node_config={"partition-id": node - 1, "num-partitions": nodes},
+                node_config=dict(configs[node - 1]),
                 state=RecordDict(),
                 run_config={},
             )
@@ -70,7 +81,10 @@ class InProcessGrid(Grid):
         return [self._replies.pop(i) for i in message_ids if i in self._replies]
 
     def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
+        self,
+        messages: Iterable[Message],
+        *,
+        timeout: float | None = None,  # noqa: ARG002 (nothing here can be late)
     ) -> Iterable[Message]:
         return self.pull_messages(self.push_messages(messages))
 

@@ -1,4 +1,4 @@
-"""A run's configuration as Flower hands it over: a JSON string, or overrides that Hydra composes."""
+"""A run's configuration as Flower hands it over: a JSON string, or overrides for Hydra."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from twinweave.spec import RunSpec
 from twinweave.tables.query import shape
 
 log = logging.getLogger("twinweave.run")
+Reply = TypeVar("Reply")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,9 @@ def setup(exchange: Exchange, spec: RunSpec, *, sites: str, timeout: float) -> R
     """Wait for the nodes, send the specification, check who answered and what they accepted."""
     nodes = _wait_for_nodes(exchange, len(spec.parties), timeout)
     request = m.SetupRequest(run=spec.run, attempt=0, spec=spec.dumps(), sites=sites)
-    asked = exchange.ask("query.setup", dict.fromkeys(nodes, request), m.SetupReply, timeout=timeout)
+    asked = exchange.ask(
+        "query.setup", dict.fromkeys(nodes, request), m.SetupReply, timeout=timeout
+    )
     answers = {node: reply for node, reply in asked.items() if reply.party}
     found = [reply.party for reply in answers.values()]
     if sorted(found) != sorted(spec.parties):
@@ -100,8 +104,8 @@ class Measuring:
 
     def run(self) -> list[Measurement]:
         """All phases in order; returns a Measurement for each planned table, in plan order."""
-        log.info("aligning %s by %s", " and ".join(
-            f"{n:,} ids of {p}" for p, n in self.roster.rows.items()), self.spec.alignment)  # fmt: skip
+        sizes = " and ".join(f"{n:,} ids of {p}" for p, n in self.roster.rows.items())
+        log.info("aligning %s by %s", sizes, self.spec.alignment)
         slots = self._align()
         deals = {pair: self._deal(*pair) for pair in self.spec.pairs()}
         shared = self._share(slots, deals)
@@ -115,9 +119,7 @@ class Measuring:
         expected = shape(self.spec.schema, planned.query)
         if index not in tables or tables[index].shape != expected:
             raise ProtocolError(f"table {planned.query.name!r} did not arrive whole.")
-        return Measurement(
-            query=planned.query, values=tables[index], variance=planned.variance
-        )
+        return Measurement(query=planned.query, values=tables[index], variance=planned.variance)
 
     # --- alignment ---
 
@@ -137,9 +139,7 @@ class Measuring:
 
     def _tags_prf(self, blinded: dict[str, m.BlindReply]) -> dict[str, NDArray[np.uint8]]:
         keys = blinded[self.spec.parties[0]].sealed
-        requests = {
-            p: self._hop(1, {p: keys[p]} if p in keys else {}) for p in self.spec.parties
-        }
+        requests = {p: self._hop(1, {p: keys[p]} if p in keys else {}) for p in self.spec.parties}
         replies = self._ask("query.match", requests, m.MatchReply)
         return {p: replies[p].tags[p] for p in self.spec.parties}
 
@@ -230,7 +230,9 @@ class Measuring:
             dict(zip(named, for_second.words, strict=True)),
         )
 
-    def _ask(self, phase, requests, reply_type):  # type: ignore[no-untyped-def]
+    def _ask(
+        self, phase: str, requests: Mapping[str, Any], reply_type: type[Reply]
+    ) -> dict[str, Reply]:
         nodes, names = self.roster.nodes, self.roster.names
         by_node = {nodes[party]: request for party, request in requests.items()}
         replies = self.exchange.ask(phase, by_node, reply_type, names=names)

@@ -26,7 +26,7 @@ def pack(message: Any) -> RecordDict:
 def unpack(cls: type[M], content: RecordDict) -> M:
     """Records -> message. Raises the AppError that the other side reported, or ProtocolError."""
     if _ERROR in content:
-        report = wire.build(ErrorReply, dict(content[_ERROR]), {})  # type: ignore[arg-type]
+        report = wire.build(ErrorReply, dict(content[_ERROR]), {})
         raise BY_NAME.get(report.error, ProtocolError).restore(report.message)
     if set(content) != {_SCALARS, _ARRAYS}:
         raise ProtocolError(f"{cls.__name__}: not a message of this application.")

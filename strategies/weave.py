@@ -45,8 +45,14 @@ class Weave(Strategy):
     def summary(self) -> None:
         """Log what the run will do, before anything is sent."""
         privacy = self.conf.privacy
-        log.info("run %s on %s: epsilon %g, delta %g, %d tables", self.spec.run[:8],
-                 self.conf.data.name, privacy.epsilon, privacy.delta, len(self.spec.plan))  # fmt: skip
+        log.info(
+            "run %s on %s: epsilon %g, delta %g, %d tables",
+            self.spec.run[:8],
+            self.conf.data.name,
+            privacy.epsilon,
+            privacy.delta,
+            len(self.spec.plan),
+        )
         for line in measure.sections(self.spec):
             log.info("  %s", line)
 

@@ -24,7 +24,7 @@ STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_a
 
 @cache
 def _adapter(cls: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
+    return TypeAdapter(cast("Any", cls))
 
 
 def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:

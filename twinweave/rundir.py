@@ -20,7 +20,12 @@ from twinweave.tables.schema import JointSchema
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIGURATION, SPEC, REPORT, LEDGER = "configuration.json", "spec.json", "report.json", "ledger.json"
+CONFIGURATION, SPEC, REPORT, LEDGER = (
+    "configuration.json",
+    "spec.json",
+    "report.json",
+    "ledger.json",
+)
 MEASUREMENTS, STATUS, LOG = "measurements.parquet", "status.json", "run.log"
 
 
@@ -125,8 +130,9 @@ class Run:
 
         return pd.read_parquet(self.path / MEASUREMENTS).drop(columns="query")
 
-    def _json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_text())
+    def _json(self, name: str) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.path / name).read_text())
+        return data
 
 
 def load(path: str | Path) -> Run:

@@ -1,6 +1,6 @@
 """Maximum-entropy weights on candidate rows so that they meet the measurements.
 
-Minimises strength * KL(w || prior) + 1/2 sum (N A w - m)^2 / variance over weights w that
+Minimises strength * N * KL(w || prior) + 1/2 sum (N A w - m)^2 / variance over weights w that
 sum to 1: the measurements are met as closely as their noise deserves. Convex; solved in the
 dual, one potential a cell (Deville and Saerndal 1992, "Calibration estimators in survey
 sampling", the exponential tilting case; soft constraints as in Dudik et al. 2007, section 4).
@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +23,21 @@ from twinweave.generators.layout import Layout, Rows
 from twinweave.parsing import STRICT
 from twinweave.privacy.measurement import Measurement
 
+Vector = NDArray[np.float64]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RakeConf:
-    """candidates: rows offered for each row wanted. strength: how many users' worth of
-    evidence the candidates' own distribution counts. steps: of L-BFGS."""
+    """candidates: rows offered for each row wanted. steps: of L-BFGS, at most.
+
+    strength: evidence that the candidates' own distribution counts for, in multiples of the
+        union's size: at 1 it is trusted as much as a sample of that size would be.
+    """
 
     __pydantic_config__ = STRICT
 
     candidates: float = 4.0
-    strength: float = 1.0
+    strength: float = 0.3
     steps: int = 60
 
     def __post_init__(self) -> None:
@@ -90,59 +96,66 @@ def constraints(
 def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> Raked:
     """Weights of n candidate rows that meet the constraints as their variances deserve.
 
-    users: the number that `conf.strength` is relative to. Deterministic.
+    users: size of the union, what `conf.strength` is a multiple of. Deterministic.
     """
     from scipy.optimize import minimize
-    from scipy.sparse import csc_matrix
 
     started = time.process_time()
+    tables = _Tables(wanted, n)
     target = np.concatenate([c.target for c in wanted])
     variance = np.concatenate([c.variance for c in wanted])
-    incidence = csc_matrix(_incidence(wanted, n, len(target)))
-    start = np.asarray(incidence.mean(axis=1)).ravel()
-    slack = conf.strength * variance
-    scale = 1 / np.sqrt(start.clip(1 / n) + slack)
+    slack = conf.strength * users * variance
+    # One Newton step's diagonal: potentials of about the same curvature.
+    scale = 1 / np.sqrt(tables.sums(np.full(n, 1 / n)).clip(1 / n) + slack)
 
-    def dual(scaled: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def dual(scaled: Vector) -> tuple[float, Vector]:
         potential = scaled * scale
-        weights, log_mean = _tilt(incidence, potential)
+        weights, log_mean = tables.tilt(potential)
         value = log_mean - potential @ target + 0.5 * slack @ potential**2
-        gradient = incidence @ weights - target + slack * potential
-        return float(value), np.asarray(gradient * scale, dtype=np.float64)
+        gradient = tables.sums(weights) - target + slack * potential
+        return float(value), gradient * scale
 
     found = minimize(dual, np.zeros(len(target)), jac=True, method="L-BFGS-B",
                      options={"maxiter": conf.steps, "maxcor": 20})  # fmt: skip
-    weights, _ = _tilt(incidence, found.x * scale)
-    error = (incidence @ weights - target) ** 2 / variance
-    edges = np.cumsum([0, *(len(c.target) for c in wanted)])
-    misfit = {c.name: float(error[a:b].mean())
-              for c, a, b in zip(wanted, edges[:-1], edges[1:], strict=True)}  # fmt: skip
+    weights, _ = tables.tilt(found.x * scale)
+    error = (tables.sums(weights) - target) ** 2 / variance
+    misfit = {c.name: float(error[part].mean())
+              for c, part in zip(wanted, tables.parts, strict=True)}  # fmt: skip
     return Raked(weights=weights, effective=float(1 / (weights**2).sum()), misfit=misfit,
                  cpu_seconds=time.process_time() - started)  # fmt: skip
 
 
-def _incidence(wanted: Sequence[Constraint], n: int, cells: int):  # type: ignore[no-untyped-def]
-    """Sparse float32 (cells, n): what each row adds to each cell."""
-    from scipy.sparse import coo_matrix
+class _Tables:
+    """The constraints' tables of weighted rows, and the tilt of the weights by potentials."""
 
-    offset, rows, columns, values = 0, [], [], []
-    for c in wanted:
-        counted = np.flatnonzero((c.cells != NOWHERE) & (c.cells < len(c.target)))
-        rows.append((c.cells[counted] + offset).astype(np.int32))
-        columns.append(counted.astype(np.int32))
-        amount = np.ones(len(counted)) if c.amount is None else c.amount[counted]
-        values.append(amount.astype(np.float32))
-        offset += len(c.target)
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return coo_matrix(entries, shape=(cells, n))
+    def __init__(self, wanted: Sequence[Constraint], n: int) -> None:
+        edges = np.cumsum([0, *(len(c.target) for c in wanted)])
+        self.wanted, self.n = wanted, n
+        self.parts = [slice(a, b) for a, b in pairwise(edges.tolist())]
+        # One spare cell behind each table takes the rows that it does not count.
+        self.cells = [
+            np.where(c.cells == NOWHERE, len(c.target), c.cells).astype(
+                np.uint16 if len(c.target) < 2**16 else np.int32
+            )
+            for c in wanted
+        ]
 
+    def sums(self, weights: Vector) -> Vector:
+        out = []
+        for c, cells in zip(self.wanted, self.cells, strict=True):
+            amount = weights if c.amount is None else weights * c.amount
+            out.append(np.bincount(cells, amount, len(c.target) + 1)[:-1])
+        return np.concatenate(out)
 
-def _tilt(incidence, potential):  # type: ignore[no-untyped-def]
-    """Weights proportional to exp(potentials of a row's cells), and log of their mean."""
-    exponent = incidence.T @ potential.astype(np.float32)
-    top = float(exponent.max(initial=0))
-    raw = np.exp((exponent - top).astype(np.float64))
-    return raw / raw.sum(), top + float(np.log(raw.mean()))
+    def tilt(self, potential: Vector) -> tuple[Vector, float]:
+        """Weights proportional to exp(potentials of a row's cells), and the log of their mean."""
+        exponent = np.zeros(self.n)
+        for c, cells, part in zip(self.wanted, self.cells, self.parts, strict=True):
+            term = np.append(potential[part], 0.0).take(cells)
+            exponent += term if c.amount is None else term * c.amount
+        top = float(exponent.max())
+        raw = np.exp(exponent - top)
+        return raw / raw.sum(), top + float(np.log(raw.mean()))
 
 
 def resample(

@@ -62,7 +62,7 @@ def test_order_is_sensitive_shared_party_by_party_label_last():
                                    column("arm", Role.MEMBERSHIP)))  # fmt: skip
     b = Schema(party="b", columns=(key, column("sale", Role.CONVERSION), race, column("v"), region))
     joint = JointSchema(schemas=(a, b))
-    written = [joint.names[i] for i in column_order(joint)]
+    written = [joint.names[i] for i in column_order(Layout.of(joint))]
     assert written == ["race", "region", "arm", "u", "v", "sale", "label"]
 
 
@@ -79,7 +79,7 @@ def test_one_party_rows_have_likelihood_one_in_all():
     assert logp.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 3), st.integers(0, 999))
 def test_absent_columns_leave_no_trace(column, seed):
     """What stood in a masked column cannot matter, and it is masked in whatever company."""
@@ -161,7 +161,7 @@ def _related(n: int, seed: int) -> Rows:
 
 def test_pretraining_learns_joint_rows_and_one_partys_view():
     made = SchemaTransformer(conf(hidden=32, layers=1), LAYOUT)
-    pretrain(made, _related(3000, 0), steps=250, lr=1e-2, batch=128, generator=gen())
+    pretrain(made, _related(3000, 0), steps=120, lr=2e-2, batch=128, generator=gen())
     rows = made.sample(np.ones((4000, 2), dtype=bool), gen(1))
     assert (rows.codes[:, 1] == rows.codes[:, 2]).mean() == pytest.approx(0.9, abs=0.05)
     view = torch.tensor([[s, ABSENT, y, v] for s in range(2) for y in range(4) for v in range(2)])

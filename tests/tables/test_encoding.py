@@ -12,7 +12,13 @@ from twinweave.errors import SchemaError
 from twinweave.tables.cleaning import clean
 from twinweave.tables.column import MISSING, VALUE_UNITS, Column, Kind, Role, Rule
 from twinweave.tables.encoding import (
-    ABSENT, EncodedTable, decode, encode, fingerprint, units_to_value, value_units,
+    ABSENT,
+    EncodedTable,
+    decode,
+    encode,
+    fingerprint,
+    units_to_value,
+    value_units,
 )  # fmt: skip
 from twinweave.tables.schema import Schema
 

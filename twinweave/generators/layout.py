@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave.tables.column import Role
 from twinweave.tables.schema import JointSchema
 
 ABSENT = -1
@@ -20,16 +21,17 @@ ABSENT = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Sizes and holders of the union columns, in `JointSchema.columns` order.
+    """Sizes, holders and roles of the union columns, in `JointSchema.columns` order.
 
     sizes: discrete codes of each column. holders: for each column, the indices of the
-    parties that hold it. Both public.
+    parties that hold it. roles: of each column, or () where they do not matter. All public.
     """
 
     parties: tuple[str, ...]
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     holders: tuple[tuple[int, ...], ...]
+    roles: tuple[Role, ...] = ()
 
     @classmethod
     def of(cls, schema: JointSchema) -> Layout:
@@ -39,6 +41,7 @@ class Layout:
             names=schema.names,
             sizes=tuple(c.size for c in schema.columns),
             holders=tuple(tuple(index[p] for p in schema.holders(n)) for n in schema.names),
+            roles=tuple(c.role for c in schema.columns),
         )
 
     @cached_property

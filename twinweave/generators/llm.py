@@ -24,8 +24,7 @@ from twinweave.errors import ConfigError
 from twinweave.generators.conf import Activation, LlmConf
 from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.generators.mlp import ACTIVATIONS, presence_input, proven
-from twinweave.tables.column import Column, Role
-from twinweave.tables.schema import JointSchema
+from twinweave.tables.column import Role
 
 CHUNK = 8192
 """Rows decoded at once: bounds the memory of `sample` (about 64 MB at the default size)."""
@@ -36,24 +35,22 @@ SCORE = 30.0
 _OUTCOMES = (Role.CONVERSION, Role.VALUE, Role.LABEL)
 
 
-def column_order(schema: JointSchema) -> tuple[int, ...]:
+def column_order(layout: Layout) -> tuple[int, ...]:
     """Union columns in the order they are written: sensitive, shared, party by party, outcomes.
 
     Shared columns come before a party's own, so that what one party trains (its columns given
-    the shared ones) is what sampling needs; the label is the very last.
+    the shared ones) is what sampling needs; the label is the very last. Without roles: shared
+    first, then party by party.
     """
-    parties = schema.parties
+    roles = layout.roles or (Role.FEATURE,) * len(layout.sizes)
 
-    def rank(column: Column) -> tuple[bool, int, int, bool]:
-        holders = schema.holders(column.name)
-        outcome = column.role in _OUTCOMES
-        block = 0 if len(holders) > 1 else 1 + parties.index(holders[0])
-        order = 1 + _OUTCOMES.index(column.role) if outcome else 0
-        sensitive, membership = (column.role is r for r in (Role.SENSITIVE, Role.MEMBERSHIP))
-        return not sensitive, order, block, not membership
+    def rank(column: int) -> tuple[bool, int, int, bool]:
+        holders, role = layout.holders[column], roles[column]
+        outcome = 1 + _OUTCOMES.index(role) if role in _OUTCOMES else 0
+        block = 0 if len(holders) > 1 else 1 + holders[0]
+        return role is not Role.SENSITIVE, outcome, block, role is not Role.MEMBERSHIP
 
-    columns = schema.columns
-    return tuple(sorted(range(len(columns)), key=lambda i: rank(columns[i])))
+    return tuple(sorted(range(len(layout.sizes)), key=rank))
 
 
 class Block(nn.Module):
@@ -95,8 +92,8 @@ class Block(nn.Module):
 class SchemaTransformer(nn.Module):
     """Network and RowLoss. Initial weights follow from `seed`.
 
-    order: the union columns as they are written, see `column_order`; by default as they stand.
-    Raises ConfigError unless it names each column once.
+    order: the union columns as they are written, by default `column_order`. Raises
+    ConfigError unless it names each column once.
     """
 
     def __init__(
@@ -108,9 +105,8 @@ class SchemaTransformer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        every = range(len(layout.sizes))
-        order = every if order is None else order
-        if sorted(order) != list(every):
+        order = column_order(layout) if order is None else order
+        if sorted(order) != list(range(len(layout.sizes))):
             raise ConfigError("generator order", "does not name each column once",
                               "Give a permutation of the union columns.")  # fmt: skip
         width = conf.width
@@ -260,6 +256,10 @@ class SchemaTransformer(nn.Module):
         if j == 0:
             return torch.ones(len(codes), dtype=torch.bool, device=codes.device)
         return codes[:, self.order[j - 1]] != ABSENT
+
+
+def build(conf: LlmConf, layout: Layout) -> SchemaTransformer:
+    return SchemaTransformer(conf, layout)
 
 
 def pretrain(

@@ -36,7 +36,7 @@ def build(
     if pairs:
         wanted += _pairs(schema, max_pair_columns)
     if threes:
-        wanted += _threes(schema, lift, fairness)
+        wanted += _threes(schema, fairness)
     kept: dict[str, Query] = {}
     for query in wanted:
         check(schema, query)
@@ -53,12 +53,15 @@ def _key(query: Query) -> str:
 def table(schema: JointSchema, *columns: str, priority: bool = False) -> Query | None:
     """The query over some columns, local where one party holds them all, else of two parties.
 
-    None where no two parties hold them all between them.
+    Of two, the side of the first column's holder takes all it can: users whom only that party
+    holds keep their shared columns. None where no two parties hold them all between them.
     """
     for party in schema.parties:
         if all(party in schema.holders(c) for c in columns):
             return Query(sides=(Side(party=party, columns=columns),), priority=priority)
-    for first, second in combinations(schema.parties, 2):
+    home = schema.holders(columns[0])[0]
+    ordered = sorted(schema.parties, key=lambda p: p != home)
+    for first, second in combinations(ordered, 2):
         at_first = tuple(c for c in columns if first in schema.holders(c))
         at_second = tuple(c for c in columns if c not in at_first and second in schema.holders(c))
         if at_first and at_second and len(at_first) + len(at_second) == len(columns):
@@ -74,6 +77,9 @@ def _priority(
         home = schema.holders(lift.membership)[0]
         yield Query(sides=(Side(party=home, columns=(lift.membership,)),), priority=True)
         yield from _some(table(schema, lift.membership, c, priority=True) for c in lift.conversions)
+        for x in lift.breakdowns:
+            for c in lift.conversions:
+                yield from _some([table(schema, lift.membership, x, c, priority=True)])
         for value in lift.values:
             for power in (1, 2):
                 yield _weighted(schema, lift.membership, value, power)
@@ -114,13 +120,7 @@ def _pairs(schema: JointSchema, max_columns: int) -> Iterator[Query]:
     yield from _some(table(schema, *pair) for pair in chosen)
 
 
-def _threes(
-    schema: JointSchema, lift: LiftConf | None, fairness: FairnessConf | None
-) -> Iterator[Query]:
-    if lift is not None:
-        for x in lift.breakdowns:
-            for conversion in lift.conversions:
-                yield from _some([table(schema, lift.membership, x, conversion)])
+def _threes(schema: JointSchema, fairness: FairnessConf | None) -> Iterator[Query]:
     if fairness is not None:
         for s in fairness.sensitive:
             others = [n for n in schema.names if n not in (s, fairness.label)]

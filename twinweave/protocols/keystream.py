@@ -74,10 +74,14 @@ class Keystream:
         if n < 0:
             raise ProtocolError("a keystream gives zero words or more, not a negative number.")
         out = np.empty(n, dtype=np.uint8)
-        for start in range(0, n, len(_ZEROS)):
+        self.fill(out)
+        return out
+
+    def fill(self, out: NDArray[np.uint8]) -> None:
+        """Overwrite `out`, contiguous uint8 (n,), with the next n bytes of the stream."""
+        for start in range(0, len(out), len(_ZEROS)):
             part = out[start : start + len(_ZEROS)]
             self._encryptor.update_into(_ZEROS[: len(part)], part.data)
-        return out
 
     def bytes(self, n: int) -> bytes:
         """The next n bytes of the stream."""

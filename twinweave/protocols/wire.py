@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def flatten(message: Any) -> tuple[dict[str, Scalar], dict[str, Array]]:
 
 def build(cls: type[M], scalars: Mapping[str, Any], arrays: Mapping[str, Array]) -> M:
     """(scalars, arrays) -> message. Raises ProtocolError on anything unexpected."""
-    kinds = _field_kinds(cls)
+    kinds = _field_kinds(cast("Hashable", cls))
     values: dict[str, Any] = {name: {} for name, (is_dict, _) in kinds.items() if is_dict}
     for name, value in [*scalars.items(), *arrays.items()]:
         field, _, key = name.partition("/")
@@ -72,7 +72,7 @@ def to_bytes(message: Any) -> bytes:
     blobs = {k: np.frombuffer(v, np.uint8) for k, v in scalars.items() if isinstance(v, bytes)}
     buffer = io.BytesIO()
     named = {f"a:{k}": v for k, v in arrays.items()} | {f"b:{k}": v for k, v in blobs.items()}
-    np.savez(buffer, **{"_": np.array(json.dumps(texts)), **named})  # type: ignore[arg-type]
+    np.savez(buffer, **{"_": np.array(json.dumps(texts)), **named})
     return buffer.getvalue()
 
 
@@ -86,9 +86,9 @@ def from_bytes(cls: type[M], data: bytes) -> M:
 
 
 @cache
-def _field_kinds(cls: Any) -> dict[str, tuple[bool, type]]:
+def _field_kinds(cls: Hashable) -> dict[str, tuple[bool, type]]:
     """Field name -> (is a dict, exact type of the value or of the dict's values)."""
-    return {name: _kind(hint) for name, hint in get_type_hints(cls).items()}
+    return {name: _kind(hint) for name, hint in get_type_hints(cast("Any", cls)).items()}
 
 
 def _kind(hint: Any) -> tuple[bool, type]:

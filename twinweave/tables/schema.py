@@ -130,4 +130,3 @@ def _check_agreement(name: str, party: str, a: Column, other: str, b: Column) ->
             f"column {name!r}: schemas of {party!r} and {other!r} disagree on "
             f"{', '.join(differ)}. Make the shared column the same at both."
         )
-

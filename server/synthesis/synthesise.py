@@ -1,0 +1,157 @@
+"""Measurements and a network to synthetic rows of the union (DESIGN section 10).
+
+Fit the network and then a mixture of products (networks with soft output; others, such as
+the llm, give candidates as they are), offer several times the rows wanted, weigh them to meet
+the measurements, resample. Post-processing: no privacy cost, deterministic under the seed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from server.synthesis.rake import Constraint, RakeConf, constraints, rake, resample
+from server.synthesis.targets import Population, population
+from twinweave.generators.base import Network
+from twinweave.generators.fit import FitConf, Mixture, Progress, fit
+from twinweave.generators.layout import Layout, Rows
+from twinweave.parsing import STRICT
+from twinweave.privacy.measurement import Measurement
+
+Also = Callable[[Rows], Sequence[Constraint]]
+"""Further linear constraints on the candidates, such as fairness."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConf:
+    """rows: synthetic rows of the union; None: its estimated size.
+
+    mixture: also for a network without soft output, a mixture is fitted to the measurements
+        and gives this part of the candidates.
+    """
+
+    __pydantic_config__ = STRICT
+
+    fit: FitConf = field(default_factory=FitConf)
+    rake: RakeConf = field(default_factory=RakeConf)
+    rows: int | None = None
+    mixture: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SynthesisResult:
+    """rows: the synthetic union. effective: sample size the candidates' weights are worth.
+
+    misfit: by table, chi-square of the weighted candidates over its cells (about 1: met up to
+    the noise). trace: the fit's loss, the same over all cells, along its steps.
+    """
+
+    rows: Rows = field(repr=False)
+    population: Population
+    candidates: int
+    effective: float
+    misfit: dict[str, float] = field(repr=False)
+    trace: tuple[float, ...]
+    cpu_seconds: float
+
+
+def synthesise(
+    network: Network | None,
+    layout: Layout,
+    measurements: Sequence[Measurement],
+    sizes: Mapping[str, int],
+    conf: SynthesisConf,
+    seed: int,
+    *,
+    also: Also | None = None,
+    progress: Progress | None = None,
+) -> SynthesisResult:
+    """Synthetic rows of the union. The network, if it has soft output, is changed by the fit.
+
+    sizes: rows of each party's table. Without a network the fit starts from nothing.
+    Raises ConfigError if a party's size is missing.
+    """
+    started = time.process_time()
+    people = population(layout.parties, sizes, measurements)
+    n = conf.rows or people.size
+    rng = np.random.default_rng([seed, 1])
+    wanted = max(n, round(conf.rake.candidates * n))
+    mixture = _mixture(network, layout, measurements, people, conf, seed, progress)
+    candidates = _candidates(network, mixture, people, wanted, conf, rng)
+    linear = [*constraints(measurements, layout, candidates, people.users.sum()),
+              *(also(candidates) if also else ())]  # fmt: skip
+    raked = rake(linear, len(candidates), people.users.sum(), conf.rake)
+    chosen = resample(raked.weights, candidates, n, rng)
+    return SynthesisResult(
+        rows=candidates.take(chosen),
+        population=people,
+        candidates=len(candidates),
+        effective=raked.effective,
+        misfit=raked.misfit,
+        trace=mixture.trace if mixture else (),
+        cpu_seconds=time.process_time() - started,
+    )
+
+
+def draft(
+    layout: Layout,
+    measurements: Sequence[Measurement],
+    sizes: Mapping[str, int],
+    conf: FitConf,
+    n: int,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+) -> Rows:
+    """n rows drawn from the measurements alone: what an llm learns the format from."""
+    people = population(layout.parties, sizes, measurements)
+    mixture = fit(None, layout, measurements, people.presence(conf.latents), people.users.sum(),
+                  conf, seed, progress)  # fmt: skip
+    return mixture.sample(n, np.random.default_rng([seed, 2]))
+
+
+def is_soft(network: Network | None) -> bool:
+    """Whether the fit can train the network: it gives logits for a latent."""
+    return hasattr(network, "logits") and hasattr(network, "latent")
+
+
+def _mixture(
+    network: Network | None,
+    layout: Layout,
+    measurements: Sequence[Measurement],
+    people: Population,
+    conf: SynthesisConf,
+    seed: int,
+    progress: Progress | None,
+) -> Mixture | None:
+    if network is not None and not is_soft(network) and conf.mixture <= 0:
+        return None
+    presence = people.presence(conf.fit.latents)
+    soft = network if is_soft(network) else None
+    return fit(soft, layout, measurements, presence, people.users.sum(), conf.fit, seed, progress)  # type: ignore[arg-type]
+
+
+def _candidates(
+    network: Network | None,
+    mixture: Mixture | None,
+    people: Population,
+    wanted: int,
+    conf: SynthesisConf,
+    rng: np.random.Generator,
+) -> Rows:
+    """Rows from the mixture, from the network itself where it has none, or from both."""
+    if network is None or is_soft(network):
+        assert mixture is not None
+        return mixture.sample(wanted, rng)
+    import torch
+
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    own = wanted - round(conf.mixture * wanted)
+    rows = [network.sample(people.presence(own), generator)]
+    if mixture is not None:
+        rows.append(mixture.sample(wanted - own, rng))
+    return Rows(codes=np.concatenate([r.codes for r in rows]),
+                presence=np.concatenate([r.presence for r in rows]))  # fmt: skip

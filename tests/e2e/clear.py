@@ -1,0 +1,138 @@
+"""The oracle: every table of a run, computed from the joined plaintext by pandas alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from twinweave.config import RunConf
+from twinweave.privacy.events import SharedBinomial
+from twinweave.tables.column import MISSING, VALUE_UNITS
+from twinweave.tables.encoding import load_cleaned
+
+FALSE_ALARM = 1e-9  # per assertion
+
+
+class Clear:
+    """Both parties' cleaned tables, side by side: what no one in a run ever holds."""
+
+    def __init__(self, conf: RunConf) -> None:
+        self.schema = conf.data.schema
+        self.labels, self.units = {}, {}
+        for party in conf.data.parties:
+            frame = load_cleaned(party.source, party.schema, party.name).frame
+            users = frame[party.schema.key.name]
+            self.labels[party.name] = pd.DataFrame(
+                {c.name: _labels(c, frame[c.name]) for c in party.schema.data_columns}
+            ).set_index(users)
+            self.units[party.name] = pd.DataFrame(
+                {c.name: _units(c, frame[c.name]) for c in party.schema.data_columns
+                 if c.role == "value"},
+                index=frame.index,
+            ).set_index(users)  # fmt: skip
+
+    def table(self, query) -> np.ndarray:
+        """Exact table of a query, float64, [absent, absent] zero; weighted in value units."""
+        if query.is_cross:
+            return self._cross(query)
+        side = query.sides[0]
+        cells = self._side(side)
+        weights = self._weights(side)
+        counted = cells.map(lambda _: 1) if weights is None else weights
+        table = counted.groupby(cells).sum().reindex(self._positions(side), fill_value=0)
+        sizes = [len(self.schema.column(c).labels) for c in side.columns]
+        return table.to_numpy(np.float64).reshape(sizes)
+
+    def _cross(self, query) -> np.ndarray:
+        one, two = query.sides
+        joined = pd.merge(
+            self._side(one).rename("one"), self._side(two).rename("two"),
+            left_index=True, right_index=True, how="outer",
+        ).fillna("absent")  # fmt: skip
+        weighted = next((s for s in query.sides if s.weight), None)
+        amount = None
+        if weighted is not None:
+            amount = self._weights(weighted).reindex(joined.index, fill_value=0)
+        table = pd.crosstab(
+            joined["one"], joined["two"], values=amount, aggfunc=None if amount is None else "sum"
+        )
+        rows, columns = ([*self._positions(s), "absent"] for s in query.sides)
+        table = table.reindex(index=rows, columns=columns).fillna(0)
+        if weighted is two:
+            return table[[""]].to_numpy(np.float64)
+        if weighted is one:
+            return table.loc[[""]].to_numpy(np.float64)
+        return table.to_numpy(np.float64)
+
+    def _side(self, side) -> pd.Series:
+        """Combined label of every user at the party."""
+        frame = self.labels[side.party]
+        combined = pd.Series("", index=frame.index)
+        for name in side.columns:
+            combined = combined + "|" + frame[name]
+        return combined
+
+    def _positions(self, side) -> list[str]:
+        names = [""]
+        for column in side.columns:
+            names = [f"{n}|{v}" for n in names for v in self.schema.column(column).labels]
+        return names
+
+    def _weights(self, side) -> pd.Series | None:
+        if side.weight is None:
+            return None
+        units = self.units[side.party][side.weight]
+        return units if side.power == 1 else (units**2 / VALUE_UNITS).round()
+
+
+def mechanism_of(planned) -> str:
+    """Which noise a table got: the kinds that are tested apart."""
+    if isinstance(planned.mechanism, SharedBinomial):
+        return "coins"
+    where = "cross" if planned.query.is_cross else "local"
+    if planned.query.weight is not None:
+        return f"{where} sums to the power {planned.query.weight[1]}"
+    return f"{where} gaussian"
+
+
+def deviations(ran, clear: Clear) -> dict[str, np.ndarray]:
+    """mechanism -> (measured - exact) / sd of every measured cell."""
+    found: dict[str, list[np.ndarray]] = {}
+    for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
+        assert measured.query == planned.query
+        exact = clear.table(planned.query)
+        assert measured.values.shape == exact.shape
+        z = ((measured.values - exact) / np.sqrt(measured.variance)).ravel()
+        if planned.query.is_cross and planned.query.weight is None:
+            assert measured.values[-1, -1] == 0  # nobody is absent at both
+            z = z[:-1]
+        found.setdefault(mechanism_of(planned), []).append(z)
+    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+
+
+def p_variance(z: np.ndarray) -> float:
+    """Two-sided p-value of sum z**2 as a chi-square: the noise has the stated variance."""
+    total = float(z @ z)
+    return 2 * min(stats.chi2.cdf(total, z.size), stats.chi2.sf(total, z.size))
+
+
+def p_mean(z: np.ndarray) -> float:
+    return float(2 * stats.norm.sf(abs(z.sum()) / np.sqrt(z.size)))
+
+
+def _labels(column, cells: pd.Series) -> pd.Series:
+    if not column.is_numeric:
+        return cells.astype(object).where(cells.notna(), MISSING)
+    numbers = cells.astype("Float64").astype(float)
+    low, high = column.span
+    names = [name for name in column.labels if name != MISSING]
+    bins = [low, *column.edges, np.nextafter(high, np.inf)]
+    cut = pd.cut(numbers, bins=bins, right=False, labels=names)
+    return cut.astype(object).where(numbers.notna(), MISSING)
+
+
+def _units(column, cells: pd.Series) -> pd.Series:
+    low, high = column.span
+    share = (cells.astype(float).clip(low, high) - low) / (high - low)
+    return (share.fillna(0) * VALUE_UNITS).round()

@@ -1,0 +1,122 @@
+"""A run's tables against exact ones from the joined plaintext: right cells, right noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
+from whole_run import configure, run
+
+from strategies.weave import Weave
+from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
+from twinweave.spec import PlannedQuery
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.query import Query, Side
+
+P, A = "publisher", "advertiser"
+WIDE = ("age", "device", "region", "arm")  # 600 cells: enough for a sharp chi-square test
+
+
+def planned(*sides, mechanism):
+    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, mechanism=mechanism)
+
+
+def many_cells():
+    """A plan with hundreds of cells under each mechanism; both orders of sides."""
+    sums = DiscreteGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
+    counts = DiscreteGaussian(noise_multiplier=3.0)
+    wide = Side(party=P, columns=WIDE)
+    left, right = Side(party=P, columns=("age", "device")), Side(
+        party=A, columns=("region", "loyalty")
+    )
+    spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
+    local = [
+        Side(party=A, columns=("region", "loyalty", "channel", "gender", "loyal"), weight="spend",
+             power=power)
+        for power in (1, 2)
+    ]  # fmt: skip
+    return (
+        planned(wide, mechanism=counts),
+        planned(left, right, mechanism=counts),
+        planned(right, wide, mechanism=SharedBinomial(coins=60)),
+        planned(Side(party=P, columns=("arm",)), right, mechanism=SharedBinomial(coins=41)),
+        planned(wide, spend[0], mechanism=sums),
+        planned(spend[1], wide, mechanism=sums),
+        *(planned(side, mechanism=sums) for side in local),
+    )
+
+
+@pytest.fixture(scope="module")
+def clear(tmp_path_factory):
+    return Clear(configure(tmp_path_factory.mktemp("clear")))
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory, clear):
+    conf = configure(tmp_path_factory.mktemp("oracle"), "protocol.alignment=prf")
+    weave = Weave(conf, lambda _: None)
+    weave.spec = replace(weave.spec, plan=many_cells())
+    return deviations(run(conf, weave=weave), clear)
+
+
+KINDS = [
+    "coins",
+    "local gaussian",
+    "cross gaussian",
+    "cross sums to the power 1",
+    "cross sums to the power 2",
+    "local sums to the power 1",
+    "local sums to the power 2",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_has_the_published_variance(noise, kind):
+    z = noise[kind]
+    assert z.size > 500
+    assert p_mean(z) > FALSE_ALARM
+    assert p_variance(z) > FALSE_ALARM
+    # One party's noise in place of two, or the reverse, would be a factor of 2.
+    for wrong in (2.0, 0.5, 0.0):
+        assert p_variance(z * np.sqrt(wrong)) < FALSE_ALARM
+
+
+def test_every_kind_is_tested(noise):
+    assert sorted(noise) == sorted(KINDS)
+
+
+@pytest.mark.parametrize("alignment", ["ristretto", "prf"])
+def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
+    """The planned workload with next to no noise: equal to the plaintext cell by cell."""
+    conf = configure(tmp_path, f"protocol.alignment={alignment}")
+    weave = Weave(conf, lambda _: None)
+    silent = tuple(
+        replace(p, mechanism=DiscreteGaussian(
+            noise_multiplier=1e-2 if p.query.weight is None else 1e-2 / VALUE_UNITS,
+            sensitivity=VALUE_UNITS if p.query.weight else 1))
+        for p in weave.spec.plan
+    )  # fmt: skip
+    weave.spec = replace(weave.spec, plan=silent)
+    ran = run(conf, weave=weave)
+    for query, measured in ((p.query, m) for p, m in zip(silent, ran.findings.measurements)):  # noqa: B905
+        np.testing.assert_array_equal(measured.values, clear.table(query), err_msg=query.name)
+    rows = {name: len(frame) for name, frame in clear.labels.items()}
+    assert ran.findings.rows == rows
+
+
+def test_planned_noise_is_what_the_spec_says(tmp_path, clear):
+    """The default workload and calibration: all cells of a run as it is, coins and Gaussians."""
+    ran = run(configure(tmp_path, "protocol.coin_limit=2500"))
+    for kind, z in deviations(ran, clear).items():
+        assert p_mean(z) > FALSE_ALARM, kind
+        assert p_variance(z) > FALSE_ALARM, kind
+    inner = [
+        (m.values[:-1, :-1].sum(), m.variance * m.values[:-1, :-1].size)
+        for m in ran.findings.measurements
+        if m.query.is_cross and m.query.weight is None
+    ]
+    overlap = len(clear.labels[P].index.intersection(clear.labels[A].index))
+    for total, variance in inner:
+        assert abs(total - overlap) < 6.5 * np.sqrt(variance)

@@ -1,0 +1,194 @@
+"""Whole runs in one process for tests: a small campaign, its transcript, its parties' secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message
+
+from clients.app import app
+from clients.handling import _recall
+from clients.party import Party
+from clients.site import load_site
+from scripts.inprocess import InProcessGrid
+from server.configuration import compose
+from strategies import records
+from strategies.sites import write_sites
+from strategies.weave import Findings, Weave
+from twinweave.config import RunConf
+from twinweave.protocols import messages as m
+from twinweave.spec import RunSpec
+from twinweave.tables.campaign import CampaignConf, campaign_frames
+
+COLUMNS = {
+    "publisher": ("user", "gender", "region", "age", "device", "arm"),
+    "advertiser": ("user", "gender", "region", "loyalty", "channel", "converted", "spend", "loyal"),
+}
+NODES = {"publisher": 1, "advertiser": 2}
+
+REQUESTS = {
+    "query.setup": m.SetupRequest,
+    "query.blind": m.BlindRequest,
+    "query.match": m.MatchRequest,
+    "query.share": m.ShareRequest,
+    "query.open": m.OpenRequest,
+}
+REPLIES = {
+    "query.setup": m.SetupReply,
+    "query.blind": m.BlindReply,
+    "query.match": m.MatchReply,
+    "query.share": m.ShareReply,
+    "query.open": m.OpenReply,
+}
+
+
+def mapping(output: Path, *overrides: str) -> dict[str, Any]:
+    """The composed configuration of a small campaign with few columns, as plain mappings."""
+    data = compose(
+        [
+            "engine=inprocess",
+            f"output={output}",
+            "data.parties.0.source.campaign.users=300",
+            "privacy.epsilon=4",
+            *overrides,
+        ]
+    )
+    for party in data["data"]["parties"]:
+        kept = COLUMNS[party["name"]]
+        party["columns"] = [c for c in party["columns"] if c["name"] in kept]
+    return data
+
+
+def configure(output: Path, *overrides: str) -> RunConf:
+    return RunConf.parse(mapping(output, *overrides))
+
+
+def csv_mapping(folder: Path, *overrides: str, users: int = 150) -> dict[str, Any]:
+    """As `mapping`, each party's table a clean CSV file in `folder`; guards on."""
+    data = mapping(folder / "out", "privacy.guard.mode=on", "privacy.guard.epsilon=50", *overrides)
+    frames = campaign_frames(CampaignConf(users=users, dirty=0.0))
+    for party in data["data"]["parties"]:
+        path = folder / f"{party['name']}.csv"
+        frames[party["name"]][list(COLUMNS[party["name"]])].to_csv(path, index=False)
+        party["source"] = {"kind": "csv", "path": str(path)}
+    return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A run and what an observer of the server saw: every message, in order."""
+
+    conf: RunConf
+    spec: RunSpec
+    findings: Findings
+    grid: InProcessGrid
+    messages: list[Message]
+
+    def party(self, name: str) -> Party:
+        """The party as it stood at the end of the run, secrets included."""
+        path, session = _recall(self.grid._contexts[NODES[name]], self.spec.run)
+        return Party(load_site(path), session)
+
+    def request(self, phase: str, party: str) -> Any:
+        """The request of a phase as it reached a party."""
+        return records.unpack(REQUESTS[phase], self.asked(phase, party).content)
+
+    def reply(self, phase: str, party: str) -> Any:
+        for message in self.messages:
+            meta = message.metadata
+            if meta.message_type == phase and meta.src_node_id == NODES[party]:
+                return records.unpack(REPLIES[phase], message.content)
+        raise LookupError(phase)
+
+    def asked(self, phase: str, party: str) -> Message:
+        for message in self.messages:
+            meta = message.metadata
+            if meta.message_type == phase and meta.dst_node_id == NODES[party]:
+                return message
+        raise LookupError(phase)
+
+
+def run(
+    conf: RunConf,
+    *,
+    weave: Weave | None = None,
+    grid: InProcessGrid | None = None,
+    messages: list[Message] | None = None,
+) -> Ran:
+    """Run to the end, or raise the run's own AppError; `messages` is filled in both cases."""
+    messages = [] if messages is None else messages
+    findings: list[Findings] = []
+    weave = weave or Weave(conf, findings.append)
+    weave.finish = findings.append
+    grid = grid or InProcessGrid(app, len(conf.data.parties))
+    grid._tap = messages.append
+    weave.start(grid)
+    return Ran(conf=conf, spec=weave.spec, findings=findings[0], grid=grid, messages=messages)
+
+
+@dataclass
+class Deployment:
+    """Parties with site files of their own, to be changed before the run."""
+
+    data: dict[str, Any]
+    folder: Path
+    messages: list[Message] = field(default_factory=list)
+    sites: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        conf = RunConf.parse(self.data)
+        for path in sorted(write_sites(conf, self.folder / "sites").glob("*.yaml")):
+            site = json.loads(path.read_text())
+            self.sites[site["party"]] = site
+
+    def start(self, grid_class: type[InProcessGrid] = InProcessGrid, **options: Any) -> Ran:
+        conf = RunConf.parse(self.data | {"federation": {"mode": "deployment"}})
+        configs = []
+        for name, site in self.sites.items():
+            path = self.folder / f"{name}.site.yaml"
+            path.write_text(json.dumps(site))
+            configs.append({"site": str(path)})
+        grid = grid_class(app, len(configs), node_configs=configs, **options)
+        return run(conf, grid=grid, messages=self.messages)
+
+
+def readable(messages: list[Message]) -> Iterator[tuple[str, bytes]]:
+    """(field, bytes) of everything in the messages, as the server can read it."""
+    for message in messages:
+        meta = message.metadata
+        sender = "server" if meta.src_node_id == 0 else f"node {meta.src_node_id}"
+        where = f"{meta.message_type} from {sender}"
+        if message.has_error():
+            yield f"{where} error", message.error.reason.encode()
+            continue
+        for name, record in message.content.items():
+            for key, value in record.items():
+                yield f"{where} {name}.{key}", _as_bytes(value, isinstance(record, ArrayRecord))
+
+
+def _as_bytes(value: Any, is_array: bool) -> bytes:
+    if is_array:
+        assert isinstance(value, Array)
+        return np.ascontiguousarray(value.numpy()).tobytes()
+    if isinstance(value, bytes):
+        return value
+    return str(value).encode()
+
+
+def guard_rows(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
+    """party -> (run, phase, attempt) of every spend its guard has on record."""
+    import sqlite3
+
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for name, site in sites.items():
+        path = Path(site["guard"]["path"] or Path(site["work"]) / "guard.sqlite")
+        found[name] = []
+        if path.exists():
+            with sqlite3.connect(path) as db:
+                found[name] = db.execute("SELECT run, phase, attempt FROM spend").fetchall()
+    return found

@@ -1,0 +1,92 @@
+"""What every secure sum has in common: what travels, and the two ends.
+
+A run sets up once (`deal`, `accept`); each round is an upload and, where the protocol needs it, a
+request that some parties answer (`requests` empty: no further message). Floats go in at the
+parties and come out at the server; what lies between is the protocol's own business.
+
+| | masking | secret sharing | homomorphic |
+|---|---|---|---|
+| `deal` | shares of self-masks | nothing | the first party's keys |
+| `Upload.words` | masked vector | nothing | ciphertext, uint8 |
+| `Upload.sealed` | nothing | shares for the aggregators | nothing |
+| `RevealRequest` | who is alive | the same and the sealed shares | the same and summed ciphertext |
+| `Revealed` | a secret a neighbour | an aggregator's sum (`words`) | the decrypted sum (`words`) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _no_words() -> NDArray[Any]:
+    return np.zeros(0, np.uint32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Upload:
+    """A party's protected vector of one round. sealed: by receiver. secrets: by neighbour."""
+
+    words: NDArray[Any] = field(default_factory=_no_words, repr=False)
+    sealed: dict[str, bytes] = field(default_factory=dict, repr=False)
+    secrets: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RevealRequest:
+    """The server fixes who is in the sum. alive: every party of the plan -> in it or not.
+
+    One dict, so a party cannot be both. sealed: by sender, for the party asked.
+    """
+
+    round: int
+    alive: dict[str, bool]
+    words: NDArray[Any] = field(default_factory=_no_words, repr=False)
+    sealed: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Revealed:
+    """A party's answer. secrets: one for each neighbour, so never two for the same party."""
+
+    words: NDArray[Any] = field(default_factory=_no_words, repr=False)
+    secrets: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+
+class SumParty(Protocol):
+    """A party's end. Steps that change what it must remember return the new state first."""
+
+    def deal(self) -> dict[str, bytes]:
+        """Once a run: sealed messages by receiver, relayed by the server. Repeatable."""
+
+    def accept(self, sealed: Mapping[str, bytes]) -> Self:
+        """Once a run: what the peers dealt, by sender. Raises ChannelError, ProtocolError."""
+
+    def protect(self, values: NDArray[np.floating[Any]], round_: int) -> tuple[Self, Upload]:
+        """float32 or float64 (d,) -> what may leave the party. Raises ProtocolError."""
+
+    def reveal(self, request: RevealRequest) -> tuple[Self, Revealed]:
+        """Answer the request of a round, or refuse it with a ProtocolError."""
+
+
+class SumServer(Protocol):
+    """The server's end, for one round."""
+
+    def add(self, party: str, upload: Upload) -> None:
+        """Take in one upload. Raises ProtocolError for a second one, or one after `requests`."""
+
+    def requests(self) -> dict[str, RevealRequest]:
+        """Close the round: whom to ask what; empty when nothing more is needed.
+
+        Raises RunError when too few uploads came.
+        """
+
+    def finish(self, revealed: Mapping[str, Revealed]) -> NDArray[np.float64]:
+        """The sum over the parties that uploaded, float64 (d,), from answers by party.
+
+        Raises RunError when too few answered, ProtocolError for an answer that breaks a rule.
+        """
