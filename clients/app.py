@@ -8,11 +8,13 @@ import os
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
+# Threads that spin while they wait slow down whoever else plays a party on this machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients import measuring
+from clients import measuring, training
 from clients.handling import begin, go_on
 from twinweave.protocols import messages
 
@@ -42,3 +44,15 @@ def share(message: Message, context: Context) -> Message:
 @app.query("open")
 def open_tables(message: Message, context: Context) -> Message:
     return go_on(message, context, messages.OpenRequest, messages.OpenReply, measuring.open_)
+
+
+@app.train("generator")
+def train(message: Message, context: Context) -> Message:
+    return go_on(message, context, messages.TrainRequest, messages.TrainReply, training.train)
+
+
+@app.train("reveal")
+def reveal(message: Message, context: Context) -> Message:
+    return go_on(
+        message, context, messages.RevealSumRequest, messages.RevealSumReply, training.reveal
+    )

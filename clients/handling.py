@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ def begin(
         if path is None:
             return phase(request, None)[0]
         site = load_site(path)
-        return _answer(message, context, path, site, request, given, lambda: phase(request, site))
+        held = _held(context)
+        same = held if held is not None and held.run == request.run else None
+        return _answer(
+            message, context, path, site, same, request, given, lambda: phase(request, site)
+        )
 
     return _reply(message, act)
 
@@ -54,7 +59,9 @@ def go_on(
         path, session = _recall(context, request.run)
         site = load_site(path)
         party = Party(site, session)
-        return _answer(message, context, path, site, request, given, lambda: phase(request, party))
+        return _answer(
+            message, context, path, site, session, request, given, lambda: phase(request, party)
+        )
 
     return _reply(message, act)
 
@@ -64,32 +71,44 @@ def _answer(
     context: Context,
     path: Path,
     site: Site,
+    held: Session | None,
     request: Any,
     given: type[Any],
     compute: Callable[[], tuple[Any, Session | None]],
 ) -> Any:
+    """The stored reply to a repeat, or a new one. held: this run's session so far."""
+    answered = held.answered if held else 0
     with Named(site):
         store = Replies(site, message.metadata.message_type, request)
         if (stored := store.read(given)) is None:
             started = time.perf_counter()
             reply, session = compute()
             assert session is not None
-            stored = store.write(reply, session)
+            stored = store.write(reply, replace(session, answered=answered + 1))
             log.debug("%s: %.2f s", message.metadata.message_type, time.perf_counter() - started)
-    context.state = records.pack(stored[1])
-    context.state[_SITE] = records.text(str(path))
+    # A late repeat of an earlier request must not take the party back to where it was then.
+    if stored[1].answered > answered:
+        context.state = records.pack(stored[1])
+        context.state[_SITE] = records.text(str(path))
     return stored[0]
 
 
 def _recall(context: Context, run: str) -> tuple[Path, Session]:
-    if _SITE not in context.state:
+    session = _held(context)
+    if session is None:
         raise ProtocolError("this party has not been set up for the run. Start a new run.")
-    state = dict(context.state)
-    path = records.read_text(state.pop(_SITE))
-    session = records.unpack(Session, records.as_records(state))
     if session.run != run:
         raise ProtocolError("the message is of another run. Start a new run.")
-    return Path(path), session
+    return Path(records.read_text(context.state[_SITE])), session
+
+
+def _held(context: Context) -> Session | None:
+    """The session in this node's context, of whatever run."""
+    if _SITE not in context.state:
+        return None
+    state = dict(context.state)
+    del state[_SITE]
+    return records.unpack(Session, records.as_records(state))
 
 
 class Replies:

@@ -13,11 +13,11 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.charging import charge, foresee
 from clients.party import Party, Session, read_table
 from clients.site import Site
 from twinweave.errors import ProtocolError, SchemaError
 from twinweave.parsing import canonical_json
-from twinweave.privacy.events import Event
 from twinweave.privacy.mechanisms import discrete_gaussian, release_table
 from twinweave.protocols import alignment as aligning
 from twinweave.protocols import channel
@@ -60,28 +60,31 @@ def setup(request: SetupRequest, site: Site | None) -> tuple[SetupReply, Session
 
     site None: a spare node of a simulation, which plays no party.
     """
-    from twinweave.tables.encoding import fingerprint
+    from twinweave.tables.encoding import contents, fingerprint
 
     if site is None:
-        return SetupReply(party="", rows=0, spec_hash="", hello=""), None
+        return SetupReply(party="", rows=0, spec_hash="", hello="", guard="off"), None
 
     spec = RunSpec.loads(request.spec)
     if spec.run != request.run:
         raise ProtocolError("the specification is of another run. Start a new run.")
     _check_schema(spec, site)
-    table = read_table(site)
+    table = read_table(site, spec.run)
     session = Session(
         run=request.run,
         spec=spec.dumps(),
         secret=os.urandom(32),
         fingerprint=fingerprint(table),
+        contents=contents(table),
     )
     party = Party(site, session)
+    foresee(party)
     reply = SetupReply(
         party=site.party,
         rows=len(table.ids),
         spec_hash=spec.digest,
         hello=dump_hello(party.hello),
+        guard=site.guard.mode,
     )
     return reply, session
 
@@ -181,7 +184,7 @@ def share(request: ShareRequest, party: Party) -> tuple[ShareReply, Session]:
     )
     party = Party(party.site, session)
     local = party.spec.local(party.name)
-    _charge(party, SHARE, request.attempt, [p.event for p in local.values()])
+    charge(party, SHARE, request.attempt, [p.event for p in local.values()])
     tables = {str(i): release_table(_count(party, p.query), p.scale) for i, p in local.items()}
     sealed = {
         peer: _seal(party, peer, SHARE, party.name, _masked(party, peer))
@@ -214,12 +217,13 @@ def _blocks(party: Party, pair: Pair) -> BlockSet:
 def open_(request: OpenRequest, party: Party) -> tuple[OpenReply, Session]:
     """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
     planned = [p for peer in party.spec.peers(party.name) for p in _crossing(party, peer).values()]
-    _charge(party, OPEN, request.attempt, [p.event for p in planned])
+    charge(party, OPEN, request.attempt, [p.event for p in planned])
     shares: dict[str, Ring] = {}
     for peer in party.spec.peers(party.name):
         opened = _open_pair(request, party, peer)
         shares |= {str(i): s for i, s in zip(_crossing(party, peer), opened, strict=True)}
-    return OpenReply(shares=shares), party.session
+    dealt = party.summing.deal() if party.spec.training else {}
+    return OpenReply(shares=shares, dealt=dealt), party.session
 
 
 def _open_pair(request: OpenRequest, party: Party, peer: str) -> tuple[Ring, ...]:
@@ -277,22 +281,6 @@ def _count(party: Party, query: Query) -> NDArray[np.int64]:
     amounts = raised(party.table.units[side.weight], side.power)
     sums = np.bincount(combined, weights=amounts, minlength=prod(sizes))
     return np.rint(sums).astype(np.int64).reshape(sizes)
-
-
-def _charge(party: Party, phase: str, attempt: int, events: list[Event]) -> None:
-    receipt = party.guard.spend(
-        fingerprint=party.session.fingerprint,
-        run=party.session.run,
-        phase=phase,
-        attempt=attempt,
-        request_hash=party.spec.digest,
-        events=events,
-    )
-    if not receipt.fresh:
-        raise ProtocolError(
-            f"{phase}, attempt {attempt}: charged before, and its answer is lost. "
-            "Ask as a new attempt; it is charged again."
-        )
 
 
 def _seal(party: Party, peer: str, phase: str, label: str, array: NDArray[np.generic]) -> bytes:

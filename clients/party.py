@@ -18,6 +18,8 @@ from twinweave.privacy.guard import Guard, GuardOff
 from twinweave.protocols.channel import Hello, PairKeys, make_hello
 from twinweave.protocols.hellos import load_hello
 from twinweave.protocols.identity import Identity
+from twinweave.protocols.keystream import hkdf
+from twinweave.protocols.secure_sum import MaskingParty, Progress
 from twinweave.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -30,18 +32,26 @@ if TYPE_CHECKING:
 class Session:
     """What a party keeps between the messages of one run, in its Flower context. Private.
 
-    secret: 32 bytes that every key and mask of the run follows from. order: the party's rows
+    secret: 32 bytes that every key and mask of the run follows from. fingerprint: whose data
+    it is (the guard's key); contents: of the whole table at setup. order: the party's rows
     in the secret order of its tags. slots: its rows' places on the spine (empty before share).
+    model: private state of the training (discriminator, optimiser). sum_shares, sum_rounds:
+    what the secure sums need (secure_sum.Progress). answered: number of requests so far.
     """
 
     run: str
     spec: str
     secret: bytes = field(repr=False)
     fingerprint: str
+    contents: str
+    answered: int = 0
     hellos: dict[str, str] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     seeds: dict[str, bytes] = field(default_factory=dict, repr=False)
     n_slots: int = 0
+    model: bytes = field(default=b"", repr=False)
+    sum_shares: dict[str, bytes] = field(default_factory=dict, repr=False)
+    sum_rounds: dict[str, str] = field(default_factory=dict)
     order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     slots: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
 
@@ -64,10 +74,10 @@ class Party:
     @cached_property
     def table(self) -> EncodedTable:
         """The encoded table. Raises ProtocolError when it changed since setup."""
-        from twinweave.tables.encoding import fingerprint
+        from twinweave.tables.encoding import contents
 
-        table = read_table(self.site)
-        if fingerprint(table) != self.session.fingerprint:
+        table = read_table(self.site, self.session.run)
+        if contents(table) != self.session.contents:
             raise ProtocolError("the table changed during the run. Start a new run.")
         return table
 
@@ -92,6 +102,17 @@ class Party:
             identity, self.name, self.session.run, self.spec.digest, run_secret=self.session.secret
         )
 
+    @property
+    def summing(self) -> MaskingParty:
+        """This party's end of the secure sums of the training."""
+        return MaskingParty(
+            plan=self.spec.sums,
+            own=self.name,
+            secret=hkdf(self.session.secret, "secure sums"),
+            keys={peer: self.keys(peer) for peer in self.spec.sums.neighbours[self.name]},
+            progress=Progress(shares=self.session.sum_shares, rounds=self.session.sum_rounds),
+        )
+
     @cached_property
     def guard(self) -> Guard | GuardOff:
         return open_guard(self.site)
@@ -109,13 +130,16 @@ def open_guard(site: Site) -> Guard | GuardOff:
     return Guard(path=path, epsilon=conf.epsilon, delta=conf.delta)
 
 
-def read_table(site: Site) -> EncodedTable:
-    """Read, clean and encode the party's table; once a process."""
-    return _read_table(canonical_json(site))
+def read_table(site: Site, run: str) -> EncodedTable:
+    """Read, clean and encode the party's table; once a run in one process.
+
+    A process can outlive a run, and the table may change between runs.
+    """
+    return _read_table(canonical_json(site), run)
 
 
-@lru_cache(maxsize=8)
-def _read_table(site: str) -> EncodedTable:
+@lru_cache(maxsize=4)
+def _read_table(site: str, run: str) -> EncodedTable:  # noqa: ARG001 (a key of the cache)
     from twinweave.tables.encoding import load_party
 
     own = parse(Site, json.loads(site))

@@ -12,6 +12,8 @@ from pathlib import Path
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
+# Threads that spin while they wait slow down whoever else plays a party on this machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,7 +34,7 @@ def main(raw: DictConfig) -> None:
         else:
             from scripts.flower import run_with_flower
 
-            run_with_flower(conf)
+            run_with_flower(conf, conf.superlink)
     except AppError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

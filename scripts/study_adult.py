@@ -9,82 +9,72 @@ quality, it protects nobody.
 from __future__ import annotations
 
 import argparse
-import gzip
 import itertools
 import time
 from dataclasses import dataclass, field, replace
 from math import exp, prod, sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from twinweave.generators.layout import Layout, Rows
+from server.configuration import compose
+from twinweave.config import RunConf
+from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.privacy.measurement import Measurement
-from twinweave.tables.column import Column, Kind, Role, Rule
-from twinweave.tables.query import Query, Side, n_cells, shape
-from twinweave.tables.schema import JointSchema, Schema
+from twinweave.privacy.workload import table
+from twinweave.tables.column import Role
+from twinweave.tables.encoding import load_party
+from twinweave.tables.query import Query, n_cells, shape
+from twinweave.tables.schema import JointSchema
 
 CODES = NDArray[np.int32]
 
-ADULT = (
-    "age workclass fnlwgt education education_num marital_status occupation relationship "
-    "race sex capital_gain capital_loss hours_per_week native_country income"
-).split()
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Data:
+    """A dataset of conf/data in the clear: its union, and a holdout with every column."""
 
-EDGES: dict[str, tuple[tuple[float, float], tuple[float, ...]]] = {
-    "age": ((17, 90), (20, 23, 26, 29, 32, 35, 38, 41, 45, 49, 53, 57, 62, 67, 75)),
-    "hours_per_week": ((1, 99), (10, 20, 30, 35, 40, 41, 46, 51, 61)),
-    "capital_gain": ((0, 99999), (1, 3000, 4500, 5100, 7000, 8000, 15000, 30000)),
-    "capital_loss": ((0, 4356), (1, 1500, 1800, 1950, 2100, 2400)),
-}
-AT_A = ("age", "workclass", "education", "occupation", "hours_per_week", "race", "sex")
-AT_B = ("marital_status", "relationship", "capital_gain", "capital_loss", "native_country",
-        "income", "race", "sex")  # fmt: skip
+    conf: RunConf
+    schema: JointSchema
+    layout: Layout
+    union: Rows = field(repr=False)
+    holdout: CODES | None = field(repr=False)
 
-
-def read_adult(path: Path) -> pd.DataFrame:
-    with gzip.open(path, "rt") as lines:
-        text = [s for s in lines if s.count(",") == len(ADULT) - 1]
-    cells = [[c.strip().rstrip(".") for c in s.split(",")] for s in text]
-    return pd.DataFrame(cells, columns=ADULT)
+    @property
+    def sizes(self) -> dict[str, int]:
+        present = self.union.presence.sum(axis=0).tolist()
+        return dict(zip(self.layout.parties, present, strict=True))
 
 
-def column(name: str, frame: pd.DataFrame) -> Column:
-    shared = name in AT_A and name in AT_B
-    role = {"race": Role.SENSITIVE, "sex": Role.SENSITIVE, "income": Role.LABEL}.get(
-        name, Role.FEATURE
-    )
-    if name in EDGES:
-        bounds, edges = EDGES[name]
-        return Column(name=name, kind=Kind.INTEGER, role=role, bounds=bounds, bins=edges)
-    levels = sorted(set(frame[name]) - {"?"})
-    missing = Rule.LEVEL if "?" in set(frame[name]) else Rule.ERROR
-    return Column(name=name, kind=Kind.CATEGORICAL, role=role, shared=shared,
-                  levels=tuple(levels), missing=missing)  # fmt: skip
+def load(root: str, *overrides: str) -> Data:
+    """Read, clean and code a dataset as its parties would, and join it on the key."""
+    conf = RunConf.parse(compose([f"data.root={root}", "privacy.delta=1e-5", *overrides]))
+    schema = conf.data.schema
+    layout = Layout.of(schema)
+    tables = []
+    for party in conf.data.parties:
+        assert party.source is not None
+        tables.append(load_party(party.source, party.schema, party.name))
+    ids = np.unique(np.concatenate([t.ids.astype(str) for t in tables]))
+    codes = np.full((len(ids), len(layout.names)), ABSENT, dtype=np.int32)
+    presence = np.zeros((len(ids), len(tables)), dtype=bool)
+    for p, table in enumerate(tables):
+        row = np.searchsorted(ids, table.ids.astype(str))
+        presence[row, p] = True
+        for name in table.schema.names:
+            codes[row, layout.names.index(name)] = table.column(name)
+    return Data(conf=conf, schema=schema, layout=layout, union=Rows(codes=codes, presence=presence),
+                holdout=_holdout(conf, layout))  # fmt: skip
 
 
-def adult_schema(frame: pd.DataFrame) -> JointSchema:
-    key = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
-    return JointSchema(
-        schemas=tuple(
-            Schema(party=p, columns=(key, *(column(n, frame) for n in names)))
-            for p, names in (("a", AT_A), ("b", AT_B))
-        )
-    )
-
-
-def codes_of(frame: pd.DataFrame, schema: JointSchema) -> CODES:
-    out = []
-    for c in schema.columns:
-        if c.is_numeric:
-            out.append(np.searchsorted(c.edges, frame[c.name].astype(float), side="right"))
-        else:
-            order = {v: i for i, v in enumerate(c.levels)}
-            out.append(frame[c.name].map(order).fillna(c.size - 1).to_numpy(int))
-    return np.stack(out, axis=1).astype(np.int32)
+def _holdout(conf: RunConf, layout: Layout) -> CODES | None:
+    if conf.data.holdout is None:
+        return None
+    codes: dict[str, CODES] = {}
+    for party in conf.data.parties:
+        table = load_party(conf.data.holdout["source"], party.schema, "holdout")
+        codes |= {n: table.column(n) for n in table.schema.names}
+    return np.stack([codes[n] for n in layout.names], axis=1)
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
@@ -110,18 +100,8 @@ class Plan:
     threes: float = 1.0
     which_threes: str = "sensitive"
     priority: float = 0.25
+    priority_threes: bool = True
     measurement: float = 1.0
-
-
-def query(schema: JointSchema, names: tuple[str, ...], priority: bool = False) -> Query:
-    for s in schema.schemas:
-        if set(names) <= set(s.names):
-            return Query(sides=(Side(party=s.party, columns=names),), priority=priority)
-    first, second = schema.schemas
-    at_a = tuple(n for n in names if n in first.names)
-    at_b = tuple(n for n in names if n not in first.names)
-    return Query(sides=(Side(party=first.party, columns=at_a),
-                        Side(party=second.party, columns=at_b)), priority=priority)  # fmt: skip
 
 
 def workload(schema: JointSchema, plan: Plan) -> dict[Query, float]:
@@ -131,7 +111,8 @@ def workload(schema: JointSchema, plan: Plan) -> dict[Query, float]:
     weights: dict[Query, float] = {}
 
     def add(names: tuple[str, ...], weight: float, priority: bool = False) -> None:
-        q = query(schema, names, priority)
+        q = table(schema, *names, priority=priority)
+        assert q is not None
         if weight > 0:
             weights[q] = weight * n_cells(schema, q) ** plan.exponent
 
@@ -142,7 +123,8 @@ def workload(schema: JointSchema, plan: Plan) -> dict[Query, float]:
         add(pair, plan.label_pairs if with_label else plan.pairs,
             with_label and any(s in pair for s in sensitive))  # fmt: skip
     for three in threes(schema, plan.which_threes, label, sensitive):
-        add(three, plan.threes, any(s in three for s in sensitive))
+        first = plan.priority_threes and any(s in three for s in sensitive)
+        add(three, plan.threes, first)
     if plan.priority:
         raise_priority(weights, plan.priority)
     total = sum(weights.values())
@@ -198,6 +180,7 @@ def simulate(
 
 def mean_tvd(a: CODES, b: CODES, sizes: tuple[int, ...]) -> float:
     """Mean over column pairs of half the L1 distance of the two-way tables."""
+    a, b = (c[(c != ABSENT).all(axis=1)] for c in (a, b))
     found = []
     for i, j in itertools.combinations(range(len(sizes)), 2):
         tables = [
@@ -209,16 +192,24 @@ def mean_tvd(a: CODES, b: CODES, sizes: tuple[int, ...]) -> float:
     return float(np.mean(found))
 
 
-def aucs(train: CODES, test: CODES, sizes: tuple[int, ...]) -> tuple[float, float]:
+def split(codes: CODES, layout: Layout) -> tuple[CODES, CODES]:
+    """Features and label of the rows that have every column."""
+    label = layout.roles.index(Role.LABEL)
+    whole = codes[(codes != ABSENT).all(axis=1)]
+    return np.delete(whole, label, axis=1), whole[:, label]
+
+
+def aucs(train: CODES, test: CODES, layout: Layout) -> tuple[float, float]:
     """TSTR AUC of gradient boosting on ordinal codes and logistic regression on one-hot."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.preprocessing import OneHotEncoder
 
-    x, y, xt, yt = train[:, :-1], train[:, -1], test[:, :-1], test[:, -1]
+    (x, y), (xt, yt) = split(train, layout), split(test, layout)
+    sizes = np.delete(np.array(layout.sizes), layout.roles.index(Role.LABEL))
     boosting = HistGradientBoostingClassifier(random_state=0).fit(x, y)
-    hot = OneHotEncoder(categories=[np.arange(s) for s in sizes[:-1]])
+    hot = OneHotEncoder(categories=[np.arange(s) for s in sizes])
     logistic = LogisticRegression(max_iter=500).fit(hot.fit_transform(x), y)
     return (float(roc_auc_score(yt, boosting.predict_proba(xt)[:, 1])),
             float(roc_auc_score(yt, logistic.predict_proba(hot.transform(xt))[:, 1])))  # fmt: skip

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 # Set before Flower is imported: nothing is installed, reported or looked up at run time.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
+# Threads that spin while they wait slow down whoever else plays a party on this machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from server.configuration import from_run_config
 from server.lifecycle import run_directory
+
+if TYPE_CHECKING:
+    from strategies.train import Weights
 
 app = ServerApp()
 
@@ -23,12 +29,16 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
     with run_directory(conf) as say:
+        from server.generation import first_weights
         from server.outputs import write_all
         from strategies.weave import Findings, Weave
 
         started = time.perf_counter()
 
+        def begin(findings: Findings) -> Weights:
+            return first_weights(conf, findings)
+
         def finish(findings: Findings) -> None:
             say(write_all(conf, findings, time.perf_counter() - started))
 
-        Weave(conf, finish).start(grid)
+        Weave(conf, begin, finish).start(grid)

@@ -39,7 +39,7 @@ def run_facts(conf: RunConf, findings: Findings, seconds: float) -> RunFacts:
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         ledger=findings.ledger.report(conf.privacy.delta),
-        guards=dict.fromkeys(findings.rows, conf.privacy.guard.mode),
+        guards=dict(findings.guards),
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
         files={

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from server.lift import LiftReport
+from server.synthetic import SyntheticFindings
 from twinweave.parsing import to_plain
 
 VERSION = 1
@@ -41,7 +42,7 @@ class RunFacts:
     epsilon: float
     delta: float
     ledger: Mapping[str, Any] = field(repr=False)
-    guards: Mapping[str, Literal["on", "off"]]
+    guards: Mapping[str, str]
     tables: int
     cells: int
     files: Mapping[str, str]
@@ -50,8 +51,11 @@ class RunFacts:
     truth_by: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
-def build_report(lift: LiftReport | None, facts: RunFacts) -> dict[str, Any]:
-    """The content of report.json. `lift` is None for data without an experiment.
+def build_report(
+    lift: LiftReport | None, facts: RunFacts, synthetic: SyntheticFindings | None = None
+) -> dict[str, Any]:
+    """The content of report.json. `lift` is None for data without an experiment, `synthetic`
+    for a run without a generator.
 
     Numbers are finite; an infinite end of an interval, or epsilon, is null.
     """
@@ -72,6 +76,7 @@ def build_report(lift: LiftReport | None, facts: RunFacts) -> dict[str, Any]:
             "guards": dict(facts.guards),
         },
         "lift": to_plain(lift),
+        "synthetic": to_plain(synthetic),
         "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
         "who_sees_what": list(WHO_SEES_WHAT),
         "files": dict(facts.files),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from server.lift import Breakdown, Cell, Comparison, LiftReport, SampleRatio, Verdict
 from server.report_json import RunFacts
+from server.synthetic import SyntheticFindings
+from server.synthetic_text import synthetic_section
 from server.text import (
     WIDTH,
     Unit,
@@ -28,13 +30,19 @@ _SAYS = {
 }
 
 
-def render(lift: LiftReport | None, facts: RunFacts) -> str:
+def render(
+    lift: LiftReport | None, facts: RunFacts, synthetic: SyntheticFindings | None = None
+) -> str:
     """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
     lines = _heading(facts)
     if lift is not None:
         lines += _findings(lift, facts)
+    tables: Mapping[str, str] = {}
+    if synthetic is not None:
+        lines += synthetic_section(synthetic)
+        tables = {f"synthetic {name}": path for name, path in synthetic.tables.items()}
     lines += _privacy(facts)
-    lines += _files(facts)
+    lines += _files({**facts.files, **tables})
     return "\n".join([*lines, rule("═"), ""])
 
 
@@ -209,11 +217,11 @@ def _privacy(facts: RunFacts) -> list[str]:
     return lines
 
 
-def _files(facts: RunFacts) -> list[str]:
-    if not facts.files:
+def _files(files: Mapping[str, str]) -> list[str]:
+    if not files:
         return []
-    width = max(len(what) for what in facts.files)
-    return ["", rule(), *(f" {what:<{width}}   {path}" for what, path in facts.files.items())]
+    width = max(len(what) for what in files)
+    return ["", rule(), *(f" {what:<{width}}   {path}" for what, path in files.items())]
 
 
 def _epsilon(epsilon: float | None) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flwr.app import Message
@@ -23,12 +23,11 @@ class Exchange:
     """Sends a phase's messages and returns exactly one valid reply from every addressee.
 
     timeout: seconds for each try; a lost message is repeated once, unchanged, and the party
-    answers a repeat as it answered first. seen: called with every reply (for transcripts).
+    answers a repeat as it answered first.
     """
 
     grid: Grid
     timeout: float
-    seen: Callable[[str, Message], None] | None = field(default=None, repr=False)
 
     def ask(
         self,
@@ -40,48 +39,76 @@ class Exchange:
         names: Mapping[int, str] | None = None,
     ) -> dict[int, Reply]:
         """requests and replies by node id. Raises the party's own AppError, or RunError."""
-        started = time.perf_counter()
-        waiting = dict(requests)
-        replies: dict[int, Reply] = {}
-        for _ in range(2):
-            for message in self._send(phase, waiting, timeout or self.timeout):
-                node = message.metadata.src_node_id
-                if self.seen is not None:
-                    self.seen(phase, message)
-                if message.has_error():
-                    name = _called(node, names)
-                    raise RunError(f"{phase}: {name} failed in Flower: {message.error.reason}")
-                if node in waiting:
-                    replies[node] = records.unpack(reply_type, message.content)
-                    del waiting[node]
-            if not waiting:
-                log.info("%-18s %d answers in %.1f s", phase, len(replies), _since(started))
-                return replies
-            log.warning("%s: %d of %d have not answered; asking again",
-                        phase, len(waiting), len(requests))  # fmt: skip
-        missing = ", ".join(_called(node, names) for node in waiting)
-        raise RunError(
-            f"{phase}: no answer from {missing} within {timeout or self.timeout:.0f} s, twice. "
-            "Check that its SuperNode runs, or raise protocol.timeout."
-        )
+        messages = self.messages(phase, requests, timeout)
+        first = self.grid.send_and_receive(messages, timeout=timeout or self.timeout)
+        return self.settle(phase, requests, reply_type, first, timeout=timeout, names=names)
 
-    def _send(self, phase: str, requests: Mapping[int, Any], timeout: float) -> list[Message]:
-        messages = [
+    def messages(
+        self, phase: str, requests: Mapping[int, Any], timeout: float | None = None
+    ) -> list[Message]:
+        """The requests as Flower messages, ready to send."""
+        return [
             Message(
                 records.pack(request),
                 dst_node_id=node,
                 message_type=phase,
                 group_id=phase,
-                ttl=2 * timeout,
+                ttl=2 * (timeout or self.timeout),
             )
             for node, request in requests.items()
         ]
-        return list(self.grid.send_and_receive(messages, timeout=timeout))
+
+    def settle(
+        self,
+        phase: str,
+        requests: Mapping[int, Any],
+        reply_type: type[Reply],
+        first: Iterable[Message],
+        *,
+        timeout: float | None = None,
+        names: Mapping[int, str] | None = None,
+    ) -> dict[int, Reply]:
+        """One reply from every addressee: out of the first try's, and of one repetition."""
+        started = time.perf_counter()
+        waiting = dict(requests)
+        replies = self._sort(phase, waiting, reply_type, first, names)
+        if waiting:
+            log.warning(
+                "%s: %d of %d have not answered; asking again", phase, len(waiting), len(requests)
+            )
+            messages = self.messages(phase, waiting, timeout)
+            again = self.grid.send_and_receive(messages, timeout=timeout or self.timeout)
+            replies |= self._sort(phase, waiting, reply_type, again, names)
+        if waiting:
+            missing = ", ".join(_called(node, names) for node in waiting)
+            raise RunError(
+                f"{phase}: no answer from {missing} within {timeout or self.timeout:.0f} s, "
+                "twice. Check that its SuperNode runs, or raise protocol.timeout."
+            )
+        log.debug("%s settled in %.1f s", phase, time.perf_counter() - started)
+        return replies
+
+    def _sort(
+        self,
+        phase: str,
+        waiting: dict[int, Any],
+        reply_type: type[Reply],
+        messages: Iterable[Message],
+        names: Mapping[int, str] | None,
+    ) -> dict[int, Reply]:
+        """Valid replies by node; takes their nodes off `waiting`."""
+        replies: dict[int, Reply] = {}
+        for message in messages:
+            node = message.metadata.src_node_id
+            if message.has_error():
+                raise RunError(
+                    f"{phase}: {_called(node, names)} failed in Flower: {message.error.reason}"
+                )
+            if node in waiting:
+                replies[node] = records.unpack(reply_type, message.content)
+                del waiting[node]
+        return replies
 
 
 def _called(node: int, names: Mapping[int, str] | None) -> str:
     return repr(names[node]) if names and node in names else f"node {node}"
-
-
-def _since(started: float) -> float:
-    return time.perf_counter() - started

@@ -40,11 +40,12 @@ Reply = TypeVar("Reply")
 
 @dataclass(frozen=True, kw_only=True)
 class Roster:
-    """Who takes part: party name -> Flower node, table size, signed hello."""
+    """Who takes part: party name -> Flower node, table size, signed hello, guard on or off."""
 
     nodes: dict[str, int]
     rows: dict[str, int]
     hellos: dict[str, str] = field(repr=False)
+    guards: dict[str, str]
 
     @property
     def names(self) -> dict[int, str]:
@@ -79,6 +80,7 @@ def setup(exchange: Exchange, spec: RunSpec, *, sites: str, timeout: float) -> R
         nodes={p: by_party[p][0] for p in spec.parties},
         rows={p: by_party[p][1].rows for p in spec.parties},
         hellos={p: by_party[p][1].hello for p in spec.parties},
+        guards={p: by_party[p][1].guard for p in spec.parties},
     )
 
 
@@ -95,6 +97,14 @@ def _wait_for_nodes(exchange: Exchange, wanted: int, timeout: float) -> list[int
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """measurements: one for each planned table, in order. dealt: for the secure sums to come."""
+
+    measurements: tuple[Measurement, ...] = field(repr=False)
+    dealt: dict[str, dict[str, bytes]] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measuring:
     """The measurement phases of one run, after setup."""
 
@@ -102,17 +112,18 @@ class Measuring:
     spec: RunSpec
     roster: Roster
 
-    def run(self) -> list[Measurement]:
-        """All phases in order; returns a Measurement for each planned table, in plan order."""
+    def run(self) -> Measured:
+        """All phases in order."""
         sizes = " and ".join(f"{n:,} ids of {p}" for p, n in self.roster.rows.items())
         log.info("aligning %s by %s", sizes, self.spec.alignment)
         slots = self._align()
         deals = {pair: self._deal(*pair) for pair in self.spec.pairs()}
         shared = self._share(slots, deals)
-        tables = self._open(shared, deals)
+        tables, dealt = self._open(shared, deals)
         for reply in shared.values():
             tables |= {int(i): table.astype(np.float64) for i, table in reply.tables.items()}
-        return [self._measurement(i, tables) for i in range(len(self.spec.plan))]
+        found = tuple(self._measurement(i, tables) for i in range(len(self.spec.plan)))
+        return Measured(measurements=found, dealt=dealt)
 
     def _measurement(self, index: int, tables: dict[int, NDArray[np.float64]]) -> Measurement:
         planned = self.spec.plan[index]
@@ -193,7 +204,7 @@ class Measuring:
         self,
         shared: dict[str, m.ShareReply],
         deals: dict[tuple[str, str], tuple[Pair, DealFirst, DealSecond]],
-    ) -> dict[int, NDArray[np.float64]]:
+    ) -> tuple[dict[int, NDArray[np.float64]], dict[str, dict[str, bytes]]]:
         coins = {pair: self._coins(*pair, deals[pair][0]) for pair in deals}
         requests = {
             p: m.OpenRequest(
@@ -217,7 +228,7 @@ class Measuring:
                 [opened[second].shares[str(i)] for i in indices],
             )
             tables |= dict(zip(indices, sums, strict=True))
-        return tables
+        return tables, {party: reply.dealt for party, reply in opened.items()}
 
     def _coins(
         self, first: str, second: str, pair: Pair
@@ -235,7 +246,9 @@ class Measuring:
     ) -> dict[str, Reply]:
         nodes, names = self.roster.nodes, self.roster.names
         by_node = {nodes[party]: request for party, request in requests.items()}
+        started = time.perf_counter()
         replies = self.exchange.ask(phase, by_node, reply_type, names=names)
+        log.info("%-18s %d answers in %.1f s", phase, len(replies), time.perf_counter() - started)
         return {names[node]: reply for node, reply in replies.items()}
 
 

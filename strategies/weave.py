@@ -5,44 +5,79 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from strategies import measure
 from strategies.exchange import Exchange
-from strategies.planning import plan
+from strategies.measure import Measured, Roster
+from strategies.planning import plan, plan_training
 from strategies.sites import write_sites
+from strategies.train import Training, Weights, one_way_tables
 from twinweave.config import RunConf
 from twinweave.privacy.ledger import Ledger
 from twinweave.privacy.measurement import Measurement
+from twinweave.protocols.messages import RevealSumReply, TrainReply, TrainRequest
 from twinweave.spec import RunSpec
 
 log = logging.getLogger("twinweave.run")
+TRAIN, REVEAL = "train.generator", "train.reveal"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What the server holds once the parties have answered: public by differential privacy."""
+    """What the server holds once the parties have answered: public by differential privacy.
+
+    weights: of the trained generator, float32 (parameters,); None without training.
+    """
 
     spec: RunSpec
     rows: dict[str, int]
+    guards: dict[str, str]
     measurements: tuple[Measurement, ...] = field(repr=False)
     ledger: Ledger
+    weights: Weights | None = field(default=None, repr=False)
+
+
+Begin = Callable[[Findings], Weights]
+Finish = Callable[[Findings], None]
 
 
 class Weave(Strategy):
-    """Drives one run. finish: called with the findings; synthesis, analysis and report."""
+    """Drives one run.
 
-    def __init__(self, conf: RunConf, finish: Callable[[Findings], None]) -> None:
+    begin: the generator's first weights, from the measurements. finish: final synthesis,
+    audit and report, from everything.
+    """
+
+    def __init__(self, conf: RunConf, begin: Begin, finish: Finish) -> None:
         self.conf = conf
+        self.begin = begin
         self.finish = finish
         self.spec = plan(conf, run=secrets.token_hex(16))
+        self._exchange: Exchange | None = None
+        self._training: Training | None = None
+        self._asked: dict[int, TrainRequest] = {}
+        self._weights = np.zeros(0, np.float32)
 
     def summary(self) -> None:
+        """Log what Flower's training loop is about to do."""
+        assert self.spec.training is not None
+        generator = self.spec.training.generator
+        log.info(
+            "training %s at %d parties: %d rounds of %d private steps",
+            generator.name,
+            len(self.spec.parties),
+            generator.rounds,
+            generator.local_steps,
+        )
+
+    def _announce(self) -> None:
         """Log what the run will do, before anything is sent."""
         privacy = self.conf.privacy
         log.info(
@@ -66,22 +101,49 @@ class Weave(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Run every phase. Raises an AppError that names what went wrong and what to do."""
-        self.summary()
-        exchange = Exchange(grid=grid, timeout=self.conf.protocol.timeout)
+        """Run every phase. Raises an AppError that names what went wrong and what to do.
+
+        Rounds, timeouts and first weights follow from the configuration and the measurements;
+        Flower's own arguments for them are not used.
+        """
+        self._announce()
+        protocol = self.conf.protocol
+        self._exchange = Exchange(grid=grid, timeout=protocol.timeout)
         roster = measure.setup(
-            exchange, self.spec, sites=self._sites(), timeout=self.conf.protocol.first_timeout
+            self._exchange, self.spec, sites=self._sites(), timeout=protocol.first_timeout
         )
-        measured = measure.Measuring(exchange=exchange, spec=self.spec, roster=roster).run()
-        self.finish(
-            Findings(
-                spec=self.spec,
-                rows=roster.rows,
-                measurements=tuple(measured),
-                ledger=Ledger().charge(*(p.event for p in self.spec.plan)),
-            )
+        measured = measure.Measuring(exchange=self._exchange, spec=self.spec, roster=roster).run()
+        findings = Findings(
+            spec=self.spec,
+            rows=roster.rows,
+            guards=roster.guards,
+            measurements=measured.measurements,
+            ledger=Ledger().charge(*(p.event for p in self.spec.plan)),
         )
-        return Result()
+        result = Result()
+        if self.spec.training is not None:
+            findings, result = self._train(grid, findings, roster, measured)
+        self.finish(findings)
+        return result
+
+    def _train(
+        self, grid: Grid, findings: Findings, roster: Roster, measured: Measured
+    ) -> tuple[Findings, Result]:
+        assert self.spec.training is not None
+        rounds = self.spec.training.generator.rounds
+        steps = plan_training(self.conf, self.spec, roster.rows)
+        self._training = Training(
+            spec=self.spec,
+            roster=roster,
+            plan=steps,
+            one_way=one_way_tables(measured.measurements),
+            dealt=measured.dealt,
+        )
+        first = ArrayRecord({"weights": Array(self.begin(findings))})
+        result = super().start(grid, first, rounds, timeout=self.conf.protocol.timeout)
+        events = [steps.event(party, rounds) for party in self.spec.parties]
+        trained = replace(findings, ledger=findings.ledger.charge(*events), weights=self._weights)
+        return trained, result
 
     def _sites(self) -> str:
         if self.conf.federation.mode == "deployment":
@@ -91,17 +153,37 @@ class Weave(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """No training yet: a run measures."""
-        return []
+        """Global weights to every party (Flower counts rounds from 1)."""
+        assert self._training is not None
+        assert self._exchange is not None
+        self._weights = arrays["weights"].numpy()
+        nodes = self._training.roster.nodes
+        requests = self._training.requests(server_round - 1, self._weights)
+        self._asked = {nodes[party]: request for party, request in requests.items()}
+        return self._exchange.messages(TRAIN, self._asked)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        return None, None
+        """Masked secure aggregation: the sum of the updates is all that is ever seen."""
+        assert self._training is not None
+        assert self._exchange is not None
+        names, nodes = self._training.roster.names, self._training.roster.nodes
+        settled = self._exchange.settle(TRAIN, self._asked, TrainReply, replies, names=names)
+        came = {names[node]: reply for node, reply in settled.items()}
+        server, asked = self._training.close(server_round - 1, len(self._weights), came)
+        by_node = {nodes[party]: request for party, request in asked.items()}
+        answers: dict[int, RevealSumReply] = {}
+        if by_node:
+            answers = self._exchange.ask(REVEAL, by_node, RevealSumReply, names=names)
+        revealed = {names[node]: reply for node, reply in answers.items()}
+        self._weights = self._training.step(self._weights, server, revealed, came)
+        return ArrayRecord({"weights": Array(self._weights)}), None
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
+        """Nothing: what a party could say of a round's model would depend on its rows."""
         return []
 
     def aggregate_evaluate(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from clients.party import Party
 from clients.site import load_site
 from scripts.inprocess import InProcessGrid
 from server.configuration import compose
+from server.generation import first_weights
 from strategies import records
 from strategies.sites import write_sites
 from strategies.weave import Findings, Weave
 from twinweave.config import RunConf
 from twinweave.protocols import messages as m
-from twinweave.spec import RunSpec
+from twinweave.spec import PlannedQuery, RunSpec
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 
 COLUMNS = {
@@ -58,6 +60,7 @@ def mapping(output: Path, *overrides: str) -> dict[str, Any]:
             *overrides,
         ]
     )
+    data["generator"] = None
     for party in data["data"]["parties"]:
         kept = COLUMNS[party["name"]]
         party["columns"] = [c for c in party["columns"] if c["name"] in kept]
@@ -113,6 +116,14 @@ class Ran:
         raise LookupError(phase)
 
 
+def strategy(conf: RunConf, plan: tuple[PlannedQuery, ...] | None = None) -> Weave:
+    """The run's Strategy; with another plan of tables where one is given."""
+    weave = Weave(conf, partial(first_weights, conf), lambda _: None)
+    if plan is not None:
+        weave.spec = replace(weave.spec, plan=plan)
+    return weave
+
+
 def run(
     conf: RunConf,
     *,
@@ -123,7 +134,7 @@ def run(
     """Run to the end, or raise the run's own AppError; `messages` is filled in both cases."""
     messages = [] if messages is None else messages
     findings: list[Findings] = []
-    weave = weave or Weave(conf, findings.append)
+    weave = weave or strategy(conf)
     weave.finish = findings.append
     grid = grid or InProcessGrid(app, len(conf.data.parties))
     grid._tap = messages.append

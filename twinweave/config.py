@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from twinweave.errors import ConfigError
+from twinweave.generators.conf import GeneratorConf
+from twinweave.generators.synthesis import SynthesisConf
 from twinweave.parsing import STRICT, parse
 from twinweave.privacy.events import Stage
 from twinweave.tables.column import Column
@@ -108,6 +110,7 @@ class ProtocolConf:
 
     noise: of cross tables; `coins` (variance s^2, nobody knows the noise) as far as
         `coin_limit` dealt words go, `gaussian` (from each party: 2 s^2) beyond.
+    colluding: parties that may pool what they know (with each other or the server).
     timeouts in seconds; the first message waits longest: parties may still be starting.
     """
 
@@ -117,6 +120,7 @@ class ProtocolConf:
     cross_tables: Literal["secret_sharing"]
     noise: Literal["coins", "gaussian"]
     coin_limit: int
+    colluding: int
     first_timeout: float
     timeout: float
 
@@ -158,7 +162,10 @@ class FederationConf:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConf:
-    """Everything that defines a run. `output` is the run directory."""
+    """Everything that defines a run. `output` is the run directory, where the server runs.
+
+    superlink: a connection in Flower's configuration; None is its default, a local simulation.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -166,10 +173,13 @@ class RunConf:
     privacy: PrivacyConf
     protocol: ProtocolConf
     workload: WorkloadConf
+    generator: GeneratorConf | None
+    synthesis: SynthesisConf
     federation: FederationConf
     seed: int
     output: str
     engine: Literal["flower", "inprocess"] = "flower"
+    superlink: str | None = None
 
     def __post_init__(self) -> None:
         if self.federation.mode == "simulation":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -27,6 +28,7 @@ CONFIGURATION, SPEC, REPORT, LEDGER = (
     "ledger.json",
 )
 MEASUREMENTS, STATUS, LOG = "measurements.parquet", "status.json", "run.log"
+SYNTHETIC, JOINT = "synthetic", "joint"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -98,6 +100,19 @@ def cell_names(schema: JointSchema, query: Query) -> list[str]:
     return [", ".join(filter(None, (a, b))) for a in sides[0] for b in sides[1]]
 
 
+def synthetic_names(schema: JointSchema) -> dict[str, str]:
+    """{party: name of its synthetic table}: its own, but fit for a file and never `joint`."""
+    names: dict[str, str] = {}
+    taken = {JOINT}
+    for party in schema.parties:
+        name = quote(party, safe=" ")
+        while name.lower() in taken:
+            name += "_"
+        taken.add(name.lower())
+        names[party] = name
+    return names
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run, read lazily from its directory."""
@@ -129,6 +144,19 @@ class Run:
         import pandas as pd
 
         return pd.read_parquet(self.path / MEASUREMENTS).drop(columns="query")
+
+    def synthetic(self, name: str = JOINT) -> pd.DataFrame:
+        """A synthetic table: a party's by its name, or `joint`. Raises SourceError if none."""
+        import pandas as pd
+
+        names = synthetic_names(self.schema)
+        known = {**names, **{n: n for n in names.values()}, JOINT: JOINT}
+        if name not in known:
+            raise SourceError(f"no synthetic table {name!r}. Tables: {', '.join(known)}.")
+        path = self.path / SYNTHETIC / f"{known[name]}.parquet"
+        if not path.exists():
+            raise SourceError(f"{path}: is not there. Run with a generator to have it written.")
+        return pd.read_parquet(path)
 
     def _json(self, name: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads((self.path / name).read_text())

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
 from twinweave.errors import ProtocolError
+from twinweave.generators.conf import GeneratorConf
+from twinweave.generators.plan import SgdPlan
 from twinweave.parsing import STRICT, canonical_json, parse
 from twinweave.privacy.events import DiscreteGaussian, Event, SharedBinomial, Stage
 from twinweave.privacy.mechanisms import noise_scale, noise_variance
 from twinweave.protocols.cross_tables import OpenPlan, Pair, pair_of
+from twinweave.protocols.secure_sum.fixed_point import FixedPoint
+from twinweave.protocols.secure_sum.plan import Plan
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.query import Query
 from twinweave.tables.schema import JointSchema
@@ -71,6 +77,38 @@ class PlannedQuery:
         )
 
 
+UPDATE_BOUND = 16.0
+"""Largest magnitude of one coordinate of a weighted update: far beyond what Adam can reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """The federated training of a run. colluding: parties that may pool what they know."""
+
+    __pydantic_config__ = STRICT
+
+    generator: GeneratorConf
+    colluding: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """Every party's private steps of one round: fixed once the table sizes are known."""
+
+    __pydantic_config__ = STRICT
+
+    parties: dict[str, SgdPlan]
+
+    def event(self, party: str, rounds: int) -> Event:
+        """What `rounds` rounds at a party release."""
+        return Event(
+            label=f"training at {party}",
+            stage=Stage.TRAINING,
+            parties=(party,),
+            mechanism=self.parties[party].mechanism(rounds),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One run. run: unique id; plan: every table, its noise, in the order it is measured."""
@@ -84,6 +122,7 @@ class RunSpec:
     epsilon: float
     delta: float
     alignment: Literal["ristretto", "prf"]
+    training: TrainingSpec | None = None
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -136,5 +175,24 @@ class RunSpec:
         queries = [p.query for p in self.crossing(first, second).values()]
         return pair_of(self.schema, queries, n_slots, first=first, second=second)
 
+    @cached_property
+    def sums(self) -> Plan:
+        """Terms of the secure sums of the training: one a round."""
+        assert self.training is not None
+        return Plan(
+            run=self.run,
+            label="training",
+            parties=self.parties,
+            rounds=self.training.generator.rounds,
+            encoding=FixedPoint.fitting(UPDATE_BOUND, n_parties=len(self.parties), bits=32),
+            colluding=self.training.colluding,
+        )
+
     def openings(self, a: str, b: str) -> tuple[OpenPlan, ...]:
         return tuple(OpenPlan(query=p.query, coins=p.coins) for p in self.crossing(a, b).values())
+
+
+def row_weights(rows: Mapping[str, int]) -> dict[str, float]:
+    """Each party's weight in an average: its rows over the mean. Sizes are public."""
+    mean = sum(rows.values()) / len(rows)
+    return {party: n / mean for party, n in rows.items()}

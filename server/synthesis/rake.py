@@ -18,32 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.synthesis.targets import NOWHERE, row_cells
-from twinweave.errors import ConfigError
 from twinweave.generators.layout import Layout, Rows
-from twinweave.parsing import STRICT
+from twinweave.generators.synthesis import RakeConf
 from twinweave.privacy.measurement import Measurement
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RakeConf:
-    """candidates: rows offered for each row wanted. steps: of L-BFGS, at most.
-
-    strength: evidence that the candidates' own distribution counts for, in multiples of the
-        union's size: at 1 it is trusted as much as a sample of that size would be.
-    """
-
-    __pydantic_config__ = STRICT
-
-    candidates: float = 4.0
-    strength: float = 0.3
-    steps: int = 60
-
-    def __post_init__(self) -> None:
-        if self.candidates < 1 or self.strength <= 0 or self.steps < 0:
-            raise ConfigError("rake", "needs candidates >= 1, strength > 0 and steps >= 0",
-                              "See conf/.")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,8 +67,9 @@ def constraints(
             continue
         values = m.values.reshape(-1) / users
         target = values[:-1] if m.query.is_cross else values
-        out.append(Constraint(name=m.query.name, cells=row_cells(m.query, layout, rows),
-                              target=target, variance=np.full(len(target), m.variance / users**2)))  # fmt: skip
+        variance = np.full(len(target), m.variance / users**2)
+        cells = row_cells(m.query, layout, rows)
+        out.append(Constraint(name=m.query.name, cells=cells, target=target, variance=variance))
     return out
 
 

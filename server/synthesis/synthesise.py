@@ -9,36 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from server.synthesis.rake import Constraint, RakeConf, constraints, rake, resample
+from server.synthesis.rake import Constraint, constraints, rake, resample
 from server.synthesis.targets import Population, population
 from twinweave.generators.base import Network
-from twinweave.generators.fit import FitConf, Mixture, Progress, fit
+from twinweave.generators.fit import Mixture, Progress, fit
 from twinweave.generators.layout import Layout, Rows
-from twinweave.parsing import STRICT
+from twinweave.generators.synthesis import FitConf, SynthesisConf
 from twinweave.privacy.measurement import Measurement
 
 Also = Callable[[Rows], Sequence[Constraint]]
 """Further linear constraints on the candidates, such as fairness."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SynthesisConf:
-    """rows: synthetic rows of the union; None: its estimated size.
-
-    mixture: also for a network without soft output, a mixture is fitted to the measurements
-        and gives this part of the candidates.
-    """
-
-    __pydantic_config__ = STRICT
-
-    fit: FitConf = field(default_factory=FitConf)
-    rake: RakeConf = field(default_factory=RakeConf)
-    rows: int | None = None
-    mixture: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

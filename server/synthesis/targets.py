@@ -102,12 +102,14 @@ def row_cells(query: Query, layout: Layout, rows: Rows) -> NDArray[np.int32]:
     """The flat cell of the query's table that each row adds to; NOWHERE if none: (n,) int32."""
     places = [_side_cells(side, layout, rows) for side in query.sides]
     if not query.is_cross:
-        return places[0][0].astype(np.int32)
-    (first, _), (second, size) = places
-    absent = [n for _, n in places]
-    out = np.where(first < 0, absent[0], first) * (size + 1) + np.where(second < 0, size, second)
+        local: NDArray[np.int32] = places[0][0].astype(np.int32)
+        return local
+    (first, rows_absent), (second, absent) = places
+    out = np.where(first < 0, rows_absent, first) * (absent + 1)
+    out += np.where(second < 0, absent, second)
     out[(first < 0) & (second < 0)] = NOWHERE
-    return out.astype(np.int32)
+    cells: NDArray[np.int32] = out.astype(np.int32)
+    return cells
 
 
 def _side_cells(side: Side, layout: Layout, rows: Rows) -> tuple[NDArray[np.int64], int]:

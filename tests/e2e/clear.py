@@ -10,6 +10,7 @@ from twinweave.config import RunConf
 from twinweave.privacy.events import SharedBinomial
 from twinweave.tables.column import MISSING, VALUE_UNITS
 from twinweave.tables.encoding import load_cleaned
+from twinweave.tables.query import Query
 
 FALSE_ALARM = 1e-9  # per assertion
 
@@ -20,6 +21,7 @@ class Clear:
     def __init__(self, conf: RunConf) -> None:
         self.schema = conf.data.schema
         self.labels, self.units = {}, {}
+        self._known: dict[Query, np.ndarray] = {}
         for party in conf.data.parties:
             frame = load_cleaned(party.source, party.schema, party.name).frame
             users = frame[party.schema.key.name]
@@ -34,6 +36,11 @@ class Clear:
 
     def table(self, query) -> np.ndarray:
         """Exact table of a query, float64, [absent, absent] zero; weighted in value units."""
+        if query not in self._known:
+            self._known[query] = self._table(query)
+        return self._known[query]
+
+    def _table(self, query) -> np.ndarray:
         if query.is_cross:
             return self._cross(query)
         side = query.sides[0]

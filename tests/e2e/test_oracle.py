@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
-from whole_run import configure, run
+from whole_run import configure, run, strategy
 
-from strategies.weave import Weave
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
@@ -19,7 +18,7 @@ P, A = "publisher", "advertiser"
 WIDE = ("age", "device", "region", "arm")  # 600 cells: enough for a sharp chi-square test
 
 
-def planned(*sides, mechanism):
+def table(*sides, mechanism):
     return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, mechanism=mechanism)
 
 
@@ -33,18 +32,18 @@ def many_cells():
     )
     spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
     local = [
-        Side(party=A, columns=("region", "loyalty", "channel", "gender", "loyal"), weight="spend",
-             power=power)
+        Side(party=A, columns=("region", "loyalty", "channel", "gender", "loyal", "converted"),
+             weight="spend", power=power)
         for power in (1, 2)
     ]  # fmt: skip
     return (
-        planned(wide, mechanism=counts),
-        planned(left, right, mechanism=counts),
-        planned(right, wide, mechanism=SharedBinomial(coins=60)),
-        planned(Side(party=P, columns=("arm",)), right, mechanism=SharedBinomial(coins=41)),
-        planned(wide, spend[0], mechanism=sums),
-        planned(spend[1], wide, mechanism=sums),
-        *(planned(side, mechanism=sums) for side in local),
+        table(wide, mechanism=counts),
+        table(left, right, mechanism=counts),
+        table(right, wide, mechanism=SharedBinomial(coins=60)),
+        table(Side(party=P, columns=("arm",)), right, mechanism=SharedBinomial(coins=41)),
+        table(wide, spend[0], mechanism=sums),
+        table(spend[1], wide, mechanism=sums),
+        *(table(side, mechanism=sums) for side in local),
     )
 
 
@@ -56,9 +55,7 @@ def clear(tmp_path_factory):
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory, clear):
     conf = configure(tmp_path_factory.mktemp("oracle"), "protocol.alignment=prf")
-    weave = Weave(conf, lambda _: None)
-    weave.spec = replace(weave.spec, plan=many_cells())
-    return deviations(run(conf, weave=weave), clear)
+    return deviations(run(conf, weave=strategy(conf, many_cells())), clear)
 
 
 KINDS = [
@@ -91,16 +88,15 @@ def test_every_kind_is_tested(noise):
 def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
     """The planned workload with next to no noise: equal to the plaintext cell by cell."""
     conf = configure(tmp_path, f"protocol.alignment={alignment}")
-    weave = Weave(conf, lambda _: None)
     silent = tuple(
         replace(p, mechanism=DiscreteGaussian(
             noise_multiplier=1e-2 if p.query.weight is None else 1e-2 / VALUE_UNITS,
             sensitivity=VALUE_UNITS if p.query.weight else 1))
-        for p in weave.spec.plan
+        for p in strategy(conf).spec.plan
     )  # fmt: skip
-    weave.spec = replace(weave.spec, plan=silent)
-    ran = run(conf, weave=weave)
-    for query, measured in ((p.query, m) for p, m in zip(silent, ran.findings.measurements)):  # noqa: B905
+    ran = run(conf, weave=strategy(conf, silent))
+    for planned, measured in zip(silent, ran.findings.measurements, strict=True):
+        query = planned.query
         np.testing.assert_array_equal(measured.values, clear.table(query), err_msg=query.name)
     rows = {name: len(frame) for name, frame in clear.labels.items()}
     assert ran.findings.rows == rows

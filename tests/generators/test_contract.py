@@ -13,9 +13,9 @@ from scipy import stats
 from toys import CLASSES, KEY, ONE_WAY, TOY, conf, table
 
 from twinweave.errors import ConfigError
-from twinweave.generators.dpsgd import SgdPlan
 from twinweave.generators.layout import ABSENT, Layout
 from twinweave.generators.noise import NoiseSource
+from twinweave.generators.plan import SgdPlan
 from twinweave.generators.training import coverage, initial_weights, load, shared, train_round
 
 FALSE_ALARM = 1e-9
@@ -49,7 +49,7 @@ def test_levels_are_drawn_from_the_softmax(name: str) -> None:
         network.decoder.start_at(TOY, {"common": share})
     rows = network.sample(np.ones((20_000, 2), bool), torch.Generator().manual_seed(1))
     counts = np.bincount(rows.codes[:, 0], minlength=3)
-    assert stats.chisquare(counts, 20_000 * share / share.sum()).pvalue > 1e-3 * FALSE_ALARM**0.5
+    assert stats.chisquare(counts, 20_000 * share / share.sum()).pvalue > FALSE_ALARM
     assert stats.chisquare(counts, 20_000 * np.array([0.65, 0.2, 0.15])).pvalue < FALSE_ALARM
 
 
@@ -125,7 +125,10 @@ def test_training_finds_the_dependence(name: str) -> None:
     """Without noise, on both parties' columns at once: `left` decides `label` and `wide`."""
     quick = {"width": 32, "local_steps": 400, "expected_batch": 64, "learning_rate": 5e-3}
     if name == "ctgan":
-        quick |= {"discriminator_steps": 1, "generator_learning_rate": 2e-3}
+        quick |= {
+            "learning_rate": 1e-2, "generator_learning_rate": 5e-3, "generator_batch": 128,
+            "discriminator_steps": 2, "discriminator_width": 32, "lipschitz": 1.5,
+        }  # fmt: skip
     c = conf(name, **quick)
     whole = Layout(
         parties=("a",), names=TOY.names, sizes=TOY.sizes, holders=((0,),) * len(TOY.names)
@@ -140,8 +143,8 @@ def test_training_finds_the_dependence(name: str) -> None:
         rows = load(c, whole, w).sample(np.ones((2000, 1), bool), torch.Generator().manual_seed(1))
         return float((rows.codes[:, 1] == rows.codes[:, 4]).mean())
 
-    assert agreement(weights) < 0.7
-    assert agreement(weights + done.update) > 0.8
+    assert agreement(weights) < 0.6
+    assert agreement(weights + done.update) > 0.7
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")

@@ -13,9 +13,10 @@ from toys import KEY, ONE_WAY, TOY, conf, table
 
 from twinweave.generators import ctgan
 from twinweave.generators.ctgan import Adversary, Conditions, Ctgan, train_locally
-from twinweave.generators.dpsgd import PrivateSgd, SgdPlan, Tally
+from twinweave.generators.dpsgd import PrivateSgd, Tally
 from twinweave.generators.noise import NoiseSource
 from twinweave.generators.per_row import clipped_sums
+from twinweave.generators.plan import SgdPlan
 
 
 def adversary(sigma: float = 1.0, *, steps: int = 6, one_way: dict | None = None) -> Adversary:

@@ -12,9 +12,11 @@ from scipy import stats
 from torch import Tensor, nn
 
 from twinweave.errors import ConfigError
-from twinweave.generators.dpsgd import PrivateSgd, SgdPlan, private_steps
+from twinweave.generators.dpsgd import PrivateSgd, private_steps
+from twinweave.generators.flat import FlatAdam
 from twinweave.generators.noise import NoiseSource
 from twinweave.generators.per_row import Losses, clipped_sums
+from twinweave.generators.plan import SgdPlan
 from twinweave.privacy.events import NonPrivate, PoissonSgd
 
 FALSE_ALARM = 1e-9
@@ -176,7 +178,7 @@ def noise_of_steps(sigma: float, clip: float, n: int) -> np.ndarray:
     seen = []
     for _ in range(2):
         optimizer.step([])
-        seen.append(optimizer._flat.grad.numpy() * optimizer.plan.expected_batch)
+        seen.append(optimizer.gradient.numpy() * optimizer.plan.expected_batch)
     return np.concatenate(seen).astype(np.float64)
 
 
@@ -284,3 +286,40 @@ def test_the_event_is_what_is_drawn() -> None:
     ):
         with pytest.raises(ConfigError):
             plan(**{name: value})
+
+
+def test_adam_on_a_flat_vector_is_torchs() -> None:
+    torch.manual_seed(0)
+    mine, theirs = Dense(), Dense()
+    theirs.load_state_dict(mine.state_dict())
+    own = FlatAdam(list(mine.parameters()), learning_rate=0.01, betas=(0.5, 0.9))
+    reference = torch.optim.Adam(theirs.parameters(), lr=0.01, betas=(0.5, 0.9))
+    for i in range(7):
+        codes = rows(9, seed=i)
+        grads = torch.autograd.grad(mine.row_loss(codes).mean(), list(mine.parameters()))
+        own.step(torch.cat([g.flatten() for g in grads]))
+        reference.zero_grad()
+        theirs.row_loss(codes).mean().backward()
+        reference.step()
+    for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+    copy = FlatAdam(list(Dense().parameters()), learning_rate=0.01)
+    copy.restore(own.state())
+    assert all((copy.state()[k] == v).all() for k, v in own.state().items())
+    with pytest.raises(ConfigError, match="another network"):
+        copy.restore({k: v[:-1] for k, v in own.state().items()})
+
+
+def test_positions_that_cancel_are_clipped_all_the_same() -> None:
+    """Ghost norms of huge terms that nearly cancel: rounding must not pass for a small norm."""
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64, bias=False)
+    x = 1e4 * torch.randn(8, 1, 64).repeat(1, 4, 1)
+    x[:, :2] += 1e-2 * torch.randn(8, 2, 64)
+    signs = torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None]
+    out = [torch.zeros_like(layer.weight)]
+    sums = clipped_sums(layer, 1.0)
+    for i in range(8):
+        out[0].zero_()
+        sums.add(lambda i=i: (layer(x[i : i + 1]) * signs).sum(dim=(1, 2)), out)
+        assert out[0].norm() <= 1

@@ -14,6 +14,7 @@ from twinweave.tables.column import MISSING, VALUE_UNITS, Column, Kind, Role, Ru
 from twinweave.tables.encoding import (
     ABSENT,
     EncodedTable,
+    contents,
     decode,
     encode,
     fingerprint,
@@ -133,3 +134,7 @@ def test_the_fingerprint_is_of_the_users_alone(good, schema):
     assert fingerprint(table) == fingerprint(encode(clean(shuffled, schema)))
     assert fingerprint(table) == fingerprint(encode(clean(good, fewer)))
     assert fingerprint(table) != fingerprint(encode(clean(good.head(39), schema)))
+    changed = good.assign(colour="red")
+    assert contents(table) == contents(encode(clean(good, schema)))
+    assert contents(table) != contents(encode(clean(changed, schema)))
+    assert contents(table) != contents(encode(clean(shuffled, schema)))

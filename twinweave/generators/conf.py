@@ -69,6 +69,7 @@ class CtganConf(TrainingConf):
     discriminator_steps: private steps between two steps of the generator.
     lipschitz: bound on the spectral norm of each discriminator layer.
     condition: weight of the loss that makes a generated row obey its condition.
+    anchor: weight of the generator's distance to the noisy one-way tables.
     temperature: of the straight-through Gumbel softmax while training.
     generator_batch: fake rows of a generator step.
     """
@@ -87,6 +88,7 @@ class CtganConf(TrainingConf):
     discriminator_steps: int
     lipschitz: float
     condition: float
+    anchor: float
     temperature: float
 
     def __post_init__(self) -> None:
@@ -104,8 +106,9 @@ class CtganConf(TrainingConf):
             "temperature",
         ):
             positive(name, getattr(self, name))
-        if not (isfinite(self.condition) and self.condition >= 0):
-            raise ConfigError("generator.condition", "must be 0 or more", "Give 0 or 1.")
+        for name in ("condition", "anchor"):
+            if not (isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"generator.{name}", "must be 0 or more", "Give 0 or 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +144,9 @@ class LlmConf(TrainingConf):
             raise ConfigError("generator.format_steps", "is negative", "Give 0 or more.")
         if not 0 <= self.one_party <= 1:
             raise ConfigError("generator.one_party", "not in 0..1", "Give a share of the rows.")
+
+
+GeneratorConf = TvaeConf | CtganConf | LlmConf
 
 
 def positive(name: str, value: float) -> None:

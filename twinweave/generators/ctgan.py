@@ -31,12 +31,10 @@ from twinweave.generators.conf import CtganConf
 from twinweave.generators.dpsgd import (
     MICRO_BATCH,
     PrivateSgd,
-    SgdPlan,
     Tally,
     Trace,
-    flatten,
-    unflatten,
 )
+from twinweave.generators.flat import Arrays, FlatAdam, flatten, unflatten
 from twinweave.generators.layout import Layout, Rows
 from twinweave.generators.mlp import (
     Blocks,
@@ -51,8 +49,8 @@ from twinweave.generators.mlp import (
 )
 from twinweave.generators.noise import NoiseSource
 from twinweave.generators.per_row import Losses, Mode
+from twinweave.generators.plan import SgdPlan
 
-Arrays = dict[str, NDArray[np.float32]]
 OneWay = Mapping[str, NDArray[np.floating[Any]]]
 
 _UNCONDITIONAL = 0.5
@@ -188,6 +186,12 @@ class Conditions:
         kept = torch.rand((n, 1), generator=generator, device=device) >= _UNCONDITIONAL
         return out.scatter_(1, chosen, kept.float())
 
+    def distance(self, logits: Tensor) -> Tensor:
+        """Sum over allowed columns of KL(noisy table || mean softmax of generated rows)."""
+        mean = self.blocks.softmax(logits).mean(dim=0).clamp(min=1e-9)
+        each = self.log_shares.exp() * (self.log_shares - mean.log())
+        return (each * self.allowed[self.blocks.column]).sum()
+
     def generated(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Conditions of n generated rows: (n, width) one-hot, and their columns."""
         columns = self.columns(n, generator)
@@ -220,8 +224,10 @@ class Adversary:
         self.discriminator.to(self.device).project()
         self.private = PrivateSgd(self.discriminator, plan, source=source, mode=mode)
         self.private.restore(_part(state, "d."))
-        self.adam = torch.optim.Adam(
-            network.parameters(), lr=conf.generator_learning_rate, betas=(0.5, 0.9)
+        self.adam = FlatAdam(
+            list(network.parameters()),
+            learning_rate=conf.generator_learning_rate,
+            betas=(0.5, 0.9),
         )
         self.conditions = Conditions.of(network.layout, network.blocks, held, one_way)
         bits = 0.5 + 0.5 * proven(network.layout, held).astype(np.float32)
@@ -286,9 +292,9 @@ class Adversary:
         rows, logits, hot, columns = self.fake(self.conf.generator_batch)
         obey = self.network.blocks.cross_entropy(logits, hot, columns).mean()
         loss = self.conf.condition * obey - self.discriminator(rows, hot).mean()
-        self.adam.zero_grad()
-        loss.backward(inputs=list(self.network.parameters()))
-        self.adam.step()
+        loss = loss + self.conf.anchor * self.conditions.distance(logits)
+        grads = torch.autograd.grad(loss, list(self.network.parameters()))
+        self.adam.step(torch.cat([g.flatten() for g in grads]))
 
     def state(self) -> Arrays:
         """What stays at the party: the discriminator and the private optimiser."""

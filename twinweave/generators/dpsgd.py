@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,84 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twinweave.errors import ConfigError
-from twinweave.generators.conf import TrainingConf
+from twinweave.generators.flat import Arrays, FlatAdam, views
+from twinweave.generators.flat import flatten as flatten
 from twinweave.generators.noise import NoiseSource
 from twinweave.generators.per_row import Losses, Mode, clipped_sums, trainable
-from twinweave.parsing import STRICT
-from twinweave.privacy.events import NonPrivate, PoissonSgd
+from twinweave.generators.plan import SgdPlan
 
 if TYPE_CHECKING:
     from twinweave.generators.base import RowLoss
 
 MICRO_BATCH = 4096
 """Rows through the network at once: bounds memory, changes nothing else."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SgdPlan:
-    """One party's private steps of one round: what is charged and what is drawn.
-
-    noise_multiplier: sigma, noise over clip. clip: C. steps: exactly, of this round.
-    expected_batch: rows; the gradient's constant divisor. Add or remove one user: sensitivity
-    C of the sum, whatever the batch. unsafe: allow noise_multiplier 0; the mechanism is then
-    NonPrivate.
-    """
-
-    __pydantic_config__ = STRICT
-
-    noise_multiplier: float
-    sampling_rate: float
-    steps: int
-    clip: float
-    learning_rate: float
-    expected_batch: float
-    unsafe: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sampling_rate <= 1:
-            raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
-        for name in ("clip", "learning_rate", "expected_batch"):
-            value = getattr(self, name)
-            if not (isfinite(value) and value > 0):
-                raise ConfigError(name, "must be positive", "Give a number above 0.")
-        if self.steps < 1:
-            raise ConfigError("steps", "must be positive", "Give the steps of one round.")
-        if not (isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
-            raise ConfigError("noise_multiplier", "must be positive", "Calibrate it to a budget.")
-        if self.noise_multiplier == 0 and not self.unsafe:
-            raise ConfigError(
-                "noise_multiplier",
-                "is 0, which gives no privacy at all",
-                "Calibrate it to a budget, or say privacy.unsafe: true.",
-            )
-
-    @classmethod
-    def of(
-        cls, conf: TrainingConf, *, rows: int, noise_multiplier: float, unsafe: bool = False
-    ) -> SgdPlan:
-        """The plan of one round for a table of `rows` rows (public, DESIGN section 6)."""
-        if rows < 1:
-            raise ConfigError("rows", "the table is empty", "Train on a table with rows.")
-        rate = min(1.0, conf.expected_batch / rows)
-        return cls(
-            noise_multiplier=noise_multiplier,
-            sampling_rate=rate,
-            steps=conf.local_steps,
-            clip=conf.clip,
-            learning_rate=conf.learning_rate,
-            expected_batch=rate * rows,
-            unsafe=unsafe,
-        )
-
-    def mechanism(self, rounds: int = 1) -> PoissonSgd | NonPrivate:
-        """What `rounds` rounds of this plan release."""
-        if self.noise_multiplier == 0:
-            return NonPrivate(reason="training without noise (privacy.unsafe)")
-        return PoissonSgd(
-            noise_multiplier=self.noise_multiplier,
-            sampling_rate=self.sampling_rate,
-            steps=self.steps * rounds,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +53,8 @@ class PrivateSgd:
         release nothing. Must not depend on the data.
     mode: how row gradients are had, see `per_row`.
 
-    The trainable parameters become views of one flat buffer, on the module's device.
+    gradient: what the last step released, (parameters,). The trainable parameters become views
+    of one flat buffer, on the module's device.
     """
 
     def __init__(
@@ -136,20 +69,19 @@ class PrivateSgd:
         self.plan = plan
         self._source = source
         parameters = [p for _, p in trainable(module)]
-        self._flat = nn.Parameter(_joined_storage(parameters))
-        self._sum = torch.zeros_like(self._flat)
-        self._sums = list(_views(self._sum, parameters))
+        self._adam = FlatAdam(parameters, learning_rate=plan.learning_rate)
+        self._sum = torch.zeros_like(self._adam.flat)
+        self._sums = list(views(self._sum, parameters))
         self._clipped = clipped_sums(module, plan.clip, mode)
         self._active = self._mask(active)
-        self._adam = torch.optim.Adam([self._flat], lr=plan.learning_rate)
         self._taken = 0
 
     def _mask(self, active: NDArray[np.bool_] | None) -> Tensor | None:
         if active is None or active.all():
             return None
-        if active.shape != self._flat.shape:
+        if active.shape != tuple(self._sum.shape):
             raise ConfigError("active", "is not one entry a parameter", "Flatten in module order.")
-        return torch.from_numpy(active.astype(np.float32)).to(self._flat.device)
+        return torch.from_numpy(active.astype(np.float32)).to(self._sum.device)
 
     def batch(self, n: int) -> NDArray[np.int64]:
         """Row numbers of one Poisson batch out of n rows; may be empty."""
@@ -168,33 +100,21 @@ class PrivateSgd:
         norms = [self._clipped.add(losses, self._sums) for losses in chunks]
         if self.plan.noise_multiplier:
             scale = self.plan.noise_multiplier * self.plan.clip
-            noise = self._source.normal(self._flat.numel()).mul_(scale)
+            noise = self._source.normal(self._sum.numel()).mul_(scale)
             self._sum.add_(noise.to(self._sum.device))
         if self._active is not None:
             self._sum.mul_(self._active)
-        self._flat.grad = self._sum / self.plan.expected_batch
-        self._adam.step()
+        self.gradient = self._sum / self.plan.expected_batch
+        self._adam.step(self.gradient)
         return torch.cat(norms) if norms else torch.empty(0)
 
-    def state(self) -> dict[str, NDArray[np.float32]]:
+    def state(self) -> Arrays:
         """Adam's moments: post-processing of private gradients, kept at the party."""
-        kept = self._adam.state[self._flat]
-        return {
-            name: np.atleast_1d(kept[name].detach().cpu().numpy().astype(np.float32))
-            for name in ("step", "exp_avg", "exp_avg_sq")
-            if name in kept
-        }
+        return self._adam.state()
 
-    def restore(self, state: dict[str, NDArray[np.float32]]) -> None:
+    def restore(self, state: Arrays) -> None:
         """Go on from `state()` of an earlier round."""
-        if not state:
-            return
-        device = self._flat.device
-        self._adam.state[self._flat] = {
-            "step": torch.tensor(float(state["step"][0])),
-            "exp_avg": torch.from_numpy(state["exp_avg"].copy()).to(device),
-            "exp_avg_sq": torch.from_numpy(state["exp_avg_sq"].copy()).to(device),
-        }
+        self._adam.restore(state)
 
 
 def private_steps(
@@ -204,9 +124,9 @@ def private_steps(
     *,
     source: NoiseSource | None = None,
     active: NDArray[np.bool_] | None = None,
-    adam: dict[str, NDArray[np.float32]] | None = None,
+    adam: Arrays | None = None,
     mode: Mode = "bookkeeping",
-) -> tuple[Trace, dict[str, NDArray[np.float32]]]:
+) -> tuple[Trace, Arrays]:
     """Train a module on its own `row_loss` (`base.RowLoss`) for the steps of a plan, in place.
 
     codes: (n, columns) int32 of one party's rows, ABSENT where not held. adam: state of the
@@ -259,39 +179,6 @@ class Tally:
         return Trace(
             batches=tuple(self._batches), loss=self._loss / rows, clipped=self._over / rows
         )
-
-
-def flatten(parameters: Iterable[nn.Parameter]) -> NDArray[np.float32]:
-    """Parameters, in order, as one float32 vector (a copy)."""
-    parts = [p.detach().reshape(-1).cpu() for p in parameters]
-    joined = torch.cat(parts) if parts else torch.empty(0)
-    return np.array(joined.numpy(), dtype=np.float32)
-
-
-def unflatten(parameters: Iterable[nn.Parameter], flat: NDArray[np.float32]) -> None:
-    """Write a vector of `flatten` back into the parameters. Raises ConfigError on its length."""
-    parameters = list(parameters)
-    if flat.shape != (sum(p.numel() for p in parameters),):
-        raise ConfigError("weights", "do not fit the network", "Use one configuration in a run.")
-    source = torch.from_numpy(np.ascontiguousarray(flat, dtype=np.float32))
-    with torch.no_grad():
-        for p, values in zip(parameters, _views(source, parameters), strict=True):
-            p.copy_(values)
-
-
-def _views(flat: Tensor, parameters: list[nn.Parameter]) -> Iterator[Tensor]:
-    start = 0
-    for p in parameters:
-        yield flat[start : start + p.numel()].view_as(p)
-        start += p.numel()
-
-
-def _joined_storage(parameters: list[nn.Parameter]) -> Tensor:
-    """Move the parameters' values into one buffer, of which they become views."""
-    flat = torch.cat([p.detach().reshape(-1) for p in parameters])
-    for p, view in zip(parameters, _views(flat, parameters), strict=True):
-        p.data = view
-    return flat
 
 
 def choose_device(wanted: str | None = None) -> str:

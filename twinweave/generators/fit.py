@@ -13,15 +13,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ConfigError
 from twinweave.generators.cells import CellProducts, cell_products
 from twinweave.generators.layout import ABSENT, Layout, Rows
-from twinweave.parsing import STRICT
+from twinweave.generators.synthesis import FitConf
 from twinweave.privacy.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -31,29 +31,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConf:
-    """How long and how finely to fit.
-
-    latents: product distributions in the mixture. network_*: stage 1, the network's own
-    parameters. free_*: stage 2, the mixture's logits, started from the network's output.
-    """
-
-    __pydantic_config__ = STRICT
-
-    latents: int = 2048
-    network_steps: int = 300
-    network_lr: float = 2e-3
-    free_steps: int = 300
-    free_lr: float = 0.1
-
-    def __post_init__(self) -> None:
-        if min(self.latents, self.network_lr, self.free_lr) <= 0:
-            raise ConfigError("fit", "latents and learning rates must be positive", "See conf/.")
-        if min(self.network_steps, self.free_steps) < 0:
-            raise ConfigError("fit", "steps must not be negative", "See conf/.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +50,7 @@ class Mixture:
     def probabilities(self) -> NDArray[np.float64]:
         """Softmax of every column's block: (latents, width)."""
         blocks = []
-        for a, b in zip(self.layout.offsets[:-1], self.layout.offsets[1:], strict=True):
+        for a, b in pairwise(self.layout.offsets.tolist()):
             x = np.exp(self.logits[:, a:b] - self.logits[:, a:b].max(axis=1, keepdims=True))
             blocks.append(x / x.sum(axis=1, keepdims=True))
         return np.hstack(blocks).astype(np.float64)
@@ -87,9 +64,7 @@ class Mixture:
         presence = self.presence[latent]
         codes = np.empty((n, len(self.layout.names)), dtype=np.int32)
         probabilities = self.probabilities()
-        for j, (a, b) in enumerate(
-            zip(self.layout.offsets[:-1], self.layout.offsets[1:], strict=True)
-        ):
+        for j, (a, b) in enumerate(pairwise(self.layout.offsets.tolist())):
             u = (rng.random((latents, each)).argsort(axis=1) + rng.random((latents, each))) / each
             upper = probabilities[:, a:b].cumsum(axis=1)[:, :-1]
             picked = u.reshape(-1)[chosen]
@@ -139,6 +114,23 @@ def fit(
                    trace=tuple(trace), cpu_seconds=time.process_time() - started)  # fmt: skip
 
 
+def chi_square(
+    layout: Layout,
+    measurements: Sequence[Measurement],
+    logits: NDArray[np.floating[Any]],
+    presence: NDArray[np.bool_],
+    users: float,
+) -> float:
+    """Misfit per measured cell of a mixture's expected tables, scaled to so many users."""
+    import torch
+
+    products = cell_products(layout, measurements, presence)
+    bits = torch.from_numpy(presence.astype(np.float32))
+    with torch.no_grad():
+        loss = _Loss(layout, products, bits, users)
+        return float(loss(torch.from_numpy(logits.astype(np.float32))))
+
+
 class _Loss:
     """Chi-square per measured cell of the mixture's expected tables."""
 
@@ -153,19 +145,16 @@ class _Loss:
         self.columns = [torch.from_numpy(c) for c in products.sources]
         self.held = [presence[:, p : p + 1] for p in products.parties]
         self.slices = [
-            (s.factors, *(torch.from_numpy(x) for x in (s.left, s.right, s.target, s.precision)))
+            (s.factors, torch.from_numpy(s.left), torch.from_numpy(s.right),
+             torch.from_numpy(s.target), torch.from_numpy(s.precision))
             for s in products.slices
-        ]
+        ]  # fmt: skip
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         import torch
 
-        offsets = self.layout.offsets
-        blocks = [
-            torch.softmax(logits[:, a:b], dim=1)
-            for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-        ]
-        soft = torch.cat(blocks, dim=1)
+        blocks = torch.split(logits, list(self.layout.sizes), dim=1)
+        soft = torch.cat([block.softmax(dim=1) for block in blocks], dim=1)
         features = torch.cat(
             [soft[:, c] * h for c, h in zip(self.columns, self.held, strict=True)] + [self.fixed],
             dim=1,

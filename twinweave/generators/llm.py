@@ -13,6 +13,7 @@ exact in closed form, and a party can tell from public facts which parameters it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from twinweave.generators.conf import Activation, LlmConf
 from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.generators.mlp import ACTIVATIONS, presence_input, proven
 from twinweave.tables.column import Role
+
+if TYPE_CHECKING:
+    from twinweave.generators.fit import Progress
 
 CHUNK = 8192
 """Rows decoded at once: bounds the memory of `sample` (about 64 MB at the default size)."""
@@ -115,7 +119,9 @@ class SchemaTransformer(nn.Module):
         self.width, self.heads = width, conf.heads
         self.presence = nn.Linear(len(layout.parties), width, bias=False)
         self.positions = nn.Embedding(len(order), width)
-        self.tokens = nn.ModuleList(nn.Embedding(size, width) for size in layout.sizes)
+        self.tokens = nn.ModuleDict(  # the last column written is read by none
+            {str(column): nn.Embedding(layout.sizes[column], width) for column in order[:-1]}
+        )
         blocks = [
             Block(width, conf.heads, conf.hidden, conf.activation) for _ in range(conf.layers)
         ]
@@ -157,9 +163,9 @@ class SchemaTransformer(nn.Module):
         }
         mask["presence.weight"] &= proven(self.layout, held)[None, :]
         mask["positions.weight"] &= read[:, None]
+        for at, column in enumerate(self.order[:-1], start=1):
+            mask[f"tokens.{column}.weight"] &= held[column] and read[at]
         for column, mine in enumerate(held):
-            after = 1 + self.order.index(column)
-            mask[f"tokens.{column}.weight"] &= mine and after < len(read) and read[after]
             mask[f"outputs.{column}.weight"] &= mine
             mask[f"outputs.{column}.bias"] &= mine
         return mask
@@ -248,7 +254,7 @@ class SchemaTransformer(nn.Module):
             return first
         column = self.order[j - 1]
         code = codes[:, column]
-        token: Tensor = self.tokens[column](code.clamp(min=0))
+        token: Tensor = self.tokens[str(column)](code.clamp(min=0))
         return token * (code != ABSENT)[:, None]
 
     def _readable(self, j: int, codes: Tensor) -> Tensor:
@@ -271,6 +277,7 @@ def pretrain(
     batch: int = 512,
     one_party: float = 0.5,
     generator: torch.Generator,
+    progress: Progress | None = None,
 ) -> None:
     """Plain training on rows drawn from tables that are private already; costs no privacy.
 
@@ -284,13 +291,15 @@ def pretrain(
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / steps)
     model.train()
-    for _ in range(steps):
+    for step in range(steps):
         pick = torch.randint(len(codes), (batch,), generator=generator)
         shown, bits = _narrow(model, codes[pick], presence[pick], one_party, generator)
         optimizer.zero_grad()
         torch.autograd.backward(model.loss(shown, bits).mean())
         optimizer.step()
         schedule.step()
+        if progress:
+            progress("learn the format", step + 1, steps)
 
 
 def _narrow(

@@ -21,7 +21,7 @@ Losses = Callable[[], Tensor]
 Mode = Literal["bookkeeping", "hooks", "functorch", "ghost"]
 
 _TINY = 1e-6
-"""Keeps a clipped norm below the clip in spite of rounding, as Opacus does."""
+"""Room for rounding: a clipped norm stays below the clip."""
 
 
 class ClippedSums(Protocol):
@@ -59,6 +59,7 @@ class _Use:
     output: Tensor
     versions: tuple[int, int] = field(init=False)
     grad: Tensor | None = None
+    per_row: dict[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         self.versions = self._now()
@@ -194,6 +195,16 @@ def _joined(uses: list[_Use], input_dims: int) -> tuple[Tensor, Tensor]:
     return torch.cat(inputs, dim=1), torch.cat(grads, dim=1)
 
 
+def _ghost(products: Tensor, squares: Tensor) -> Tensor:
+    """Squared norm of a sum over positions, never below the truth: (n,).
+
+    products: (n, t, t) inner products of the positions' gradients. squares: (n, t), their
+    diagonal. Positions that cancel could leave rounding alone, and a row unclipped: a bound on
+    the rounding is added, 1e-6 of the square of the summed lengths.
+    """
+    return products.sum(dim=(1, 2)).clamp(min=0) + _TINY * squares.sqrt().sum(dim=1).square()
+
+
 class _LinearKind:
     def squares(self, uses: list[_Use]) -> Tensor:
         layer = uses[0].layer
@@ -205,7 +216,8 @@ class _LinearKind:
         if "weight" in _own(layer):
             if 2 * a.shape[1] ** 2 <= a.shape[2] * g.shape[2]:
                 products = (a @ a.transpose(1, 2)) * (g @ g.transpose(1, 2))
-                total += products.sum(dim=(1, 2)).clamp(min=0)
+                lengths = a.square().sum(dim=2) * g.square().sum(dim=2)
+                total += _ghost(products, lengths)
             else:
                 total += (g.transpose(1, 2) @ a).square().sum(dim=(1, 2))
         if "bias" in _own(layer):
@@ -227,7 +239,7 @@ class _EmbeddingKind:
         if index.shape[1] == 1:
             return g.square().sum(dim=(1, 2))
         same = index[:, :, None].eq(index[:, None, :]).to(g.dtype)
-        return (same * (g @ g.transpose(1, 2))).sum(dim=(1, 2)).clamp(min=0)
+        return _ghost(same * (g @ g.transpose(1, 2)), g.square().sum(dim=2))
 
     def add(self, uses: list[_Use], factor: Tensor, targets: dict[str, Tensor]) -> None:
         index, g = self._read(uses)
@@ -255,6 +267,9 @@ class _OpacusKind:
             targets[name].add_(torch.tensordot(factor, g, dims=([0], [0])))
 
     def _per_row(self, uses: list[_Use]) -> dict[str, Tensor]:
+        """Each row's gradient, (n, *shape), computed once for norms and sum together."""
+        if uses[0].per_row is not None:
+            return uses[0].per_row
         layer = uses[0].layer
         sampler = _opacus_samplers()[type(layer)]
         names = {id(p): name for name, p in _own(layer).items()}
@@ -263,6 +278,7 @@ class _OpacusKind:
             for parameter, g in sampler(layer, [use.input], use.grad).items():
                 if (name := names.get(id(parameter))) is not None:
                     total[name] = total[name] + g if name in total else g
+        uses[0].per_row = total
         return total
 
 

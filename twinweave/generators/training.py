@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
-from twinweave.generators.conf import CtganConf, TrainingConf, TvaeConf
+from twinweave.generators.conf import CtganConf, LlmConf, TrainingConf, TvaeConf
 from twinweave.generators.layout import Layout
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from twinweave.generators.dpsgd import SgdPlan, Trace
+    from twinweave.generators.dpsgd import Trace
     from twinweave.generators.noise import NoiseSource
+    from twinweave.generators.plan import SgdPlan
 
 OneWay = Mapping[str, NDArray[np.floating[Any]]]
 
@@ -69,30 +70,29 @@ def initial_weights(
     one_way: noisy one-way tables by column name, where they are measured already: the
     network then starts at their product (post-processing, costs no privacy).
     """
-    from twinweave.generators import ctgan, tvae
-    from twinweave.generators.dpsgd import flatten
+    from twinweave.generators.flat import flatten
 
     network: Any
     if isinstance(conf, TvaeConf):
-        network = tvae.Tvae(conf, layout, seed=seed, one_way=one_way)
+        from twinweave.generators.tvae import Tvae
+
+        network = Tvae(conf, layout, seed=seed, one_way=one_way)
     elif isinstance(conf, CtganConf):
-        network = ctgan.Ctgan(conf, layout, seed=seed, one_way=one_way)
+        from twinweave.generators.ctgan import Ctgan
+
+        network = Ctgan(conf, layout, seed=seed, one_way=one_way)
+    elif isinstance(conf, LlmConf):
+        from twinweave.generators.llm import SchemaTransformer
+
+        network = SchemaTransformer(conf, layout, seed=seed)
     else:
-        network = _seeded(conf, layout, seed)
+        network = build(conf, layout)
     return flatten(shared(network))
-
-
-def _seeded(conf: TrainingConf, layout: Layout, seed: int) -> Any:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(conf, layout)
 
 
 def load(conf: TrainingConf, layout: Layout, weights: NDArray[np.float32]) -> Any:
     """The network with these weights, for sampling or the fit. Raises ConfigError."""
-    from twinweave.generators.dpsgd import unflatten
+    from twinweave.generators.flat import unflatten
 
     network = build(conf, layout)
     unflatten(shared(network), weights)
@@ -107,11 +107,7 @@ def coverage(conf: TrainingConf, layout: Layout, party: str) -> NDArray[np.bool_
     """
     network = build(conf, layout)
     mask = network.trained_by(layout.held_by(party))
-    if isinstance(mask, Mapping):
-        parts = [mask[name].ravel() for name, _ in network.shared_parameters()]
-    else:
-        parts = [np.full(p.numel(), n in mask) for n, p in network.shared_parameters()]
-    return np.concatenate(parts)
+    return np.concatenate([mask[name].ravel() for name, _ in network.shared_parameters()])
 
 
 def train_round(
@@ -134,7 +130,8 @@ def train_round(
     party's round before. The caller charges `plan.mechanism()` first. Raises ConfigError.
     """
     from twinweave.generators import ctgan
-    from twinweave.generators.dpsgd import choose_device, flatten, private_steps
+    from twinweave.generators.dpsgd import choose_device, private_steps
+    from twinweave.generators.flat import flatten
     from twinweave.generators.noise import NoiseSource
 
     source = source or NoiseSource()

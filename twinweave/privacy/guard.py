@@ -75,6 +75,8 @@ class BudgetGuard(Protocol):
         events: Sequence[Event],
     ) -> SpendReceipt: ...
 
+    def check(self, *, fingerprint: str, events: Sequence[Event]) -> None: ...
+
     def spent(self, fingerprint: str) -> float: ...
 
     def history(self, fingerprint: str) -> tuple[Event, ...]: ...
@@ -152,6 +154,10 @@ class Guard:
             )
         return receipt(total, fresh=True)
 
+    def check(self, *, fingerprint: str, events: Sequence[Event]) -> None:
+        """Raise BudgetError if `events` would now exceed the limit; records nothing."""
+        self._admit(self.history(fingerprint), events)
+
     def spent(self, fingerprint: str) -> float:
         """Epsilon spent on a dataset, at the guard's delta."""
         return accountant.epsilon(self.history(fingerprint), self.delta)
@@ -219,6 +225,9 @@ class GuardOff:
             fresh=True,
             guarded=False,
         )
+
+    def check(self, *, fingerprint: str, events: Sequence[Event]) -> None:
+        del fingerprint, events
 
     def spent(self, fingerprint: str) -> float:
         del fingerprint

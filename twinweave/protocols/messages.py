@@ -26,12 +26,16 @@ class SetupRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SetupReply:
-    """party is "" from a node that plays no party in this run (spare). hello: signed key."""
+    """party is "" from a node that plays no party in this run (spare). hello: signed key.
+
+    guard: "on" or "off", as the party's own configuration says.
+    """
 
     party: str
     rows: int
     spec_hash: str
     hello: str
+    guard: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +107,59 @@ class OpenRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenReply:
-    """shares: of the noisy cross tables, unsigned, uniform alone."""
+    """shares: of the noisy cross tables, unsigned, uniform alone.
+
+    dealt: sealed shares for the secure sums of the training, by receiver; none without it.
+    """
 
     shares: dict[str, NDArray[Any]] = field(repr=False)
+    dealt: dict[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """One round of local training.
+
+    plan: JSON of the TrainingPlan, the same in every round. weights: float32 (parameters,).
+    one_way: noisy one-way tables by column. dealt: what each peer dealt, by sender.
+    """
+
+    run: str
+    attempt: int
+    round: int
+    plan: str
+    weights: NDArray[np.float32] = field(repr=False)
+    one_way: dict[str, NDArray[np.float64]] = field(repr=False)
+    dealt: dict[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply:
+    """A protected update (secure_sum.Upload)."""
+
+    words: NDArray[Any] = field(repr=False)
+    sealed: dict[str, bytes] = field(repr=False)
+    secrets: dict[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevealSumRequest:
+    """Who is in the sum of a round (secure_sum.RevealRequest)."""
+
+    run: str
+    attempt: int
+    round: int
+    alive: dict[str, bool]
+    words: NDArray[Any] = field(repr=False)
+    sealed: dict[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevealSumReply:
+    """secure_sum.Revealed."""
+
+    words: NDArray[Any] = field(repr=False)
+    secrets: dict[str, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

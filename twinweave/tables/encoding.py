@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import AppError, SchemaError, unquoted
+from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import Cleaned, clean
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import Schema
@@ -167,6 +168,17 @@ def fingerprint(table: EncodedTable) -> str:
     """
     digest = blake2b(digest_size=16, person=b"twinweave-users")
     digest.update("\0".join(sorted(table.ids.tolist())).encode())
+    return digest.hexdigest()
+
+
+def contents(table: EncodedTable) -> str:
+    """32 hex digits of the whole table, order of rows and schema included: has it changed?"""
+    digest = blake2b(digest_size=16, person=b"twinweave-table")
+    digest.update(canonical_json(table.schema).encode() + b"\0")
+    digest.update("\0".join(table.ids.tolist()).encode())
+    digest.update(np.ascontiguousarray(table.codes, dtype="<i4").tobytes())
+    for name in sorted(table.units):
+        digest.update(np.ascontiguousarray(table.units[name], dtype="<i4").tobytes())
     return digest.hexdigest()
 
 

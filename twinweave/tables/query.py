@@ -123,4 +123,5 @@ def raised(units: NDArray[np.integer[Any]], power: int) -> NDArray[np.int64]:
     amounts = np.asarray(units, dtype=np.int64)
     if power == 1:
         return amounts
-    return np.rint(amounts * amounts / VALUE_UNITS).astype(np.int64)
+    squares: NDArray[np.int64] = np.rint(amounts * amounts / VALUE_UNITS).astype(np.int64)
+    return squares

@@ -1,0 +1,88 @@
+"""The server's use of a generator: first weights before training, synthetic rows after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from server.synthesis.synthesise import SynthesisResult, draft, synthesise
+from strategies.train import Weights, one_way_tables
+from strategies.weave import Findings
+from twinweave.config import RunConf
+from twinweave.generators.conf import LlmConf
+from twinweave.generators.layout import Layout
+from twinweave.generators.training import initial_weights, load, shared
+
+log = logging.getLogger("twinweave.run")
+
+
+def first_weights(conf: RunConf, findings: Findings) -> Weights:
+    """Weights before the first round: a function of seed and measurements, so free of cost."""
+    assert conf.generator is not None
+    layout = Layout.of(findings.spec.schema)
+    tables = one_way_tables(findings.measurements)
+    weights = initial_weights(conf.generator, layout, seed=conf.seed, one_way=tables)
+    if isinstance(conf.generator, LlmConf) and conf.generator.format_steps:
+        return _formatted(conf, conf.generator, findings, weights)
+    return weights
+
+
+def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: Weights) -> Weights:
+    """The llm's format stage: plain training on rows drawn from the noisy tables."""
+    import torch
+
+    from twinweave.generators.dpsgd import flatten
+    from twinweave.generators.llm import pretrain
+
+    layout = Layout.of(findings.spec.schema)
+    fit = conf.synthesis.fit
+    users = max(sum(findings.rows.values()) // len(findings.rows), 1)
+    rows = draft(
+        layout,
+        findings.measurements,
+        findings.rows,
+        fit,
+        users,
+        conf.seed,
+        progress=by_tenths("drafting rows from the tables"),
+    )
+    network = load(generator, layout, weights)
+    pretrain(
+        network,
+        rows,
+        steps=generator.format_steps,
+        lr=generator.format_learning_rate,
+        batch=generator.format_batch,
+        one_party=generator.one_party,
+        generator=torch.Generator().manual_seed(conf.seed),
+    )
+    return flatten(shared(network))
+
+
+def synthetic_rows(conf: RunConf, findings: Findings) -> SynthesisResult:
+    """Fit the trained network to the measurements, and weigh its rows to meet them."""
+    assert conf.generator is not None
+    layout = Layout.of(findings.spec.schema)
+    network = None
+    if findings.weights is not None:
+        network = load(conf.generator, layout, findings.weights)
+    return synthesise(
+        network,
+        layout,
+        findings.measurements,
+        findings.rows,
+        conf.synthesis,
+        conf.seed,
+        progress=by_tenths("fitting to the tables"),
+    )
+
+
+def by_tenths(what: str) -> Callable[[str, int, int], None]:
+    """A progress callback that logs each tenth of each stage, so that a log stays short."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        tenth = max(total // 10, 1)
+        if done % tenth == 0 or done == total:
+            log.info("%s: %s %d%%", what, stage, round(100 * done / max(total, 1)))
+
+    return report

@@ -1,0 +1,121 @@
+"""Synthetic rows as the tables their users want: one a party, one joint, SDV metadata beside.
+
+Each union row is decoded once, so a person has the same id and the same values in every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twinweave.generators.layout import Rows
+from twinweave.rundir import JOINT, synthetic_names, write_json
+from twinweave.tables.encoding import decode
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.tables.sdv_metadata import to_sdv_metadata
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # as the metadata says
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SyntheticTables:
+    """The union rows, decoded.
+
+    joint: one row a person: id, union columns in their own types (NaN, None or NaT where no
+        holder is present), one boolean a party. key: name of its id column.
+    present: {party: name of its boolean column}.
+    """
+
+    schema: JointSchema
+    joint: pd.DataFrame = field(repr=False)
+    key: str
+    present: Mapping[str, str]
+
+    def of(self, party: str) -> pd.DataFrame:
+        """The party's table: its own people and columns, in its schema's order, key first."""
+        schema = self.schema.schema(party)
+        rows = self.joint[self.joint[self.present[party]]]
+        table = rows[[self.key, *schema.names]].rename(columns={self.key: schema.key.name})
+        return table.reset_index(drop=True)
+
+
+def decode_rows(schema: JointSchema, rows: Rows, seed: int) -> SyntheticTables:
+    """Decode union rows; numbers and dates are drawn within their bins, seeded.
+
+    Ids count the rows: "synthetic-0000042". Raises SchemaError when rows do not fit.
+    """
+    import pandas as pd
+
+    keys = {s.key.name for s in schema.schemas}
+    key = keys.pop() if len(keys) == 1 else _unused("synthetic_id", schema.names)
+    values = decode(schema.columns, rows.codes, np.random.default_rng([seed, 4]))
+    ids = pd.DataFrame({key: _ids(len(rows))})
+    present: dict[str, str] = {}
+    for party in schema.parties:
+        present[party] = _unused(f"present_{party}", (key, *schema.names, *present.values()))
+    flags = pd.DataFrame(rows.presence, columns=list(present.values()))
+    joint = pd.concat([ids, values, flags], axis=1)
+    return SyntheticTables(schema=schema, joint=joint, key=key, present=present)
+
+
+def write_tables(
+    folder: Path, schema: JointSchema, rows: Rows, seed: int, *, csv: bool = False
+) -> dict[str, Path]:
+    """Decode and write every table into `folder`: see `write_decoded`."""
+    return write_decoded(folder, decode_rows(schema, rows, seed), csv=csv)
+
+
+def write_decoded(folder: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
+    """`<name>.parquet` and `<name>.metadata.json` for each party and for `joint`.
+
+    csv: the same as CSV too. Returns the Parquet files by name (`rundir.synthetic_names`).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = synthetic_names(tables.schema)
+    written = {}
+    for party, name in names.items():
+        held = tables.schema.schema(party)
+        written[name] = _write(folder, name, tables.of(party), _metadata(held), csv=csv)
+    written[JOINT] = _write(folder, JOINT, tables.joint, _joint_metadata(tables), csv=csv)
+    return written
+
+
+def _write(
+    folder: Path, name: str, table: pd.DataFrame, metadata: dict[str, Any], *, csv: bool
+) -> Path:
+    path = folder / f"{name}.parquet"
+    table.to_parquet(path, index=False)
+    write_json(folder / f"{name}.metadata.json", metadata)
+    if csv:
+        table.to_csv(folder / f"{name}.csv", index=False, date_format=_TIME_FORMAT)
+    return path
+
+
+def _metadata(schema: Schema) -> dict[str, Any]:
+    return to_sdv_metadata(schema.data_columns, schema.key.name)
+
+
+def _joint_metadata(tables: SyntheticTables) -> dict[str, Any]:
+    metadata = to_sdv_metadata(tables.schema.columns, tables.key)
+    columns = metadata["tables"]["table"]["columns"]
+    columns.update((name, {"sdtype": "boolean"}) for name in tables.present.values())
+    return metadata
+
+
+def _ids(n: int) -> list[str]:
+    return [f"synthetic-{i:07d}" for i in range(n)]
+
+
+def _unused(name: str, taken: Iterable[str]) -> str:
+    """The name, with underscores behind it until no other column has it."""
+    others = set(taken)
+    while name in others:
+        name += "_"
+    return name

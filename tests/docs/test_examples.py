@@ -1,0 +1,33 @@
+"""The example files of the documentation are valid, and fit each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from clients.site import load_site
+from twinweave.config import DataConf
+from twinweave.parsing import parse
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def data():
+    raw = OmegaConf.create({"data": OmegaConf.load(DOCS / "data.example.yaml")})
+    raw.privacy = {"k": 10}
+    return parse(DataConf, OmegaConf.to_container(raw, resolve=True)["data"])
+
+
+def test_the_data_example_is_valid(data):
+    assert [p.name for p in data.parties] == ["publisher", "advertiser"]
+    assert data.lift is not None
+
+
+def test_the_site_example_fits_the_data_example(data):
+    site = load_site(DOCS / "site.example.yaml")
+    assert site.schema == data.schema.schema(site.party)
+    assert set(site.pins) == {"advertiser"}
+    assert site.guard.mode == "on"

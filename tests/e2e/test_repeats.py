@@ -1,0 +1,234 @@
+"""Messages that come twice, late, altered, or not at all; budgets over several runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from whole_run import (
+    NODES,
+    REPLIES,
+    REQUESTS,
+    Deployment,
+    Ran,
+    configure,
+    csv_mapping,
+    guard_rows,
+    run,
+)
+
+from clients.app import app
+from scripts.inprocess import InProcessGrid, _over_the_wire
+from strategies import records
+from twinweave.errors import AppError, BudgetError, ProtocolError, RunError
+from twinweave.protocols import messages as m
+from twinweave.protocols import wire
+
+PHASES = tuple(REQUESTS)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    deployment = Deployment(csv_mapping(folder), folder)
+    return deployment.start(), deployment
+
+
+def send(ran: Ran, phase: str, party: str, request) -> Message:
+    """Straight to the ClientApp, as the engine would."""
+    content = records.pack(request)
+    message = Message(content, dst_node_id=NODES[party], message_type=phase, group_id=phase)
+    message.metadata.__dict__["_message_id"] = "repeat"
+    return app(_over_the_wire(message), ran.grid._contexts[NODES[party]])
+
+
+def answer(ran: Ran, phase: str, party: str, request):
+    return records.unpack(REPLIES[phase], send(ran, phase, party, request).content)
+
+
+@pytest.mark.parametrize("party", NODES)
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_repeat_gets_the_same_bytes_and_costs_nothing(finished, phase, party):
+    ran, deployment = finished
+    before = guard_rows(deployment.sites)
+    again = answer(ran, phase, party, ran.request(phase, party))
+    assert wire.to_bytes(again) == wire.to_bytes(ran.reply(phase, party))
+    assert guard_rows(deployment.sites) == before
+    assert sorted(row[1] for row in before[party]) == ["query.open", "query.share"]
+
+
+CHANGES = {
+    "query.setup": lambda r: replace(r, sites="/elsewhere"),
+    "query.blind": lambda r: replace(r, rows={**r.rows, "publisher": 1}),
+    "query.match": lambda r: replace(r, sealed=dict.fromkeys(r.sealed, b"x")),
+    "query.share": lambda r: replace(r, slots=r.slots[::-1].copy()),
+    "query.open": lambda r: replace(r, coin_seeds=dict.fromkeys(r.coin_seeds, bytes(32))),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_another_request_under_the_same_name_is_refused(finished, phase):
+    ran, deployment = finished
+    before = guard_rows(deployment.sites)
+    changed = CHANGES[phase](ran.request(phase, "publisher"))
+    with pytest.raises(ProtocolError, match="party 'publisher': another request was answered"):
+        answer(ran, phase, "publisher", changed)
+    assert guard_rows(deployment.sites) == before
+
+
+@pytest.mark.parametrize("phase", PHASES[1:])
+def test_a_message_of_another_run_is_refused(finished, phase):
+    ran, deployment = finished
+    before = guard_rows(deployment.sites)
+    with pytest.raises(ProtocolError, match="another run"):
+        answer(ran, phase, "advertiser", replace(ran.request(phase, "advertiser"), run="0" * 32))
+    assert guard_rows(deployment.sites) == before
+
+
+def test_a_new_attempt_is_charged_again(finished):
+    """Fresh noise on the same data is a second release, whoever asks."""
+    ran, deployment = finished
+    request = replace(ran.request("query.share", "publisher"), attempt=1)
+    fresh = answer(ran, "query.share", "publisher", request)
+    old = ran.reply("query.share", "publisher")
+    assert any((fresh.tables[i] != old.tables[i]).any() for i in old.tables)
+    assert len(guard_rows(deployment.sites)["publisher"]) == 3
+
+
+def test_phases_out_of_order_are_refused(tmp_path):
+    """Each phase's request to a party that has not been set up."""
+    conf = configure(tmp_path)
+    ran = run(conf)
+    fresh = InProcessGrid(app, 2)
+    for phase in PHASES[1:]:
+        request = ran.request(phase, "publisher")
+        with pytest.raises(AppError, match="has not been set up"):
+            answer(replace(ran, grid=fresh), phase, "publisher", request)
+
+
+# --- on the way --------------------------------------------------------------------------
+
+
+class Lossy(InProcessGrid):
+    """Loses the first reply of one phase from every node: sent, computed, never arrived."""
+
+    phase = ""
+    always: int | None = None
+
+    def push_messages(self, messages):
+        sent = []
+        for message in messages:
+            name = super().push_messages([message])[0]
+            meta = message.metadata
+            first = (meta.message_type, meta.dst_node_id) not in self.lost
+            if meta.message_type == self.phase and first or meta.dst_node_id == self.always:
+                self.lost.add((meta.message_type, meta.dst_node_id))
+                del self._replies[name]
+            sent.append(name)
+        return sent
+
+    @property
+    def lost(self) -> set[tuple[str, int]]:
+        return self.__dict__.setdefault("_lost", set())
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_lost_replies_are_asked_for_again(tmp_path, phase):
+    deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
+    ran = deployment.start(type("LosesOne", (Lossy,), {"phase": phase}))
+    assert len(ran.grid.lost) == 2
+    for rows in guard_rows(deployment.sites).values():
+        assert sorted(row[1:] for row in rows) == [("query.open", 0), ("query.share", 0)]
+
+
+@pytest.mark.parametrize("silent", [1, 2])
+def test_a_party_that_never_answers_is_named(tmp_path, silent):
+    deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
+    with pytest.raises(RunError, match=f"query.setup: no answer from node {silent} within 600 s"):
+        deployment.start(type("Silent", (Lossy,), {"always": silent}))
+    assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
+
+
+def test_a_party_that_falls_silent_is_named(tmp_path):
+    class FallsSilent(Lossy):
+        def push_messages(self, messages):
+            messages = list(messages)
+            if messages[0].metadata.message_type == "query.match":
+                self.always = 2
+            return super().push_messages(messages)
+
+    deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
+    with pytest.raises(RunError, match="query.match: no answer from 'advertiser' within"):
+        deployment.start(FallsSilent)
+    assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
+
+
+class Echo(InProcessGrid):
+    """Delivers every earlier request once more before each phase, as a slow network might."""
+
+    def push_messages(self, messages):
+        messages = list(messages)
+        for old in self.old:
+            super().push_messages([old])
+        names = super().push_messages(messages)
+        self.old.extend(messages)
+        return names
+
+    @property
+    def old(self) -> list[Message]:
+        return self.__dict__.setdefault("_old", [])
+
+
+def test_late_repeats_do_not_take_a_party_back(tmp_path):
+    deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
+    ran = deployment.start(Echo)
+    assert len(ran.grid.old) == 10
+    for rows in guard_rows(deployment.sites).values():
+        assert len(rows) == 2
+
+
+# --- over several runs -------------------------------------------------------------------
+
+
+def durable(tmp_path, epsilon):
+    """Guards that outlive a run; every run's own files in a new folder."""
+    guard = {"mode": "on", "path": str(tmp_path / "guard.sqlite"), "epsilon": epsilon,
+             "delta": 1e-5}  # fmt: skip
+    return [f"privacy.guard={{{','.join(f'{k}:{v}' for k, v in guard.items())}}}"]
+
+
+def test_budgets_add_up_over_runs_and_end(tmp_path):
+    """Of the publisher's users a run takes 3.28, two 4.88, three 6.19."""
+    options = durable(tmp_path, 5.9)
+    findings = [run(configure(tmp_path / str(i), *options)).findings for i in range(2)]
+    assert not np.array_equal(findings[0].measurements[0].values, findings[1].measurements[0].values)
+    rows = guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}})
+    assert len(rows["publisher"]) == 8  # two phases, two parties, two runs
+    with pytest.raises(BudgetError, match="party 'publisher': privacy budget: epsilon"):
+        run(configure(tmp_path / "2", *options))
+    after = guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}})
+    assert after == rows
+
+
+def test_a_table_that_changes_between_runs_is_read_again(tmp_path):
+    """Even in one process: a sweep must not go on with the old rows."""
+    data = csv_mapping(tmp_path, users=60)
+    deployment = Deployment(data, tmp_path)
+    before = deployment.start().findings.rows["publisher"]
+    path = tmp_path / "publisher.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-5]) + "\n")
+    assert deployment.start().findings.rows["publisher"] == before - 5
+
+
+def test_unknown_fields_are_refused(finished):
+    """A message that says more than its class declares does not pass."""
+    ran, _ = finished
+    message = ran.asked("query.blind", "publisher")
+    content = records.pack(ran.request("query.blind", "publisher"))
+    content["scalars"]["extra"] = 1
+    with pytest.raises(ProtocolError, match="unknown field"):
+        records.unpack(m.BlindRequest, content)
+    assert records.unpack(m.BlindRequest, message.content)

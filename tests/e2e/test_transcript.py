@@ -1,0 +1,122 @@
+"""Over whole runs: nothing the server can read is an id, a tag blinded once, a peer's matrix,
+a secret, or a count without noise. Each broken variant must be caught by the same checker.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from clear import Clear
+from leaks import leaks, search
+from whole_run import configure, run
+
+from clients import measuring
+from twinweave.protocols import alignment, channel, coins, cross_tables
+
+COINS_AND_GAUSSIAN = "protocol.coin_limit=2500"
+
+
+@pytest.fixture(scope="module")
+def clear(tmp_path_factory):
+    return Clear(configure(tmp_path_factory.mktemp("clear")))
+
+
+@pytest.mark.parametrize("method", ["ristretto", "prf"])
+def test_nothing_leaks(tmp_path, clear, method):
+    conf = configure(tmp_path, COINS_AND_GAUSSIAN, f"protocol.alignment={method}")
+    assert leaks(run(conf), clear) == set()
+
+
+def caught(tmp_path, clear, method="ristretto"):
+    conf = configure(tmp_path, COINS_AND_GAUSSIAN, f"protocol.alignment={method}")
+    return leaks(run(conf), clear)
+
+
+@pytest.fixture
+def channel_off(monkeypatch):
+    monkeypatch.setattr(channel, "seal", lambda plaintext, **_: bytes(plaintext))
+    monkeypatch.setattr(channel, "open_sealed", lambda sealed, **_: bytes(sealed))
+
+
+def test_channel_off_is_caught(tmp_path, clear, channel_off):
+    found = caught(tmp_path, clear)
+    assert {"tag blinded once", "matrix", "a message that is not sealed"} <= found
+
+
+def test_channel_off_shows_the_group_key(tmp_path, clear, channel_off):
+    assert {"secret", "matrix"} <= caught(tmp_path, clear, "prf")
+
+
+def test_blinding_once_is_caught(tmp_path, clear, monkeypatch):
+    monkeypatch.setattr(alignment.Ristretto, "hop", lambda self, tags, secret: tags)
+    assert "tag blinded once" in caught(tmp_path, clear)
+
+
+def test_hashed_ids_for_tags_are_caught(tmp_path, clear, monkeypatch):
+    """The keyed hash without its key."""
+    import hashlib
+
+    class Unkeyed:
+        sha512 = hashlib.sha512
+
+        @staticmethod
+        def blake2b(data, digest_size, key):
+            return hashlib.blake2b(data, digest_size=digest_size)
+
+    monkeypatch.setattr(alignment, "hashlib", Unkeyed)
+    assert "hash of an id" in caught(tmp_path, clear, "prf")
+
+
+def test_local_noise_off_is_caught(tmp_path, clear, monkeypatch):
+    monkeypatch.setattr(measuring, "release_table", lambda counts, scale: np.asarray(counts))
+    assert {"noise: local gaussian", "exact table"} <= caught(tmp_path, clear)
+
+
+def test_local_noise_of_the_wrong_scale_is_caught(tmp_path, clear, monkeypatch):
+    real = measuring.release_table
+    monkeypatch.setattr(measuring, "release_table", lambda c, scale: real(c, scale / 1.6))
+    assert caught(tmp_path, clear) == {"noise: local gaussian"}
+
+
+def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch):
+    real = measuring._own_noise
+
+    def lazy(pair, planned):
+        noise = real(pair, planned)
+        lazy.calls += 1
+        return noise if lazy.calls % 2 else [0 * n for n in noise]
+
+    lazy.calls = 0
+    monkeypatch.setattr(measuring, "_own_noise", lazy)
+    assert caught(tmp_path, clear) == {"noise: cross gaussian"}
+
+
+def test_coins_off_are_caught(tmp_path, clear, monkeypatch):
+    """Every cell gets the mean number of heads."""
+
+    def fixed(seed, signs, cells, n):
+        return np.full(cells, n // 2, np.uint32)
+
+    monkeypatch.setattr(coins, "first_noise", fixed)
+    monkeypatch.setattr(coins, "second_noise", lambda w, signs: np.zeros(len(w), np.uint32))
+    assert "noise: coins" in caught(tmp_path, clear)
+
+
+def test_shares_without_the_zero_sharing_are_caught(tmp_path, clear, monkeypatch):
+    """The dealer could take its own randomness off and read R^T X."""
+
+    def bare(pair, plan, values, key, role):
+        mask = cross_tables._open_mask(pair, plan.coins) if plan.coins is not None else None
+        return values if mask is None else values & mask
+
+    monkeypatch.setattr(cross_tables, "_rerandomised", bare)
+    assert caught(tmp_path, clear) == {"shares: not masked against the dealer"}
+
+
+@pytest.mark.parametrize("form", [bytes, lambda b: b.hex().encode(), lambda b: b"x" * 3 + b])
+def test_the_search_finds_what_is_planted(form):
+    rng = np.random.default_rng(5)
+    needle = rng.bytes(32)
+    hay = [rng.bytes(5000), rng.bytes(700) + form(needle) + rng.bytes(41), b""]
+    assert search(hay, {"planted": [rng.bytes(32), needle], "not": [rng.bytes(16)]}) == {"planted"}
+    assert search([hay[0], needle[:31]], {"planted": [needle]}) == set()

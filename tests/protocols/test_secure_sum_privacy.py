@@ -1,0 +1,184 @@
+"""What a server sees is uniform, and no set of lies opens a small sum; with variants that leak."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+from secure_sum_parties import make_parties, make_plan
+
+from twinweave.protocols.secure_sum import RevealRequest, masking, shamir
+from twinweave.protocols.secure_sum.masks import apply_masks
+
+FALSE_ALARM = 1e-9  # per assertion
+WORDS = 1 << 17
+
+
+def p_value(words):
+    """Chi-square test of uniformity, of all bytes and of the words' differences."""
+    both = np.concatenate([words, np.diff(words)])
+    return chisquare(np.bincount(both.view(np.uint8), minlength=256)).pvalue
+
+
+def masked(values=None):
+    plan = make_plan(4)
+    party = make_parties(plan)["p001"]
+    return party, party.protect(np.zeros(WORDS) if values is None else values, 0)[1].words
+
+
+def without_pair_masks(party, words):
+    """`words` after every neighbour, told that `party` dropped out, revealed its pair seed."""
+    left = words.copy()
+    own = party.plan.parties.index(party.own)
+    for peer in party.neighbours:
+        sign = party.plan.parties.index(peer) > own
+        seed = [party._pair_seed(peer, 0)]
+        apply_masks(left, plus=[] if sign else seed, minus=seed if sign else [])
+    return left
+
+
+def no_self_mask(words, *, plus, minus):
+    apply_masks(words, plus=plus[1:], minus=minus)
+
+
+def constant_masks(words, *, plus, minus):
+    for seed in plus:
+        words += np.uint32(int.from_bytes(seed[:4], "little"))
+    for seed in minus:
+        words -= np.uint32(int.from_bytes(seed[:4], "little"))
+
+
+def test_masked_vector_is_uniform():
+    assert p_value(masked()[1]) > FALSE_ALARM
+    extreme = np.full(WORDS, make_plan(4).encoding.limit)
+    assert p_value(masked(extreme)[1]) > FALSE_ALARM
+
+
+def test_late_vector_of_a_dropped_party_stays_uniform():
+    assert p_value(without_pair_masks(*masked())) > FALSE_ALARM
+
+
+def test_rounds_do_not_share_masks():
+    party = make_parties(make_plan(4))["p001"]
+    first, second = (party.protect(np.zeros(WORDS), r)[1].words for r in (0, 1))
+    assert p_value(first - second) > FALSE_ALARM
+
+
+def test_test_catches_a_missing_self_mask(monkeypatch):
+    monkeypatch.setattr(masking, "apply_masks", no_self_mask)
+    assert p_value(without_pair_masks(*masked())) < FALSE_ALARM
+
+
+def test_test_catches_constant_masks(monkeypatch):
+    monkeypatch.setattr(masking, "apply_masks", constant_masks)
+    assert p_value(masked()[1]) < FALSE_ALARM
+
+
+def test_test_catches_masks_that_repeat_in_the_next_round(monkeypatch):
+    party = make_parties(make_plan(4))["p001"]
+    seed = masking.MaskingParty._pair_seed
+    monkeypatch.setattr(masking.MaskingParty, "_pair_seed", lambda s, peer, r: seed(s, peer, 0))
+    monkeypatch.setattr(masking.MaskingParty, "_self_seed", lambda s, r: bytes(32))
+    first, second = (party.protect(np.zeros(WORDS), r)[1].words for r in (0, 1))
+    assert p_value(first - second) < FALSE_ALARM
+
+
+def opened_groups(plan, told, colluding):
+    """Groups of honest parties whose sum a server can open, from the set it told each party.
+
+    Plain sets: who withheld which secret. A group: connected by pair masks that stayed secret,
+    all of whose self-masks have enough shares.
+    """
+    honest = [p for p in plan.parties if p not in colluding]
+
+    def joined(u, v):
+        return v in plan.neighbours[u] and v in told[u] and u in told[v]
+
+    def bare(u):
+        shares = [v for v in plan.neighbours[u] if v in colluding or u in told[v]]
+        return len(shares) >= plan.shares_needed
+
+    left, groups = set(honest), []
+    while left:
+        group, rim = set(), {left.pop()}
+        while rim:
+            group |= rim
+            rim = {v for v in left for u in rim if joined(u, v)}
+            left -= rim
+        if all(bare(u) for u in group):
+            groups.append(group)
+    return groups
+
+
+def smallest_opened(plan, n_colluding):
+    colluding = plan.parties[:n_colluding]
+    honest = plan.parties[n_colluding:]
+    choices = {p: [] for p in honest}
+    for flags in product((True, False), repeat=len(plan.parties)):
+        alive = dict(zip(plan.parties, flags, strict=True))
+        for p in honest:
+            try:
+                masking.check_alive(plan, alive, p)
+            except masking.ProtocolError:
+                continue
+            choices[p].append({q for q in plan.parties if alive[q]})
+    sizes = [
+        len(group)
+        for told in product(*choices.values())
+        for group in opened_groups(plan, dict(zip(honest, told, strict=True)), colluding)
+    ]
+    return min(sizes)
+
+
+@pytest.mark.parametrize(
+    ("n", "colluding"), [(2, 0), (3, 0), (3, 1), (4, 0), (4, 1), (5, 0), (5, 1)]
+)
+def test_no_lie_opens_a_sum_of_fewer_parties_than_the_plan_says(n, colluding):
+    plan = make_plan(n, colluding=colluding)
+    assert plan.honest_in_any_sum >= 2
+    assert smallest_opened(plan, colluding) >= plan.honest_in_any_sum
+
+
+@pytest.mark.parametrize(("n", "threshold"), [(3, 1), (4, 1)])
+def test_test_catches_a_threshold_that_is_too_low(n, threshold):
+    plan = make_plan(n, threshold=threshold)
+    assert plan.honest_in_any_sum == smallest_opened(plan, 0) == 1
+
+
+def isolate(plan, victim):
+    """What a lying server gets of the victim's vector; None without enough shares.
+
+    It tells as many helpers as it can that all are alive, the victim that the helpers dropped
+    out, and the others that the victim did.
+    """
+    parties = make_parties(plan)
+    others = [p for p in plan.parties if p != victim]
+    helpers = others[: len(plan.parties) - plan.min_alive]
+    at, upload = parties[victim].protect(np.full(4, 1.25), 0)
+    seeds, shares = {}, {}
+    told = {p: {q: q != victim for q in plan.parties} for p in others}
+    told |= {p: dict.fromkeys(plan.parties, True) for p in helpers}
+    told[victim] = {q: q not in helpers for q in plan.parties}
+    for p in plan.parties:
+        state = at if p == victim else parties[p].protect(np.zeros(4), 0)[0]
+        answer = state.reveal(RevealRequest(round=0, alive=told[p]))[1].secrets
+        if p == victim:
+            seeds |= {h: answer[h] for h in helpers}
+        elif p in helpers:
+            shares[plan.neighbours[victim].index(p) + 1] = np.frombuffer(answer[victim], np.uint8)
+        else:
+            seeds[p] = answer[victim]
+    if len(shares) < plan.shares_needed:
+        return None
+    bare = upload.words.copy()
+    b = shamir.combine(shares, threshold=plan.shares_needed).tobytes()
+    after = [s for p, s in seeds.items() if p > victim]
+    apply_masks(bare, plus=[s for p, s in seeds.items() if p < victim], minus=[b, *after])
+    return plan.encoding.decode(bare)[:-1]
+
+
+def test_lying_server_isolates_a_party_only_below_the_derived_threshold():
+    safe = make_plan(5)
+    assert isolate(safe, "p002") is None
+    assert isolate(replace(safe, threshold=2), "p002").tolist() == [1.25] * 4

@@ -1,0 +1,87 @@
+"""One question and its counted answers, over a Grid that misbehaves."""
+
+from __future__ import annotations
+
+import pytest
+from flwr.app import Error, Message
+
+from scripts.inprocess import InProcessGrid
+from strategies import records
+from strategies.exchange import Exchange
+from twinweave.errors import ColumnError, ProtocolError, RunError
+from twinweave.protocols.messages import BlindReply, ErrorReply, MatchRequest
+
+ASKED = MatchRequest(run="r", attempt=0, hop=1, sealed={})
+REQUESTS = {1: ASKED, 2: ASKED}
+NAMES = {1: "a", 2: "b"}
+
+
+class Scripted(InProcessGrid):
+    """Answers what `script` says: by (node, try) a reply dataclass, an Error, or None: lost."""
+
+    def __init__(self, script):
+        super().__init__(lambda message, context: None, 2)
+        self.script = script
+        self.tries = {1: 0, 2: 0}
+        self.asked = []
+
+    def send_and_receive(self, messages, *, timeout=None):
+        replies = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = "m"
+            node = message.metadata.dst_node_id
+            said = self.script(node, self.tries[node])
+            self.tries[node] += 1
+            self.asked.append((node, records.unpack(MatchRequest, message.content)))
+            if said is not None:
+                content = said if isinstance(said, Error) else records.pack(said)
+                replies.append(Message(content, reply_to=message))
+        return replies
+
+
+def ask(script, grid=None):
+    grid = grid or Scripted(script)
+    exchange = Exchange(grid=grid, timeout=5)
+    return exchange.ask("query.match", REQUESTS, BlindReply, names=NAMES), grid
+
+
+GOOD = BlindReply(sealed={"x": b"1"})
+
+
+def test_every_addressee_answers_once():
+    replies, grid = ask(lambda node, tried: GOOD)
+    assert {node: reply.sealed for node, reply in replies.items()} == {1: GOOD.sealed, 2: GOOD.sealed}
+    assert grid.tries == {1: 1, 2: 1}
+
+
+def test_only_the_silent_are_asked_again_and_with_the_same_request():
+    replies, grid = ask(lambda node, tried: None if (node, tried) == (2, 0) else GOOD)
+    assert set(replies) == {1, 2}
+    assert grid.tries == {1: 1, 2: 2}
+    assert [request for node, request in grid.asked if node == 2] == [ASKED, ASKED]
+
+
+def test_two_silences_end_the_run():
+    with pytest.raises(RunError, match="query.match: no answer from 'b' within 5 s, twice"):
+        ask(lambda node, tried: None if node == 2 else GOOD)
+
+
+def test_a_partys_own_error_is_raised_as_it_was():
+    said = ErrorReply(error="ColumnError", message="party 'b': column 'x': a rule. A remedy.")
+    with pytest.raises(ColumnError, match="party 'b': column 'x': a rule"):
+        ask(lambda node, tried: said if node == 2 else GOOD)
+
+
+def test_an_unknown_error_is_a_protocol_error():
+    with pytest.raises(ProtocolError, match="something"):
+        ask(lambda node, tried: ErrorReply(error="SystemExit", message="something new."))
+
+
+def test_flowers_own_failures_name_the_party():
+    with pytest.raises(RunError, match="'a' failed in Flower"):
+        ask(lambda node, tried: Error(code=0, reason="crashed") if node == 1 else GOOD)
+
+
+def test_a_reply_of_another_kind_is_refused():
+    with pytest.raises(ProtocolError):
+        ask(lambda node, tried: ASKED)

@@ -1,0 +1,223 @@
+"""The shape of the code: which package may import which, errors, files, and light processes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from twinweave import errors
+from twinweave.errors import BY_NAME, AppError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("twinweave", "clients", "server", "strategies", "scripts")
+MAX_LINES = 420
+
+RANK = {
+    "twinweave.errors": 0,
+    "twinweave.parsing": 1,
+    "twinweave.tables": 2,
+    "twinweave.privacy": 3,
+    "twinweave.protocols": 4,
+    "twinweave.generators": 4,
+    "twinweave.config": 5,
+    "twinweave.spec": 5,
+    "twinweave.rundir": 5,
+    "twinweave": 6,
+    "strategies": 7,
+    "clients": 8,
+    "server": 8,
+    "scripts": 9,
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """(dotted name, file) of every module of the packages."""
+    for package in PACKAGES:
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def group(module: str) -> str:
+    """The entry of RANK that a module belongs to."""
+    found = [name for name in RANK if module == name or module.startswith(f"{name}.")]
+    return max(found, key=len)
+
+
+def imports(module: str, path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in it, as dotted names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+                parts = parts[: len(parts) - node.level + 1]
+                base = ".".join([*parts, base]) if base else ".".join(parts)
+            for alias in node.names:
+                # `from twinweave import errors` imports a module, `import AppError` does not.
+                whole = f"{base}.{alias.name}"
+                file = REPOSITORY.joinpath(*whole.split("."))
+                is_module = file.with_suffix(".py").exists() or file.is_dir()
+                yield whole if is_module else base
+
+
+def first_party() -> Iterator[tuple[str, str]]:
+    for module, path in modules():
+        for name in imports(module, path):
+            if name.split(".")[0] in PACKAGES:
+                yield module, name
+
+
+def test_imports_point_down():
+    wrong = []
+    for module, name in first_party():
+        importer, imported = group(module), group(name)
+        if importer != imported and RANK[imported] >= RANK[importer]:
+            wrong.append(f"{module} -> {name}")
+    assert not wrong
+
+
+def test_clients_take_only_the_records_from_strategies():
+    taken = {name for module, name in first_party()
+             if module.startswith("clients") and name.startswith("strategies")}  # fmt: skip
+    assert taken == {"strategies.records"}
+
+
+def test_the_library_knows_no_flower():
+    wrong = [
+        (module, name)
+        for module, path in modules()
+        if module.startswith("twinweave")
+        for name in imports(module, path)
+        if name.split(".")[0] == "flwr"
+    ]
+    assert not wrong
+
+
+def test_the_checker_sees_a_wrong_arrow(tmp_path):
+    """An import hidden in a function, and a relative one."""
+    path = tmp_path / "bad.py"
+    path.write_text("def f():\n    from server.lift import analyse\n    from . import party\n")
+    assert list(imports("clients.bad", path)) == ["server.lift", "clients.party"]
+    assert RANK[group("server.lift")] >= RANK[group("clients.bad")]
+
+
+def test_files_stay_readable():
+    long = {m: n for m, p in modules() if (n := len(p.read_text().splitlines())) > MAX_LINES}
+    assert not long
+
+
+# --- errors ------------------------------------------------------------------------------
+
+
+def test_every_error_has_its_own_exit_code_and_can_travel():
+    defined = [
+        cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, AppError)
+    ]
+    codes = [cls.exit_code for cls in defined]
+    assert len(set(codes)) == len(codes)
+    assert all(0 < code < 126 for code in codes)
+    assert {cls.__name__: cls for cls in defined} == BY_NAME
+    assert all(cls.__doc__ for cls in defined)
+
+
+def test_no_other_module_defines_an_error_that_travels():
+    wrong = [
+        f"{module}.{node.name}"
+        for module, path in modules()
+        if module != "twinweave.errors"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(b, ast.Name) and b.id in BY_NAME for b in node.bases)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_errors_survive_the_way(name):
+    error = BY_NAME[name].restore("column 'x': a rule. A remedy.").at("a").at("a")
+    assert type(error) is BY_NAME[name]
+    assert str(error) == "party 'a': column 'x': a rule. A remedy."
+
+
+# --- configuration -----------------------------------------------------------------------
+
+
+DATA = sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml"))
+
+
+def parsed(*overrides: str):
+    from server.configuration import compose
+    from twinweave.config import RunConf
+
+    return RunConf.parse(
+        compose(
+            ["output=x", "data.root=x", "privacy.epsilon=1", "privacy.delta=1e-5", *overrides]
+        )
+    )
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_every_dataset_parses(data):
+    conf = parsed(f"data={data}")
+    assert conf.data.name == data
+    assert conf.data.lift or conf.data.fairness
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        f"{path.parent.name}={path.stem}"
+        for path in sorted((REPOSITORY / "conf").glob("*/*.yaml"))
+        if path.parent.name != "data"
+    ],
+)
+def test_every_option_parses(option):
+    extra = ["privacy.guard.mode=off"] if option.startswith("privacy") else []
+    conf = parsed(option, *extra)
+    group_name, _, choice = option.partition("=")
+    if group_name == "generator":
+        assert (conf.generator.name if conf.generator else "none") == choice
+
+
+def test_every_yaml_is_plain():
+    for path in sorted((REPOSITORY / "conf").rglob("*.yaml")):
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
+
+
+# --- light processes ---------------------------------------------------------------------
+
+
+HEAVY = ("torch", "sdv", "sklearn", "ray", "dp_accounting", "pandas", "scipy", "opendp", "hydra")
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    names = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    return names & set(HEAVY)
+
+
+def test_a_client_process_starts_light():
+    """It is started for every message of a deployment."""
+    assert loaded_by("import clients.app") == set()
+
+
+def test_the_library_imports_light():
+    assert loaded_by("import twinweave, twinweave.spec, twinweave.config") == set()
+
+
+def test_torch_is_seen_where_it_is():
+    """The check above can fail."""
+    assert "pandas" in loaded_by("import pandas")

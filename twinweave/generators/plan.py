@@ -1,0 +1,78 @@
+"""One party's private steps of a round: what is charged and what is drawn. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+
+from twinweave.errors import ConfigError
+from twinweave.generators.conf import TrainingConf
+from twinweave.parsing import STRICT
+from twinweave.privacy.events import NonPrivate, PoissonSgd
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgdPlan:
+    """One party's private steps of one round: what is charged and what is drawn.
+
+    noise_multiplier: sigma, noise over clip. clip: C. steps: exactly, of this round.
+    expected_batch: rows; the gradient's constant divisor. Add or remove one user: sensitivity
+    C of the sum, whatever the batch. unsafe: allow noise_multiplier 0; the mechanism is then
+    NonPrivate.
+    """
+
+    __pydantic_config__ = STRICT
+
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    clip: float
+    learning_rate: float
+    expected_batch: float
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sampling_rate <= 1:
+            raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
+        for name in ("clip", "learning_rate", "expected_batch"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value > 0):
+                raise ConfigError(name, "must be positive", "Give a number above 0.")
+        if self.steps < 1:
+            raise ConfigError("steps", "must be positive", "Give the steps of one round.")
+        if not (isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
+            raise ConfigError("noise_multiplier", "must be positive", "Calibrate it to a budget.")
+        if self.noise_multiplier == 0 and not self.unsafe:
+            raise ConfigError(
+                "noise_multiplier",
+                "is 0, which gives no privacy at all",
+                "Calibrate it to a budget, or say privacy.unsafe: true.",
+            )
+
+    @classmethod
+    def of(
+        cls, conf: TrainingConf, *, rows: int, noise_multiplier: float, unsafe: bool = False
+    ) -> SgdPlan:
+        """The plan of one round for a table of `rows` rows (public, DESIGN section 6)."""
+        if rows < 1:
+            raise ConfigError("rows", "the table is empty", "Train on a table with rows.")
+        rate = min(1.0, conf.expected_batch / rows)
+        return cls(
+            noise_multiplier=noise_multiplier,
+            sampling_rate=rate,
+            steps=conf.local_steps,
+            clip=conf.clip,
+            learning_rate=conf.learning_rate,
+            expected_batch=rate * rows,
+            unsafe=unsafe,
+        )
+
+    def mechanism(self, rounds: int = 1) -> PoissonSgd | NonPrivate:
+        """What `rounds` rounds of this plan release."""
+        if self.noise_multiplier == 0:
+            return NonPrivate(reason="training without noise (privacy.unsafe)")
+        return PoissonSgd(
+            noise_multiplier=self.noise_multiplier,
+            sampling_rate=self.sampling_rate,
+            steps=self.steps * rounds,
+        )

@@ -1,0 +1,67 @@
+"""Configuration of the synthesis: `conf/synthesis/*.yaml`. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from twinweave.errors import ConfigError
+from twinweave.parsing import STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConf:
+    """How long and how finely to fit.
+
+    latents: product distributions in the mixture. network_*: stage 1, the network's own
+    parameters. free_*: stage 2, the mixture's logits, started from the network's output.
+    """
+
+    __pydantic_config__ = STRICT
+
+    latents: int = 2048
+    network_steps: int = 300
+    network_lr: float = 2e-3
+    free_steps: int = 300
+    free_lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.latents, self.network_lr, self.free_lr) <= 0:
+            raise ConfigError("fit", "latents and learning rates must be positive", "See conf/.")
+        if min(self.network_steps, self.free_steps) < 0:
+            raise ConfigError("fit", "steps must not be negative", "See conf/.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RakeConf:
+    """candidates: rows offered for each row wanted. steps: of L-BFGS, at most.
+
+    strength: evidence that the candidates' own distribution counts for, in multiples of the
+        union's size: at 1 it is trusted as much as a sample of that size would be.
+    """
+
+    __pydantic_config__ = STRICT
+
+    candidates: float = 4.0
+    strength: float = 0.3
+    steps: int = 60
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1 or self.strength <= 0 or self.steps < 0:
+            raise ConfigError("rake", "needs candidates >= 1, strength > 0 and steps >= 0",
+                              "See conf/.")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConf:
+    """rows: synthetic rows of the union; None: its estimated size.
+
+    mixture: also for a network without soft output, a mixture is fitted to the measurements
+        and gives this part of the candidates.
+    """
+
+    __pydantic_config__ = STRICT
+
+    fit: FitConf = field(default_factory=FitConf)
+    rake: RakeConf = field(default_factory=RakeConf)
+    rows: int | None = None
+    mixture: float = 0.0
