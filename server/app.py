@@ -39,6 +39,6 @@ def main(grid: Grid, context: Context) -> None:
             return first_weights(conf, findings)
 
         def finish(findings: Findings) -> None:
-            say(write_all(conf, findings, time.perf_counter() - started))
+            say(write_all(conf, findings, lambda: time.perf_counter() - started))
 
         Weave(conf, begin, finish).start(grid)

@@ -7,7 +7,7 @@ the parity difference of the real data as the noisy sensitive x label table has 
 
 The models are scikit-learn's HistGradientBoosting on the rows' codes, at threshold 1/2: once
 with the sensitive columns among the features, as a naive user would train it, and once
-without, since leaving them out does not make a model fair. Equal rows fall in the same half.
+without, since leaving them out does not make a model fair.
 
 Intervals on synthetic rows say how well the rows tell the difference, not the noise of the
 measurements they were made from; the measured difference has that in its own interval.
@@ -250,7 +250,7 @@ def _models(
     codes: Codes, labels: Bools, used: Sequence[int], rng: np.random.Generator
 ) -> tuple[Bools, list[_Model], dict[str, float], tuple[str, ...]]:
     """The judging half, the models' predictions on it, their AUC, and what to know."""
-    judged = _half(codes, rng)
+    judged = rng.permutation(len(codes)) % 2 == 1
     two = all(len(np.unique(labels[part])) == 2 for part in (judged, ~judged))
     if len(codes) < MIN_ROWS or not two:
         return judged, [], {}, ("No model was trained: too few rows, or one label only.",)
@@ -270,12 +270,3 @@ def _models(
         name = "with sensitive columns" if with_sensitive else "without"
         auc[name] = float(roc_auc_score(labels[judged], score))
     return judged, models, auc, ()
-
-
-def _half(codes: Codes, rng: np.random.Generator) -> Bools:
-    """A random half of the distinct rows: a repeated row is never both learnt and judged."""
-    factors = rng.integers(1, 2**63, codes.shape[1], dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        mixed = (codes.astype(np.int64).astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
-    distinct, which = np.unique(mixed, return_inverse=True)
-    return np.asarray(rng.permutation(len(distinct))[which] % 2 == 1)

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from server.lift import analyse
+import numpy as np
+
+from server.generation import synthetic_rows
+from server.lift import LiftReport, analyse
 from server.report_json import RunFacts, build_report
 from server.summary import render
+from server.synthetic import SyntheticFindings, examine
 from strategies.weave import Findings
 from twinweave import rundir
 from twinweave.config import RunConf
 from twinweave.tables.campaign import TrueLift, true_lift
 
 
-def write_all(conf: RunConf, findings: Findings, seconds: float) -> str:
-    """Analyse, write every file into conf.output, and return the summary for the terminal."""
+def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -> str:
+    """Analyse, write every file into conf.output, and return the summary for the terminal.
+
+    seconds: since the run began. What the parties paid for is on disk before synthesis starts.
+    """
     out = Path(conf.output)
     schema = findings.spec.schema
-    lift = analyse(schema, findings.measurements, conf.data.lift) if conf.data.lift else None
-    facts = run_facts(conf, findings, seconds)
     rundir.write_json(out / rundir.SPEC, findings.spec)
-    rundir.write_json(out / rundir.LEDGER, facts.ledger)
+    rundir.write_json(out / rundir.LEDGER, findings.ledger.report(conf.privacy.delta))
     rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
-    rundir.write_json(out / rundir.REPORT, build_report(lift, facts))
-    return render(lift, facts)
+    lift = analyse(schema, findings.measurements, conf.data.lift) if conf.data.lift else None
+    synthetic = synthesis(conf, findings, lift) if conf.generator else None
+    facts = run_facts(conf, findings, seconds())
+    rundir.write_json(out / rundir.REPORT, build_report(lift, facts, synthetic))
+    return render(lift, facts, synthetic)
+
+
+def synthesis(conf: RunConf, findings: Findings, lift: LiftReport | None) -> SyntheticFindings:
+    """Synthetic tables into conf.output, and what there is to say of them."""
+    assert conf.generator is not None
+    if findings.weights is not None:
+        np.save(Path(conf.output) / rundir.WEIGHTS, findings.weights)
+    return examine(
+        synthetic_rows(conf, findings),
+        findings.spec.schema,
+        findings.measurements,
+        Path(conf.output) / "synthetic",
+        generator=conf.generator.name,
+        seed=conf.seed,
+        k=conf.privacy.k,
+        lift=lift,
+        lift_conf=conf.data.lift,
+        fairness_conf=conf.data.fairness,
+        csv=conf.synthesis.csv,
+    )
 
 
 def run_facts(conf: RunConf, findings: Findings, seconds: float) -> RunFacts:

@@ -28,6 +28,7 @@ CONFIGURATION, SPEC, REPORT, LEDGER = (
     "ledger.json",
 )
 MEASUREMENTS, STATUS, LOG = "measurements.parquet", "status.json", "run.log"
+WEIGHTS = "generator.npy"
 SYNTHETIC, JOINT = "synthetic", "joint"
 
 

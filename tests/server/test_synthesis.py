@@ -200,7 +200,7 @@ def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose():
     kept = synthesise(None, LAYOUT, measured(rows, PAIRS, 10, 9), sizes, QUICK, seed=1)
     assert abs(len(kept.rows) - len(rows)) < 100
     assert lift_of(kept.rows) == pytest.approx(lift_of(rows), abs=0.03)
-    assert np.mean(list(kept.misfit.values())) < 1.5
+    assert max(kept.misfit.values()) < 2
     assert kept.effective > len(rows)
     collapsed = synthesise(None, LAYOUT, measured(rows, ONE_WAY, 10, 9), sizes, QUICK, seed=1)
     assert abs(lift_of(collapsed.rows)) < 0.04

@@ -74,7 +74,7 @@ def test_sdv_takes_the_tables(folder, name):
 
 def test_csv_says_the_same(folder):
     joint = read(folder, "joint")
-    csv = pd.read_csv(folder / "joint.csv", parse_dates=["since"])
+    csv = pd.read_csv(folder / "joint.csv", parse_dates=["since"], float_precision="round_trip")
     assert csv["spend"].equals(joint["spend"])
     assert csv["id"].equals(joint["id"])
     assert (csv["since"].isna() == joint["since"].isna()).all()

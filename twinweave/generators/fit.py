@@ -5,7 +5,7 @@ a fixed batch of latents gives one product distribution each, their mixture is t
 its expected tables are compared with the measured ones. Differs: every table is measured
 once and weighted by the precision of its noise (Gaussian likelihood); presence is part of
 the latent; after the network, the mixture's own logits are refined directly (as the relaxed
-rows of RAP, Aydore et al. 2021).
+rows of RAP, Aydore et al. 2021), along the natural gradient.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def fit(
 
     presence: bool (latents, parties), the pattern of each latent, in the estimated
     proportions. users: estimated size of the union; the mixture's tables are scaled to it.
-    Without a network the logits start near uniform. Deterministic under `seed` on one
+    Without a network the logits start at the one-way tables. Deterministic under `seed` on one
     thread count.
     """
     import torch
@@ -99,19 +99,53 @@ def fit(
     loss = _Loss(layout, products, bits, users)
     trace: list[float] = []
     if network is None:
-        logits = 0.5 * torch.randn(len(presence), layout.width, generator=generator)
+        logits = torch.from_numpy(_marginals(layout, measurements)).repeat(len(presence), 1)
     else:
         z = torch.randn(len(presence), network.latent, generator=generator)
-        parameters = [p for _, p in network.shared_parameters() if p.requires_grad]
-        trace += _descend(lambda: loss(network.logits(z, bits)), parameters, conf.network_steps,
-                          conf.network_lr, "fit network", progress)  # fmt: skip
+        trace += _train(network, loss, z, bits, conf, progress)
         with torch.no_grad():
             logits = network.logits(z, bits).clone()
-    free = logits.requires_grad_(True)
-    trace += _descend(lambda: loss(free), [free], conf.free_steps, conf.free_lr,
-                      "fit mixture", progress)  # fmt: skip
-    return Mixture(layout=layout, logits=free.detach().numpy(), presence=presence,
+    logits += conf.spread * torch.randn(logits.shape, generator=generator)
+
+    def refine() -> float:
+        logits.grad, value = loss.natural_gradient(logits)
+        return value
+
+    trace += _descend(refine, [logits], conf.free_steps, conf.free_lr, "fit mixture", progress)
+    return Mixture(layout=layout, logits=logits.numpy(), presence=presence,
                    trace=tuple(trace), cpu_seconds=time.process_time() - started)  # fmt: skip
+
+
+def _train(
+    network: SoftNetwork,
+    loss: _Loss,
+    z: torch.Tensor,
+    bits: torch.Tensor,
+    conf: FitConf,
+    progress: Progress | None,
+) -> list[float]:
+    """The network's own parameters, those that the output depends on."""
+    parameters = [p for _, p in network.shared_parameters() if p.requires_grad]
+
+    def backward() -> float:
+        value = loss(loss.softmax(network.logits(z, bits)))
+        value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
+
+    return _descend(
+        backward, parameters, conf.network_steps, conf.network_lr, "fit network", progress
+    )
+
+
+def _marginals(layout: Layout, measurements: Sequence[Measurement]) -> NDArray[np.float32]:
+    """Logits of the measured local one-way tables, 0 where a column has none: (width,)."""
+    out = np.zeros(layout.width, dtype=np.float32)
+    for m in measurements:
+        if len(m.query.columns) == 1 and not m.query.is_cross and m.query.weight is None:
+            j = layout.names.index(m.query.columns[0])
+            counts = np.maximum(m.values, 0) + m.variance**0.5
+            out[layout.offsets[j] : layout.offsets[j + 1]] = np.log(counts / counts.sum())
+    return out
 
 
 def chi_square(
@@ -128,7 +162,7 @@ def chi_square(
     bits = torch.from_numpy(presence.astype(np.float32))
     with torch.no_grad():
         loss = _Loss(layout, products, bits, users)
-        return float(loss(torch.from_numpy(logits.astype(np.float32))))
+        return float(loss(loss.softmax(torch.from_numpy(logits.astype(np.float32)))))
 
 
 class _Loss:
@@ -150,16 +184,19 @@ class _Loss:
             for s in products.slices
         ]  # fmt: skip
 
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+    def softmax(self, logits: torch.Tensor) -> torch.Tensor:
         import torch
 
         blocks = torch.split(logits, list(self.layout.sizes), dim=1)
-        soft = torch.cat([block.softmax(dim=1) for block in blocks], dim=1)
-        features = torch.cat(
-            [soft[:, c] * h for c, h in zip(self.columns, self.held, strict=True)] + [self.fixed],
-            dim=1,
-        )
-        total = logits.new_zeros(())
+        return torch.cat([block.softmax(dim=1) for block in blocks], dim=1)
+
+    def __call__(self, soft: torch.Tensor) -> torch.Tensor:
+        """soft: (latents, width) probabilities of each column's block."""
+        import torch
+
+        parts = [soft[:, c] * h for c, h in zip(self.columns, self.held, strict=True)]
+        features = torch.cat([*parts, self.fixed], dim=1)
+        total = soft.new_zeros(())
         for factors, left, right, target, precision in self.slices:
             a = features[:, left]
             for f in factors:
@@ -168,16 +205,34 @@ class _Loss:
             total = total + ((table - target).square() * precision).sum()
         return total / self.cells
 
+    def natural_gradient(self, logits: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Of the logits, and the loss.
+
+        The gradient by the probabilities, centred under them: the plain one divided by the
+        probabilities, so that a latent that has settled on a level can still leave it.
+        """
+        import torch
+
+        soft = self.softmax(logits.detach()).requires_grad_(True)
+        value = self(soft)
+        (slope,) = torch.autograd.grad(value, soft)
+        mean = torch.split(slope * soft.detach(), list(self.layout.sizes), dim=1)
+        centre = [m.sum(dim=1, keepdim=True).expand_as(m) for m in mean]
+        return slope - torch.cat(centre, dim=1), float(value.detach())
+
 
 def _descend(
-    loss: Callable[[], torch.Tensor],
+    gradients: Callable[[], float],
     parameters: Sequence[torch.Tensor],
     steps: int,
     lr: float,
     stage: str,
     progress: Progress | None,
 ) -> list[float]:
-    """Adam with a cosine schedule; returns the loss at about twenty steps and the last."""
+    """Adam with a cosine schedule; returns the loss at about twenty steps and the last.
+
+    gradients: sets the parameters' gradients and returns the loss.
+    """
     import torch
 
     if not steps:
@@ -187,12 +242,11 @@ def _descend(
     trace = []
     for step in range(steps):
         optimiser.zero_grad()
-        value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        value = gradients()
         optimiser.step()
         schedule.step()
         if step % max(1, steps // 20) == 0 or step == steps - 1:
-            trace.append(float(value.detach()))
+            trace.append(value)
             if progress:
                 progress(stage, step + 1, steps)
     return trace

@@ -57,6 +57,7 @@ class SynthesisConf:
 
     mixture: also for a network without soft output, a mixture is fitted to the measurements
         and gives this part of the candidates.
+    csv: write the synthetic tables as CSV too.
     """
 
     __pydantic_config__ = STRICT
@@ -65,3 +66,4 @@ class SynthesisConf:
     rake: RakeConf = field(default_factory=RakeConf)
     rows: int | None = None
     mixture: float = 0.0
+    csv: bool = False

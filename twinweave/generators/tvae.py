@@ -46,6 +46,8 @@ class Tvae(nn.Module):
         self.latent = conf.latent
         self.beta = conf.beta
         self.blocks = Blocks(layout)
+        uses = torch.from_numpy(latent_shares(layout, conf.latent).astype(np.float32))
+        self.register_buffer("uses", uses, persistent=False)
         inputs = layout.width + len(layout.sizes) + len(layout.parties)
         self.encoder = mlp(inputs, conf.width, conf.layers, 2 * conf.latent, conf.activation)
         self.decoder = Decoder(
@@ -80,12 +82,20 @@ class Tvae(nn.Module):
         hot = self.blocks.one_hot(codes)
         presence = self.blocks.proven_presence(held)
         encoded = self.encoder(torch.cat([hot, held, presence_input(presence)], dim=1))
-        mean, log_variance = encoded.chunk(2, dim=1)
+        mean, log_variance = (encoded * self._used(presence).repeat(1, 2)).chunk(2, dim=1)
         z = mean + noise * (log_variance / 2).exp()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
         lost = self.blocks.cross_entropy(self.logits(z, presence), hot, held)
         out: Tensor = (lost + self.beta * kl) / held.sum(dim=1).clamp(min=1)
         return out
+
+    uses: Tensor
+
+    def _used(self, presence: Tensor) -> Tensor:
+        """(n, parties) presence -> (n, latent) 0/1: coordinates that carry such a row."""
+        proven = (presence == 1).float()
+        used = (proven @ self.uses).clamp(max=1)
+        return torch.where(proven.any(dim=1, keepdim=True), used, torch.ones_like(used))
 
     def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
         return sample_rows(self.decoder, self.blocks, self.layout, self.latent, presence, generator)
@@ -98,14 +108,33 @@ class Tvae(nn.Module):
         """
         blocks, parties = positions(self.layout, held), proven(self.layout, held)
         inputs = np.concatenate([blocks, held, parties])
-        z = np.ones(self.latent, dtype=bool)
+        uses = latent_shares(self.layout, self.latent)
+        z = uses[parties].any(axis=0) if parties.any() else np.ones(self.latent, dtype=bool)
         first, last = "encoder.0.weight", f"decoder.net.{len(self.decoder.net) - 1}"
         mask = {n: np.ones(tuple(p.shape), dtype=bool) for n, p in self.shared_parameters()}
         mask[first] &= inputs[None, :]
         mask["decoder.net.0.weight"] &= np.concatenate([z, parties])[None, :]
+        final = f"encoder.{len(self.encoder) - 1}"
+        mask[f"{final}.weight"] &= np.tile(z, 2)[:, None]
+        mask[f"{final}.bias"] &= np.tile(z, 2)
         mask[f"{last}.weight"] &= blocks[:, None]
         mask[f"{last}.bias"] &= blocks
         return mask
+
+
+def latent_shares(layout: Layout, latent: int) -> NDArray[np.bool_]:
+    """(parties, latent): coordinates of z that carry what a party's rows tell.
+
+    Parties with columns of their own alone get separate coordinates: they encode their rows
+    apart, and the same coordinate would tie their columns together at random. Averaged, the
+    columns of two parties start out independent; the fit ties them as measured.
+    """
+    apart = np.flatnonzero(proven(layout, np.ones(len(layout.sizes), dtype=bool)))
+    out = np.ones((len(layout.parties), latent), dtype=bool)
+    if len(apart) > 1:
+        owner = apart[np.arange(latent) * len(apart) // latent]
+        out[apart] = owner == apart[:, None]
+    return out
 
 
 def build(conf: TvaeConf, layout: Layout) -> Tvae:

@@ -1,0 +1,75 @@
+"""The main job through Flower's own command and simulation engine, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import twinweave
+from twinweave.errors import BY_NAME
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def flower(tmp_path_factory):
+    """A Flower of our own: home and ports; its SuperLink is stopped at the end."""
+    port = _free_port()
+    yield {
+        **os.environ,
+        "FLWR_HOME": str(tmp_path_factory.mktemp("flower")),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(_free_port()),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        if "flower-superlink" in command and f"--port {port}" in command:
+            os.killpg(int(pid), signal.SIGTERM)  # started as a session of its own
+
+
+def run(environment, out, *overrides):
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.run", f"output={out}", "generator=none",
+         "data.parties.0.source.campaign.users=300", "workload.pairs=false",
+         "workload.threes=false", *overrides],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_the_main_job_and_a_failure_through_flower(tmp_path, flower):
+    """One test for both: most of its time is Flower's start."""
+    done = run(flower, tmp_path / "good")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = twinweave.load(tmp_path / "good")
+    assert found.ledger["epsilon"] <= 1.0
+    assert len(found.measurements) > 10
+    assert found.report["lift"]["conversions"]
+    # What the parties keep to themselves is readable by its owner alone.
+    keys = list((tmp_path / "good" / "parties").rglob("identity.pem"))
+    assert len(keys) == 2
+    assert all(key.stat().st_mode & 0o077 == 0 for key in keys)
+
+    bad = run(flower, tmp_path / "bad", "data.parties.1.source.kind=csv",
+              f"+data.parties.1.source.path={tmp_path / 'gone.csv'}")  # fmt: skip
+    assert bad.returncode == BY_NAME["SourceError"].exit_code
+    told = [line for line in bad.stderr.splitlines() if line.strip()]
+    assert len(told) == 1
+    assert told[0].startswith("error: party 'advertiser': table file 'gone.csv' does not exist.")
+    status = json.loads((tmp_path / "bad" / "status.json").read_text())
+    assert status["state"] == "failed"
