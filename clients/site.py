@@ -21,6 +21,8 @@ from twinweave.tables.column import Column
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
 
+# LibYAML's parser where there is one: the file is read for every message.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SIMULATION_KEYS = {"partition-id", "num-partitions"}
 
 
@@ -49,7 +51,7 @@ class Site:
 def load_site(path: str | Path) -> Site:
     """Read a site file. Raises ConfigError."""
     try:
-        data = yaml.safe_load(Path(path).read_text())
+        data = yaml.load(Path(path).read_text(), Loader=_LOADER)
     except OSError:
         raise ConfigError("site", "the file cannot be read", "Check node-config `site`.") from None
     except yaml.YAMLError:

@@ -118,64 +118,69 @@ def audit(
     A missing label is not positive; a missing sensitive value is a group of its own.
     """
     rng = np.random.default_rng([seed, 5])
-    names = list(schema.names)
-    used = [names.index(c) for c in (conf.label, *conf.sensitive)]
+    used = [schema.names.index(c) for c in (conf.label, *conf.sensitive)]
     codes = rows.codes[(rows.codes[:, used] != ABSENT).all(axis=1)]
-    positive = schema.column(conf.label).labels.index(conf.positive)
-    labels = codes[:, used[0]] == positive
-    worth = min(1.0, (effective or len(rows)) / max(len(rows), 1))
+    labels = codes[:, used[0]] == schema.column(conf.label).labels.index(conf.positive)
     judged, models, auc, notes = _models(codes, labels, used, rng)
-    wanted = [(c,) for c in conf.sensitive]
+    worth = min(1.0, (effective or len(rows)) / max(len(rows), 1))
+    auditor = _Auditor(labels=labels, judged=judged, models=models,
+                       k=k, worth=worth, level=level, rng=rng)  # fmt: skip
+    wanted: list[tuple[str, ...]] = [(c,) for c in conf.sensitive]
     if len(conf.sensitive) > 1:
         wanted.append(conf.sensitive)
     audits = []
     for columns in wanted:
+        measured = measured_parity(schema, columns, conf, measurements, k, level, rng)
         groups, said = _groups(schema, codes, columns)
-        audits.append(
-            _audit(columns, said, groups, labels, judged, models, k, worth, level, rng,
-                   measured_parity(schema, columns, conf, measurements, k, level, rng))
-        )  # fmt: skip
+        audits.append(auditor.of(columns, groups, said, measured))
     return FairnessReport(
         label=conf.label, positive=conf.positive, rows=len(codes), k=k, level=level,
         model=MODEL, auc=auc, audits=tuple(audits), notes=notes,
     )  # fmt: skip
 
 
-def _audit(
-    columns: tuple[str, ...],
-    said: Sequence[str],
-    groups: Codes,
-    labels: Bools,
-    judged: Bools,
-    models: Sequence[_Model],
-    k: int,
-    worth: float,
-    level: float,
-    rng: np.random.Generator,
-    measured: Finding | None,
-) -> GroupFairness:
-    table = _counts(groups, labels, labels, len(said))
-    sizes = table.sum(axis=(1, 2))
-    shown = np.flatnonzero(sizes >= max(k, 1))
-    rates = table[:, 1].sum(axis=1) / np.maximum(sizes, 1)
-    found = []
-    for model in models:
-        judged_table = _counts(groups[judged], labels[judged], model.predicted, len(said))
-        found.append(
-            ModelFairness(
-                with_sensitive=model.with_sensitive,
-                parity=parity_difference(judged_table, k, worth, level, rng),
-                odds=odds_difference(judged_table, k, worth, level, rng),
-            )
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Auditor:
+    """What every grouping is judged by. judged: the half that the models have not seen."""
+
+    labels: Bools
+    judged: Bools
+    models: Sequence[_Model]
+    k: int
+    worth: float
+    level: float
+    rng: np.random.Generator
+
+    def of(
+        self,
+        columns: tuple[str, ...],
+        groups: Codes,
+        said: Sequence[str],
+        measured: Finding | None,
+    ) -> GroupFairness:
+        table = _counts(groups, self.labels, self.labels, len(said))
+        sizes = table.sum(axis=(1, 2))
+        least = max(self.k, 1)
+        rates = table[:, 1].sum(axis=1) / np.maximum(sizes, 1)
+        shown, few = np.flatnonzero(sizes >= least), np.flatnonzero((sizes > 0) & (sizes < least))
+        return GroupFairness(
+            columns=columns,
+            groups=tuple(
+                Group(name=said[g], rows=int(sizes[g]), rate=float(rates[g])) for g in shown
+            ),
+            suppressed=tuple(said[g] for g in few),
+            label_parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
+            measured_parity=measured,
+            models=tuple(self._model(m, groups[self.judged], len(said)) for m in self.models),
         )
-    return GroupFairness(
-        columns=columns,
-        groups=tuple(Group(name=said[g], rows=int(sizes[g]), rate=float(rates[g])) for g in shown),
-        suppressed=tuple(said[g] for g in np.flatnonzero((sizes > 0) & (sizes < max(k, 1)))),
-        label_parity=parity_difference(table, k, worth, level, rng),
-        measured_parity=measured,
-        models=tuple(found),
-    )
+
+    def _model(self, model: _Model, groups: Codes, size: int) -> ModelFairness:
+        table = _counts(groups, self.labels[self.judged], model.predicted, size)
+        return ModelFairness(
+            with_sensitive=model.with_sensitive,
+            parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
+            odds=odds_difference(table, self.k, self.worth, self.level, self.rng),
+        )
 
 
 def parity_difference(

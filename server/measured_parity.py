@@ -60,17 +60,15 @@ def measured_parity(
     return spread(rates[None], draws[:, None], level)
 
 
-def _folded(
-    schema: JointSchema, columns: Sequence[str], m: Measurement
-) -> tuple[Floats, int]:
+def _folded(schema: JointSchema, columns: Sequence[str], m: Measurement) -> tuple[Floats, int]:
     """The table summed to `columns`, absent positions left out of their sides; cells merged."""
     query = m.query
     values = np.asarray(m.values, dtype=np.float64)
     spare = 1
     if query.is_cross:
         needed = [bool(set(s.columns) & set(columns)) for s in query.sides]
-        for axis, side in enumerate(query.sides):
-            if needed[axis]:
+        for axis, asked in enumerate(needed):
+            if asked:
                 values = values.take(range(values.shape[axis] - 1), axis)
             else:
                 spare = values.shape[axis]

@@ -10,6 +10,8 @@ signed difference, folded at 0; with more it covers at least at its level.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +40,7 @@ def spread(rates: Floats, draws: Floats, level: float) -> Finding:
 
 
 def multinomial(
-    counts: NDArray[np.integer], rng: np.random.Generator, *, worth: float = 1.0
+    counts: NDArray[np.integer[Any]], rng: np.random.Generator, *, worth: float = 1.0
 ) -> Floats:
     """Replicates of a table of counts, (DRAWS, *counts.shape): its rows, drawn again.
 

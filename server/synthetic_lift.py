@@ -82,8 +82,9 @@ def synthetic_lift(
     from. A row of an arm whose conversion's party is absent has not converted; one without a
     value has its lower bound.
     """
-    arms = _arm(schema, rows, conf.membership, conf.test), _arm(
-        schema, rows, conf.membership, conf.control
+    arms = (
+        _arm(schema, rows, conf.membership, conf.test),
+        _arm(schema, rows, conf.membership, conf.control),
     )
     conversions = (
         _conversion(schema, rows, arms, c.conversion, measured) for c in measured.conversions
@@ -110,9 +111,7 @@ def _conversion(
         for code, cell in enumerate(breakdown.cells):
             at = codes == code
             effect = _effect(converted, (arms[0] & at, arms[1] & at), cell.comparison)
-            levels.append(
-                SyntheticLevel(column=breakdown.column, level=cell.level, effect=effect)
-            )
+            levels.append(SyntheticLevel(column=breakdown.column, level=cell.level, effect=effect))
     return SyntheticOutcome(
         name=name,
         kind="conversion",

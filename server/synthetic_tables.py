@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinweave.generators.layout import Rows
 from twinweave.rundir import JOINT, synthetic_names, write_json
@@ -109,8 +110,8 @@ def _joint_metadata(tables: SyntheticTables) -> dict[str, Any]:
     return metadata
 
 
-def _ids(n: int) -> list[str]:
-    return [f"synthetic-{i:07d}" for i in range(n)]
+def _ids(n: int) -> NDArray[np.object_]:
+    return np.char.mod("synthetic-%07d", np.arange(n)).astype(object)
 
 
 def _unused(name: str, taken: Iterable[str]) -> str:

@@ -92,11 +92,12 @@ def _levels(outcome: SyntheticOutcome) -> list[list[str]]:
 
 
 def _fairness(found: FairnessReport) -> list[str]:
-    lines = paragraph(f"Fairness of {found.label} = {found.positive} over {found.rows:,} people "
-                      "with all columns: largest difference between two groups.")  # fmt: skip
+    lines = paragraph(f"Fairness of {found.label} = {found.positive}, {found.rows:,} people who "
+                      "have it: largest difference between two groups.")  # fmt: skip
     for one in found.audits:
         lines += ["", *_groups(one, found)]
     lines += paragraph("Parity: of the positive rates. Odds: of true or false positive rates. "
+                       "The real data's interval is that of the privacy noise. "
                        f"Model: {found.model}.")  # fmt: skip
     for note in found.notes:
         lines += paragraph(note)

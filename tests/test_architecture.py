@@ -160,9 +160,7 @@ def parsed(*overrides: str):
     from twinweave.config import RunConf
 
     return RunConf.parse(
-        compose(
-            ["output=x", "data.root=x", "privacy.epsilon=1", "privacy.delta=1e-5", *overrides]
-        )
+        compose(["output=x", "data.root=x", "privacy.epsilon=1", "privacy.delta=1e-5", *overrides])
     )
 
 

@@ -17,9 +17,8 @@ from scipy import stats
 from whole_run import Ran, readable
 
 from clients import measuring
-from twinweave.protocols import channel
+from twinweave.protocols import channel, ristretto
 from twinweave.protocols import cross_tables as ct
-from twinweave.protocols import ristretto
 from twinweave.protocols.alignment import Ristretto
 from twinweave.protocols.coins import modulus_mask, word_bytes
 from twinweave.protocols.identity import Identity
@@ -160,6 +159,7 @@ def _secrets(party) -> list[bytes]:
         hkdf(session.secret, "alignment scalar", run),
         hkdf(session.secret, "alignment order", run),
         Ristretto(run_id=run)._scalar(session.secret),
+        hkdf(session.secret, "secure sums"),
     ]
     for peer in party.spec.peers(party.name):
         keys = party.keys(peer)
@@ -190,10 +190,14 @@ def _not_uniform(fields: list[tuple[str, bytes]]) -> set[str]:
     found = set()
     for where, data in fields:
         name = where.rsplit(" ", 1)[1]
-        if name.startswith("scalars.sealed/"):
+        if name.startswith(("scalars.sealed/", "scalars.dealt/")):
             header = 6 + int.from_bytes(data[4:6], "big")
             if data[:4] != b"TWS1" or not uniform(np.frombuffer(data[header:], np.uint8), 256):
                 found.add("a message that is not sealed")
+        elif where.startswith("train.generator from node") and name == "arrays.words":
+            words = np.frombuffer(data, "<u4")
+            if not uniform(words >> np.uint32(28), 16) or not uniform(words & np.uint32(15), 16):
+                found.add("an update that is not masked")
         elif name.startswith("arrays.tags/"):
             tags = np.frombuffer(data, np.uint8).reshape(-1, 16)
             # Of a ristretto encoding the lowest bit and the highest are fixed.

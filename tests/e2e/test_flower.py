@@ -36,7 +36,9 @@ def flower(tmp_path_factory):
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
     }
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True
+    )
     for line in listed.stdout.splitlines():
         pid, _, command = line.strip().partition(" ")
         if "flower-superlink" in command and f"--port {port}" in command:

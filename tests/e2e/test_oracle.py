@@ -27,8 +27,9 @@ def many_cells():
     sums = DiscreteGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
     counts = DiscreteGaussian(noise_multiplier=3.0)
     wide = Side(party=P, columns=WIDE)
-    left, right = Side(party=P, columns=("age", "device")), Side(
-        party=A, columns=("region", "loyalty")
+    left, right = (
+        Side(party=P, columns=("age", "device")),
+        Side(party=A, columns=("region", "loyalty")),
     )
     spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
     local = [

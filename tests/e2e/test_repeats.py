@@ -123,7 +123,7 @@ class Lossy(InProcessGrid):
             name = super().push_messages([message])[0]
             meta = message.metadata
             first = (meta.message_type, meta.dst_node_id) not in self.lost
-            if meta.message_type == self.phase and first or meta.dst_node_id == self.always:
+            if (meta.message_type == self.phase and first) or meta.dst_node_id == self.always:
                 self.lost.add((meta.message_type, meta.dst_node_id))
                 del self._replies[name]
             sent.append(name)
@@ -203,7 +203,9 @@ def test_budgets_add_up_over_runs_and_end(tmp_path):
     """Of the publisher's users a run takes 3.28, two 4.88, three 6.19."""
     options = durable(tmp_path, 5.9)
     findings = [run(configure(tmp_path / str(i), *options)).findings for i in range(2)]
-    assert not np.array_equal(findings[0].measurements[0].values, findings[1].measurements[0].values)
+    assert not np.array_equal(
+        findings[0].measurements[0].values, findings[1].measurements[0].values
+    )
     rows = guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}})
     assert len(rows["publisher"]) == 8  # two phases, two parties, two runs
     with pytest.raises(BudgetError, match="party 'publisher': privacy budget: epsilon"):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from clear import Clear
 from leaks import leaks, search
-from whole_run import configure, run
+from whole_run import TRAINING, configure, mapping, readable, run
 
 from clients import measuring
+from twinweave.config import RunConf
 from twinweave.protocols import alignment, channel, coins, cross_tables
+from twinweave.protocols.secure_sum import MaskingParty, masking
 
 COINS_AND_GAUSSIAN = "protocol.coin_limit=2500"
 
@@ -111,6 +113,51 @@ def test_shares_without_the_zero_sharing_are_caught(tmp_path, clear, monkeypatch
 
     monkeypatch.setattr(cross_tables, "_rerandomised", bare)
     assert caught(tmp_path, clear) == {"shares: not masked against the dealer"}
+
+
+# --- training ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def updates(monkeypatch):
+    """Every update before it is protected: float32 (parameters,)."""
+    seen = []
+    real = MaskingParty.protect
+
+    def protect(self, values, round_):
+        seen.append((values.copy(), self.plan.encoding))
+        return real(self, values, round_)
+
+    monkeypatch.setattr(MaskingParty, "protect", protect)
+    return seen
+
+
+def trained(tmp_path, clear, updates):
+    """What the checker finds in a run with two rounds of training."""
+    data = mapping(tmp_path, COINS_AND_GAUSSIAN, "privacy.epsilon=8")
+    data["generator"] = TRAINING
+    data["privacy"]["shares"] |= {"measurement": 0.7, "training": 0.3}
+    ran = run(RunConf.parse(data))
+    assert len(updates) == 4
+    parts = []
+    for values, encoding in updates:
+        assert np.abs(values).max() > 0
+        for array in (values.astype("<f4"), values.astype("<f8"), encoding.encode(values)):
+            # Windows of eight entries, those that hold something other than zeros.
+            windows = array[: len(array) // 8 * 8].reshape(-1, 8)
+            parts += [w.tobytes() for w in windows[np.all(windows != 0, axis=1)][:200]]
+    assert parts
+    text = [data for _, data in readable(ran.messages)]
+    return leaks(ran, clear) | search(text, {"update": parts})
+
+
+def test_training_shows_no_update(tmp_path, clear, updates):
+    assert trained(tmp_path, clear, updates) == set()
+
+
+def test_masks_off_are_caught(tmp_path, clear, updates, monkeypatch):
+    monkeypatch.setattr(masking, "apply_masks", lambda words, plus, minus: None)
+    assert trained(tmp_path, clear, updates) == {"update", "an update that is not masked"}
 
 
 @pytest.mark.parametrize("form", [bytes, lambda b: b.hex().encode(), lambda b: b"x" * 3 + b])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from oracle import brute_force, clipped_sum, worst_change
@@ -11,7 +13,7 @@ from toys import TOY, conf, table
 from twinweave.generators.layout import ABSENT
 from twinweave.generators.per_row import clipped_sums
 from twinweave.generators.training import coverage
-from twinweave.generators.tvae import Tvae
+from twinweave.generators.tvae import Tvae, latent_shares
 
 
 def setup(party: str | None = "a", n: int = 12) -> tuple[Tvae, Tensor, Tensor]:
@@ -77,12 +79,34 @@ def test_absent_columns_move_neither_loss_nor_gradient() -> None:
     grads = torch.autograd.grad(loss.sum(), list(network.parameters()))
     flat = torch.cat([g.flatten() for g in grads]).numpy()
     covered = coverage(conf("tvae"), TOY, "a")
-    assert (flat[~covered] == 0).all()
+    alien = ~(covered | _latent_inputs(network))
+    assert (flat[alien] == 0).all()
     assert (flat[covered] != 0).mean() > 0.4
     with torch.no_grad():
-        for p, m in zip(network.parameters(), _split(network, covered), strict=True):
-            p[~m] += 5.0
+        for p, m in zip(network.parameters(), _split(network, alien), strict=True):
+            p[m] += 5.0
     torch.testing.assert_close(network.bound(codes, noise), loss)
+
+
+def _latent_inputs(network: Tvae) -> np.ndarray:
+    """The decoder's weights on z, (parameters,): each party trains those of its coordinates."""
+    mask = {n: np.zeros(tuple(p.shape), dtype=bool) for n, p in network.named_parameters()}
+    mask["decoder.net.0.weight"][:, : network.latent] = True
+    return np.concatenate([m.ravel() for m in mask.values()])
+
+
+def test_parties_encode_their_rows_in_coordinates_of_their_own() -> None:
+    """Else the same coordinate would tie columns of two parties that never met."""
+    network, codes, noise = setup("a")
+    mine, theirs = latent_shares(TOY, network.latent)
+    assert (mine ^ theirs).all()
+    moved = noise.clone()
+    moved[:, torch.from_numpy(theirs)] = 0
+    with torch.no_grad():
+        network.decoder.net[0].weight[:, : network.latent][:, torch.from_numpy(theirs)] = 0
+    torch.testing.assert_close(network.bound(codes, moved), network.bound(codes, noise))
+    horizontal = replace(TOY, holders=((0, 1),) * len(TOY.names))
+    assert latent_shares(horizontal, 4).all()
 
 
 def _split(network: Tvae, flat: np.ndarray) -> list[Tensor]:

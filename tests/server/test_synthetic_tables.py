@@ -1,4 +1,4 @@
-"""The synthetic tables: one person is the same in each, types are the originals', SDV takes them."""
+"""The synthetic tables: a person is the same in each, types are the originals', SDV takes it."""
 
 from __future__ import annotations
 

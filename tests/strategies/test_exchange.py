@@ -50,7 +50,10 @@ GOOD = BlindReply(sealed={"x": b"1"})
 
 def test_every_addressee_answers_once():
     replies, grid = ask(lambda node, tried: GOOD)
-    assert {node: reply.sealed for node, reply in replies.items()} == {1: GOOD.sealed, 2: GOOD.sealed}
+    assert {node: reply.sealed for node, reply in replies.items()} == {
+        1: GOOD.sealed,
+        2: GOOD.sealed,
+    }
     assert grid.tries == {1: 1, 2: 1}
 
 

@@ -13,22 +13,25 @@ class FitConf:
     """How long and how finely to fit.
 
     latents: product distributions in the mixture. network_*: stage 1, the network's own
-    parameters. free_*: stage 2, the mixture's logits, started from the network's output.
+    parameters. free_*: stage 2, the mixture's logits, started from the network's output (the
+    one-way tables without one) plus normal noise of standard deviation `spread`, which tells
+    the latents apart.
     """
 
     __pydantic_config__ = STRICT
 
-    latents: int = 2048
-    network_steps: int = 300
+    latents: int = 1024
+    network_steps: int = 100
     network_lr: float = 2e-3
-    free_steps: int = 300
-    free_lr: float = 0.1
+    spread: float = 1.0
+    free_steps: int = 250
+    free_lr: float = 0.3
 
     def __post_init__(self) -> None:
         if min(self.latents, self.network_lr, self.free_lr) <= 0:
             raise ConfigError("fit", "latents and learning rates must be positive", "See conf/.")
-        if min(self.network_steps, self.free_steps) < 0:
-            raise ConfigError("fit", "steps must not be negative", "See conf/.")
+        if min(self.network_steps, self.free_steps, self.spread) < 0:
+            raise ConfigError("fit", "steps and spread must not be negative", "See conf/.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,10 +101,11 @@ class Tvae(nn.Module):
         return sample_rows(self.decoder, self.blocks, self.layout, self.latent, presence, generator)
 
     def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-        """Entries of each parameter that rows with these columns alone can move.
+        """Entries of each parameter that a party with these columns trains. Public.
 
-        Gradients of the others are zero for every such row: the columns' absent blocks at
-        input and output, the presence of parties they cannot prove. Public.
+        The others' gradients are zero for every such row (absent blocks at input and output,
+        presence it cannot prove, latent coordinates it does not encode), but for what the
+        decoder does with another party's latent coordinates: that is the other's to train.
         """
         blocks, parties = positions(self.layout, held), proven(self.layout, held)
         inputs = np.concatenate([blocks, held, parties])

@@ -1,17 +1,25 @@
 """Sums of the parties' vectors that show nobody a single one.
 
-`masking` (this package's first protocol): who learns what.
+Three protocols behind one interface, by `protocol.secure_sum`; all encode alike, so they give
+the same sum to the bit. Who learns what:
 
-| who | learns |
-|---|---|
-| server | who took part in a round, the vectors' length, the sum; a masked vector is uniform |
-| a party | nothing of the others' vectors; shares of self-masks, too few to restore one |
-| server and `colluding` parties | the sum of the others' vectors (see below) |
-| outsider | nothing (the transport's encryption, and the masks) |
+| who | `masking` | `secret_sharing` | `homomorphic` |
+|---|---|---|---|
+| server | who took part, the length, the sum | the same | the same |
+| a party | nothing | nothing; an aggregator, uniform shares | nothing; the round's decrypting \
+party, the sum |
+| server and one party | with two parties the other's vector, else the sum of the others' | the \
+same (the aggregators outnumber `colluding`) | every vector: so `colluding: 0` only |
+| all aggregators together | - | every vector | - |
+| outsider | nothing | nothing | nothing |
+| a server that lies about survivors | opens no sum of fewer than `Plan.honest_in_any_sum` honest \
+parties | opens one sum or none | opens one sum or none; see the module for what it may alter |
+| a dropout before the upload | recovered | recovered, but for an aggregator | recovered, but for \
+the round's decrypting party |
+| a dropout after it | in the sum, while enough others answer | in the sum, but for an \
+aggregator | in the sum, but for that party |
 
-Even a server that tells parties different survivors opens no sum of fewer than
-`Plan.honest_in_any_sum` honest parties: two or more under the derived threshold, unless all
-but one collude.
+What they cost: `python -m scripts.bench_protocols`.
 
 Not hidden: the sum itself. With two parties it is, minus one's own part, the other's: so every
 update has differential privacy of its own, and `check_collusion` refuses a sum without it that
@@ -19,9 +27,9 @@ would show one party's part. Not defended: a party that lies about its values or
 sum is then wrong, and where masks do not cancel, refused.
 
 Messages, for R rounds: `deal` rides on any reply before the first round and `accept` on the
-first request; a round is one upload, and, where dropouts can be recovered, one small request
-and answer (32 bytes a neighbour). Two parties, and any plan that needs everyone, need no second
-message.
+first request; a round is one upload, and a request that some answer. Masking asks only where
+dropouts can be recovered (32 bytes a neighbour): two parties, and any plan that needs everyone,
+need no second message. The other two always ask: the aggregators, or one party.
 """
 
 from __future__ import annotations
@@ -29,18 +37,29 @@ from __future__ import annotations
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 from twinweave.protocols.secure_sum.graph import graph_seed
 from twinweave.protocols.secure_sum.interface import (
+    Progress,
     Revealed,
     RevealRequest,
     SumParty,
     SumServer,
     Upload,
 )
-from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer, Progress
+from twinweave.protocols.secure_sum.kinds import (
+    KINDS,
+    Kind,
+    check_kind,
+    party_end,
+    peers,
+    server_end,
+)
+from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
 from twinweave.protocols.secure_sum.packing import Mean, pack, unpack
 from twinweave.protocols.secure_sum.plan import Plan, check_collusion
 
 __all__ = [
+    "KINDS",
     "FixedPoint",
+    "Kind",
     "MaskingParty",
     "MaskingServer",
     "Mean",
@@ -52,7 +71,11 @@ __all__ = [
     "SumServer",
     "Upload",
     "check_collusion",
+    "check_kind",
     "graph_seed",
     "pack",
+    "party_end",
+    "peers",
+    "server_end",
     "unpack",
 ]

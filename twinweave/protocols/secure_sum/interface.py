@@ -6,10 +6,11 @@ parties and come out at the server; what lies between is the protocol's own busi
 
 | | masking | secret sharing | homomorphic |
 |---|---|---|---|
-| `deal` | shares of self-masks | nothing | the first party's keys |
+| `deal` | shares of self-masks | nothing | the first party's key, as a seed |
 | `Upload.words` | masked vector | nothing | ciphertext, uint8 |
 | `Upload.sealed` | nothing | shares for the aggregators | nothing |
 | `RevealRequest` | who is alive | the same and the sealed shares | the same and summed ciphertext |
+| asked | all in the sum | the aggregators | one party, another each round |
 | `Revealed` | a secret a neighbour | an aggregator's sum (`words`) | the decrypted sum (`words`) |
 """
 
@@ -57,8 +58,25 @@ class Revealed:
     secrets: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a party must keep between messages. Losing it means starting a new run.
+
+    shares: what was dealt, by sender (masking: self-mask shares of a neighbour, 32 bytes a
+    round; homomorphic: the key's seed). rounds: number of each round that was protected -> ""
+    or the hash of the one request answered in it.
+    """
+
+    shares: dict[str, bytes] = field(default_factory=dict, repr=False)
+    rounds: dict[str, str] = field(default_factory=dict)
+
+
 class SumParty(Protocol):
     """A party's end. Steps that change what it must remember return the new state first."""
+
+    @property
+    def progress(self) -> Progress:
+        """What to store between messages, and to hand in again."""
 
     def deal(self) -> dict[str, bytes]:
         """Once a run: sealed messages by receiver, relayed by the server. Repeatable."""

@@ -51,23 +51,16 @@ from twinweave.protocols.channel import PairKeys, open_sealed, pair_secret, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.protocols.secure_sum import shamir
-from twinweave.protocols.secure_sum.interface import Revealed, RevealRequest, Upload
+from twinweave.protocols.secure_sum.interface import (
+    Progress,
+    Revealed,
+    RevealRequest,
+    Upload,
+)
 from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.plan import Plan
 
 PHASE = "secure_sum.deal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a party must keep between messages. Losing it means starting a new run.
-
-    shares: neighbour -> its self-mask shares, 32 bytes a round. rounds: number of each round
-    that was masked -> "" or the hash of the one request answered in it.
-    """
-
-    shares: dict[str, bytes] = field(default_factory=dict, repr=False)
-    rounds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

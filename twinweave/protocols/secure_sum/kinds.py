@@ -1,0 +1,69 @@
+"""The two ends of a secure sum by name: `protocol.secure_sum` in the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
+
+from twinweave.errors import ConfigError
+from twinweave.protocols.channel import PairKeys
+from twinweave.protocols.secure_sum import homomorphic, secret_sharing
+from twinweave.protocols.secure_sum.interface import Progress, SumParty, SumServer
+from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
+from twinweave.protocols.secure_sum.plan import Plan
+
+Kind = Literal["masking", "secret_sharing", "homomorphic"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_PARTIES: dict[str, Callable[..., SumParty]] = {
+    "masking": MaskingParty,
+    "secret_sharing": secret_sharing.SharingParty,
+    "homomorphic": homomorphic.HomomorphicParty,
+}
+_SERVERS: dict[str, Callable[..., SumServer]] = {
+    "masking": MaskingServer,
+    "secret_sharing": secret_sharing.SharingServer,
+    "homomorphic": homomorphic.HomomorphicServer,
+}
+
+
+def check_kind(kind: str, plan: Plan) -> None:
+    """Raise ConfigError unless this protocol exists, is installed and can carry the plan."""
+    if kind not in KINDS:
+        raise ConfigError("protocol.secure_sum", "no such protocol", f"Choose {', '.join(KINDS)}.")
+    if kind == "homomorphic":
+        homomorphic.check(plan)
+
+
+def peers(kind: str, plan: Plan, own: str) -> tuple[str, ...]:
+    """Parties that `own` must hold keys with before `party_end`."""
+    check_kind(kind, plan)
+    if kind == "secret_sharing":
+        return secret_sharing.peers(plan, own)
+    return homomorphic.peers(plan, own) if kind == "homomorphic" else plan.neighbours[own]
+
+
+def party_end(
+    kind: str,
+    *,
+    plan: Plan,
+    own: str,
+    secret: bytes,
+    keys: Mapping[str, PairKeys],
+    progress: Progress | None = None,
+) -> SumParty:
+    """A party's end, as it was when `progress` was stored.
+
+    secret: 32 bytes of this run alone. keys: by peer, with `peers` or more. Raises ConfigError
+    as `check_kind`; ProtocolError for a party outside the plan or missing keys.
+    """
+    check_kind(kind, plan)
+    return _PARTIES[kind](
+        plan=plan, own=own, secret=secret, keys=keys, progress=progress or Progress()
+    )
+
+
+def server_end(kind: str, plan: Plan, *, round_: int, length: int) -> SumServer:
+    """The server's end of one round. length: of the values. Raises ConfigError as `check_kind`."""
+    check_kind(kind, plan)
+    return _SERVERS[kind](plan, round_=round_, length=length)

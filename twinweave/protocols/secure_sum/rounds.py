@@ -1,0 +1,139 @@
+"""What the sums by shares and by encryption have in common: one vector, one answer a round.
+
+There is no threshold in them as in `masking`: whoever opens a sum answers one set of survivors a
+round, so a server that tells parties different sets opens nothing, or one sum. It must only
+contain enough parties: two that do not collude, so that it is not one party's part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from twinweave.errors import ProtocolError, RunError
+from twinweave.parsing import canonical_json
+from twinweave.protocols.channel import PairKeys
+from twinweave.protocols.secure_sum.interface import Progress, RevealRequest
+from twinweave.protocols.secure_sum.plan import Plan
+
+
+def least_in_sum(plan: Plan) -> int:
+    """Parties that a sum must contain: two more than collude, or all of them.
+
+    A party that relies on the others' noise must add sigma**2 over this less `plan.colluding`.
+    """
+    return min(len(plan.parties), plan.colluding + 2)
+
+
+def check_party(plan: Plan, own: str, keys: Mapping[str, PairKeys], peers: tuple[str, ...]) -> None:
+    """Raise ProtocolError unless `own` is in the plan and has keys with all of `peers`."""
+    if own not in plan.parties:
+        raise ProtocolError(f"secure sum: {own!r} is not in the plan. Check the parties.")
+    for peer in peers:
+        held = keys.get(peer)
+        if held is None or (held.run_id, held.own, held.peer) != (plan.run, own, peer):
+            raise ProtocolError(
+                f"secure sum: no keys with {peer!r} in this run. Exchange hellos first."
+            )
+
+
+def begin(plan: Plan, progress: Progress, round_: int) -> Progress:
+    """Take note that a vector is protected in this round. Raises ProtocolError for a second."""
+    check_round(plan, round_)
+    if str(round_) in progress.rounds:
+        raise ProtocolError(
+            f"secure sum: round {round_} was protected before. Send the stored reply, or protect "
+            "the same values under the next round's number."
+        )
+    return replace(progress, rounds={**progress.rounds, str(round_): ""})
+
+
+def answer(
+    plan: Plan, progress: Progress, request: RevealRequest, own: str, needed: tuple[str, ...]
+) -> Progress:
+    """Take note of the request that is answered. needed: parties that must be in the sum.
+
+    Raises ProtocolError: as `check_alive`; nothing was uploaded in the round; another set of
+    survivors was answered in it.
+    """
+    check_round(plan, request.round)
+    check_alive(plan, request.alive, own, needed)
+    given = progress.rounds.get(str(request.round))
+    if given is None:
+        raise ProtocolError(
+            f"secure sum: nothing was protected in round {request.round} yet. Refused."
+        )
+    asked = hashlib.sha256(canonical_json(request.alive).encode()).hexdigest()
+    if given not in ("", asked):
+        raise ProtocolError(
+            f"secure sum: other survivors than before in round {request.round}. Both answers "
+            "together would show one party's part; refused."
+        )
+    return replace(progress, rounds={**progress.rounds, str(request.round): asked})
+
+
+def check_round(plan: Plan, round_: int) -> None:
+    if type(round_) is not int or not 0 <= round_ < plan.rounds:
+        raise ProtocolError("secure sum: a round outside the plan. Plan more rounds.")
+
+
+def check_alive(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]) -> None:
+    """Raise ProtocolError unless `own` may help to open the sum over these parties."""
+    if set(alive) != set(plan.parties) or any(type(value) is not bool for value in alive.values()):
+        raise ProtocolError(
+            "secure sum: the request does not say of each party once whether it is in the sum."
+        )
+    if not alive[own] or not all(alive[party] for party in needed):
+        raise ProtocolError(
+            "secure sum: asked to open a sum without a party that must be in it. Refused."
+        )
+    if sum(alive.values()) < least_in_sum(plan):
+        raise ProtocolError(
+            f"secure sum: too few parties in the sum ({sum(alive.values())} of "
+            f"{least_in_sum(plan)} needed). Refused; repeat the round."
+        )
+
+
+class Attendance:
+    """The server's list of one round: who uploaded, and whether it is closed."""
+
+    def __init__(self, plan: Plan, round_: int) -> None:
+        check_round(plan, round_)
+        self._plan = plan
+        self._round = round_
+        self._came: set[str] = set()
+        self._closed = False
+
+    def check(self, party: str) -> None:
+        """Raise ProtocolError for an upload that is unknown, repeated or late."""
+        if party not in self._plan.parties or party in self._came or self._closed:
+            raise ProtocolError(
+                f"secure sum: an upload of {party!r} in round {self._round} that is unknown, "
+                "repeated or late. Ignored."
+            )
+
+    def note(self, party: str) -> None:
+        self._came.add(party)
+
+    def close(self, needed: tuple[str, ...]) -> dict[str, bool]:
+        """Who is in the sum. Raises RunError: too few, or without a party that is `needed`."""
+        self._closed = True
+        if len(self._came) < least_in_sum(self._plan):
+            raise RunError(
+                f"secure sum: too few parties uploaded in round {self._round} to open its sum. "
+                "Repeat it: the same values under the next round's number."
+            )
+        self.require(needed, self._came, "uploaded")
+        return {party: party in self._came for party in self._plan.parties}
+
+    def require(self, needed: tuple[str, ...], present: set[str], what: str) -> None:
+        """Raise RunError unless every needed party is present; ProtocolError while it is open."""
+        if not self._closed:
+            raise ProtocolError("secure sum: the round is not closed. Ask for requests first.")
+        if missing := [party for party in needed if party not in present]:
+            raise RunError(
+                f"secure sum: {', '.join(missing)} has not {what} in round {self._round}, and the "
+                "sum cannot be opened without. Repeat it: the same values under the next round's "
+                "number."
+            )
