@@ -1,4 +1,4 @@
-"""Benchmarks of the figures the design promises: `python -m scripts.benchmark protocols`.
+"""Benchmarks of the figures the design promises: `python -m scripts.benchmark protocols|steps`.
 
 CPU seconds of this process (and its children), one thread; each line names its target.
 """
@@ -102,12 +102,19 @@ def protocols(_: argparse.Namespace) -> None:
     print(f"({time.perf_counter() - started:.0f} s in all)")
 
 
+def steps(_: argparse.Namespace) -> None:
+    from scripts.bench_steps import main as time_steps
+
+    time_steps()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
     commands.add_parser("protocols", help="secure product and alignment").set_defaults(
         act=protocols
     )
+    commands.add_parser("steps", help="private step over plain step").set_defaults(act=steps)
     arguments = parser.parse_args()
     arguments.act(arguments)
 

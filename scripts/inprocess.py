@@ -33,7 +33,7 @@ class InProcessGrid(Grid):
         nodes: int,
         *,
         tap: Tap | None = None,
-        node_configs: Sequence[Mapping[str, str]] | None = None,
+        node_configs: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         configs = node_configs or [
             {"partition-id": i, "num-partitions": nodes} for i in range(nodes)

@@ -73,9 +73,7 @@ def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, se
         run_in_process(conf)
         spent = time.process_time() - started
         joint = pd.read_parquet(Path(folder) / "run" / "synthetic" / "joint.parquet")
-    codes = np.stack(
-        [column_codes(c, joint[c.name]) for c in data.schema.columns], axis=1
-    )
+    codes = np.stack([column_codes(c, joint[c.name]) for c in data.schema.columns], axis=1)
     return score(generator, epsilon, seed, codes, data, spent)
 
 

@@ -30,6 +30,7 @@ from twinweave.tables.schema import JointSchema
 
 CODES = NDArray[np.int32]
 
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
     """A dataset of conf/data in the clear: its union, and a holdout with every column."""

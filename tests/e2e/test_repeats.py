@@ -160,7 +160,7 @@ def test_a_party_that_falls_silent_is_named(tmp_path):
             return super().push_messages(messages)
 
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
-    with pytest.raises(RunError, match="query.match: no answer from 'advertiser' within"):
+    with pytest.raises(RunError, match=r"query\.match: no answer from 'advertiser' within"):
         deployment.start(FallsSilent)
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 

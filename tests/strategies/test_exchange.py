@@ -65,7 +65,7 @@ def test_only_the_silent_are_asked_again_and_with_the_same_request():
 
 
 def test_two_silences_end_the_run():
-    with pytest.raises(RunError, match="query.match: no answer from 'b' within 5 s, twice"):
+    with pytest.raises(RunError, match=r"query\.match: no answer from 'b' within 5 s, twice"):
         ask(lambda node, tried: None if node == 2 else GOOD)
 
 

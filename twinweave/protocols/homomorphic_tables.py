@@ -44,6 +44,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def offering(pair: Pair) -> Role:
 
 
 def cost(pair: Pair) -> Cost:
-    """Measured on one core of 2020: see `scripts.bench_protocols`."""
+    """From measurements on one core, with a half to spare: see `scripts.bench_protocols`."""
     own, other = _sides(pair)
     chunks = -(-pair.n_slots // max(1, DEGREE // own.width))
     products = chunks * other.width
@@ -92,8 +93,8 @@ def cost(pair: Pair) -> Cost:
     return Cost(
         ciphertexts=chunks,
         products=products,
-        seconds=primes / 2 * (0.01 * chunks + 0.0014 * products + 0.06 * other.width),
-        size=chunks * primes * polynomial + other.width * 2 * polynomial,
+        seconds=primes / 2 * (0.007 * chunks + 0.0008 * products + 0.03 * other.width),
+        size=polynomial * (primes * (chunks + 2) + 2 + 2 * other.width),
     )
 
 
@@ -147,27 +148,12 @@ def respond(pair: Pair, blocks: BlockSet, offered: bytes) -> tuple[Ring, bytes]:
     own, other = _sides(pair)
     _check_blocks(pair, blocks, other)
     parameters = _parameters(pair)
-    what = f"the offer of {own.party!r}"
-    head, *parts = lattice.split(offered, what) or [memoryview(b"")]
-    chunks = list(_chunks(pair))
-    if len(parts) != len(chunks):
-        raise ProtocolError(f"{what}: not one ciphertext a chunk of the spine. Refused.")
-    public_key = parameters.load("PublicKey", head, what)
     api, context = lattice.available(FIELD), parameters.context()
-    evaluator, encryptor = api.Evaluator(context), api.Encryptor(context, public_key)
-    sums = [_zero(api, evaluator, encryptor) for _ in range(other.width)]
-    for part, rows in zip(parts, chunks, strict=True):
-        arrived = parameters.ciphertext(part, what)
-        lattice.checked(lambda c=arrived: evaluator.transform_to_ntt_inplace(c), what)
-        for j, multiplier in _multipliers(blocks, rows, own.width):
-            plain, product = parameters.plaintext(multiplier), api.Ciphertext()
-            evaluator.transform_to_ntt_inplace(plain, context.first_parms_id())
-            evaluator.multiply_plain(arrived, plain, product)
-            evaluator.add_inplace(sums[j], product)
+    evaluator = api.Evaluator(context)
+    sums = _products(pair, blocks, offered)
     share = np.empty((own.width, other.width), np.uint32)
     answers = []
     for j, total in enumerate(sums):
-        evaluator.transform_from_ntt_inplace(total)
         masks = np.frombuffer(secrets.token_bytes(4 * DEGREE), np.uint32)
         evaluator.add_inplace(total, parameters.trivial(_shift(pair, parameters, masks)))
         evaluator.mod_switch_to_inplace(total, context.last_parms_id())
@@ -189,10 +175,35 @@ def finish(pair: Pair, key: bytes, answered: bytes) -> Ring:
     share = np.zeros((own.width, other.width), np.uint32)
     for j, part in enumerate(parts):
         arrived, plain = parameters.ciphertext(part, what), api.Plaintext()
-        lattice.checked(lambda c=arrived, p=plain: decryptor.decrypt(c, p), what)
+        lattice.checked(partial(decryptor.decrypt, arrived, plain), what)
         there = min(own.width, plain.coeff_count())  # leading zeros are cut
         share[:there, j] = [plain.data(i) for i in range(there)]
     return _oriented(pair, share)
+
+
+def _products(pair: Pair, blocks: BlockSet, offered: bytes) -> list[Any]:
+    """Ciphertexts of sum(x y_j) plus an encryption of zero, for each j; the error is bare."""
+    own, other = _sides(pair)
+    parameters, what = _parameters(pair), f"the offer of {own.party!r}"
+    head, *parts = lattice.split(offered, what) or [memoryview(b"")]
+    chunks = list(_chunks(pair))
+    if len(parts) != len(chunks):
+        raise ProtocolError(f"{what}: not one ciphertext a chunk of the spine. Refused.")
+    public_key = parameters.load("PublicKey", head, what)
+    api, context = lattice.available(FIELD), parameters.context()
+    evaluator, encryptor = api.Evaluator(context), api.Encryptor(context, public_key)
+    sums = [_zero(api, evaluator, encryptor) for _ in range(other.width)]
+    for part, rows in zip(parts, chunks, strict=True):
+        arrived = parameters.ciphertext(part, what)
+        lattice.checked(partial(evaluator.transform_to_ntt_inplace, arrived), what)
+        for j, multiplier in _multipliers(blocks, rows, own.width):
+            plain, product = parameters.plaintext(multiplier), api.Ciphertext()
+            evaluator.transform_to_ntt_inplace(plain, context.first_parms_id())
+            evaluator.multiply_plain(arrived, plain, product)
+            evaluator.add_inplace(sums[j], product)
+    for total in sums:
+        evaluator.transform_from_ntt_inplace(total)
+    return sums
 
 
 # --- polynomials ---------------------------------------------------------------------------
@@ -269,15 +280,20 @@ def _shift(
     return np.array([(shift % prime).astype(np.uint64) for prime in primes])
 
 
-def _flood_bits(pair: Pair) -> int:
-    """b such that errors shift a uniform number in [-2**b, 2**b) unnoticed, union included."""
+def _worst_error(pair: Pair) -> int:
+    """Bound on the coefficients of an answer's error, whatever the other party's columns."""
     _, other = _sides(pair)
     weight = VALUE_UNITS if any(side.weight for side in other.sides) else 1
-    # Fresh error and the rounding of q/t, times the l1 norm of all multipliers of a column;
-    # 2 N (error * ternary) + error bounds the encryption of zero (before SEAL's own rounding).
-    worst = (lattice.ERROR_BOUND + 1) * weight * pair.n_slots
-    worst += 2 * DEGREE * lattice.ERROR_BOUND + lattice.ERROR_BOUND + DEGREE
-    return (worst * DEGREE * other.width).bit_length() + HIDING_BITS
+    # A fresh error and the rounding of q/t, times the l1 norm of all multipliers of a column;
+    # 2 N (error * ternary) + error bounds the encryption of zero, N the rounding within it.
+    products = (lattice.ERROR_BOUND + 1) * weight * pair.n_slots
+    return products + (2 * DEGREE + 1) * lattice.ERROR_BOUND + DEGREE
+
+
+def _flood_bits(pair: Pair) -> int:
+    """b such that no error moves uniform numbers in [-2**b, 2**b) noticeably, union included."""
+    _, other = _sides(pair)
+    return (_worst_error(pair) * DEGREE * other.width).bit_length() + HIDING_BITS
 
 
 def _capacity(primes: int) -> int:
