@@ -119,7 +119,9 @@ class Replies:
     """
 
     def __init__(self, site: Site, phase: str, request: Any) -> None:
-        step = getattr(request, "hop", getattr(request, "round", 0))
+        step = next(
+            (getattr(request, n) for n in ("hop", "round", "step") if hasattr(request, n)), 0
+        )
         run = hashlib.sha256(request.run.encode()).hexdigest()[:16]
         self._folder = Path(site.work) / "replies" / run / f"{phase}-{step}-{request.attempt}"
         self._digest = hashlib.sha256(wire.to_bytes(request)).hexdigest()

@@ -50,7 +50,7 @@ from twinweave.protocols.messages import (
 )
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.spec import PlannedQuery, RunSpec
-from twinweave.tables.query import Query, raised, shape
+from twinweave.tables.query import Query, raised, shape, side_codes
 
 BLIND, MATCH, SHARE, OPEN = "query.blind", "query.match", "query.share", "query.open"
 
@@ -175,26 +175,37 @@ def share(request: ShareRequest, party: Party) -> tuple[ShareReply, Session]:
     """Masked matrices for the peers; the own tables with their noise, charged first."""
     if request.n_slots < sum(party.session.rows.values()):
         raise ProtocolError("the spine is not padded: it would show the size of the overlap.")
+    if set(request.seeds.values()) & set(party.session.seeds.values()):
+        raise ProtocolError("a dealt seed comes twice: two matrices under one mask. Deal anew.")
     state = aligning.AlignmentState(order=party.session.order)
     session = replace(
         party.session,
+        step=request.step,
+        tables=request.plan,
         slots=aligning.to_table_order(state, request.slots, n_slots=request.n_slots),
         n_slots=request.n_slots,
         seeds=request.seeds,
     )
     party = Party(party.site, session)
-    local = party.spec.local(party.name)
-    charge(party, SHARE, request.attempt, [p.event for p in local.values()])
+    if request.step:
+        foresee(party)
+    local = party.now.local(party.name)
+    charge(party, _step(SHARE, request.step), request.attempt, [p.event for p in local.values()])
     tables = {str(i): release_table(_count(party, p.query), p.scale) for i, p in local.items()}
     sealed = {
-        peer: _seal(party, peer, SHARE, party.name, _masked(party, peer))
-        for peer in party.spec.peers(party.name)
+        peer: _seal(party, peer, _step(SHARE, request.step), party.name, _masked(party, peer))
+        for peer in party.now.peers(party.name)
     }
     return ShareReply(sealed=sealed, tables=tables), session
 
 
+def _step(phase: str, step: int) -> str:
+    """Name of a phase in a pass: what messages are sealed for and charges are booked under."""
+    return f"{phase}/{step}" if step else phase
+
+
 def _masked(party: Party, peer: str) -> Ring:
-    pair = party.spec.product(party.name, peer, party.session.n_slots)
+    pair = party.now.product(party.name, peer, party.session.n_slots)
     seed = party.session.seeds[peer]
     dealt: DealFirst | DealSecond = DealFirst(seed=seed)
     if pair.role(party.name) is Role.SECOND:
@@ -216,21 +227,24 @@ def _blocks(party: Party, pair: Pair) -> BlockSet:
 
 def open_(request: OpenRequest, party: Party) -> tuple[OpenReply, Session]:
     """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
-    planned = [p for peer in party.spec.peers(party.name) for p in _crossing(party, peer).values()]
-    charge(party, OPEN, request.attempt, [p.event for p in planned])
+    planned = [p for peer in party.now.peers(party.name) for p in _crossing(party, peer).values()]
+    if request.step != party.session.step:
+        raise ProtocolError("the tables to open are of another pass. Start a new run.")
+    charge(party, _step(OPEN, request.step), request.attempt, [p.event for p in planned])
     shares: dict[str, Ring] = {}
-    for peer in party.spec.peers(party.name):
+    for peer in party.now.peers(party.name):
         opened = _open_pair(request, party, peer)
         shares |= {str(i): s for i, s in zip(_crossing(party, peer), opened, strict=True)}
-    dealt = party.summing.deal() if party.spec.training else {}
+    last = request.step == int(party.spec.selects)
+    dealt = party.summing.deal() if party.spec.training and last else {}
     return OpenReply(shares=shares, dealt=dealt), party.session
 
 
 def _open_pair(request: OpenRequest, party: Party, peer: str) -> tuple[Ring, ...]:
-    pair = party.spec.product(party.name, peer, party.session.n_slots)
+    pair = party.now.product(party.name, peer, party.session.n_slots)
     role = pair.role(party.name)
     other = Role.SECOND if role is Role.FIRST else Role.FIRST
-    arrived = _open(party, peer, SHARE, peer, request.sealed[peer])
+    arrived = _open(party, peer, _step(SHARE, request.step), peer, request.sealed[peer])
     masked = np.frombuffer(arrived, dtype_of(pair.bits)).reshape(
         pair.n_slots, pair.layout(other).width
     )
@@ -247,9 +261,9 @@ def _open_pair(request: OpenRequest, party: Party, peer: str) -> tuple[Ring, ...
     return open_shares(
         pair,
         share_matrix,
-        party.spec.openings(party.name, peer),
+        party.now.openings(party.name, peer),
         pair_secret=channel.pair_secret(party.keys(peer), "open cross tables"),
-        label=f"{OPEN}/{request.attempt}",
+        label=f"{_step(OPEN, request.step)}/{request.attempt}",
         coins=coins,
         noise=_own_noise(pair, _crossing(party, peer)),
     )
@@ -264,18 +278,14 @@ def _own_noise(pair: Pair, planned: dict[int, PlannedQuery]) -> list[NDArray[np.
 
 
 def _crossing(party: Party, peer: str) -> dict[int, PlannedQuery]:
-    return party.spec.crossing(party.name, peer)
+    return party.now.crossing(party.name, peer)
 
 
 def _count(party: Party, query: Query) -> NDArray[np.int64]:
     """The exact local table, int64. Never leaves without noise."""
-    schema = party.site.schema
     side = query.sides[0]
     sizes = shape(party.spec.schema, query)
-    combined = np.zeros(len(party.table.ids), np.int64)
-    for name in side.columns:
-        column = schema.names.index(name)
-        combined = combined * schema.column(name).size + party.table.codes[:, column]
+    combined = side_codes(party.site.schema, side, party.table.codes)
     if side.weight is None:
         return np.bincount(combined, minlength=prod(sizes)).reshape(sizes).astype(np.int64)
     amounts = raised(party.table.units[side.weight], side.power)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from clients.site import Site
 from twinweave.errors import ProtocolError
 from twinweave.parsing import canonical_json, parse
+from twinweave.privacy.events import Event
 from twinweave.privacy.guard import Guard, GuardOff
 from twinweave.protocols.channel import Hello, PairKeys, make_hello
 from twinweave.protocols.hellos import load_hello
 from twinweave.protocols.identity import Identity
 from twinweave.protocols.keystream import hkdf
-from twinweave.protocols.secure_sum import MaskingParty, Progress
+from twinweave.protocols.secure_sum import Progress, SumParty, party_end, peers
 from twinweave.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Session:
     secret: 32 bytes that every key and mask of the run follows from. fingerprint: whose data
     it is (the guard's key); contents: of the whole table at setup. order: the party's rows
     in the secret order of its tags. slots: its rows' places on the spine (empty before share).
+    step: pass through share and open; tables: the second plan, JSON, "" in the first pass.
     model: private state of the training (discriminator, optimiser). sum_shares, sum_rounds:
     what the secure sums need (secure_sum.Progress). answered: number of requests so far.
     """
@@ -49,6 +51,8 @@ class Session:
     rows: dict[str, int] = field(default_factory=dict)
     seeds: dict[str, bytes] = field(default_factory=dict, repr=False)
     n_slots: int = 0
+    step: int = 0
+    tables: str = ""
     model: bytes = field(default=b"", repr=False)
     sum_shares: dict[str, bytes] = field(default_factory=dict, repr=False)
     sum_rounds: dict[str, str] = field(default_factory=dict)
@@ -70,6 +74,17 @@ class Party:
     @cached_property
     def spec(self) -> RunSpec:
         return RunSpec.loads(self.session.spec)
+
+    @cached_property
+    def now(self) -> RunSpec:
+        """The specification with the tables of this pass."""
+        return self.spec.second(self.session.tables) if self.session.tables else self.spec
+
+    @property
+    def events(self) -> list[Event]:
+        """Of every table of the run so far, at all parties."""
+        second = self.now.plan if self.session.tables else ()
+        return [p.event for p in (*self.spec.plan, *second)]
 
     @cached_property
     def table(self) -> EncodedTable:
@@ -103,13 +118,16 @@ class Party:
         )
 
     @property
-    def summing(self) -> MaskingParty:
+    def summing(self) -> SumParty:
         """This party's end of the secure sums of the training."""
-        return MaskingParty(
-            plan=self.spec.sums,
+        assert self.spec.training is not None
+        kind, plan = self.spec.training.secure_sum, self.spec.sums
+        return party_end(
+            kind,
+            plan=plan,
             own=self.name,
             secret=hkdf(self.session.secret, "secure sums"),
-            keys={peer: self.keys(peer) for peer in self.spec.sums.neighbours[self.name]},
+            keys={peer: self.keys(peer) for peer in peers(kind, plan, self.name)},
             progress=Progress(shares=self.session.sum_shares, rounds=self.session.sum_rounds),
         )
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.charging import charge
+from clients.charging import charge, within_budget
 from clients.party import Party, Session
-from twinweave.errors import BudgetError, ProtocolError
+from twinweave.errors import ProtocolError
 from twinweave.generators.layout import ABSENT, Layout
 from twinweave.generators.training import train_round
 from twinweave.parsing import parse
@@ -25,7 +25,7 @@ from twinweave.protocols.messages import (
     TrainReply,
     TrainRequest,
 )
-from twinweave.protocols.secure_sum import MaskingParty, RevealRequest
+from twinweave.protocols.secure_sum import RevealRequest, SumParty
 from twinweave.spec import TrainingPlan, row_weights
 
 TRAIN = "train.generator"
@@ -72,7 +72,7 @@ def reveal(request: RevealSumRequest, party: Party) -> tuple[RevealSumReply, Ses
     return reply, _remember(party.session, summing)
 
 
-def _remember(session: Session, summing: MaskingParty) -> Session:
+def _remember(session: Session, summing: SumParty) -> Session:
     progress = summing.progress
     return replace(session, sum_shares=progress.shares, sum_rounds=progress.rounds)
 
@@ -93,13 +93,10 @@ def _check(party: Party, plan: TrainingPlan) -> None:
             raise ProtocolError(
                 f"the training plan of {name!r} is not the specification's. Start a new run."
             )
-    from twinweave.privacy import accountant
-
-    spec = party.spec
-    events = [p.event for p in spec.plan]
-    events += [plan.event(name, training.generator.rounds) for name in plan.parties]
-    if accountant.epsilon(events, spec.delta) > spec.epsilon * (1 + 1e-6):
-        raise BudgetError("the training plan exceeds the run's epsilon. Nothing was trained.")
+    rounds = training.generator.rounds
+    within_budget(party, [*party.events, *(plan.event(name, rounds) for name in plan.parties)])
+    mine = [plan.event(party.name, rounds)]
+    party.guard.check(fingerprint=party.session.fingerprint, events=mine)
 
 
 def union_codes(party: Party) -> NDArray[np.int32]:

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before numpy: figures are for one thread
@@ -41,6 +41,7 @@ from twinweave.protocols.secure_sum import (
 from twinweave.protocols.wire import to_bytes
 from twinweave.tables.query import Side
 
+P = ParamSpec("P")
 T = TypeVar("T")
 BOUND = 16.0  # of a coordinate of an update, as in the training
 SERVER = "server"
@@ -53,9 +54,10 @@ class Meter:
     seconds: dict[str, float] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
 
-    def run(self, who: str, work: Callable[[], T]) -> T:
+    def run(self, who: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` returns; its CPU seconds are on `who`'s account."""
         started = time.process_time()
-        result = work()
+        result = work(*args, **kwargs)
         self.seconds[who] = self.seconds.get(who, 0.0) + time.process_time() - started
         return result
 
@@ -135,7 +137,7 @@ def sum_parties(kind: str, plan: Plan, meter: Meter) -> dict[str, SumParty]:
     for own, party in fresh.items():
         meter.send(own, sum(map(len, dealt[own].values())))
         sealed = {peer: out[own] for peer, out in dealt.items() if own in out}
-        parties[own] = meter.run(own, lambda p=party, s=sealed: p.accept(s))
+        parties[own] = meter.run(own, party.accept, sealed)
     return parties
 
 
@@ -144,24 +146,24 @@ def bench_sum(kind: str, n_parties: int, length: int) -> Row:
     plan = sum_plan(n_parties)
     try:
         check_kind(kind, plan)
-    except ConfigError as error:
-        return Row(protocol=f"sum: {kind}", parties=n_parties, note=str(error))
+    except ConfigError as refusal:
+        return Row(protocol=f"sum: {kind}", parties=n_parties, note=str(refusal))
     meter, rng = Meter(), np.random.default_rng(0)
     parties = sum_parties(kind, plan, meter)
     clear = np.zeros(length)
-    server = meter.run(SERVER, lambda: server_end(kind, plan, round_=0, length=length))
+    server = meter.run(SERVER, server_end, kind, plan, round_=0, length=length)
     after = {}
     for name, party in parties.items():
         values = rng.normal(0, 1, length)
         clear += values
-        after[name], upload = meter.run(name, lambda p=party, v=values: p.protect(v, 0))
+        after[name], upload = meter.run(name, party.protect, values, 0)
         meter.send(name, message_bytes(upload))
-        meter.run(SERVER, lambda n=name, u=upload: server.add(n, u))
+        meter.run(SERVER, server.add, name, upload)
     answers = {}
     for name, request in meter.run(SERVER, server.requests).items():
-        _, answers[name] = meter.run(name, lambda n=name, r=request: after[n].reveal(r))
+        _, answers[name] = meter.run(name, after[name].reveal, request)
         meter.send(name, message_bytes(answers[name]))
-    total = meter.run(SERVER, lambda: server.finish(answers))
+    total = meter.run(SERVER, server.finish, answers)
     return Row.of(
         f"sum: {kind}", plan.parties, meter, float(np.abs(total - clear).max()), _sum_note(kind)
     )
@@ -200,15 +202,13 @@ def share_product(pair: ct.Pair, blocks: Mapping[ct.Role, BlockSet], meter: Mete
     """One dealt product; the largest error of the sum of its shares."""
     names = {role: pair.layout(role).party for role in ct.Role}
     one, two = ct.Role.FIRST, ct.Role.SECOND
-    first, second = meter.run(SERVER, lambda: ct.deal(pair, os.urandom(32)))
+    first, second = meter.run(SERVER, ct.deal, pair, os.urandom(32))
     masked = {
-        role: meter.run(names[role], lambda r=role, d=dealt: ct.mask(pair, blocks[r], d))
+        role: meter.run(names[role], ct.mask, pair, blocks[role], dealt)
         for role, dealt in ((one, first), (two, second))
     }
-    share = meter.run(names[one], lambda: ct.finish_first(pair, first, masked[two]))
-    share = share + meter.run(
-        names[two], lambda: ct.finish_second(pair, blocks[two], second, masked[one])
-    )
+    share = meter.run(names[one], ct.finish_first, pair, first, masked[two])
+    share = share + meter.run(names[two], ct.finish_second, pair, blocks[two], second, masked[one])
     for role, name in names.items():
         meter.send(name, masked[role].nbytes + share.nbytes)
     return float(np.abs(to_signed(share) - in_the_clear(pair, blocks)).max())
@@ -220,9 +220,9 @@ def encrypt_product(pair: ct.Pair, blocks: Mapping[ct.Role, BlockSet], meter: Me
     other = ct.Role.SECOND if own is ct.Role.FIRST else ct.Role.FIRST
     names = {role: pair.layout(role).party for role in ct.Role}
     key = os.urandom(32)
-    offered = meter.run(names[own], lambda: ht.offer(pair, blocks[own], key))
-    share, answered = meter.run(names[other], lambda: ht.respond(pair, blocks[other], offered))
-    total = share + meter.run(names[own], lambda: ht.finish(pair, key, answered))
+    offered = meter.run(names[own], ht.offer, pair, blocks[own], key)
+    share, answered = meter.run(names[other], ht.respond, pair, blocks[other], offered)
+    total = share + meter.run(names[own], ht.finish, pair, key, answered)
     meter.send(names[own], len(offered) + share.nbytes)
     meter.send(names[other], len(answered) + share.nbytes)
     return float(np.abs(to_signed(total) - in_the_clear(pair, blocks)).max())
@@ -237,7 +237,7 @@ def bench_tables(n_slots: int, widths: tuple[int, int], sizes: Sequence[int]) ->
     one = Row.of("tables: secret_sharing", ("first", "second"), meter, error, "")
     assert one.client is not None
     for n in sizes:
-        note = "" if n == 2 else f"one pair, times {n - 1} a client, {n * (n - 1) // 2} the server"
+        note = "" if n == 2 else f"a pair, times {n - 1} (client), {n * (n - 1) // 2} (server)"
         yield Row(
             protocol=one.protocol, parties=n, note=note, error=error,
             client=(one.client[0] * (n - 1), one.client[1] * (n - 1)),
@@ -255,8 +255,8 @@ def _encrypted(pair: ct.Pair, blocks: Mapping[ct.Role, BlockSet], n: int) -> Row
         return Row(protocol=name, parties=n, note=note)
     try:
         ht.check(pair)
-    except ConfigError as error:
-        return Row(protocol=name, parties=n, note=str(error))
+    except ConfigError as refusal:
+        return Row(protocol=name, parties=n, note=str(refusal))
     meter = Meter()
     error = encrypt_product(pair, blocks, meter)
     return Row.of(name, ("first", "second"), meter, error, "no dealer; busiest: answers")

@@ -54,6 +54,8 @@ def _fail(out: Path, logger: logging.Logger, text: str, code: int) -> None:
 def _handlers(path: Path) -> list[logging.Handler]:
     terminal = logging.StreamHandler(sys.stdout)
     terminal.setFormatter(logging.Formatter("%(message)s"))
+    # The error is raised too: whoever started the run prints it, once.
+    terminal.addFilter(lambda record: record.levelno < logging.ERROR)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return [terminal, file]

@@ -47,7 +47,11 @@ def plan(conf: RunConf, run: str) -> RunSpec:
         delta=conf.privacy.delta,
         alignment=conf.protocol.alignment,
         training=(
-            TrainingSpec(generator=conf.generator, colluding=conf.protocol.colluding)
+            TrainingSpec(
+                generator=conf.generator,
+                colluding=conf.protocol.colluding,
+                secure_sum=conf.protocol.secure_sum,
+            )
             if conf.generator and conf.generator.rounds
             else None
         ),

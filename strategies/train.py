@@ -8,13 +8,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.measure import Roster
+from strategies.align import Roster
 from twinweave.generators.layout import Layout
 from twinweave.generators.training import coverage
 from twinweave.parsing import canonical_json
 from twinweave.privacy.measurement import Measurement
 from twinweave.protocols import messages as m
-from twinweave.protocols.secure_sum import MaskingServer, Revealed, RevealRequest, Upload
+from twinweave.protocols.secure_sum import (
+    Revealed,
+    RevealRequest,
+    SumServer,
+    Upload,
+    server_end,
+)
 from twinweave.spec import RunSpec, TrainingPlan, row_weights
 
 Weights = NDArray[np.float32]
@@ -55,9 +61,11 @@ class Training:
 
     def close(
         self, number: int, length: int, replies: Mapping[str, m.TrainReply]
-    ) -> tuple[MaskingServer, dict[str, m.RevealSumRequest]]:
+    ) -> tuple[SumServer, dict[str, m.RevealSumRequest]]:
         """Add up a round's uploads; what must still be asked to open their sum, by party."""
-        server = MaskingServer(self.spec.sums, round_=number, length=length)
+        assert self.spec.training is not None
+        kind = self.spec.training.secure_sum
+        server = server_end(kind, self.spec.sums, round_=number, length=length)
         for party, reply in replies.items():
             upload = Upload(words=reply.words, sealed=reply.sealed, secrets=reply.secrets)
             server.add(party, upload)
@@ -77,7 +85,7 @@ class Training:
     def step(
         self,
         weights: Weights,
-        server: MaskingServer,
+        server: SumServer,
         revealed: Mapping[str, m.RevealSumReply],
         came: Mapping[str, object],
     ) -> Weights:

@@ -13,9 +13,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from strategies import measure
+from strategies import align, measure
+from strategies.align import Roster
 from strategies.exchange import Exchange
-from strategies.measure import Measured, Roster
+from strategies.measure import Measured
 from strategies.planning import plan, plan_training
 from strategies.sites import write_sites
 from strategies.train import Training, Weights, one_way_tables
@@ -109,10 +110,13 @@ class Weave(Strategy):
         self._announce()
         protocol = self.conf.protocol
         self._exchange = Exchange(grid=grid, timeout=protocol.timeout)
-        roster = measure.setup(
+        roster = align.setup(
             self._exchange, self.spec, sites=self._sites(), timeout=protocol.first_timeout
         )
-        measured = measure.Measuring(exchange=self._exchange, spec=self.spec, roster=roster).run()
+        slots = align.Aligning(exchange=self._exchange, roster=roster, spec=self.spec).run()
+        measured = measure.Measuring(
+            exchange=self._exchange, roster=roster, spec=self.spec, slots=slots
+        ).run()
         findings = Findings(
             spec=self.spec,
             rows=roster.rows,

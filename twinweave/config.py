@@ -11,6 +11,7 @@ from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.synthesis import SynthesisConf
 from twinweave.parsing import STRICT, parse
 from twinweave.privacy.events import Stage
+from twinweave.protocols.secure_sum.kinds import Kind
 from twinweave.tables.column import Column
 from twinweave.tables.roles import FairnessConf, LiftConf, check_fairness, check_lift
 from twinweave.tables.schema import JointSchema, Schema
@@ -118,6 +119,7 @@ class ProtocolConf:
 
     alignment: Literal["ristretto", "prf"]
     cross_tables: Literal["secret_sharing"]
+    secure_sum: Kind
     noise: Literal["coins", "gaussian"]
     coin_limit: int
     colluding: int

@@ -15,7 +15,7 @@ import numpy as np
 from twinweave.errors import SourceError
 from twinweave.parsing import canonical_json, parse, to_plain
 from twinweave.privacy.measurement import Measurement
-from twinweave.tables.query import Query, shape
+from twinweave.tables.query import Query, grouped_labels, shape
 from twinweave.tables.schema import JointSchema
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def cell_names(schema: JointSchema, query: Query) -> list[str]:
     for side in query.sides:
         names = [""]
         for column in side.columns:
-            labels = schema.column(column).labels
+            labels = grouped_labels(schema.column(column), side.groups)
             names = [f"{n}, {column}={v}" if n else f"{column}={v}" for n in names for v in labels]
         if query.is_cross and side.weight is None:
             names.append(f"{side.party}: absent")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Literal
@@ -22,6 +22,7 @@ from twinweave.privacy.events import DiscreteGaussian, Event, SharedBinomial, St
 from twinweave.privacy.mechanisms import noise_scale, noise_variance
 from twinweave.protocols.cross_tables import OpenPlan, Pair, pair_of
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
+from twinweave.protocols.secure_sum.kinds import Kind, check_kind
 from twinweave.protocols.secure_sum.plan import Plan
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.query import Query
@@ -89,6 +90,7 @@ class TrainingSpec:
 
     generator: GeneratorConf
     colluding: int
+    secure_sum: Kind = "masking"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,20 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondPlan:
+    """The tables chosen after a selection, as they travel."""
+
+    __pydantic_config__ = STRICT
+
+    plan: tuple[PlannedQuery, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One run. run: unique id; plan: every table, its noise, in the order it is measured."""
+    """One run. run: unique id; plan: every table, its noise, in the order it is measured.
+
+    selects: the plan's tables only select features; a second plan, made from them, follows.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -123,6 +137,7 @@ class RunSpec:
     delta: float
     alignment: Literal["ristretto", "prf"]
     training: TrainingSpec | None = None
+    selects: bool = False
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -152,6 +167,15 @@ class RunSpec:
     def parties(self) -> tuple[str, ...]:
         return self.schema.parties
 
+    def second(self, plan: str) -> RunSpec:
+        """The run with its second plan (JSON) in the place of the first.
+
+        Raises ProtocolError when this run has no second plan.
+        """
+        if not self.selects:
+            raise ProtocolError("this run has one plan of tables. Start a new run for others.")
+        return replace(self, plan=parse(SecondPlan, json.loads(plan)).plan)
+
     def local(self, party: str) -> dict[int, PlannedQuery]:
         """The party's own tables by index in the plan."""
         return {i: p for i, p in enumerate(self.plan) if p.query.parties == (party,)}
@@ -179,7 +203,7 @@ class RunSpec:
     def sums(self) -> Plan:
         """Terms of the secure sums of the training: one a round."""
         assert self.training is not None
-        return Plan(
+        plan = Plan(
             run=self.run,
             label="training",
             parties=self.parties,
@@ -187,6 +211,8 @@ class RunSpec:
             encoding=FixedPoint.fitting(UPDATE_BOUND, n_parties=len(self.parties), bits=32),
             colluding=self.training.colluding,
         )
+        check_kind(self.training.secure_sum, plan)
+        return plan
 
     def openings(self, a: str, b: str) -> tuple[OpenPlan, ...]:
         return tuple(OpenPlan(query=p.query, coins=p.coins) for p in self.crossing(a, b).values())

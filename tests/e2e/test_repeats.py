@@ -90,7 +90,8 @@ def test_a_message_of_another_run_is_refused(finished, phase):
 def test_a_new_attempt_is_charged_again(finished):
     """Fresh noise on the same data is a second release, whoever asks."""
     ran, deployment = finished
-    request = replace(ran.request("query.share", "publisher"), attempt=1)
+    first = ran.request("query.share", "publisher")
+    request = replace(first, attempt=1, seeds={p: bytes(range(32)) for p in first.seeds})
     fresh = answer(ran, "query.share", "publisher", request)
     old = ran.reply("query.share", "publisher")
     assert any((fresh.tables[i] != old.tables[i]).any() for i in old.tables)

@@ -18,6 +18,8 @@ class TrainingConf:
 
     clip: bound C on the L2 norm of one row's gradient. expected_batch: rows expected in a
         Poisson batch. A party takes `local_steps` private steps in each of `rounds` rounds.
+    gradients: how per-row gradients are had, all of them exact: `bookkeeping` (one backward
+        pass, the fastest) or Opacus's `ghost`, `hooks` and `functorch`.
     """
 
     __pydantic_config__ = STRICT
@@ -27,6 +29,7 @@ class TrainingConf:
     expected_batch: int
     rounds: int
     local_steps: int
+    gradients: Literal["bookkeeping", "ghost", "hooks", "functorch"] = "bookkeeping"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "clip", "expected_batch"):

@@ -318,7 +318,14 @@ def train_locally(
     Returns what happened and the state for the party's next round; neither may leave.
     """
     adversary = Adversary(
-        network, conf, held, plan, source=source, one_way=one_way or {}, state=state or {}
+        network,
+        conf,
+        held,
+        plan,
+        source=source,
+        one_way=one_way or {},
+        state=state or {},
+        mode=conf.gradients,
     )
     rows = torch.from_numpy(codes.astype(np.int64)).to(adversary.device)
     tally = Tally(clip=plan.clip)

@@ -144,7 +144,9 @@ def train_round(
             network, conf, held, codes, plan, source=source, one_way=one_way, state=kept
         )
     else:
-        trace, kept = private_steps(network, codes, plan, source=source, active=covered, adam=kept)
+        trace, kept = private_steps(
+            network, codes, plan, source=source, active=covered, adam=kept, mode=conf.gradients
+        )
     update = np.where(covered, flatten(shared(network)) - weights, np.float32(0))
     return RoundResult(update=update.astype(np.float32), state=pack(kept), trace=trace)
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from twinweave.tables.column import Role
 from twinweave.tables.query import Query, Side, check, n_cells
 from twinweave.tables.roles import FairnessConf, LiftConf
 from twinweave.tables.schema import JointSchema
+
+if TYPE_CHECKING:
+    from twinweave.privacy.selection import Choice
 
 
 def build(
@@ -24,19 +28,21 @@ def build(
     threes: bool,
     max_pair_columns: int,
     max_cells: int,
+    choice: Choice | None = None,
 ) -> tuple[Query, ...]:
     """Distinct queries in a deterministic order, priority first; none above `max_cells`.
 
     max_pair_columns: up to so many union columns all pairs are measured, beyond only those
     with a membership, conversion, label or sensitive column.
+    choice: feature selection's (privacy/selection.py): its pairs and threes instead of those.
     """
     wanted: list[Query] = [*_priority(schema, lift, fairness)]
     if one_way:
         wanted += _one_way(schema)
     if pairs:
-        wanted += _pairs(schema, max_pair_columns)
+        wanted += _chosen(schema, choice.pairs) if choice else _pairs(schema, max_pair_columns)
     if threes:
-        wanted += _threes(schema, fairness)
+        wanted += _chosen(schema, choice.threes) if choice else _threes(schema, fairness)
     kept: dict[str, Query] = {}
     for query in wanted:
         check(schema, query)
@@ -118,6 +124,10 @@ def _pairs(schema: JointSchema, max_columns: int) -> Iterator[Query]:
     pairs = combinations(names, 2)
     chosen = pairs if len(names) <= max_columns else (p for p in pairs if hubs & set(p))
     yield from _some(table(schema, *pair) for pair in chosen)
+
+
+def _chosen(schema: JointSchema, tables: Iterable[tuple[str, ...]]) -> Iterator[Query]:
+    return _some(table(schema, *columns) for columns in tables)
 
 
 def _threes(schema: JointSchema, fairness: FairnessConf | None) -> Iterator[Query]:

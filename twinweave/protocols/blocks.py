@@ -6,7 +6,7 @@ derive the same one; only `build_blocks` touches data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from twinweave.errors import ProtocolError
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.tables.query import Query, Side, raised, side_size
+from twinweave.tables.query import Query, Side, raised, side_codes, side_size
 from twinweave.tables.schema import JointSchema, Schema
 
 
@@ -137,7 +137,7 @@ def build_blocks(
     ):
         absent = width - 1 if side.weight is None else 0
         positions[:, block] = offset + absent
-        positions[slots, block] = offset + _combined(schema, side.columns, codes)
+        positions[slots, block] = offset + side_codes(schema, side, codes)
         if side.weight is not None:
             weights[block] = np.zeros(n_slots, dtype=np.uint32)
             weights[block][slots] = _weights(side, units, len(slots))
@@ -154,17 +154,6 @@ def random_blocks(layout: Layout, n_slots: int, rng: np.random.Generator) -> Blo
     ]
     positions = np.stack(columns, axis=1).astype(np.int32)
     return BlockSet(layout=layout, positions=positions, weights={})
-
-
-def _combined(
-    schema: Schema, columns: Sequence[str], codes: NDArray[np.int32]
-) -> NDArray[np.int64]:
-    """Row-major combined code of several columns; zeros for none."""
-    combined = np.zeros(len(codes), dtype=np.int64)
-    for name in columns:
-        combined *= schema.column(name).size
-        combined += codes[:, schema.names.index(name)]
-    return combined
 
 
 def _weights(

@@ -211,8 +211,8 @@ def _stamp() -> bytes:
 def _scratch() -> Iterator[tuple[int, str]]:
     """A file for SEAL, which reads and writes paths only: in memory where the system has that.
 
-    Elsewhere a private temporary file, removed at once. No key is ever written to it but
-    public ones.
+    Elsewhere (not Linux) a private temporary file, removed at once; plaintexts and masks pass
+    through it, secret keys never.
     """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("seal")

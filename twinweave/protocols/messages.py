@@ -73,10 +73,15 @@ class MatchReply:
 
 @dataclass(frozen=True, kw_only=True)
 class ShareRequest:
-    """slots: int64 (rows,), own rows in secret order -> spine. seeds: dealt, one a peer."""
+    """slots: int64 (rows,), own rows in secret order -> spine. seeds: dealt, one a peer.
+
+    step: 0, or 1 for the tables chosen after a selection; plan: those as JSON, "" in step 0.
+    """
 
     run: str
     attempt: int
+    step: int
+    plan: str
     n_slots: int
     slots: NDArray[np.int64] = field(repr=False)
     seeds: dict[str, bytes] = field(repr=False)
@@ -99,6 +104,7 @@ class OpenRequest:
 
     run: str
     attempt: int
+    step: int
     sealed: dict[str, bytes] = field(repr=False)
     corrections: dict[str, NDArray[Any]] = field(repr=False)
     coin_seeds: dict[str, bytes] = field(repr=False)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT
-from twinweave.tables.column import VALUE_UNITS, Role
-from twinweave.tables.schema import JointSchema
+from twinweave.tables.column import VALUE_UNITS, Column, Role
+from twinweave.tables.schema import JointSchema, Schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class Side:
 
     weight: a `value` column whose clipped amount (0..VALUE_UNITS) is summed instead of
         counting users; power 2 sums round(amount**2 / VALUE_UNITS) instead (for variances).
+    groups: 0, or every column's codes in at most so many groups of neighbours (`group_of`):
+        feature selection asks coarse tables, of which more users share a cell.
     """
 
     __pydantic_config__ = STRICT
@@ -34,6 +36,7 @@ class Side:
     columns: tuple[str, ...] = ()
     weight: str | None = None
     power: int = 1
+    groups: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,9 @@ class Query:
         if any(s.power not in (1, 2) for s in self.sides):
             raise ConfigError("workload", "a value is summed to the power 1 or 2",
                               "Set `power: 1` or `power: 2`.")  # fmt: skip
+        if any(s.groups < 0 or s.groups == 1 for s in self.sides):
+            raise ConfigError("workload", "a coarse side has two groups or more",
+                              "Set `groups: 2` or more, or 0 for every level.")  # fmt: skip
         if sum(s.weight is not None for s in self.sides) > 1:
             raise ConfigError("workload", "a query sums one value column",
                               "Ask one query for each value column.")  # fmt: skip
@@ -80,8 +86,15 @@ class Query:
 
     @property
     def name(self) -> str:
-        """Readable and unique within a workload, e.g. "segment x visit", "sum spend by segment"."""
-        label = " x ".join(f"{s.party}.{c}" for s in self.sides for c in s.columns)
+        """Readable and unique within a workload: "a.segment x b.visit", "sum spend by a.segment".
+
+        A coarse side's columns carry their number of groups: "a.age/4".
+        """
+        label = " x ".join(
+            f"{s.party}.{c}" + (f"/{s.groups}" if s.groups else "")
+            for s in self.sides
+            for c in s.columns
+        )
         if self.weight is None:
             return label
         column, power = self.weight
@@ -90,18 +103,59 @@ class Query:
 
 def side_size(schema: JointSchema, side: Side) -> int:
     """Number of positions of a side's combined one-hot block, *absent* not counted."""
-    return prod(schema.column(c).size for c in side.columns)
+    return prod(grouped_size(schema.column(c), side.groups) for c in side.columns)
 
 
 def shape(schema: JointSchema, query: Query) -> tuple[int, ...]:
     """Shape of the query's table: see Query."""
     if not query.is_cross:
-        return tuple(schema.column(c).size for c in query.sides[0].columns) or (1,)
+        side = query.sides[0]
+        return tuple(grouped_size(schema.column(c), side.groups) for c in side.columns) or (1,)
     return tuple(side_size(schema, s) + (s.weight is None) for s in query.sides)
 
 
 def n_cells(schema: JointSchema, query: Query) -> int:
     return prod(shape(schema, query))
+
+
+def group_of(column: Column, groups: int) -> NDArray[np.int64]:
+    """The group of every code, (size,): equal runs of neighbouring codes, in order.
+
+    From the public schema alone. Missing, where the column has that level, is a group of its
+    own beside the `groups` of the rest. 0 groups: every code is its own.
+    """
+    own = column.size - column.has_missing_level
+    if not 0 < groups < own:
+        return np.arange(column.size)
+    group = np.arange(own) * groups // own
+    return np.append(group, groups) if column.has_missing_level else group
+
+
+def grouped_size(column: Column, groups: int) -> int:
+    """Number of groups of `group_of`."""
+    return int(group_of(column, groups)[-1]) + 1 if groups else column.size
+
+
+def grouped_labels(column: Column, groups: int) -> tuple[str, ...]:
+    """Name of every group: its only code's, or the first and last: "north … west"."""
+    of, labels = group_of(column, groups), column.labels
+    members = [np.flatnonzero(of == g) for g in range(of[-1] + 1)]
+    return tuple(
+        labels[m[0]] if len(m) == 1 else f"{labels[m[0]]} … {labels[m[-1]]}" for m in members
+    )
+
+
+def side_codes(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Row-major position of every row in the side's block: (n,); zeros for no column.
+
+    codes: (n, columns) discrete codes in the order of schema.data_columns.
+    """
+    combined = np.zeros(len(codes), dtype=np.int64)
+    for name in side.columns:
+        column, own = schema.column(name), codes[:, schema.names.index(name)]
+        combined *= grouped_size(column, side.groups)
+        combined += group_of(column, side.groups)[own] if side.groups else own
+    return combined
 
 
 def check(schema: JointSchema, query: Query) -> None:
