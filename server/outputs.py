@@ -28,6 +28,9 @@ def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -
     rundir.write_json(out / rundir.SPEC, findings.spec)
     rundir.write_json(out / rundir.LEDGER, findings.ledger.report(conf.privacy.delta))
     rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
+    if findings.selected is not None:
+        coarse = findings.selected.measurements
+        rundir.write_measurements(out / rundir.SELECTION, schema, coarse)
     lift = analyse(schema, findings.measurements, conf.data.lift) if conf.data.lift else None
     synthetic = synthesis(conf, findings, lift) if conf.generator else None
     facts = run_facts(conf, findings, seconds())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 from twinweave.config import RunConf
 from twinweave.generators.plan import SgdPlan
-from twinweave.privacy import workload
+from twinweave.privacy import selection, workload
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate
-from twinweave.privacy.events import DiscreteGaussian, PoissonSgd, SharedBinomial, Stage
+from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, SharedBinomial, Stage
+from twinweave.privacy.measurement import Measurement
+from twinweave.privacy.selection import Choice, FeatureScore
 from twinweave.spec import VERSION, PlannedQuery, RunSpec, TrainingPlan, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.query import Query, n_cells
@@ -21,47 +23,108 @@ NOMINAL_RATE = 0.02
 
 def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
-    schema = conf.data.schema
-    queries = workload.build(
-        schema, lift=conf.data.lift, fairness=conf.data.fairness, **asdict(conf.workload)
+    schema, data = conf.data.schema, conf.data
+    selects = conf.selection.applies(
+        schema, data.lift, data.fairness, conf.workload.max_pair_columns
     )
+    if selects:
+        queries = selection.plan_selection(schema, data.lift, data.fairness, conf.selection)
+        stage = Stage.SELECTION
+    else:
+        queries, stage = _tables(conf, None), Stage.MEASUREMENT
+    return RunSpec(
+        version=VERSION,
+        run=run,
+        schema=schema,
+        plan=_with_noise(conf, queries, stage),
+        epsilon=conf.privacy.epsilon,
+        delta=conf.privacy.delta,
+        alignment=conf.protocol.alignment,
+        training=_training(conf),
+        selects=selects,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """A selection's findings: post-processing of its coarse tables."""
+
+    scores: tuple[FeatureScore, ...]
+    choice: Choice
+    measurements: tuple[Measurement, ...] = field(repr=False)
+
+
+def select(
+    conf: RunConf, spec: RunSpec, found: tuple[Measurement, ...]
+) -> tuple[Selected, tuple[PlannedQuery, ...]]:
+    """From the coarse tables to the second plan. Raises BudgetError."""
+    data = conf.data
+    terms = (spec.schema, data.lift, data.fairness, conf.selection)
+    scores = selection.score(found, *terms)
+    choice = selection.choose(scores, *terms)
+    spent = [planned.event for planned in spec.plan]
+    tables = _with_noise(conf, _tables(conf, choice), Stage.MEASUREMENT, spent)
+    return Selected(scores=scores, choice=choice, measurements=found), tables
+
+
+def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
+    return workload.build(
+        conf.data.schema,
+        lift=conf.data.lift,
+        fairness=conf.data.fairness,
+        choice=choice,
+        **asdict(conf.workload),
+    )
+
+
+def _with_noise(
+    conf: RunConf, queries: tuple[Query, ...], stage: Stage, spent: Sequence[Event] = ()
+) -> tuple[PlannedQuery, ...]:
+    """The queries with the noise that their stage's share of the budget gives them.
+
+    Stages that are planned later are stood in for, so that their share stays reserved.
+    """
+    schema = conf.data.schema
     coins = conf.protocol.noise == "coins"
+    later = stage is Stage.SELECTION
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         shares=conf.privacy.shares,
         priority_share=conf.privacy.priority_share,
-        items=[_item(schema, query, coins) for query in queries],
+        items=[
+            *(_item(schema, query, coins, stage) for query in queries),
+            *([_LATER] if later else []),
+        ],
         sgd=_nominal_training(conf),
+        fixed=spent,
         coin_limit=conf.protocol.coin_limit,
     )
-    return RunSpec(
-        version=VERSION,
-        run=run,
-        schema=schema,
-        plan=tuple(
-            _planned(query, event.mechanism)
-            for query, event in zip(queries, noise.tables, strict=True)
-        ),
-        epsilon=conf.privacy.epsilon,
-        delta=conf.privacy.delta,
-        alignment=conf.protocol.alignment,
-        training=(
-            TrainingSpec(
-                generator=conf.generator,
-                colluding=conf.protocol.colluding,
-                secure_sum=conf.protocol.secure_sum,
-            )
-            if conf.generator and conf.generator.rounds
-            else None
-        ),
+    return tuple(
+        _planned(query, stage, event.mechanism)
+        for query, event in zip(queries, noise.tables, strict=False)
     )
 
 
-def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> TrainingPlan:
-    """Noise of the training, from all that the planned tables leave of epsilon.
+_LATER = WorkItem(name="tables chosen later", cells=1, parties=("everyone",))
 
-    rows: public table sizes, known since setup. Raises BudgetError.
+
+def _training(conf: RunConf) -> TrainingSpec | None:
+    if conf.generator is None or not conf.generator.rounds:
+        return None
+    return TrainingSpec(
+        generator=conf.generator,
+        colluding=conf.protocol.colluding,
+        secure_sum=conf.protocol.secure_sum,
+    )
+
+
+def plan_training(
+    conf: RunConf, spec: RunSpec, rows: Mapping[str, int], spent: Sequence[Event]
+) -> TrainingPlan:
+    """Noise of the training, from all that the tables leave of epsilon.
+
+    rows: public table sizes, known since setup. spent: the events of all tables. Raises BudgetError.
     """
     assert spec.training is not None
     generator = spec.training.generator
@@ -76,7 +139,7 @@ def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> Trai
             SgdItem(party=p, sampling_rate=r.sampling_rate, steps=generator.steps)
             for p, r in rates.items()
         ],
-        fixed=[planned.event for planned in spec.plan],
+        fixed=spent,
     )
     plans = {}
     for party, event in zip(rows, noise.training, strict=True):
@@ -95,17 +158,18 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
     ]
 
 
-def _item(schema: JointSchema, query: Query, coins: bool) -> WorkItem:
+def _item(schema: JointSchema, query: Query, coins: bool, stage: Stage) -> WorkItem:
     return WorkItem(
         name=query.name,
         cells=n_cells(schema, query),
         parties=query.parties,
+        stage=stage,
         priority=query.priority,
         sensitivity=VALUE_UNITS if query.weight else 1,
         coins=coins and query.is_cross and query.weight is None,
     )
 
 
-def _planned(query: Query, mechanism: object) -> PlannedQuery:
+def _planned(query: Query, stage: Stage, mechanism: object) -> PlannedQuery:
     assert isinstance(mechanism, (DiscreteGaussian, SharedBinomial))
-    return PlannedQuery(query=query, stage=Stage.MEASUREMENT, mechanism=mechanism)
+    return PlannedQuery(query=query, stage=stage, mechanism=mechanism)

@@ -16,8 +16,8 @@ from flwr.serverapp.strategy import Result, Strategy
 from strategies import align, measure
 from strategies.align import Roster
 from strategies.exchange import Exchange
-from strategies.measure import Measured
-from strategies.planning import plan, plan_training
+from strategies.measure import Measuring
+from strategies.planning import Selected, plan, plan_training, select
 from strategies.sites import write_sites
 from strategies.train import Training, Weights, one_way_tables
 from twinweave.config import RunConf
@@ -34,6 +34,7 @@ TRAIN, REVEAL = "train.generator", "train.reveal"
 class Findings:
     """What the server holds once the parties have answered: public by differential privacy.
 
+    spec: with the tables that were measured. selected: what chose them, where a selection did.
     weights: of the trained generator, float32 (parameters,); None without training.
     """
 
@@ -42,9 +43,11 @@ class Findings:
     guards: dict[str, str]
     measurements: tuple[Measurement, ...] = field(repr=False)
     ledger: Ledger
+    selected: Selected | None = field(default=None, repr=False)
     weights: Weights | None = field(default=None, repr=False)
 
 
+Dealt = dict[str, dict[str, bytes]]
 Begin = Callable[[Findings], Weights]
 Finish = Callable[[Findings], None]
 
@@ -113,35 +116,50 @@ class Weave(Strategy):
         roster = align.setup(
             self._exchange, self.spec, sites=self._sites(), timeout=protocol.first_timeout
         )
-        slots = align.Aligning(exchange=self._exchange, roster=roster, spec=self.spec).run()
-        measured = measure.Measuring(
-            exchange=self._exchange, roster=roster, spec=self.spec, slots=slots
-        ).run()
-        findings = Findings(
-            spec=self.spec,
-            rows=roster.rows,
-            guards=roster.guards,
-            measurements=measured.measurements,
-            ledger=Ledger().charge(*(p.event for p in self.spec.plan)),
-        )
+        findings, dealt = self._measure(roster)
         result = Result()
         if self.spec.training is not None:
-            findings, result = self._train(grid, findings, roster, measured)
+            findings, result = self._train(grid, findings, roster, dealt)
         self.finish(findings)
         return result
 
+    def _measure(self, roster: Roster) -> tuple[Findings, Dealt]:
+        """Align, then measure: once, or coarsely first and then what a selection chose."""
+        assert self._exchange is not None
+        exchange, spec = self._exchange, self.spec
+        slots = align.Aligning(exchange=exchange, roster=roster, spec=spec).run()
+        terms = Measuring(exchange=exchange, roster=roster, spec=spec, slots=slots)
+        measured = terms.run()
+        events = [planned.event for planned in spec.plan]
+        selected = None
+        if spec.selects:
+            selected, tables = select(self.conf, spec, measured.measurements)
+            log.info("selected %d columns; %d tables", len(selected.choice.kept), len(tables))
+            spec = replace(spec, plan=tables)
+            measured = replace(terms, spec=spec, step=1).run()
+            events += [planned.event for planned in tables]
+        findings = Findings(
+            spec=spec,
+            rows=roster.rows,
+            guards=roster.guards,
+            measurements=measured.measurements,
+            ledger=Ledger().charge(*events),
+            selected=selected,
+        )
+        return findings, measured.dealt
+
     def _train(
-        self, grid: Grid, findings: Findings, roster: Roster, measured: Measured
+        self, grid: Grid, findings: Findings, roster: Roster, dealt: Dealt
     ) -> tuple[Findings, Result]:
         assert self.spec.training is not None
         rounds = self.spec.training.generator.rounds
-        steps = plan_training(self.conf, self.spec, roster.rows)
+        steps = plan_training(self.conf, self.spec, roster.rows, findings.ledger.events)
         self._training = Training(
             spec=self.spec,
             roster=roster,
             plan=steps,
-            one_way=one_way_tables(measured.measurements),
-            dealt=measured.dealt,
+            one_way=one_way_tables(findings.measurements),
+            dealt=dealt,
         )
         first = ArrayRecord({"weights": Array(self.begin(findings))})
         result = super().start(grid, first, rounds, timeout=self.conf.protocol.timeout)

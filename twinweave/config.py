@@ -11,6 +11,7 @@ from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.synthesis import SynthesisConf
 from twinweave.parsing import STRICT, parse
 from twinweave.privacy.events import Stage
+from twinweave.privacy.selection import SelectionConf
 from twinweave.protocols.secure_sum.kinds import Kind
 from twinweave.tables.column import Column
 from twinweave.tables.roles import FairnessConf, LiftConf, check_fairness, check_lift
@@ -175,6 +176,7 @@ class RunConf:
     privacy: PrivacyConf
     protocol: ProtocolConf
     workload: WorkloadConf
+    selection: SelectionConf
     generator: GeneratorConf | None
     synthesis: SynthesisConf
     federation: FederationConf

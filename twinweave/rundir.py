@@ -28,7 +28,7 @@ CONFIGURATION, SPEC, REPORT, LEDGER = (
     "ledger.json",
 )
 MEASUREMENTS, STATUS, LOG = "measurements.parquet", "status.json", "run.log"
-WEIGHTS = "generator.npy"
+WEIGHTS, SELECTION = "generator.npy", "selection.parquet"
 SYNTHETIC, JOINT = "synthetic", "joint"
 
 

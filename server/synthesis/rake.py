@@ -114,10 +114,7 @@ class _Tables:
         self.parts = [slice(a, b) for a, b in pairwise(edges.tolist())]
         # One spare cell behind each table takes the rows that it does not count.
         self.cells = [
-            np.where(c.cells == NOWHERE, len(c.target), c.cells).astype(
-                np.uint16 if len(c.target) < 2**16 else np.int32
-            )
-            for c in wanted
+            _compact(np.where(c.cells == NOWHERE, len(c.target), c.cells)) for c in wanted
         ]
 
     def sums(self, weights: Vector) -> Vector:
@@ -136,6 +133,10 @@ class _Tables:
         top = float(exponent.max())
         raw = np.exp(exponent - top)
         return raw / raw.sum(), top + float(np.log(raw.mean()))
+
+
+def _compact(cells: NDArray[np.int32]) -> NDArray[np.uint16] | NDArray[np.int32]:
+    return cells.astype(np.uint16) if cells.max(initial=0) < 2**16 else cells
 
 
 def resample(

@@ -21,6 +21,9 @@ from twinweave.generators.layout import Layout, Rows
 from twinweave.generators.synthesis import FitConf, SynthesisConf
 from twinweave.privacy.measurement import Measurement
 
+MOST_CELLS = 250_000_000
+"""Candidates times tables, at most, unless the rows wanted alone are more: half a gigabyte."""
+
 Also = Callable[[Rows], Sequence[Constraint]]
 """Further linear constraints on the candidates, such as fairness."""
 
@@ -56,13 +59,15 @@ def synthesise(
     """Synthetic rows of the union. The network, if it has soft output, is changed by the fit.
 
     sizes: rows of each party's table. Without a network the fit starts from nothing.
+    also: constraints that the weights meet beside the measurements. progress: of the fit.
     Raises ConfigError if a party's size is missing.
     """
     started = time.process_time()
     people = population(layout.parties, sizes, measurements)
     n = conf.rows or people.size
     rng = np.random.default_rng([seed, 1])
-    wanted = max(n, round(conf.rake.candidates * n))
+    affordable = MOST_CELLS // max(len(measurements), 1)
+    wanted = max(n, min(round(conf.rake.candidates * n), affordable))
     mixture = _mixture(network, layout, measurements, people, conf, seed, progress)
     candidates = _candidates(network, mixture, people, wanted, conf, rng)
     linear = [*constraints(measurements, layout, candidates, people.users.sum()),
@@ -92,8 +97,8 @@ def draft(
 ) -> Rows:
     """n rows drawn from the measurements alone: what an llm learns the format from."""
     people = population(layout.parties, sizes, measurements)
-    mixture = fit(None, layout, measurements, people.presence(conf.latents), people.users.sum(),
-                  conf, seed, progress)  # fmt: skip
+    latents = people.latents(conf.latents)
+    mixture = fit(None, layout, measurements, latents, conf, seed, progress)
     return mixture.sample(n, np.random.default_rng([seed, 2]))
 
 
@@ -113,9 +118,9 @@ def _mixture(
 ) -> Mixture | None:
     if network is not None and not is_soft(network) and conf.mixture <= 0:
         return None
-    presence = people.presence(conf.fit.latents)
+    latents = people.latents(conf.fit.latents)
     soft = network if is_soft(network) else None
-    return fit(soft, layout, measurements, presence, people.users.sum(), conf.fit, seed, progress)  # type: ignore[arg-type]
+    return fit(soft, layout, measurements, latents, conf.fit, seed, progress)  # type: ignore[arg-type]
 
 
 def _candidates(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
+from twinweave.generators.fit import Latents
 from twinweave.generators.layout import Layout, Rows
 from twinweave.privacy.measurement import Measurement
 from twinweave.tables.query import Query, Side
@@ -37,12 +38,29 @@ class Population:
         return max(1, round(float(self.users.sum())))
 
     def presence(self, n: int) -> NDArray[np.bool_]:
-        """n rows with the patterns in proportion, largest remainders: bool (n, parties)."""
-        share = n * self.users / self.users.sum()
-        count = np.floor(share).astype(int)
-        spare = np.argsort(count - share, kind="stable")[: n - int(count.sum())]
-        count[spare] += 1
-        return np.repeat(self.patterns, count, axis=0)
+        """n rows with the patterns in proportion: bool (n, parties)."""
+        return np.repeat(self.patterns, _apportion(self.users, n), axis=0)
+
+    def latents(self, n: int) -> Latents:
+        """n components, a pattern's number proportional to the root of its users.
+
+        Small patterns get more components than users: a small overlap of the parties is
+        where all that is known across them sits. Each pattern of a user or more has one.
+        """
+        real = self.users >= min(1.0, self.users.max())
+        patterns, users = self.patterns[real], self.users[real]
+        count = 1 + _apportion(np.sqrt(users), max(n - len(users), 0))
+        each = users * (self.users.sum() / users.sum()) / count
+        return Latents(presence=np.repeat(patterns, count, axis=0), users=np.repeat(each, count))
+
+
+def _apportion(weights: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """Whole numbers that add up to n, proportional to the weights by largest remainders."""
+    share = n * weights / weights.sum()
+    count: NDArray[np.int64] = np.floor(share).astype(np.int64)
+    spare = np.argsort(count - share, kind="stable")[: n - int(count.sum())]
+    count[spare] += 1
+    return count
 
 
 def population(

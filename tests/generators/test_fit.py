@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from twinweave.errors import ConfigError
-from twinweave.generators.fit import FitConf, Mixture, chi_square, fit
+from twinweave.generators.fit import FitConf, Latents, Mixture, chi_square, fit
 from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.privacy.measurement import Measurement
 from twinweave.tables.query import Query, Side
@@ -82,6 +82,10 @@ def as_logits(rows: Rows) -> np.ndarray:
     return 60 * LAYOUT.one_hot(shown) - 30
 
 
+def one_each(presence: np.ndarray) -> Latents:
+    return Latents(presence=presence, users=np.ones(len(presence)))
+
+
 class Small(nn.Module):
     latent = 8
 
@@ -98,7 +102,7 @@ class Small(nn.Module):
 
 def test_expected_tables_of_hard_latents_are_their_counts():
     rows = random_rows(200, seed=1)
-    misfit = chi_square(LAYOUT, exact(rows), as_logits(rows), rows.presence, users=200)
+    misfit = chi_square(LAYOUT, exact(rows), as_logits(rows), one_each(rows.presence))
     assert misfit < 1e-6
 
 
@@ -109,20 +113,22 @@ def test_one_wrong_cell_of_any_table_is_seen(which):
     wrong = tables[which].values.copy()
     wrong.reshape(-1)[-2] += 10  # of a cross table: a cell of the absent row
     tables[which] = replace(tables[which], values=wrong)
-    assert chi_square(LAYOUT, tables, as_logits(rows), rows.presence, users=200) > 0.01
+    assert chi_square(LAYOUT, tables, as_logits(rows), one_each(rows.presence)) > 0.01
 
 
 def test_a_latent_whose_party_is_absent_must_not_count_there():
     rows = random_rows(200, seed=1)
     everywhere = np.ones_like(rows.presence)
-    assert chi_square(LAYOUT, exact(rows), as_logits(rows), everywhere, users=200) > 1
+    assert chi_square(LAYOUT, exact(rows), as_logits(rows), one_each(everywhere)) > 1
 
 
 def test_sums_of_values_are_left_aside():
     rows = random_rows(50, seed=2)
     query = Query(sides=(side("a", "x"), Side(party="b", weight="v")))
     extra = Measurement(query=query, values=np.full((3, 4), 1e9), variance=1.0)
-    assert chi_square(LAYOUT, [*exact(rows), extra], as_logits(rows), rows.presence, 50) < 1e-6
+    assert (
+        chi_square(LAYOUT, [*exact(rows), extra], as_logits(rows), one_each(rows.presence)) < 1e-6
+    )
 
 
 def test_fit_removes_noise_and_keeps_the_pair_across_parties():
@@ -133,12 +139,13 @@ def test_fit_removes_noise_and_keeps_the_pair_across_parties():
              for m in exact(rows) if len(m.query.columns) < 4]  # fmt: skip
     torch.manual_seed(0)
     presence = rows.presence[np.lexsort(rows.presence.T)][::16]  # the patterns in proportion
+    latents = Latents(presence=presence, users=np.full(250, 16.0))
     conf = FitConf(latents=250, network_steps=50, free_steps=100)
-    found = fit(Small(), LAYOUT, noisy, presence, 4000, conf, seed=5)
+    found = fit(Small(), LAYOUT, noisy, latents, conf, seed=5)
     assert found.trace[0] > 10 * found.trace[-1]
     assert found.trace[-1] < 1.2
     clear = [replace(m, variance=400.0) for m in exact(rows) if len(m.query.columns) < 4]
-    assert chi_square(LAYOUT, clear, found.logits, presence, 4000) < 0.8  # noise itself: 1
+    assert chi_square(LAYOUT, clear, found.logits, latents) < 0.8  # noise itself: 1
     drawn = found.sample(20_000, np.random.default_rng(6))
     both = drawn.presence[:, :2].all(axis=1)
     agree = (drawn.codes[both, 1] > 0) == drawn.codes[both, 3]
@@ -151,7 +158,7 @@ def test_same_seed_same_mixture():
 
     def run(seed: int) -> Mixture:
         torch.manual_seed(0)
-        return fit(Small(), LAYOUT, exact(rows), rows.presence[:64], 300, conf, seed)
+        return fit(Small(), LAYOUT, exact(rows), one_each(rows.presence[:64]), conf, seed)
 
     assert np.array_equal(run(1).logits, run(1).logits)
     assert not np.array_equal(run(1).logits, run(2).logits)
@@ -160,13 +167,16 @@ def test_same_seed_same_mixture():
 def test_samples_follow_the_latents_and_hide_what_nobody_holds():
     rows = random_rows(8, seed=8)
     logits = np.random.default_rng(9).normal(size=(8, LAYOUT.width)).astype(np.float32)
-    mixture = Mixture(layout=LAYOUT, logits=logits, presence=rows.presence)
-    drawn = mixture.sample(80_000, np.random.default_rng(10))
+    latents = Latents(presence=rows.presence, users=np.arange(1.0, 9.0))
+    mixture = Mixture(layout=LAYOUT, latents=latents, logits=logits)
+    drawn = mixture.sample(36_000, np.random.default_rng(10))
+    visible = LAYOUT.visible(rows.presence)
     assert np.array_equal(drawn.codes == ABSENT, ~LAYOUT.visible(drawn.presence))
-    expected = (mixture.probabilities() * np.repeat(LAYOUT.visible(rows.presence),
-                                                    LAYOUT.sizes, axis=1)).mean(axis=0)  # fmt: skip
-    # Stratified: far closer than the 0.0018 of independent draws.
-    assert np.abs(LAYOUT.one_hot(drawn.codes).mean(axis=0) - expected).max() < 5e-4
+    for j, size in enumerate(LAYOUT.sizes):
+        share = latents.users[:, None] / 36 * mixture.probabilities(j) * visible[:, j : j + 1]
+        found = np.bincount(drawn.codes[:, j] + 1, minlength=size + 1)[1:] / 36_000
+        # Stratified: far closer than the 0.0026 of independent draws.
+        assert np.abs(found - share.sum(axis=0)).max() < 5e-4
 
 
 @pytest.mark.parametrize("wrong", [{"latents": 0}, {"network_steps": -1}, {"free_lr": 0.0}])

@@ -50,9 +50,10 @@ A = Schema(party="a", columns=(KEY, SEX, levels("arm", 2, Role.MEMBERSHIP), leve
                                levels("y", 3), levels("z", 5)))  # fmt: skip
 B = Schema(party="b", columns=(
     KEY, SEX, Column(name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION),
-    levels("good", 2, Role.LABEL), levels("v", 4), levels("w", 12, missing=Rule.LEVEL)))  # fmt: skip
+    levels("good", 2, Role.LABEL), levels("v", 4), levels("w", 12, missing=Rule.LEVEL),
+))  # fmt: skip
 JOINT = JointSchema(schemas=(A, B))
-CAMPAIGN = LiftConf(membership="arm", test=("l0",), control=("l1",), conversions=("bought",), k=10)
+CAMPAIGN = LiftConf(membership="arm", test=("l0",), control=("l1",), conversions=("bought",), k=9)
 GOOD = FairnessConf(sensitive=("sex",), label="good", positive="l1")
 
 
@@ -87,12 +88,14 @@ def p_of_mean(values, expected):
 def test_information_is_unbiased_whatever_the_noise(sigma, strength):
     """False alarm 1e-9 and a bias up to a tenth of a standard error allowed (first order)."""
     pi, truth = dependent(strength)
-    tables = noisy_tables(pi, sigma, 3000, seed=5)
+    tables = noisy_tables(pi, sigma, 1000, seed=5)
     found = np.array([associate("t", t, sigma**2).information for t in tables])
     inside = np.clip(found.mean() - truth, -0.1 * found.std(), 0.1 * found.std())
     assert p_of_mean(found - inside, truth) > FALSE_ALARM
     if sigma:  # the broken variant: no correction
-        assert p_of_mean([uncorrected(t) for t in tables], truth) < FALSE_ALARM
+        plug_in = np.array([uncorrected(t) for t in tables])
+        plug_in = np.minimum(plug_in, np.quantile(plug_in, 0.9))  # its tail is heavy, upwards
+        assert p_of_mean(plug_in, truth) < FALSE_ALARM
     if sigma > 100:  # and one that thinks the noise smaller than it is
         wrong = [associate("t", t, sigma**2 / 2).information for t in tables]
         assert p_of_mean(np.array(wrong) - 0.1 * found.std(), truth) < FALSE_ALARM
@@ -102,7 +105,7 @@ def test_information_is_unbiased_whatever_the_noise(sigma, strength):
 @pytest.mark.parametrize("strength", [0.0, 0.02])
 def test_the_standard_error_is_the_spread(sigma, strength):
     pi, _ = dependent(strength)
-    found = [associate("t", t, sigma**2) for t in noisy_tables(pi, sigma, 1500, seed=6)]
+    found = [associate("t", t, sigma**2) for t in noisy_tables(pi, sigma, 1000, seed=6)]
     claimed = np.sqrt(np.mean([f.standard_error**2 for f in found]))
     assert claimed == pytest.approx(np.std([f.information for f in found]), rel=0.12)
 
@@ -110,7 +113,7 @@ def test_the_standard_error_is_the_spread(sigma, strength):
 @pytest.mark.parametrize("sigma", [0.0, 20.0, 150.0])
 def test_z_is_standard_normal_without_an_association(sigma):
     """Tail at 2 within a half of nominal, checked against the binomial; KS at half power."""
-    tables = noisy_tables(np.outer(P, Q), sigma, 4000, seed=7)
+    tables = noisy_tables(np.outer(P, Q), sigma, 1500, seed=7)
     z = np.array([associate("t", t, sigma**2).z for t in tables])
     nominal = stats.norm.sf(2)
     assert stats.binom.sf((z > 2).sum(), len(z), 1.5 * nominal) > FALSE_ALARM
@@ -228,7 +231,9 @@ def test_pinned_features_are_kept_whatever_the_noise_says():
     choice = choose(scores(conf=conf)[0], JOINT, CAMPAIGN, GOOD, conf)
     assert set(pinned(JOINT, CAMPAIGN, GOOD, conf)) == set(choice.pinned) >= {"y", "w"}
     assert not choice.kept  # max_columns leaves no room beside what is pinned
-    assert {frozenset(p) for p in combinations(choice.pinned, 2)} == set(map(frozenset, choice.pairs))
+    assert {frozenset(p) for p in combinations(choice.pinned, 2)} == set(
+        map(frozenset, choice.pairs)
+    )
     assert "weaker than" in choice.dropped[0].reason
 
 

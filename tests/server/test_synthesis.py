@@ -10,7 +10,7 @@ import torch
 
 from server.synthesis.rake import Constraint, RakeConf, constraints, rake, resample
 from server.synthesis.synthesise import SynthesisConf, draft, synthesise
-from server.synthesis.targets import NOWHERE, population, row_cells
+from server.synthesis.targets import NOWHERE, Population, population, row_cells
 from twinweave.errors import ConfigError
 from twinweave.generators.fit import FitConf
 from twinweave.generators.layout import ABSENT, Layout, Rows
@@ -118,6 +118,17 @@ def test_three_parties_of_whom_two_share_nobody():
     drawn = people.presence(18)
     assert len(drawn) == 18
     assert drawn.sum(axis=0).tolist() == [10, 8, 5]
+
+
+def test_a_small_overlap_gets_components_beyond_its_share():
+    patterns = np.array([[True, True], [True, False], [False, True]])
+    people = Population(patterns=patterns, users=np.array([100.0, 9900.0, 0.0]))
+    found = people.latents(110)
+    both = found.presence.all(axis=1)
+    assert len(found) == 110
+    assert both.sum() == 11
+    assert found.users[both].sum() == pytest.approx(100)
+    assert found.users.sum() == pytest.approx(10_000)
 
 
 def test_a_missing_size_is_named():

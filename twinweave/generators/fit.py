@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,74 +33,92 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mixture:
-    """A mixture of product distributions with equal weights: what the fit leaves.
+class Latents:
+    """What each component of the mixture stands for.
 
-    logits: float32 (latents, width); presence: bool (latents, parties). trace: misfit per
-    measured cell (chi-square over cells; about 1 when only noise is left) along the steps.
+    presence: bool (latents, parties). users: float64 (latents,), how many users of the union
+    it stands for, above 0.
+    """
+
+    presence: NDArray[np.bool_] = field(repr=False)
+    users: NDArray[np.float64] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mixture:
+    """A mixture of product distributions, one a latent: what the fit leaves.
+
+    logits: float32 (latents, width). trace: misfit per measured cell (chi-square over cells;
+    about 1 when only noise is left) along the steps.
     """
 
     layout: Layout
+    latents: Latents
     logits: NDArray[np.float32] = field(repr=False)
-    presence: NDArray[np.bool_] = field(repr=False)
     trace: tuple[float, ...] = ()
     cpu_seconds: float = 0.0
 
-    def probabilities(self) -> NDArray[np.float64]:
-        """Softmax of every column's block: (latents, width)."""
-        blocks = []
-        for a, b in pairwise(self.layout.offsets.tolist()):
-            x = np.exp(self.logits[:, a:b] - self.logits[:, a:b].max(axis=1, keepdims=True))
-            blocks.append(x / x.sum(axis=1, keepdims=True))
-        return np.hstack(blocks).astype(np.float64)
+    def probabilities(self, column: int) -> NDArray[np.float64]:
+        """Softmax of a column's block: (latents, size)."""
+        a, b = self.layout.offsets[column : column + 2]
+        x = self.logits[:, a:b].astype(np.float64)
+        x = np.exp(x - x.max(axis=1, keepdims=True))
+        shares: NDArray[np.float64] = x / x.sum(axis=1, keepdims=True)
+        return shares
 
     def sample(self, n: int, rng: np.random.Generator) -> Rows:
-        """n rows, each latent equally often, columns stratified within a latent."""
-        latents = len(self.logits)
-        each = -(-n // latents)
-        chosen = rng.permutation(latents * each)[:n]
-        latent = chosen // each
-        presence = self.presence[latent]
+        """n rows in random order, every latent and, within it, every level in proportion.
+
+        Systematic over the latents and stratified within each, so that low-order tables vary
+        less than by independent draws; the columns of a latent are independent.
+        """
+        share = np.cumsum(self.latents.users) / self.latents.users.sum()
+        latent = np.searchsorted(share[:-1], (np.arange(n) + rng.random()) / n, side="right")
+        first = np.searchsorted(latent, latent)  # rows are sorted by latent
+        count = np.bincount(latent, minlength=len(self.latents))[latent]
         codes = np.empty((n, len(self.layout.names)), dtype=np.int32)
-        probabilities = self.probabilities()
-        for j, (a, b) in enumerate(pairwise(self.layout.offsets.tolist())):
-            u = (rng.random((latents, each)).argsort(axis=1) + rng.random((latents, each))) / each
-            upper = probabilities[:, a:b].cumsum(axis=1)[:, :-1]
-            picked = u.reshape(-1)[chosen]
-            codes[:, j] = (picked[:, None] > upper[latent]).sum(axis=1)
+        for j, size in enumerate(self.layout.sizes):
+            order = np.lexsort((rng.random(n), latent))
+            rank = np.empty(n)
+            rank[order] = np.arange(n) - first
+            at = latent + (rank + rng.random(n)) / count
+            upper = self.probabilities(j).cumsum(axis=1)[:, :-1].clip(max=1)
+            upper += np.arange(len(upper))[:, None]  # one search over all latents
+            codes[:, j] = np.searchsorted(upper.reshape(-1), at) - latent * (size - 1)
+            codes[:, j] = codes[:, j].clip(0, size - 1)
+        presence = self.latents.presence[latent]
         codes[~self.layout.visible(presence)] = ABSENT
-        return Rows(codes=codes, presence=presence)
+        return Rows(codes=codes, presence=presence).take(rng.permutation(n))
 
 
 def fit(
     network: SoftNetwork | None,
     layout: Layout,
     measurements: Sequence[Measurement],
-    presence: NDArray[np.bool_],
-    users: float,
+    latents: Latents,
     conf: FitConf,
     seed: int,
     progress: Progress | None = None,
 ) -> Mixture:
     """Fit to the count measurements (weighted ones are ignored); the network is changed.
 
-    presence: bool (latents, parties), the pattern of each latent, in the estimated
-    proportions. users: estimated size of the union; the mixture's tables are scaled to it.
-    Without a network the logits start at the one-way tables. Deterministic under `seed` on one
-    thread count.
+    latents: as many as there are, whatever `conf.latents`. Without a network the logits start
+    at the one-way tables. Deterministic under `seed` on one thread count.
     """
     import torch
 
     started = time.process_time()
     generator = torch.Generator().manual_seed(seed)
-    products = cell_products(layout, measurements, presence)
-    bits = torch.from_numpy(presence.astype(np.float32))
-    loss = _Loss(layout, products, bits, users)
+    loss = _Loss(layout, cell_products(layout, measurements, latents.presence), latents)
+    bits = torch.from_numpy(latents.presence.astype(np.float32))
     trace: list[float] = []
     if network is None:
-        logits = torch.from_numpy(_marginals(layout, measurements)).repeat(len(presence), 1)
+        logits = torch.from_numpy(_marginals(layout, measurements)).repeat(len(latents), 1)
     else:
-        z = torch.randn(len(presence), network.latent, generator=generator)
+        z = torch.randn(len(latents), network.latent, generator=generator)
         trace += _train(network, loss, z, bits, conf, progress)
         with torch.no_grad():
             logits = network.logits(z, bits).clone()
@@ -112,8 +129,8 @@ def fit(
         return value
 
     trace += _descend(refine, [logits], conf.free_steps, conf.free_lr, "fit mixture", progress)
-    return Mixture(layout=layout, logits=logits.numpy(), presence=presence,
-                   trace=tuple(trace), cpu_seconds=time.process_time() - started)  # fmt: skip
+    return Mixture(layout=layout, latents=latents, logits=logits.numpy(), trace=tuple(trace),
+                   cpu_seconds=time.process_time() - started)  # fmt: skip
 
 
 def _train(
@@ -152,28 +169,25 @@ def chi_square(
     layout: Layout,
     measurements: Sequence[Measurement],
     logits: NDArray[np.floating[Any]],
-    presence: NDArray[np.bool_],
-    users: float,
+    latents: Latents,
 ) -> float:
-    """Misfit per measured cell of a mixture's expected tables, scaled to so many users."""
+    """Misfit per measured cell of the expected tables of a mixture with these logits."""
     import torch
 
-    products = cell_products(layout, measurements, presence)
-    bits = torch.from_numpy(presence.astype(np.float32))
+    loss = _Loss(layout, cell_products(layout, measurements, latents.presence), latents)
     with torch.no_grad():
-        loss = _Loss(layout, products, bits, users)
         return float(loss(loss.softmax(torch.from_numpy(logits.astype(np.float32)))))
 
 
 class _Loss:
     """Chi-square per measured cell of the mixture's expected tables."""
 
-    def __init__(
-        self, layout: Layout, products: CellProducts, presence: torch.Tensor, users: float
-    ) -> None:
+    def __init__(self, layout: Layout, products: CellProducts, latents: Latents) -> None:
         import torch
 
-        self.layout, self.scale = layout, users / len(presence)
+        self.layout = layout
+        self.users = torch.from_numpy(latents.users.astype(np.float32))[:, None]
+        presence = torch.from_numpy(latents.presence.astype(np.float32))
         self.cells = sum(int((s.precision > 0).sum()) for s in products.slices)
         self.fixed = torch.from_numpy(products.fixed)
         self.columns = [torch.from_numpy(c) for c in products.sources]
@@ -198,10 +212,10 @@ class _Loss:
         features = torch.cat([*parts, self.fixed], dim=1)
         total = soft.new_zeros(())
         for factors, left, right, target, precision in self.slices:
-            a = features[:, left]
+            a = features[:, left] * self.users
             for f in factors:
                 a = a * features[:, f : f + 1]
-            table = a.T @ features[:, right] * self.scale
+            table = a.T @ features[:, right]
             total = total + ((table - target).square() * precision).sum()
         return total / self.cells
 

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
-CLEAR = 3.0
+CLEAR = 5.0
 """A level is looked at by itself if its noisy total is so many standard deviations above zero."""
 
 
@@ -155,13 +155,14 @@ def _wald(deviation: Matrix, cov: Matrix, shape: tuple[int, ...]) -> float:
 
 def _evidence(statistic: float, df: int) -> tuple[float, float]:
     """(z, p) of a chi-square statistic; z stays finite and ordered where p underflows."""
-    from scipy.stats import chi2
+    from scipy.special import gammaincc
 
-    log_p = float(chi2.logsf(statistic, df))
-    if not math.isfinite(log_p):  # leading term of the upper incomplete gamma function
-        half = statistic / 2
-        log_p = (df / 2 - 1) * math.log(half) - half - math.lgamma(df / 2)
-    return _z_of_log(log_p), math.exp(log_p)
+    half = max(statistic, 0.0) / 2
+    p = float(gammaincc(df / 2, half))
+    if p > 1e-290:
+        return _z_of_log(math.log(p)), p
+    # The leading term of the incomplete gamma function, its asymptotic series cut after one.
+    return _z_of_log((df / 2 - 1) * math.log(half) - half - math.lgamma(df / 2)), p
 
 
 def _z_of_log(log_p: float) -> float:
