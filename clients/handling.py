@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ Phase = Callable[[Any, Any], tuple[Any, Session | None]]
 log = logging.getLogger("twinweave.party")
 
 _SITE = "site"
+_COUNTERS = ("hop", "round", "step")  # of requests that a phase sends several times in a run
+KEPT = 24 * 3600.0
+"""Seconds after the last answer of a run for which a party still repeats its answers."""
 
 
 def begin(
@@ -41,6 +46,7 @@ def begin(
             return phase(request, None)[0]
         site = load_site(path)
         held = _held(context)
+        forget(site, request.run)
         same = held if held is not None and held.run == request.run else None
         return _answer(
             message, context, path, site, same, request, given, lambda: phase(request, site)
@@ -119,11 +125,9 @@ class Replies:
     """
 
     def __init__(self, site: Site, phase: str, request: Any) -> None:
-        step = next(
-            (getattr(request, n) for n in ("hop", "round", "step") if hasattr(request, n)), 0
-        )
-        run = hashlib.sha256(request.run.encode()).hexdigest()[:16]
-        self._folder = Path(site.work) / "replies" / run / f"{phase}-{step}-{request.attempt}"
+        counters = [str(getattr(request, n)) for n in _COUNTERS if hasattr(request, n)]
+        name = "-".join((phase, *counters, str(request.attempt)))
+        self._folder = replies_of(site, request.run) / name
         self._digest = hashlib.sha256(wire.to_bytes(request)).hexdigest()
 
     def read(self, given: type[Any]) -> tuple[Any, Session] | None:
@@ -142,6 +146,25 @@ class Replies:
         (self._folder / "session").write_bytes(wire.to_bytes(session))
         (self._folder / "digest").write_text(self._digest)  # last: it says the rest is whole
         return reply, session
+
+
+def replies_of(site: Site, run: str) -> Path:
+    """The folder of a run's replies. run: comes from outside, so its hash names the folder."""
+    return Path(site.work) / "replies" / hashlib.sha256(run.encode()).hexdigest()[:16]
+
+
+def forget(site: Site, run: str) -> None:
+    """Delete replies, and with them the session secrets, of runs silent for longer than KEPT.
+
+    Not of `run`, the one that begins. A repeat that comes later still gets no second release:
+    the guard remembers what it was charged for.
+    """
+    current = replies_of(site, run)
+    for folder in current.parent.glob("*"):
+        with suppress(FileNotFoundError):  # another run that begins forgets as well
+            # A folder's time is that of its last reply: each is a new folder inside.
+            if folder != current and folder.stat().st_mtime < time.time() - KEPT:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class Named:

@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.charging import charge, foresee
+from clients.counting import exact_table
+from clients.crossing import OPEN, SHARE, check_installed, crossing, in_pass
 from clients.party import Party, Session, read_table
+from clients.pooling import across, own_tables
+from clients.sealing import seal, unseal
 from clients.site import Site
 from twinweave.errors import ProtocolError, SchemaError
 from twinweave.parsing import canonical_json
-from twinweave.privacy.mechanisms import discrete_gaussian, release_table
+from twinweave.privacy.mechanisms import release_table
 from twinweave.protocols import alignment as aligning
 from twinweave.protocols import channel
-from twinweave.protocols.blocks import BlockSet, build_blocks
-from twinweave.protocols.cross_tables import (
-    CoinsFirst,
-    CoinsSecond,
-    DealFirst,
-    DealSecond,
-    Pair,
-    Role,
-    finish_first,
-    finish_second,
-    mask,
-    open_cells,
-    open_shares,
-)
 from twinweave.protocols.hellos import dump_hello
 from twinweave.protocols.messages import (
     BlindReply,
@@ -48,11 +37,10 @@ from twinweave.protocols.messages import (
     ShareReply,
     ShareRequest,
 )
-from twinweave.protocols.ring import Ring, dtype_of
-from twinweave.spec import PlannedQuery, RunSpec
-from twinweave.tables.query import Query, raised, shape, side_codes
+from twinweave.protocols.ring import Ring
+from twinweave.spec import RunSpec
 
-BLIND, MATCH, SHARE, OPEN = "query.blind", "query.match", "query.share", "query.open"
+BLIND, MATCH = "query.blind", "query.match"
 
 
 def setup(request: SetupRequest, site: Site | None) -> tuple[SetupReply, Session | None]:
@@ -69,6 +57,7 @@ def setup(request: SetupRequest, site: Site | None) -> tuple[SetupReply, Session
     if spec.run != request.run:
         raise ProtocolError("the specification is of another run. Start a new run.")
     _check_schema(spec, site)
+    check_installed(spec)
     table = read_table(site, spec.run)
     session = Session(
         run=request.run,
@@ -117,7 +106,7 @@ def blind(request: BlindRequest, party: Party) -> tuple[BlindReply, Session]:
     method = aligning.Ristretto(run_id=session.run)
     state, tags = method.start(party.table.ids, session.secret)
     onward = method.path(party.name, parties)[0]
-    sealed = {party.name: _seal(party, onward, BLIND, party.name, tags)}
+    sealed = {party.name: seal(party, onward, BLIND, party.name, tags)}
     return BlindReply(sealed=sealed), replace(session, order=state.order)
 
 
@@ -144,14 +133,14 @@ def match(request: MatchRequest, party: Party) -> tuple[MatchReply, Session]:
             raise ProtocolError(f"the tags of {owner!r} are not this party's to blind now.")
         sender = path[request.hop - 2] if request.hop > 1 else owner
         phase = BLIND if request.hop == 1 else MATCH
-        arrived = np.frombuffer(_open(party, sender, phase, owner, blob), np.uint8)
+        arrived = np.frombuffer(unseal(party, sender, phase, owner, blob), np.uint8)
         if arrived.size != party.session.rows.get(owner, 0) * method.tag_bytes:
             raise ProtocolError(f"the tags of {owner!r} do not match its announced size.")
         doubled = method.hop(arrived.reshape(-1, method.tag_bytes), party.session.secret)
         if request.hop == len(path):
             tags[owner] = doubled
         else:
-            sealed[owner] = _seal(party, path[request.hop], MATCH, owner, doubled)
+            sealed[owner] = seal(party, path[request.hop], MATCH, owner, doubled)
     return MatchReply(sealed=sealed, tags=tags), party.session
 
 
@@ -189,129 +178,45 @@ def share(request: ShareRequest, party: Party) -> tuple[ShareReply, Session]:
     party = Party(party.site, session)
     if request.step:
         foresee(party)
-    local = party.now.local(party.name)
-    charge(party, _step(SHARE, request.step), request.attempt, [p.event for p in local.values()])
-    tables = {str(i): release_table(_count(party, p.query), p.scale) for i, p in local.items()}
-    sealed = {
-        peer: _seal(party, peer, _step(SHARE, request.step), party.name, _masked(party, peer))
-        for peer in party.now.peers(party.name)
+    end = crossing(party)
+    end.check()
+    local, phase = party.now.local(party.name), in_pass(SHARE, request.step)
+    planned = [*local.values(), *party.now.pooled(party.name).values()]
+    charge(party, phase, request.attempt, [p.event for p in planned])
+    tables = {
+        str(i): release_table(exact_table(party, p.query.sides[0]), p.scale)
+        for i, p in local.items()
     }
-    return ShareReply(sealed=sealed, tables=tables), session
-
-
-def _step(phase: str, step: int) -> str:
-    """Name of a phase in a pass: what messages are sealed for and charges are booked under."""
-    return f"{phase}/{step}" if step else phase
-
-
-def _masked(party: Party, peer: str) -> Ring:
-    pair = party.now.product(party.name, peer, party.session.n_slots)
-    seed = party.session.seeds[peer]
-    dealt: DealFirst | DealSecond = DealFirst(seed=seed)
-    if pair.role(party.name) is Role.SECOND:
-        dealt = DealSecond(seed=seed, correction=np.zeros(pair.shape, dtype_of(pair.bits)))
-    return mask(pair, _blocks(party, pair), dealt)
-
-
-def _blocks(party: Party, pair: Pair) -> BlockSet:
-    layout = pair.layout(pair.role(party.name))
-    return build_blocks(
-        party.site.schema,
-        layout,
-        n_slots=party.session.n_slots,
-        slots=party.session.slots,
-        codes=party.table.codes,
-        units=party.table.units,
-    )
+    pooled = own_tables(party, f"{phase}/{request.attempt}")
+    given = {peer: end.given(peer) for peer in party.now.peers(party.name)}
+    sealed = {peer: blob for peer, blob in given.items() if blob is not None}
+    return ShareReply(sealed=sealed, tables=tables, pooled=pooled), session
 
 
 def open_(request: OpenRequest, party: Party) -> tuple[OpenReply, Session]:
     """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
-    planned = [p for peer in party.now.peers(party.name) for p in _crossing(party, peer).values()]
     if request.step != party.session.step:
         raise ProtocolError("the tables to open are of another pass. Start a new run.")
-    charge(party, _step(OPEN, request.step), request.attempt, [p.event for p in planned])
-    shares: dict[str, Ring] = {}
-    for peer in party.now.peers(party.name):
-        opened = _open_pair(request, party, peer)
-        shares |= {str(i): s for i, s in zip(_crossing(party, peer), opened, strict=True)}
-    last = request.step == int(party.spec.selects)
+    end = crossing(party)
+    tables = {
+        peer: party.now.crossing(party.name, peer)
+        for peer in party.now.peers(party.name)
+        if end.opens(peer, request.hop)
+    }
+    phase = in_pass(OPEN, request.step) + (f", hop {request.hop}" if request.hop > 1 else "")
+    planned = {i: p for here in tables.values() for i, p in here.items()}
+    charge(party, phase, request.attempt, [p.event for p in planned.values()])
+    parts: dict[int, list[Ring]] = {i: [] for i in planned}
+    sealed: dict[str, bytes] = {}
+    for peer, here in tables.items():
+        opened = end.opened(peer, request)
+        for i, part in zip(here, opened.shares, strict=True):
+            parts[i].append(part)
+        sealed |= {peer: opened.answer} if opened.answer else {}
+    shares = {
+        str(i): across(party, planned[i], found) if planned[i].query.is_pooled else found[0]
+        for i, found in parts.items()
+    }
+    last = request.step == int(party.spec.selects) and request.hop == 1
     dealt = party.summing.deal() if party.spec.training and last else {}
-    return OpenReply(shares=shares, dealt=dealt), party.session
-
-
-def _open_pair(request: OpenRequest, party: Party, peer: str) -> tuple[Ring, ...]:
-    pair = party.now.product(party.name, peer, party.session.n_slots)
-    role = pair.role(party.name)
-    other = Role.SECOND if role is Role.FIRST else Role.FIRST
-    arrived = _open(party, peer, _step(SHARE, request.step), peer, request.sealed[peer])
-    masked = np.frombuffer(arrived, dtype_of(pair.bits)).reshape(
-        pair.n_slots, pair.layout(other).width
-    )
-    seed = party.session.seeds[peer]
-    with_coins = [str(i) for i, p in _crossing(party, peer).items() if p.coins is not None]
-    coins: CoinsFirst | CoinsSecond
-    if role is Role.FIRST:
-        share_matrix = finish_first(pair, DealFirst(seed=seed), masked)
-        coins = CoinsFirst(seeds=tuple(request.coin_seeds[i] for i in with_coins))
-    else:
-        dealt = DealSecond(seed=seed, correction=request.corrections[peer])
-        share_matrix = finish_second(pair, _blocks(party, pair), dealt, masked)
-        coins = CoinsSecond(words=tuple(request.coin_words[i] for i in with_coins))
-    return open_shares(
-        pair,
-        share_matrix,
-        party.now.openings(party.name, peer),
-        pair_secret=channel.pair_secret(party.keys(peer), "open cross tables"),
-        label=f"{_step(OPEN, request.step)}/{request.attempt}",
-        coins=coins,
-        noise=_own_noise(pair, _crossing(party, peer)),
-    )
-
-
-def _own_noise(pair: Pair, planned: dict[int, PlannedQuery]) -> list[NDArray[np.int64]]:
-    return [
-        discrete_gaussian((open_cells(pair, p.query),), p.scale)
-        for p in planned.values()
-        if p.coins is None
-    ]
-
-
-def _crossing(party: Party, peer: str) -> dict[int, PlannedQuery]:
-    return party.now.crossing(party.name, peer)
-
-
-def _count(party: Party, query: Query) -> NDArray[np.int64]:
-    """The exact local table, int64. Never leaves without noise."""
-    side = query.sides[0]
-    sizes = shape(party.spec.schema, query)
-    combined = side_codes(party.site.schema, side, party.table.codes)
-    if side.weight is None:
-        return np.bincount(combined, minlength=prod(sizes)).reshape(sizes).astype(np.int64)
-    amounts = raised(party.table.units[side.weight], side.power)
-    sums = np.bincount(combined, weights=amounts, minlength=prod(sizes))
-    return np.rint(sums).astype(np.int64).reshape(sizes)
-
-
-def _seal(party: Party, peer: str, phase: str, label: str, array: NDArray[np.generic]) -> bytes:
-    return channel.seal(
-        np.ascontiguousarray(array).data.cast("B"),
-        run=party.session.run,
-        phase=phase,
-        sender=party.name,
-        receiver=peer,
-        keys=party.keys(peer),
-        label=label,
-    )
-
-
-def _open(party: Party, peer: str, phase: str, label: str, blob: bytes) -> bytes:
-    return channel.open_sealed(
-        blob,
-        run=party.session.run,
-        phase=phase,
-        sender=peer,
-        receiver=party.name,
-        keys=party.keys(peer),
-        label=label,
-    )
+    return OpenReply(shares=shares, sealed=sealed, dealt=dealt), party.session

@@ -94,7 +94,10 @@ def _check(party: Party, plan: TrainingPlan) -> None:
                 f"the training plan of {name!r} is not the specification's. Start a new run."
             )
     rounds = training.generator.rounds
-    within_budget(party, [*party.events, *(plan.event(name, rounds) for name in plan.parties)])
+    for unit in party.spec.schema.units:
+        if len({plan.parties[name].noise_multiplier for name in unit}) > 1:
+            raise ProtocolError("the members of a pool train with one noise. Start a new run.")
+    within_budget(party, [*party.events, *plan.events(party.spec.schema.units, rounds)])
     mine = [plan.event(party.name, rounds)]
     party.guard.check(fingerprint=party.session.fingerprint, events=mine)
 

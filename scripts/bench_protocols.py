@@ -232,34 +232,37 @@ def bench_tables(n_slots: int, widths: tuple[int, int], sizes: Sequence[int]) ->
     """A pair of parties, measured once; among n parties every pair has one, independently."""
     pair = product(n_slots, widths)
     blocks = both_blocks(pair)
+    yield from _among("tables: secret_sharing", share_product, pair, blocks, sizes, "")
+    name = "tables: homomorphic"
+    try:
+        ht.check(pair)
+    except ConfigError as refusal:
+        yield from (Row(protocol=name, parties=n, note=str(refusal)) for n in sizes)
+    else:
+        note = "no dealer; busiest: answers"
+        yield from _among(name, encrypt_product, pair, blocks, sizes, note)
+
+
+def _among(
+    name: str,
+    work: Callable[[ct.Pair, Mapping[ct.Role, BlockSet], Meter], float],
+    pair: ct.Pair,
+    blocks: Mapping[ct.Role, BlockSet],
+    sizes: Sequence[int],
+    note: str,
+) -> Iterator[Row]:
     meter = Meter()
-    error = share_product(pair, blocks, meter)
-    one = Row.of("tables: secret_sharing", ("first", "second"), meter, error, "")
+    error = work(pair, blocks, meter)
+    one = Row.of(name, ("first", "second"), meter, error, note)
     assert one.client is not None
     for n in sizes:
-        note = "" if n == 2 else f"a pair, times {n - 1} (client), {n * (n - 1) // 2} (server)"
+        times = f"a pair, times {n - 1} (client), {n * (n - 1) // 2} (server)"
         yield Row(
-            protocol=one.protocol, parties=n, note=note, error=error,
+            protocol=name, parties=n, note=note if n == 2 else times, error=error,
             client=(one.client[0] * (n - 1), one.client[1] * (n - 1)),
             server=one.server * n * (n - 1) / 2,
             sent=(one.sent[0] * (n - 1), one.sent[1] * (n - 1)),
         )  # fmt: skip
-    for n in sizes:
-        yield _encrypted(pair, blocks, n)
-
-
-def _encrypted(pair: ct.Pair, blocks: Mapping[ct.Role, BlockSet], n: int) -> Row:
-    name = "tables: homomorphic"
-    if n > 2:
-        note = "for the priority tables of two parties"
-        return Row(protocol=name, parties=n, note=note)
-    try:
-        ht.check(pair)
-    except ConfigError as refusal:
-        return Row(protocol=name, parties=n, note=str(refusal))
-    meter = Meter()
-    error = encrypt_product(pair, blocks, meter)
-    return Row.of(name, ("first", "second"), meter, error, "no dealer; busiest: answers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -73,6 +73,9 @@ def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, se
         run_in_process(conf)
         spent = time.process_time() - started
         joint = pd.read_parquet(Path(folder) / "run" / "synthetic" / "joint.parquet")
+    # The noisy estimate of the overlap may place a few people at one party only.
+    at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
+    joint = joint[np.logical_and.reduce(at)]
     codes = np.stack([column_codes(c, joint[c.name]) for c in data.schema.columns], axis=1)
     return score(generator, epsilon, seed, codes, data, spent)
 

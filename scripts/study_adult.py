@@ -1,34 +1,48 @@
-"""How good synthetic Adult gets, at which price: measurements simulated in the clear.
+"""What fits how well: synthesis from measurements simulated in the clear, without the protocols.
 
-`python -m scripts.study_adult --eps .5 1 3 --seeds 3` prints, for each run, the mean 2-way
-TVD to the real test split, the TSTR AUC of gradient boosting and logistic regression on it,
-and CPU seconds. The noise has the planner's variances but comes from numpy: this measures
-quality, it protects nobody.
+`python -m scripts.study_adult data=adult --epsilon .5 1 3 --share 1 .9 .8 --seeds 3` prints,
+for each run, the mean 2-way TVD to the real test split, the TSTR AUC of gradient boosting and
+logistic regression on it, and CPU seconds of the synthesis. Tables and noise variances are
+those that a run would plan; the noise comes from numpy: this measures quality and protects
+nobody. `scripts.quality` measures whole runs; this takes seconds where that takes minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import time
-from dataclasses import dataclass, field, replace
-from math import exp, prod, sqrt
+from dataclasses import dataclass, field
+from math import prod, sqrt
+from pathlib import Path
 from typing import Any
+
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.configuration import compose
+from server.synthesis.synthesise import draft, synthesise
+from server.synthesis.targets import row_cells
+from strategies.planning import plan
+from strategies.train import one_way_tables
 from twinweave.config import RunConf
+from twinweave.generators.conf import LlmConf
 from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.training import initial_weights
+from twinweave.generators.training import load as load_network
 from twinweave.privacy.measurement import Measurement
-from twinweave.privacy.workload import table
 from twinweave.tables.column import Role
 from twinweave.tables.encoding import load_party
-from twinweave.tables.query import Query, n_cells, shape
+from twinweave.tables.query import shape
 from twinweave.tables.schema import JointSchema
 
 CODES = NDArray[np.int32]
+
+DATA_ROOT = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,105 +92,49 @@ def _holdout(conf: RunConf, layout: Layout) -> CODES | None:
     return np.stack([codes[n] for n in layout.names], axis=1)
 
 
-def gaussian_mu(epsilon: float, delta: float) -> float:
-    """Sensitivity over sigma that is exactly (epsilon, delta)-DP: Balle and Wang 2018, Thm 8."""
-    from scipy.optimize import brentq
-    from scipy.stats import norm
-
-    def excess(mu: float) -> float:
-        a, b = mu / 2 - epsilon / mu, -mu / 2 - epsilon / mu
-        return float(norm.cdf(a) - exp(epsilon) * norm.cdf(b) - delta)
-
-    return float(brentq(excess, 1e-4, 50))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How the measurement budget is spread: a table's share is weight * cells**exponent."""
-
-    exponent: float = 2 / 3
-    ones: float = 1.0
-    pairs: float = 1.0
-    label_pairs: float = 1.0
-    threes: float = 1.0
-    which_threes: str = "sensitive"
-    priority: float = 0.25
-    priority_threes: bool = True
-    measurement: float = 1.0
-
-
-def workload(schema: JointSchema, plan: Plan) -> dict[Query, float]:
-    """Queries with their shares of the precision budget (they sum to `measurement`)."""
-    label = schema.with_role(Role.LABEL)[0].name
-    sensitive = [c.name for c in schema.with_role(Role.SENSITIVE)]
-    weights: dict[Query, float] = {}
-
-    def add(names: tuple[str, ...], weight: float, priority: bool = False) -> None:
-        q = table(schema, *names, priority=priority)
-        assert q is not None
-        if weight > 0:
-            weights[q] = weight * n_cells(schema, q) ** plan.exponent
-
-    for name in schema.names:
-        add((name,), plan.ones)
-    for pair in itertools.combinations(schema.names, 2):
-        with_label = label in pair
-        add(pair, plan.label_pairs if with_label else plan.pairs,
-            with_label and any(s in pair for s in sensitive))  # fmt: skip
-    for three in threes(schema, plan.which_threes, label, sensitive):
-        first = plan.priority_threes and any(s in three for s in sensitive)
-        add(three, plan.threes, first)
-    if plan.priority:
-        raise_priority(weights, plan.priority)
-    total = sum(weights.values())
-    return {q: plan.measurement * w / total for q, w in weights.items()}
-
-
-def raise_priority(weights: dict[Query, float], least: float) -> None:
-    first = sum(w for q, w in weights.items() if q.priority)
-    rest = sum(w for q, w in weights.items() if not q.priority)
-    if first and first < least * (first + rest):
-        factor = least * rest / ((1 - least) * first)
-        for q in weights:
-            if q.priority:
-                weights[q] *= factor
-
-
-KNOWN = ("age", "education", "marital_status", "relationship", "occupation", "hours_per_week",
-         "capital_gain")  # fmt: skip
-
-
-def threes(
-    schema: JointSchema, which: str, label: str, sensitive: list[str]
-) -> list[tuple[str, ...]]:
-    features = [n for n in schema.names if n != label]
-    sets = {
-        "none": [],
-        "sensitive": [(s, x) for s in sensitive for x in features if x not in sensitive]
-        + [tuple(sensitive)],
-        "sex": [("sex", x) for x in features if x != "sex"],
-        "known": list(itertools.combinations(KNOWN, 2)) + [("sex", x) for x in KNOWN],
-        "all": list(itertools.combinations(features, 2)),
-    }
-    return [(*pair, label) for pair in sets[which]]
-
-
-def simulate(
-    schema: JointSchema, plan: Plan, rows: Rows, mu: float, rng: np.random.Generator
-) -> list[Measurement]:
-    from server.synthesis.targets import row_cells
-
+def measure(data: Data, conf: RunConf, rng: np.random.Generator) -> list[Measurement]:
+    """The planned count tables of the union, with Gaussian noise of the planned variances."""
     out = []
-    for q, share in workload(schema, plan).items():
-        cells = row_cells(q, Layout.of(schema), rows)
-        size, variance = n_cells(schema, q), 1 / (mu**2 * share)
-        exact = np.bincount(cells[cells >= 0], minlength=size).astype(float)
-        noisy = exact + rng.normal(0, sqrt(variance), size)
-        values = noisy.reshape(shape(schema, q))
-        if q.is_cross:
+    for planned in plan(conf, run="0" * 32).plan:
+        if planned.query.weight is not None:
+            continue
+        cells = row_cells(planned.query, data.layout, data.union)
+        sizes = shape(data.schema, planned.query)
+        exact = np.bincount(cells[cells >= 0], minlength=prod(sizes)).astype(float)
+        values = (exact + rng.normal(0, sqrt(planned.variance), len(exact))).reshape(sizes)
+        if planned.query.is_cross:
             values[-1, -1] = 0
-        out.append(Measurement(query=q, values=values, variance=variance))
+        out.append(Measurement(query=planned.query, values=values, variance=planned.variance))
     return out
+
+
+def synthetic(data: Data, conf: RunConf, seed: int) -> tuple[CODES, float]:
+    """Codes of the synthetic union, generator untrained or (llm) formatted; CPU seconds."""
+    measurements = measure(data, conf, np.random.default_rng(seed))
+    started = time.process_time()
+    network = None
+    if conf.generator is not None:
+        first = initial_weights(conf.generator, data.layout, seed=seed,
+                                one_way=one_way_tables(measurements))  # fmt: skip
+        network = load_network(conf.generator, data.layout, first)
+    if isinstance(conf.generator, LlmConf):
+        _format(network, conf.generator, data, conf, measurements, seed)
+    found = synthesise(network, data.layout, measurements, data.sizes, conf.synthesis, seed)
+    return found.rows.codes, time.process_time() - started
+
+
+def _format(
+    network: Any, generator: LlmConf, data: Data, conf: RunConf,
+    measurements: list[Measurement], seed: int,
+) -> None:  # fmt: skip
+    import torch
+
+    from twinweave.generators.llm import pretrain
+
+    rows = draft(data.layout, measurements, data.sizes, conf.synthesis.fit, len(data.union), seed)
+    pretrain(network, rows, steps=generator.format_steps, lr=generator.format_learning_rate,
+             batch=generator.format_batch, one_party=generator.one_party,
+             generator=torch.Generator().manual_seed(seed))  # fmt: skip
 
 
 def mean_tvd(a: CODES, b: CODES, sizes: tuple[int, ...]) -> float:
@@ -214,3 +172,43 @@ def aucs(train: CODES, test: CODES, layout: Layout) -> tuple[float, float]:
     logistic = LogisticRegression(max_iter=500).fit(hot.fit_transform(x), y)
     return (float(roc_auc_score(yt, boosting.predict_proba(xt)[:, 1])),
             float(roc_auc_score(yt, logistic.predict_proba(hot.transform(xt))[:, 1])))  # fmt: skip
+
+
+HEADER = (
+    f"{'':<12}{'eps':>5}{'share':>7}{'seed':>5}   {'TVD':<6}   {'HGB':<6}   {'LR':<6}{'CPU s':>8}"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. data=adult")
+    parser.add_argument("--epsilon", type=float, nargs="+", default=[0.5, 1.0, 3.0])
+    parser.add_argument("--share", type=float, nargs="+", default=[0.9], help="of measurement")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--generators", nargs="+", default=["tvae", "llm"])
+    parser.add_argument("--data-root", type=Path, default=DATA_ROOT)
+    arguments = parser.parse_args()
+    overrides = arguments.overrides or ["data=adult"]
+    data = load(str(arguments.data_root), "privacy=default", "privacy.epsilon=1", *overrides)
+    assert data.holdout is not None
+    print(HEADER)
+    for generator, epsilon, share in itertools.product(
+        arguments.generators, arguments.epsilon, arguments.share
+    ):
+        budget = [f"privacy.epsilon={epsilon}", f"privacy.shares.measurement={share}",
+                  f"privacy.shares.training={round(1 - share, 6)}"]  # fmt: skip
+        untrained = ["generator.rounds=0"] if share == 1 else []
+        common = [f"data.root={arguments.data_root}", "privacy=default", "privacy.delta=1e-5"]
+        conf = RunConf.parse(
+            compose([*common, *budget, f"generator={generator}", *untrained, *overrides])
+        )
+        for seed in range(arguments.seeds):
+            codes, cpu = synthetic(data, conf, seed)
+            tvd = mean_tvd(codes, data.holdout, data.layout.sizes)
+            boosting, logistic = aucs(codes, data.holdout, data.layout)
+            print(f"{generator:<12}{epsilon:>5g}{share:>7g}{seed:>5}   {tvd:.4f}   "
+                  f"{boosting:.4f}   {logistic:.4f}{cpu:>8.1f}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

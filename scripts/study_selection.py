@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from server.configuration import CONF
 from twinweave.parsing import parse
 from twinweave.privacy.allocation import WorkItem, calibrate
+from twinweave.privacy.choice import choose
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.privacy.measurement import Measurement
-from twinweave.privacy.selection import FeatureScore, SelectionConf, choose, plan_selection, score
+from twinweave.privacy.selection import FeatureScore, SelectionConf, plan_selection, score
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.query import Query, group_of, n_cells
@@ -226,7 +227,7 @@ def main() -> None:
     parser.add_argument("--epsilon", type=float, default=0.3)
     parser.add_argument("--delta", type=float, default=1e-5)
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--effects", type=float, nargs="+", default=[0.5])
+    parser.add_argument("--effects", type=float, nargs="+", default=[0.35])
     parser.add_argument("--groups", type=int, nargs="+", default=None)
     parser.add_argument("--coin-limit", type=int, default=10**12)
     arguments = parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from server.synthesis.synthesise import SynthesisResult, draft, synthesise
+from server.synthesis.synthesise import SynthesisResult, synthesise
 from strategies.train import Weights, one_way_tables
 from strategies.weave import Findings
 from twinweave.config import RunConf
@@ -35,21 +35,22 @@ def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: W
     from twinweave.generators.llm import pretrain
 
     layout = Layout.of(findings.spec.schema)
-    fit = conf.synthesis.fit
-    users = max(sum(findings.rows.values()) // len(findings.rows), 1)
-    rows = draft(
+    # Raked to meet the tables: what the format stage teaches is what the tables say.
+    drafted = synthesise(
+        None,
         layout,
         findings.measurements,
         findings.rows,
-        fit,
-        users,
+        conf.synthesis,
         conf.seed,
         progress=by_tenths("drafting rows from the tables"),
     )
+    log.info("format stage: %d plain steps on %d drafted rows",
+             generator.format_steps, len(drafted.rows))  # fmt: skip
     network = load(generator, layout, weights)
     pretrain(
         network,
-        rows,
+        drafted.rows,
         steps=generator.format_steps,
         lr=generator.format_learning_rate,
         batch=generator.format_batch,

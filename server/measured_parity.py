@@ -89,15 +89,16 @@ def _same_people(schema: JointSchema, columns: Sequence[str], query: Query) -> b
     """Whether the table has all columns, and counts exactly the users who have them.
 
     A union row has a column when any of its holders is present; a table counts the users
-    present at each of the parties that it takes the columns from.
+    present at each of the parties that it takes the columns from, or of a pool at any.
     """
     if any(query.columns.count(c) != 1 for c in columns):
         return False
-    parties = schema.parties
-    asked = [s.party for s in query.sides if set(s.columns) & set(columns)]
-    for pattern in product((True, False), repeat=len(parties)):
-        at = dict(zip(parties, pattern, strict=True))
-        has = all(any(at[p] for p in schema.holders(c)) for c in columns)
-        if has != all(at[p] for p in asked):
+    asked = [s.members for s in query.sides if set(s.columns) & set(columns)]
+    if not set(asked) <= set(schema.units):
+        return False
+    for pattern in product((True, False), repeat=len(schema.units)):
+        at = dict(zip(schema.units, pattern, strict=True))
+        has = all(any(at[schema.unit(p)] for p in schema.holders(c)) for c in columns)
+        if has != all(at[unit] for unit in asked):
             return False
     return True

@@ -34,8 +34,8 @@ def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -
     lift = analyse(schema, findings.measurements, conf.data.lift) if conf.data.lift else None
     synthetic = synthesis(conf, findings, lift) if conf.generator else None
     facts = run_facts(conf, findings, seconds())
-    rundir.write_json(out / rundir.REPORT, build_report(lift, facts, synthetic))
-    return render(lift, facts, synthetic)
+    rundir.write_json(out / rundir.REPORT, build_report(lift, facts, synthetic, findings.selected))
+    return render(lift, facts, synthetic, findings.selected)
 
 
 def synthesis(conf: RunConf, findings: Findings, lift: LiftReport | None) -> SyntheticFindings:

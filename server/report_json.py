@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.lift import LiftReport
+from server.selection_text import selection_facts
 from server.synthetic import SyntheticFindings
+from strategies.planning import Selected
 from twinweave.parsing import to_plain
 
 VERSION = 1
@@ -52,10 +54,13 @@ class RunFacts:
 
 
 def build_report(
-    lift: LiftReport | None, facts: RunFacts, synthetic: SyntheticFindings | None = None
+    lift: LiftReport | None,
+    facts: RunFacts,
+    synthetic: SyntheticFindings | None = None,
+    selected: Selected | None = None,
 ) -> dict[str, Any]:
     """The content of report.json. `lift` is None for data without an experiment, `synthetic`
-    for a run without a generator.
+    for a run without a generator, `selected` for one without feature selection.
 
     Numbers are finite; an infinite end of an interval, or epsilon, is null.
     """
@@ -76,6 +81,7 @@ def build_report(
             "guards": dict(facts.guards),
         },
         "lift": to_plain(lift),
+        "selection": selection_facts(selected.scores, selected.choice) if selected else None,
         "synthetic": to_plain(synthetic),
         "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
         "who_sees_what": list(WHO_SEES_WHAT),

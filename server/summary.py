@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from server.lift import Breakdown, Cell, Comparison, LiftReport, SampleRatio, Verdict
 from server.report_json import RunFacts
+from server.selection_text import selection_section
 from server.synthetic import SyntheticFindings
 from server.synthetic_text import synthetic_section
 from server.text import (
@@ -22,6 +23,7 @@ from server.text import (
     unit_for,
     whole,
 )
+from strategies.planning import Selected
 
 _SAYS = {
     Verdict.LIFT: "LIFT",
@@ -31,12 +33,17 @@ _SAYS = {
 
 
 def render(
-    lift: LiftReport | None, facts: RunFacts, synthetic: SyntheticFindings | None = None
+    lift: LiftReport | None,
+    facts: RunFacts,
+    synthetic: SyntheticFindings | None = None,
+    selected: Selected | None = None,
 ) -> str:
     """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
     lines = _heading(facts)
     if lift is not None:
         lines += _findings(lift, facts)
+    if selected is not None:
+        lines += selection_section(selected.scores, selected.choice)
     tables: Mapping[str, str] = {}
     if synthetic is not None:
         lines += synthetic_section(synthetic)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strategies.crossing import check
 from strategies.exchange import Exchange
 from twinweave.errors import ChannelError, ProtocolError, RunError
 from twinweave.protocols import messages as m
@@ -108,7 +110,11 @@ class Aligning(Asking):
     """From setup to slots, once a run."""
 
     def run(self) -> dict[str, NDArray[np.int64]]:
-        """A slot on the spine for every row of every party, in the order of its tags."""
+        """A slot on the spine for every row of every party, in the order of its tags.
+
+        Raises ConfigError where a product over such a spine is too large for its protocol.
+        """
+        check(self.spec, self.roster.n_slots)
         sizes = " and ".join(f"{n:,} ids of {p}" for p, n in self.roster.rows.items())
         log.info("aligning %s by %s", sizes, self.spec.alignment)
         asked = m.BlindRequest(
@@ -122,7 +128,10 @@ class Aligning(Asking):
         for party, array in tags.items():
             if len(array) != self.roster.rows[party]:
                 raise ProtocolError(f"tags of {party!r} do not match its announced size.")
-        return match(tags, self.roster.n_slots, Keystream(os.urandom(32)))
+        slots = match(tags, self.roster.n_slots, Keystream(os.urandom(32)))
+        for pool in self.spec.pools:
+            _check_disjoint(pool, slots)
+        return slots
 
     def _tags_prf(self, blinded: dict[str, m.BlindReply]) -> dict[str, NDArray[np.uint8]]:
         keys = blinded[self.spec.parties[0]].sealed
@@ -148,3 +157,16 @@ class Aligning(Asking):
 
     def _hop(self, hop: int, sealed: dict[str, bytes]) -> m.MatchRequest:
         return m.MatchRequest(run=self.spec.run, attempt=0, hop=hop, sealed=sealed)
+
+
+def _check_disjoint(pool: Sequence[str], slots: Mapping[str, NDArray[np.int64]]) -> None:
+    """Raise RunError where two members of a pool hold the same user, before anything is released.
+
+    Such a user would change two cells of the pool's tables, and be paid for once.
+    """
+    for first, second in combinations(pool, 2):
+        if np.intersect1d(slots[first], slots[second], assume_unique=True).size:
+            raise RunError(
+                f"{first!r} and {second!r} are pooled, but hold people in common. Keep each "
+                "person at one of them, or take them out of data.pools."
+            )

@@ -37,11 +37,17 @@ class Exchange:
         *,
         timeout: float | None = None,
         names: Mapping[int, str] | None = None,
+        least: int | None = None,
     ) -> dict[int, Reply]:
-        """requests and replies by node id. Raises the party's own AppError, or RunError."""
+        """requests and replies by node id. Raises the party's own AppError, or RunError.
+
+        least: see `settle`.
+        """
         messages = self.messages(phase, requests, timeout)
         first = self.grid.send_and_receive(messages, timeout=timeout or self.timeout)
-        return self.settle(phase, requests, reply_type, first, timeout=timeout, names=names)
+        return self.settle(
+            phase, requests, reply_type, first, timeout=timeout, names=names, least=least
+        )
 
     def messages(
         self, phase: str, requests: Mapping[int, Any], timeout: float | None = None
@@ -67,23 +73,30 @@ class Exchange:
         *,
         timeout: float | None = None,
         names: Mapping[int, str] | None = None,
+        least: int | None = None,
     ) -> dict[int, Reply]:
-        """One reply from every addressee: out of the first try's, and of one repetition."""
+        """One reply from every addressee: out of the first try's, and of one repetition.
+
+        least: so many replies are enough, for what can go on without the others; None: all.
+        """
         started = time.perf_counter()
         waiting = dict(requests)
-        replies = self._sort(phase, waiting, reply_type, first, names)
+        enough = len(requests) if least is None else least
+        lenient = enough < len(requests)
+        replies = self._sort(phase, waiting, reply_type, first, names, lenient=lenient)
         if waiting:
             log.warning(
                 "%s: %d of %d have not answered; asking again", phase, len(waiting), len(requests)
             )
             messages = self.messages(phase, waiting, timeout)
             again = self.grid.send_and_receive(messages, timeout=timeout or self.timeout)
-            replies |= self._sort(phase, waiting, reply_type, again, names)
-        if waiting:
+            replies |= self._sort(phase, waiting, reply_type, again, names, lenient=lenient)
+        if len(replies) < enough:
             missing = ", ".join(_called(node, names) for node in waiting)
             raise RunError(
                 f"{phase}: no answer from {missing} within {timeout or self.timeout:.0f} s, "
                 "twice. Check that its SuperNode runs, or raise protocol.timeout."
+                + (f" At least {enough} parties must answer." if lenient else "")
             )
         log.debug("%s settled in %.1f s", phase, time.perf_counter() - started)
         return replies
@@ -95,12 +108,20 @@ class Exchange:
         reply_type: type[Reply],
         messages: Iterable[Message],
         names: Mapping[int, str] | None,
+        *,
+        lenient: bool,
     ) -> dict[int, Reply]:
-        """Valid replies by node; takes their nodes off `waiting`."""
+        """Valid replies by node; takes their nodes off `waiting`.
+
+        lenient: a node that Flower says has failed is one that did not answer.
+        """
         replies: dict[int, Reply] = {}
         for message in messages:
             node = message.metadata.src_node_id
             if message.has_error():
+                if lenient:
+                    log.warning("%s: %s failed in Flower", phase, _called(node, names))
+                    continue
                 raise RunError(
                     f"{phase}: {_called(node, names)} failed in Flower: {message.error.reason}"
                 )

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strategies.align import Asking
+from strategies.crossing import Crossing, Opened, Sealed, crossing
 from twinweave.errors import ProtocolError
 from twinweave.parsing import canonical_json
 from twinweave.privacy.measurement import Measurement
 from twinweave.protocols import messages as m
-from twinweave.protocols.cross_tables import (
-    DealFirst,
-    DealSecond,
-    Pair,
-    deal,
-    deal_coins,
-    reconstruct,
-)
+from twinweave.protocols.cross_tables import reconstruct
+from twinweave.protocols.pooled import add_up
 from twinweave.spec import RunSpec, SecondPlan
 from twinweave.tables.query import shape
 
 log = logging.getLogger("twinweave.run")
-Deals = dict[tuple[str, str], tuple[Pair, DealFirst, DealSecond]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +45,15 @@ class Measuring(Asking):
     step: int = 0
 
     def run(self) -> Measured:
-        deals = {pair: self._deal(*pair) for pair in self.spec.pairs()}
-        shared = self._share(deals)
-        tables, dealt = self._open(shared, deals)
+        end = crossing(self.spec, self.roster.n_slots, self.step)
+        shared = self._share(end)
+        opened = self._open(end, {party: reply.sealed for party, reply in shared.items()})
+        tables = self._added(opened)
         for reply in shared.values():
             tables |= {int(i): table.astype(np.float64) for i, table in reply.tables.items()}
+        tables |= self._pooled(shared, opened)
         found = tuple(self._measurement(i, tables) for i in range(len(self.spec.plan)))
-        return Measured(measurements=found, dealt=dealt)
+        return Measured(measurements=found, dealt=opened.dealt)
 
     def _measurement(self, index: int, tables: dict[int, NDArray[np.float64]]) -> Measurement:
         planned = self.spec.plan[index]
@@ -64,16 +62,8 @@ class Measuring(Asking):
             raise ProtocolError(f"table {planned.query.name!r} did not arrive whole.")
         return Measurement(query=planned.query, values=tables[index], variance=planned.variance)
 
-    def _deal(self, first: str, second: str) -> tuple[Pair, DealFirst, DealSecond]:
-        pair = self.spec.product(first, second, self.roster.n_slots)
-        return pair, *deal(pair, os.urandom(32))
-
-    def _share(self, deals: Deals) -> dict[str, m.ShareReply]:
+    def _share(self, end: Crossing) -> dict[str, m.ShareReply]:
         plan = canonical_json(SecondPlan(plan=self.spec.plan)) if self.step else ""
-        seeds: dict[str, dict[str, bytes]] = {p: {} for p in self.spec.parties}
-        for (first, second), (_, for_first, for_second) in deals.items():
-            seeds[first][second] = for_first.seed
-            seeds[second][first] = for_second.seed
         requests = {
             p: m.ShareRequest(
                 run=self.spec.run,
@@ -82,58 +72,67 @@ class Measuring(Asking):
                 plan=plan,
                 n_slots=self.roster.n_slots,
                 slots=self.slots[p],
-                seeds=seeds[p],
+                seeds=end.seeds(p),
             )
             for p in self.spec.parties
         }
         return self.ask("query.share", requests, m.ShareReply)
 
-    def _open(
-        self,
-        shared: dict[str, m.ShareReply],
-        deals: Deals,
-    ) -> tuple[dict[int, NDArray[np.float64]], dict[str, dict[str, bytes]]]:
-        coins = {pair: self._coins(*pair, deals[pair][0]) for pair in deals}
-        requests = {
-            p: m.OpenRequest(
-                run=self.spec.run,
-                attempt=0,
-                step=self.step,
-                sealed={q: shared[q].sealed[p] for q in self.spec.peers(p)},
-                corrections={a: d[2].correction for (a, b), d in deals.items() if b == p},
-                coin_seeds={k: v for (a, _), c in coins.items() if a == p for k, v in c[0].items()},
-                coin_words={k: v for (_, b), c in coins.items() if b == p for k, v in c[1].items()},
-            )
-            for p in self.spec.parties
-        }
-        opened = self.ask("query.open", requests, m.OpenReply)
+    def _open(self, end: Crossing, sealed: Sealed) -> Opened:
+        opened = Opened()
+        for hop in range(1, end.hops + 1):
+            replies = self.ask("query.open", end.requests(hop, sealed), m.OpenReply)
+            opened.add(replies)
+            sealed = {party: reply.sealed for party, reply in replies.items()}
+        return opened
+
+    def _added(self, opened: Opened) -> dict[int, NDArray[np.float64]]:
+        """Noisy cross tables by index in the plan: the sums of the parties' shares."""
         tables: dict[int, NDArray[np.float64]] = {}
-        for (first, second), (pair, _, _) in deals.items():
-            indices = list(self.spec.crossing(first, second))
+        for first, second in self.spec.pairs():
+            here = self.spec.crossing(first, second)
+            indices = [i for i, planned in here.items() if not planned.query.is_pooled]
+            terms = zip(here, self.spec.openings(first, second), strict=True)
             sums = reconstruct(
-                pair,
-                self.spec.openings(first, second),
-                [opened[first].shares[str(i)] for i in indices],
-                [opened[second].shares[str(i)] for i in indices],
+                self.spec.product(first, second, self.roster.n_slots),
+                [opening for i, opening in terms if i in indices],
+                [opened.of(first, i) for i in indices],
+                [opened.of(second, i) for i in indices],
             )
             tables |= dict(zip(indices, sums, strict=True))
-        return tables, {party: reply.dealt for party, reply in opened.items()}
+        return tables
 
-    def _coins(
-        self, first: str, second: str, pair: Pair
-    ) -> tuple[dict[str, bytes], dict[str, NDArray[np.uint8]]]:
-        plans = self.spec.openings(first, second)
-        named = [str(i) for i, p in self.spec.crossing(first, second).items() if p.coins]
-        for_first, for_second = deal_coins(pair, plans, os.urandom(32))
-        return (
-            dict(zip(named, for_first.seeds, strict=True)),
-            dict(zip(named, for_second.words, strict=True)),
-        )
+    def _pooled(
+        self, shared: Mapping[str, m.ShareReply], opened: Opened
+    ) -> dict[int, NDArray[np.float64]]:
+        """Noisy tables of pools by index in the plan: the sums of all their parties' parts."""
+        tables: dict[int, NDArray[np.float64]] = {}
+        for i, planned in enumerate(self.spec.plan):
+            query = planned.query
+            if not query.is_pooled:
+                continue
+            if query.is_cross:
+                parts = [opened.of(party, i) for party in query.parties]
+            else:
+                parts = [_part(shared[party], party, i) for party in query.parties]
+            values = add_up(parts).astype(np.float64).ravel()
+            sizes = shape(self.spec.schema, query)
+            absent = query.is_cross and query.weight is None  # [absent, absent]: not opened
+            if values.size + absent != prod(sizes):
+                raise ProtocolError(f"table {query.name!r} did not arrive whole.")
+            tables[i] = np.append(values, [0.0] * absent).reshape(sizes)
+        return tables
+
+
+def _part(reply: m.ShareReply, party: str, index: int) -> NDArray[Any]:
+    if str(index) not in reply.pooled:
+        raise ProtocolError(f"{party!r} sent no part of a pooled table. Start a new run.")
+    return reply.pooled[str(index)]
 
 
 def sections(spec: RunSpec) -> Iterator[str]:
     """One line a group of tables, for the log."""
-    for party in spec.parties:
-        yield f"{len(spec.local(party))} tables at {party}"
-    for first, second in spec.pairs():
-        yield f"{len(spec.crossing(first, second))} tables across {first} and {second}"
+    counted = Counter(tuple(sorted(s.label for s in p.query.sides)) for p in spec.plan)
+    for names in sorted(counted, key=len):
+        where = f"at {names[0]}" if len(names) == 1 else "across " + " and ".join(names)
+        yield f"{counted[names]} tables {where}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from strategies import crossing
 from twinweave.config import RunConf
 from twinweave.generators.plan import SgdPlan
 from twinweave.privacy import selection, workload
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate
+from twinweave.privacy.choice import Choice, choose
 from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, SharedBinomial, Stage
 from twinweave.privacy.measurement import Measurement
-from twinweave.privacy.selection import Choice, FeatureScore
+from twinweave.privacy.selection import FeatureScore
 from twinweave.spec import VERSION, PlannedQuery, RunSpec, TrainingPlan, TrainingSpec
-from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.column import VALUE_UNITS, Role
 from twinweave.tables.query import Query, n_cells
 from twinweave.tables.schema import JointSchema
 
@@ -24,7 +26,7 @@ NOMINAL_RATE = 0.02
 def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
     schema, data = conf.data.schema, conf.data
-    selects = conf.selection.applies(
+    selects = crossing.selects(conf) and conf.selection.applies(
         schema, data.lift, data.fairness, conf.workload.max_pair_columns
     )
     if selects:
@@ -42,6 +44,7 @@ def plan(conf: RunConf, run: str) -> RunSpec:
         alignment=conf.protocol.alignment,
         training=_training(conf),
         selects=selects,
+        cross_tables=conf.protocol.cross_tables,
     )
 
 
@@ -61,20 +64,21 @@ def select(
     data = conf.data
     terms = (spec.schema, data.lift, data.fairness, conf.selection)
     scores = selection.score(found, *terms)
-    choice = selection.choose(scores, *terms)
+    choice = choose(scores, *terms)
     spent = [planned.event for planned in spec.plan]
     tables = _with_noise(conf, _tables(conf, choice), Stage.MEASUREMENT, spent)
     return Selected(scores=scores, choice=choice, measurements=found), tables
 
 
 def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
-    return workload.build(
+    queries = workload.build(
         conf.data.schema,
         lift=conf.data.lift,
         fairness=conf.data.fairness,
         choice=choice,
         **asdict(conf.workload),
     )
+    return crossing.measurable(conf.protocol.cross_tables, queries)
 
 
 def _with_noise(
@@ -85,7 +89,7 @@ def _with_noise(
     Stages that are planned later are stood in for, so that their share stays reserved.
     """
     schema = conf.data.schema
-    coins = conf.protocol.noise == "coins"
+    coins = conf.protocol.noise == "coins" and conf.protocol.cross_tables != "homomorphic"
     later = stage is Stage.SELECTION
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
@@ -101,7 +105,7 @@ def _with_noise(
         coin_limit=conf.protocol.coin_limit,
     )
     return tuple(
-        _planned(query, stage, event.mechanism)
+        _planned(query, stage, event.mechanism, conf.protocol.colluding)
         for query, event in zip(queries, noise.tables, strict=False)
     )
 
@@ -124,7 +128,8 @@ def plan_training(
 ) -> TrainingPlan:
     """Noise of the training, from all that the tables leave of epsilon.
 
-    rows: public table sizes, known since setup. spent: the events of all tables. Raises BudgetError.
+    rows: public table sizes, known since setup. spent: the events of all tables.
+    Raises BudgetError.
     """
     assert spec.training is not None
     generator = spec.training.generator
@@ -136,16 +141,23 @@ def plan_training(
         priority_share=conf.privacy.priority_share,
         items=[],
         sgd=[
-            SgdItem(party=p, sampling_rate=r.sampling_rate, steps=generator.steps)
-            for p, r in rates.items()
+            SgdItem(
+                party=unit[0],
+                sampling_rate=max(rates[p].sampling_rate for p in unit),
+                steps=generator.steps,
+                also=unit[1:],
+            )
+            for unit in spec.schema.units
         ],
         fixed=spent,
     )
     plans = {}
-    for party, event in zip(rows, noise.training, strict=True):
+    for event in noise.training:
         assert isinstance(event.mechanism, PoissonSgd)
-        plans[party] = replace(rates[party], noise_multiplier=event.mechanism.noise_multiplier)
-    return TrainingPlan(parties=plans)
+        for party in event.parties:
+            sigma = event.mechanism.noise_multiplier
+            plans[party] = replace(rates[party], noise_multiplier=sigma)
+    return TrainingPlan(parties={p: plans[p] for p in rows})
 
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:
@@ -153,8 +165,13 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
     if conf.generator is None or not conf.generator.rounds:
         return []
     return [
-        SgdItem(party=p.name, sampling_rate=NOMINAL_RATE, steps=conf.generator.steps)
-        for p in conf.data.parties
+        SgdItem(
+            party=unit[0],
+            sampling_rate=NOMINAL_RATE,
+            steps=conf.generator.steps,
+            also=unit[1:],
+        )
+        for unit in conf.data.schema.units
     ]
 
 
@@ -166,10 +183,29 @@ def _item(schema: JointSchema, query: Query, coins: bool, stage: Stage) -> WorkI
         stage=stage,
         priority=query.priority,
         sensitivity=VALUE_UNITS if query.weight else 1,
-        coins=coins and query.is_cross and query.weight is None,
+        importance=_importance(schema, query),
+        coins=query.weight is None and (query.is_pooled or (coins and query.is_cross)),
+        dealt=not query.is_pooled,
     )
 
 
-def _planned(query: Query, stage: Stage, mechanism: object) -> PlannedQuery:
+def _importance(schema: JointSchema, query: Query) -> float:
+    """More for the few small tables that the headline lift stands on.
+
+    A sum's noise is that of a count times the column's whole range, so sums need most; their
+    squares only set the width of an interval.
+    """
+    roles = [schema.column(c).role for c in query.columns]
+    if query.weight is not None:
+        return 8.0 if query.weight[1] == 1 else 2.0
+    if query.priority and set(roles) == {Role.MEMBERSHIP, Role.CONVERSION}:
+        return 4.0
+    return 1.0
+
+
+def _planned(query: Query, stage: Stage, mechanism: object, colluding: int) -> PlannedQuery:
+    """A reader of a pooled table who is one of its parties knows its own noise, so that one
+    party's noise is not counted on even where nobody colludes."""
     assert isinstance(mechanism, (DiscreteGaussian, SharedBinomial))
-    return PlannedQuery(query=query, stage=stage, mechanism=mechanism)
+    unknown = max(1, len(query.parties) - max(1, colluding)) if query.is_pooled else 0
+    return PlannedQuery(query=query, stage=stage, mechanism=mechanism, unknown=unknown)

@@ -21,6 +21,7 @@ from strategies.planning import Selected, plan, plan_training, select
 from strategies.sites import write_sites
 from strategies.train import Training, Weights, one_way_tables
 from twinweave.config import RunConf
+from twinweave.errors import RunError
 from twinweave.privacy.ledger import Ledger
 from twinweave.privacy.measurement import Measurement
 from twinweave.protocols.messages import RevealSumReply, TrainReply, TrainRequest
@@ -67,6 +68,7 @@ class Weave(Strategy):
         self._exchange: Exchange | None = None
         self._training: Training | None = None
         self._asked: dict[int, TrainRequest] = {}
+        self._gone: set[str] = set()
         self._weights = np.zeros(0, np.float32)
 
     def summary(self) -> None:
@@ -163,7 +165,7 @@ class Weave(Strategy):
         )
         first = ArrayRecord({"weights": Array(self.begin(findings))})
         result = super().start(grid, first, rounds, timeout=self.conf.protocol.timeout)
-        events = [steps.event(party, rounds) for party in self.spec.parties]
+        events = steps.events(self.spec.schema.units, rounds)
         trained = replace(findings, ledger=findings.ledger.charge(*events), weights=self._weights)
         return trained, result
 
@@ -175,32 +177,58 @@ class Weave(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Global weights to every party (Flower counts rounds from 1)."""
+        """Global weights to every party that still answers (Flower counts rounds from 1)."""
         assert self._training is not None
         assert self._exchange is not None
         self._weights = arrays["weights"].numpy()
         nodes = self._training.roster.nodes
         requests = self._training.requests(server_round - 1, self._weights)
-        self._asked = {nodes[party]: request for party, request in requests.items()}
+        self._asked = {nodes[p]: r for p, r in requests.items() if p not in self._gone}
         return self._exchange.messages(TRAIN, self._asked)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Masked secure aggregation: the sum of the updates is all that is ever seen."""
+        """Masked secure aggregation: the sum of the updates is all that is ever seen.
+
+        A party that vanishes is left out of this round and all later ones, as long as the secure
+        sum can be opened without it. Raises RunError, naming who is missing, where it cannot.
+        """
+        assert self._training is not None
+        assert self._exchange is not None
+        names = self._training.roster.names
+        settled = self._exchange.settle(
+            TRAIN, self._asked, TrainReply, replies, names=names, least=self.spec.sums.min_alive
+        )
+        came = {names[node]: reply for node, reply in settled.items()}
+        self._without({names[node] for node in self._asked} - set(came))
+        try:
+            self._weights = self._opened(server_round - 1, came)
+        except RunError as error:
+            if not self._gone:
+                raise
+            raise RunError(f"without {', '.join(sorted(self._gone))}: {error}") from None
+        return ArrayRecord({"weights": Array(self._weights)}), None
+
+    def _opened(self, number: int, came: dict[str, TrainReply]) -> Weights:
+        """The weights after a round, its sum opened with the help of those who answer."""
         assert self._training is not None
         assert self._exchange is not None
         names, nodes = self._training.roster.names, self._training.roster.nodes
-        settled = self._exchange.settle(TRAIN, self._asked, TrainReply, replies, names=names)
-        came = {names[node]: reply for node, reply in settled.items()}
-        server, asked = self._training.close(server_round - 1, len(self._weights), came)
+        server, asked = self._training.close(number, len(self._weights), came)
         by_node = {nodes[party]: request for party, request in asked.items()}
         answers: dict[int, RevealSumReply] = {}
         if by_node:
-            answers = self._exchange.ask(REVEAL, by_node, RevealSumReply, names=names)
+            answers = self._exchange.ask(REVEAL, by_node, RevealSumReply, names=names, least=1)
         revealed = {names[node]: reply for node, reply in answers.items()}
-        self._weights = self._training.step(self._weights, server, revealed, came)
-        return ArrayRecord({"weights": Array(self._weights)}), None
+        self._without(set(asked) - set(revealed))
+        return self._training.step(self._weights, server, revealed, came)
+
+    def _without(self, parties: set[str]) -> None:
+        """Go on without these."""
+        if parties:
+            log.warning("training goes on without %s", ", ".join(sorted(parties)))
+        self._gone |= parties
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -114,6 +114,15 @@ class Ran:
                 return records.unpack(REPLIES[phase], message.content)
         raise LookupError(phase)
 
+    def shares(self, party: str) -> dict[str, np.ndarray]:
+        """Of the cross tables, as the party opened them, in whichever hops."""
+        found: dict[str, np.ndarray] = {}
+        for message in self.messages:
+            meta = message.metadata
+            if meta.message_type == "query.open" and meta.src_node_id == NODES[party]:
+                found |= records.unpack(m.OpenReply, message.content).shares
+        return found
+
     def asked(self, phase: str, party: str) -> Message:
         for message in self.messages:
             meta = message.metadata

@@ -12,6 +12,7 @@ from twinweave.generators.synthesis import SynthesisConf
 from twinweave.parsing import STRICT, parse
 from twinweave.privacy.events import Stage
 from twinweave.privacy.selection import SelectionConf
+from twinweave.protocols.cross_tables import CrossTables
 from twinweave.protocols.secure_sum.kinds import Kind
 from twinweave.tables.column import Column
 from twinweave.tables.roles import FairnessConf, LiftConf, check_fairness, check_lift
@@ -36,12 +37,17 @@ class PartyConf:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConf:
-    """A dataset and its split between the parties (conf/data)."""
+    """A dataset and its split between the parties (conf/data).
+
+    pools: groups of parties that hold the same columns of different people, each asked as one
+        (see JointSchema). The run ends before anything is released where a person is at two.
+    """
 
     __pydantic_config__ = STRICT
 
     name: str
     parties: tuple[PartyConf, ...]
+    pools: tuple[tuple[str, ...], ...] = ()
     root: str = "."
     lift: LiftConf | None = None
     fairness: FairnessConf | None = None
@@ -58,7 +64,7 @@ class DataConf:
 
     @property
     def schema(self) -> JointSchema:
-        return JointSchema(schemas=tuple(p.schema for p in self.parties))
+        return JointSchema(schemas=tuple(p.schema for p in self.parties), pools=self.pools)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,8 @@ class ProtocolConf:
     """Which protocol computes what (DESIGN section 8), and how long to wait for a party.
 
     noise: of cross tables; `coins` (variance s^2, nobody knows the noise) as far as
-        `coin_limit` dealt words go, `gaussian` (from each party: 2 s^2) beyond.
+        `coin_limit` dealt words go, `gaussian` (from each party: 2 s^2) beyond. Without a
+        dealer (cross_tables: homomorphic) there are no coins.
     colluding: parties that may pool what they know (with each other or the server).
     timeouts in seconds; the first message waits longest: parties may still be starting.
     """
@@ -119,7 +126,7 @@ class ProtocolConf:
     __pydantic_config__ = STRICT
 
     alignment: Literal["ristretto", "prf"]
-    cross_tables: Literal["secret_sharing"]
+    cross_tables: CrossTables
     secure_sum: Kind
     noise: Literal["coins", "gaussian"]
     coin_limit: int

@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from math import ceil
 from typing import Literal
 
-from twinweave.errors import ProtocolError
+from twinweave.errors import ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.plan import SgdPlan
 from twinweave.parsing import STRICT, canonical_json, parse
 from twinweave.privacy.events import DiscreteGaussian, Event, SharedBinomial, Stage
 from twinweave.privacy.mechanisms import noise_scale, noise_variance
-from twinweave.protocols.cross_tables import OpenPlan, Pair, pair_of
+from twinweave.protocols.cross_tables import CrossTables, OpenPlan, Pair, pair_of
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 from twinweave.protocols.secure_sum.kinds import Kind, check_kind
 from twinweave.protocols.secure_sum.plan import Plan
@@ -33,23 +34,35 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedQuery:
-    """A table and the noise it gets."""
+    """A table and the noise it gets.
+
+    unknown: of a pooled table, to which every party that is asked adds noise of its own, the
+        parties whose noise a reader cannot know: all but those that collude, and the reader.
+        0 for every other table.
+    """
 
     __pydantic_config__ = STRICT
 
     query: Query
     stage: Stage
     mechanism: DiscreteGaussian | SharedBinomial
+    unknown: int = 0
 
     def __post_init__(self) -> None:
+        if self.query.is_pooled != (0 < self.unknown < len(self.query.parties)):
+            raise ProtocolError(
+                f"table {self.query.name!r}: a pooled table, and no other, counts on the noise of "
+                "some of its parties, fewer than all. Start a new run."
+            )
         if isinstance(self.mechanism, SharedBinomial):
-            fits = self.query.is_cross and self.query.weight is None
+            several = self.query.is_cross or self.query.is_pooled
+            fits = several and self.query.weight is None
         else:
             fits = self.mechanism.sensitivity == (VALUE_UNITS if self.query.weight else 1)
         if not fits:
             raise ProtocolError(
                 f"table {self.query.name!r}: its mechanism does not bound what one user changes. "
-                "Coins are for counts across two parties; a sum's sensitivity is VALUE_UNITS."
+                "Coins are for counts across parties; a sum's sensitivity is VALUE_UNITS."
             )
 
     @property
@@ -60,13 +73,30 @@ class PlannedQuery:
 
     @property
     def coins(self) -> int | None:
+        """Coins that the server deals to two parties, a cell; None for any other noise."""
+        return None if self.query.is_pooled else self._tossed
+
+    @property
+    def own_coins(self) -> int | None:
+        """Coins that each party of a pooled table tosses by itself, a cell: an even number, so
+        that half of them, its mean, is whole. Binomials with one half add up to a binomial:
+        those of `unknown` parties alone are the mechanism's coins or more."""
+        if self._tossed is None or not self.query.is_pooled:
+            return None
+        return 2 * ceil(self._tossed / (2 * self.unknown))
+
+    @property
+    def _tossed(self) -> int | None:
         return self.mechanism.coins if isinstance(self.mechanism, SharedBinomial) else None
 
     @property
     def variance(self) -> float:
-        """Of the noise in a cell: known, public. Two parties add a Gaussian each (2 s^2)."""
-        own = noise_variance(self.mechanism)
-        return own if self.coins is not None else own * len(self.query.sides)
+        """Of the noise in a cell: known, public. Several parties add a Gaussian each, at full
+        scale: two make 2 s^2; or coins of their own."""
+        if self.coins is not None:
+            return noise_variance(self.mechanism)
+        each = self.own_coins / 4 if self.own_coins else noise_variance(self.mechanism)
+        return each * len(self.query.parties)
 
     @property
     def event(self) -> Event:
@@ -110,6 +140,19 @@ class TrainingPlan:
             mechanism=self.parties[party].mechanism(rounds),
         )
 
+    def events(self, units: tuple[tuple[str, ...], ...], rounds: int) -> list[Event]:
+        """What `rounds` rounds at all parties release, one event a unit (`JointSchema.units`).
+
+        A user is at one member of a pool at most, so the members' trainings compose in
+        parallel (McSherry 2009, theorem 4): together they cost what the dearest does.
+        """
+        found = []
+        for unit in units:
+            at = max(unit, key=lambda p: self.parties[p].sampling_rate)
+            label = f"training at {unit[0]}" + (f" and {len(unit) - 1} more" if unit[1:] else "")
+            found.append(replace(self.event(at, rounds), label=label, parties=unit))
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class SecondPlan:
@@ -125,6 +168,7 @@ class RunSpec:
     """One run. run: unique id; plan: every table, its noise, in the order it is measured.
 
     selects: the plan's tables only select features; a second plan, made from them, follows.
+    cross_tables: the protocol of the products between parties.
     """
 
     __pydantic_config__ = STRICT
@@ -138,6 +182,7 @@ class RunSpec:
     alignment: Literal["ristretto", "prf"]
     training: TrainingSpec | None = None
     selects: bool = False
+    cross_tables: CrossTables = "secret_sharing"
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -145,6 +190,16 @@ class RunSpec:
                 f"run specification of version {self.version}; this party speaks {VERSION}. "
                 "Install the same release at every party."
             )
+        if self.cross_tables == "homomorphic" and any(p.coins for p in self.plan):
+            raise ProtocolError(
+                "coins need a dealer, and homomorphic tables have none. Use Gaussian noise."
+            )
+        if self.cross_tables == "homomorphic" and any(
+            p.query.is_cross and p.query.is_pooled for p in self.plan
+        ):
+            raise ConfigError(
+                "protocol.cross_tables", "homomorphic tables have no sum over a pool",
+                "Choose secret_sharing, or take data.pools out.")  # fmt: skip
 
     @classmethod
     def loads(cls, text: str) -> RunSpec:
@@ -167,6 +222,10 @@ class RunSpec:
     def parties(self) -> tuple[str, ...]:
         return self.schema.parties
 
+    @property
+    def pools(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(unit for unit in self.schema.units if len(unit) > 1)
+
     def second(self, plan: str) -> RunSpec:
         """The run with its second plan (JSON) in the place of the first.
 
@@ -181,9 +240,16 @@ class RunSpec:
         return {i: p for i, p in enumerate(self.plan) if p.query.parties == (party,)}
 
     def crossing(self, first: str, second: str) -> dict[int, PlannedQuery]:
-        """Tables between two parties, by index in the plan."""
-        both = {first, second}
-        return {i: p for i, p in enumerate(self.plan) if set(p.query.parties) == both}
+        """Tables between two parties, pooled ones included, by index in the plan."""
+        return {i: p for i, p in enumerate(self.plan) if p.query.crosses(first, second)}
+
+    def pooled(self, party: str) -> dict[int, PlannedQuery]:
+        """Tables of the party's pool alone, sums of the members', by index in the plan."""
+        return {
+            i: p
+            for i, p in enumerate(self.plan)
+            if p.query.is_pooled and not p.query.is_cross and party in p.query.parties
+        }
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Pairs of parties with a table between them, in run order."""
@@ -196,7 +262,8 @@ class RunSpec:
     def product(self, a: str, b: str, n_slots: int) -> Pair:
         """Public shape of the secure product between two parties, whatever their order."""
         first, second = sorted((a, b), key=self.parties.index)
-        queries = [p.query for p in self.crossing(first, second).values()]
+        tables = self.crossing(first, second).values()
+        queries = [p.query.between(first, second) for p in tables]
         return pair_of(self.schema, queries, n_slots, first=first, second=second)
 
     @cached_property
@@ -215,7 +282,9 @@ class RunSpec:
         return plan
 
     def openings(self, a: str, b: str) -> tuple[OpenPlan, ...]:
-        return tuple(OpenPlan(query=p.query, coins=p.coins) for p in self.crossing(a, b).values())
+        """Terms of the tables between two parties; of a pooled one, of their part of it."""
+        tables = self.crossing(a, b).values()
+        return tuple(OpenPlan(query=p.query.between(a, b), coins=p.coins) for p in tables)
 
 
 def row_weights(rows: Mapping[str, int]) -> dict[str, float]:

@@ -4,7 +4,7 @@ Minimises strength * N * KL(w || prior) + 1/2 sum (N A w - m)^2 / variance over 
 sum to 1: the measurements are met as closely as their noise deserves. Convex; solved in the
 dual, one potential a cell (Deville and Saerndal 1992, "Calibration estimators in survey
 sampling", the exponential tilting case; soft constraints as in Dudik et al. 2007, section 4).
-Then n rows are drawn with the weights by systematic resampling. No privacy cost.
+No privacy cost.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
     from scipy.optimize import minimize
 
     started = time.process_time()
-    tables = _Tables(wanted, n)
+    tables = Tables(wanted, n)
     target = np.concatenate([c.target for c in wanted])
     variance = np.concatenate([c.variance for c in wanted])
     slack = conf.strength * users * variance
@@ -105,8 +105,8 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
                  cpu_seconds=time.process_time() - started)  # fmt: skip
 
 
-class _Tables:
-    """The constraints' tables of weighted rows, and the tilt of the weights by potentials."""
+class Tables:
+    """The constraints' tables of weighted rows, laid end to end."""
 
     def __init__(self, wanted: Sequence[Constraint], n: int) -> None:
         edges = np.cumsum([0, *(len(c.target) for c in wanted)])
@@ -117,10 +117,11 @@ class _Tables:
             _compact(np.where(c.cells == NOWHERE, len(c.target), c.cells)) for c in wanted
         ]
 
-    def sums(self, weights: Vector) -> Vector:
+    def sums(self, weights: Vector, power: int = 1) -> Vector:
+        """What the rows add to every cell, amounts raised to a power: (targets,)."""
         out = []
         for c, cells in zip(self.wanted, self.cells, strict=True):
-            amount = weights if c.amount is None else weights * c.amount
+            amount = weights if c.amount is None else weights * c.amount**power
             out.append(np.bincount(cells, amount, len(c.target) + 1)[:-1])
         return np.concatenate(out)
 
@@ -134,21 +135,19 @@ class _Tables:
         raw = np.exp(exponent - top)
         return raw / raw.sum(), top + float(np.log(raw.mean()))
 
+    def of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vector]:
+        """Position among all cells of what some rows add, and how much: (constraints, rows).
+
+        Rows that a table does not count add 0, somewhere.
+        """
+        places, amounts = [], []
+        for c, cells, part in zip(self.wanted, self.cells, self.parts, strict=True):
+            cell = cells.take(rows).astype(np.int64)
+            counted = cell < len(c.target)
+            amounts.append(counted if c.amount is None else counted * c.amount.take(rows))
+            places.append(part.start + np.where(counted, cell, 0))
+        return np.stack(places), np.stack(amounts).astype(np.float64)
+
 
 def _compact(cells: NDArray[np.int32]) -> NDArray[np.uint16] | NDArray[np.int32]:
     return cells.astype(np.uint16) if cells.max(initial=0) < 2**16 else cells
-
-
-def resample(
-    weights: NDArray[np.float64], rows: Rows, n: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Indices of n rows by systematic resampling in the order of the rows' codes.
-
-    A row of weight w appears floor(n w) or ceil(n w) times (Kitagawa 1996, appendix); in
-    sorted order the low-order tables stay closer than by independent draws.
-    """
-    order = np.lexsort(np.column_stack([rows.codes, rows.presence]).T)
-    edges = np.cumsum(weights[order]) * n
-    edges[-1] = n
-    picks = np.searchsorted(edges, np.arange(n) + rng.random(), side="right")
-    return np.asarray(rng.permutation(order[picks.clip(max=len(order) - 1)]))

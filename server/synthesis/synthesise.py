@@ -2,7 +2,7 @@
 
 Fit the network and then a mixture of products (networks with soft output; others, such as
 the llm, give candidates as they are), offer several times the rows wanted, weigh them to meet
-the measurements, resample. Post-processing: no privacy cost, deterministic under the seed.
+the measurements, draw whole rows. Post-processing: no privacy cost, deterministic under the seed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from server.synthesis.rake import Constraint, constraints, rake, resample
+from server.synthesis.rake import Constraint, constraints, rake
+from server.synthesis.resampling import exchange, resample
 from server.synthesis.targets import Population, population
 from twinweave.generators.base import Network
 from twinweave.generators.fit import Mixture, Progress, fit
@@ -63,7 +64,7 @@ def synthesise(
     Raises ConfigError if a party's size is missing.
     """
     started = time.process_time()
-    people = population(layout.parties, sizes, measurements)
+    people = population(layout.parties, sizes, measurements, layout.pools)
     n = conf.rows or people.size
     rng = np.random.default_rng([seed, 1])
     affordable = MOST_CELLS // max(len(measurements), 1)
@@ -74,6 +75,7 @@ def synthesise(
               *(also(candidates) if also else ())]  # fmt: skip
     raked = rake(linear, len(candidates), people.users.sum(), conf.rake)
     chosen = resample(raked.weights, candidates, n, rng)
+    chosen = exchange(chosen, raked.weights, linear, conf.rake.exchanges, rng)
     return SynthesisResult(
         rows=candidates.take(chosen),
         population=people,
@@ -96,7 +98,7 @@ def draft(
     progress: Progress | None = None,
 ) -> Rows:
     """n rows drawn from the measurements alone: what an llm learns the format from."""
-    people = population(layout.parties, sizes, measurements)
+    people = population(layout.parties, sizes, measurements, layout.pools)
     latents = people.latents(conf.latents)
     mixture = fit(None, layout, measurements, latents, conf, seed, progress)
     return mixture.sample(n, np.random.default_rng([seed, 2]))

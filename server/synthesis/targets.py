@@ -64,25 +64,29 @@ def _apportion(weights: NDArray[np.float64], n: int) -> NDArray[np.int64]:
 
 
 def population(
-    parties: Sequence[str], sizes: Mapping[str, int], measurements: Sequence[Measurement]
+    parties: Sequence[str],
+    sizes: Mapping[str, int],
+    measurements: Sequence[Measurement],
+    pools: Sequence[tuple[int, ...]] = (),
 ) -> Population:
     """Presence patterns from the public table sizes and the cross tables' noisy overlaps.
 
     Every cross table estimates its pair's overlap three times: the sum of its inner cells,
     and each party's size less the other's absent row; estimates are averaged by precision.
     With three parties or more, pairs leave the higher overlaps open: the smallest solution
-    (ridge) of the non-negative least-squares problem is taken.
+    (ridge) of the non-negative least-squares problem is taken. pools: indices of parties of
+    whom a user is at one at most.
     Raises ConfigError if a party's size is missing.
     """
     if missing := [p for p in parties if p not in sizes]:
         raise ConfigError("sizes", f"no table size of {missing}", "Give every party's row count.")
-    patterns = np.array([b for b in product((True, False), repeat=len(parties)) if any(b)])
+    patterns = _patterns(len(parties), pools)
     rows, wanted = [], []
     for i, party in enumerate(parties):
         rows.append(patterns[:, i] * 1e3)
         wanted.append(sizes[party] * 1e3)
-    for pair, (value, variance) in overlaps(parties, sizes, measurements).items():
-        both = patterns[:, list(pair)].all(axis=1)
+    for (one, two), (value, variance) in overlaps(parties, sizes, measurements).items():
+        both = patterns[:, one].any(axis=1) & patterns[:, two].any(axis=1)
         rows.append(both / np.sqrt(variance))
         wanted.append(value / np.sqrt(variance))
     from scipy.optimize import nnls
@@ -92,27 +96,46 @@ def population(
     return Population(patterns=patterns, users=np.asarray(users, dtype=np.float64))
 
 
+def _patterns(n_parties: int, pools: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
+    """Every possible presence but none at all: bool (patterns, parties), fullest first."""
+    own = {party: tuple(pool) for pool in pools for party in pool}
+    units = dict.fromkeys(own.get(i, (i,)) for i in range(n_parties))
+    found = []
+    for chosen in product(*((*unit, None) for unit in units)):
+        pattern = np.zeros(n_parties, dtype=bool)
+        pattern[[i for i in chosen if i is not None]] = True
+        found.append(pattern)
+    return np.array(found[:-1])
+
+
+Members = tuple[int, ...]
+
+
 def overlaps(
     parties: Sequence[str], sizes: Mapping[str, int], measurements: Sequence[Measurement]
-) -> dict[tuple[int, int], tuple[float, float]]:
-    """Each measured pair of parties' overlap: (estimate in users, its variance)."""
-    sums: dict[tuple[int, int], tuple[float, float]] = {}
+) -> dict[tuple[Members, Members], tuple[float, float]]:
+    """Each measured pair's overlap: (estimate in users, its variance).
+
+    By the indices of the parties on either side: of a pool's side, of all its members.
+    """
+    sums: dict[tuple[Members, Members], tuple[float, float]] = {}
     for m in measurements:
         if not m.query.is_cross or m.query.weight is not None:
             continue
-        first, second = m.query.parties
+        ends = [tuple(parties.index(p) for p in side.members) for side in m.query.sides]
+        first, second = (sum(sizes[parties[i]] for i in end) for end in ends)
         inner, v = m.values[:-1, :-1], max(m.variance, 1e-9)
         estimates = (
             (inner.sum(), v * inner.size),
-            (sizes[second] - m.values[-1, :-1].sum(), v * inner.shape[1]),
-            (sizes[first] - m.values[:-1, -1].sum(), v * inner.shape[0]),
+            (second - m.values[-1, :-1].sum(), v * inner.shape[1]),
+            (first - m.values[:-1, -1].sum(), v * inner.shape[0]),
         )
-        a, b = sorted((parties.index(first), parties.index(second)))
+        a, b = sorted(ends)
         top, bottom = sums.get((a, b), (0.0, 0.0))
         for value, variance in estimates:
             top, bottom = top + float(value) / variance, bottom + 1 / variance
         sums[a, b] = (top, bottom)
-    caps = {p: min(sizes[parties[p[0]]], sizes[parties[p[1]]]) for p in sums}
+    caps = {p: min(sum(sizes[parties[i]] for i in end) for end in p) for p in sums}
     return {p: (min(max(t / b, 0.0), caps[p]), 1 / b) for p, (t, b) in sums.items()}
 
 
@@ -131,10 +154,10 @@ def row_cells(query: Query, layout: Layout, rows: Rows) -> NDArray[np.int32]:
 
 
 def _side_cells(side: Side, layout: Layout, rows: Rows) -> tuple[NDArray[np.int64], int]:
-    """Row-major position in the side's block, NOWHERE if the party is absent; block size."""
+    """Row-major position in the side's block, NOWHERE if its parties are absent; block size."""
     cell, size = np.zeros(len(rows), dtype=np.int64), 1
     for name in side.columns:
         i = layout.names.index(name)
         cell, size = cell * layout.sizes[i] + rows.codes[:, i], size * layout.sizes[i]
-    cell[~rows.presence[:, layout.parties.index(side.party)]] = NOWHERE
+    cell[~rows.presence[:, layout.members(side)].any(axis=1)] = NOWHERE
     return cell, size

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from clients import handling
 from clients.handling import Named, Replies
 from clients.party import Session
 from clients.site import Site
 from twinweave.config import GuardConf
 from twinweave.errors import ColumnError, InternalError, ProtocolError
 from twinweave.protocols import wire
-from twinweave.protocols.messages import MatchReply, MatchRequest
+from twinweave.protocols.messages import MatchReply, MatchRequest, OpenReply, OpenRequest
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.sources import Source, SourceKind
 
@@ -49,6 +52,36 @@ def test_other_names_have_other_replies(site, change):
     Replies(site, "query.match", ASKED).write(REPLY, SESSION)
     assert Replies(site, "query.match", replace(ASKED, **change)).read(MatchReply) is None
     assert Replies(site, "query.share", ASKED).read(MatchReply) is None
+
+
+@pytest.mark.parametrize("change", [{"hop": 2}, {"step": 1}])
+def test_every_counter_of_a_request_is_in_its_name(site, change):
+    """Tables may be opened in two hops of two passes: four replies of one phase."""
+    asked = OpenRequest(
+        run="r", attempt=0, step=0, hop=1, sealed={}, corrections={}, coin_seeds={}, coin_words={}
+    )
+    reply = OpenReply(shares={}, sealed={}, dealt={})
+    Replies(site, "query.open", asked).write(reply, SESSION)
+    assert Replies(site, "query.open", replace(asked, **change)).read(OpenReply) is None
+    assert Replies(site, "query.open", asked).read(OpenReply) is not None
+
+
+def test_a_run_that_begins_forgets_the_secrets_of_old_ones(site, tmp_path):
+    runs = [replace(ASKED, run=name) for name in ("old", "silent since", "current")]
+    for asked in runs:
+        Replies(site, "query.match", asked).write(REPLY, replace(SESSION, run=asked.run))
+    long_ago = time.time() - handling.KEPT - 60
+    for name in ("old", "current"):
+        os.utime(handling.replies_of(site, name), (long_ago, long_ago))
+    handling.forget(site, "current")
+    kept = [Replies(site, "query.match", asked).read(MatchReply) is not None for asked in runs]
+    assert kept == [False, True, True]
+    assert not handling.replies_of(site, "old").exists()
+    # A new answer keeps a run for another day.
+    os.utime(handling.replies_of(site, "current"), (long_ago, long_ago))
+    Replies(site, "query.match", replace(runs[2], hop=2)).write(REPLY, SESSION)
+    handling.forget(site, "next")
+    assert handling.replies_of(site, "current").exists()
 
 
 def test_another_request_under_the_same_name_is_refused(site):

@@ -16,7 +16,7 @@ FALSE_ALARM = 1e-9  # per assertion
 
 
 class Clear:
-    """Both parties' cleaned tables, side by side: what no one in a run ever holds."""
+    """The parties' cleaned tables, side by side: what no one in a run ever holds."""
 
     def __init__(self, conf: RunConf) -> None:
         self.schema = conf.data.schema
@@ -74,7 +74,7 @@ class Clear:
 
     def _side(self, side) -> pd.Series:
         """Combined label of every user at the party."""
-        frame = self.labels[side.party]
+        frame = pd.concat([self.labels[p] for p in side.members])
         combined = pd.Series("", index=frame.index)
         for name in side.columns:
             combined = combined + "|" + frame[name]
@@ -89,15 +89,16 @@ class Clear:
     def _weights(self, side) -> pd.Series | None:
         if side.weight is None:
             return None
-        units = self.units[side.party][side.weight]
+        units = pd.concat([self.units[p] for p in side.members])[side.weight]
         return units if side.power == 1 else (units**2 / VALUE_UNITS).round()
 
 
 def mechanism_of(planned) -> str:
     """Which noise a table got: the kinds that are tested apart."""
+    where = "pooled " if planned.query.is_pooled else ""
+    where += "cross" if planned.query.is_cross else "local"
     if isinstance(planned.mechanism, SharedBinomial):
-        return "coins"
-    where = "cross" if planned.query.is_cross else "local"
+        return f"{where} coins" if planned.query.is_pooled else "coins"
     if planned.query.weight is not None:
         return f"{where} sums to the power {planned.query.weight[1]}"
     return f"{where} gaussian"

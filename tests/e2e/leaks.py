@@ -16,7 +16,7 @@ from clear import FALSE_ALARM, Clear, deviations, p_variance
 from scipy import stats
 from whole_run import Ran, readable
 
-from clients import measuring
+from clients import crossing
 from twinweave.protocols import channel, ristretto
 from twinweave.protocols import cross_tables as ct
 from twinweave.protocols.alignment import Ristretto
@@ -30,7 +30,7 @@ GIVEN = {  # what a party may send: everything else is a leak by its name alone
     "query.blind": {"scalars.sealed/*"},
     "query.match": {"scalars.sealed/*", "arrays.tags/*"},
     "query.share": {"scalars.sealed/*", "arrays.tables/*"},
-    "query.open": {"arrays.shares/*", "scalars.dealt/*"},
+    "query.open": {"arrays.shares/*", "scalars.sealed/*", "scalars.dealt/*"},
     "train.generator": {"arrays.words", "scalars.sealed/*", "scalars.secrets/*"},
     "train.reveal": {"arrays.words", "scalars.secrets/*"},
 }  # fmt: skip
@@ -39,7 +39,7 @@ GIVEN = {  # what a party may send: everything else is a leak by its name alone
 def leaks(ran: Ran, clear: Clear) -> set[str]:
     """Names of what the server could read and should not; empty for a sound run."""
     fields = list(readable(ran.messages))
-    found = _unknown_fields(fields) | _not_uniform(fields)
+    found = _unknown_fields(fields) | _not_uniform(fields, words=_summing(ran) == "masking")
     found |= search([data for _, data in fields], needles(ran, clear))
     found |= {f"noise: {kind}" for kind in _wrong_noise(ran, clear)}
     found |= {f"shares: {what}" for what in _readable_shares(ran)}
@@ -130,12 +130,13 @@ def _tags(parties, ids, raw: list[bytes], run: str) -> list[bytes]:
 
 
 def _matrices(party) -> list[bytes]:
-    """Rows of X and of X + R for every peer, and the codes that X is made of."""
+    """Rows of X and, with a dealer, of X + R for every peer; the codes that X is made of."""
     found: list[bytes] = []
     for peer in party.spec.peers(party.name):
         pair = party.spec.product(party.name, peer, party.session.n_slots)
-        found += [row.tobytes() for row in measuring._masked(party, peer)]
-        dense = measuring._blocks(party, pair).dense(pair.bits)
+        if party.session.seeds:
+            found += [row.tobytes() for row in crossing.masked(party, peer)]
+        dense = crossing.blocks(party, pair).dense(pair.bits)
         own = dense[party.session.slots[:40]].astype(np.int64)
         for row in own:
             found += _as(row, "u1", "<i4", "<i8", "<f4", "<f8")
@@ -163,6 +164,7 @@ def _secrets(party) -> list[bytes]:
     ]
     for peer in party.spec.peers(party.name):
         keys = party.keys(peer)
+        found.append(hkdf(session.secret, "bfv", peer, str(session.step)))
         found += [keys.root, channel.pair_secret(keys, "open cross tables")]
     return found
 
@@ -185,8 +187,15 @@ def _unknown_fields(fields: list[tuple[str, bytes]]) -> set[str]:
     return found
 
 
-def _not_uniform(fields: list[tuple[str, bytes]]) -> set[str]:
-    """Sealed messages and final tags look like noise, byte by byte."""
+def _summing(ran: Ran) -> str:
+    return ran.spec.training.secure_sum if ran.spec.training else ""
+
+
+def _not_uniform(fields: list[tuple[str, bytes]], *, words: bool) -> set[str]:
+    """Sealed messages and final tags look like noise, byte by byte.
+
+    words: so do the words of an update (they are no ciphertexts, whose format is not uniform).
+    """
     found = set()
     for where, data in fields:
         name = where.rsplit(" ", 1)[1]
@@ -194,9 +203,9 @@ def _not_uniform(fields: list[tuple[str, bytes]]) -> set[str]:
             header = 6 + int.from_bytes(data[4:6], "big")
             if data[:4] != b"TWS1" or not uniform(np.frombuffer(data[header:], np.uint8), 256):
                 found.add("a message that is not sealed")
-        elif where.startswith("train.generator from node") and name == "arrays.words":
-            words = np.frombuffer(data, "<u4")
-            if not uniform(words >> np.uint32(28), 16) or not uniform(words & np.uint32(15), 16):
+        elif words and where.startswith("train.generator from node") and name == "arrays.words":
+            sent = np.frombuffer(data, "<u4")
+            if not uniform(sent >> np.uint32(28), 16) or not uniform(sent & np.uint32(15), 16):
                 found.add("an update that is not masked")
         elif name.startswith("arrays.tags/"):
             tags = np.frombuffer(data, np.uint8).reshape(-1, 16)
@@ -220,22 +229,22 @@ def _wrong_noise(ran: Ran, clear: Clear) -> list[str]:
 
 
 def _readable_shares(ran: Ran) -> list[str]:
-    """Opened shares must be uniform alone, and also to a dealer who knows R and r."""
+    """Opened shares must be uniform alone, and also to a dealer, if any, who knows R and r."""
     found = []
     for first, second in ran.spec.pairs():
         alone, known = [], []
         exact = _exact_shares(ran, first, second)
         for name in (first, second):
-            opened = ran.reply("query.open", name).shares
-            for (index, planned), own in zip(
-                ran.spec.crossing(first, second).items(), exact[name], strict=True
-            ):
+            opened = ran.shares(name)
+            for place, (index, planned) in enumerate(ran.spec.crossing(first, second).items()):
                 share = opened[str(index)]
                 alone.append(_nibbles(ran, share, planned.coins))
-                known.append(_nibbles(ran, share - own.astype(share.dtype), planned.coins))
+                if exact:
+                    own = exact[name][place].astype(share.dtype)
+                    known.append(_nibbles(ran, share - own, planned.coins))
         if not uniform(np.concatenate(alone), 16):
             found.append("not uniform alone")
-        if not uniform(np.concatenate(known), 16):
+        if known and not uniform(np.concatenate(known), 16):
             found.append("not masked against the dealer")
     return found
 
@@ -251,19 +260,22 @@ def _nibbles(ran: Ran, share: np.ndarray, coins: int | None) -> np.ndarray:
 
 
 def _exact_shares(ran: Ran, first: str, second: str) -> dict[str, list[np.ndarray]]:
-    """party -> its share s of every table before noise, as `open_shares` cuts it."""
+    """party -> its share s of every table before noise, as `open_shares` cuts it.
+
+    Empty where nobody deals: shares then follow from the parties' own randomness alone.
+    """
     one, two = ran.party(first), ran.party(second)
+    if not one.session.seeds:
+        return {}
     pair = ran.spec.product(first, second, one.session.n_slots)
     left = ct.finish_first(
-        pair, ct.DealFirst(seed=one.session.seeds[second]), measuring._masked(two, first)
+        pair, ct.DealFirst(seed=one.session.seeds[second]), crossing.masked(two, first)
     )
     dealt = ct.DealSecond(
         seed=two.session.seeds[first],
         correction=ran.request("query.open", second).corrections[first],
     )
-    right = ct.finish_second(
-        pair, measuring._blocks(two, pair), dealt, measuring._masked(one, second)
-    )
+    right = ct.finish_second(pair, crossing.blocks(two, pair), dealt, crossing.masked(one, second))
     plans = ran.spec.openings(first, second)
     return {
         name: [ct._block(pair, s, p.query).ravel()[: ct.open_cells(pair, p.query)] for p in plans]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from whole_run import (
     run,
 )
 
+from clients import handling
 from clients.app import app
 from scripts.inprocess import InProcessGrid, _over_the_wire
 from strategies import records
@@ -213,6 +217,20 @@ def test_budgets_add_up_over_runs_and_end(tmp_path):
         run(configure(tmp_path / "2", *options))
     after = guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}})
     assert after == rows
+
+
+def test_a_new_run_forgets_the_secrets_of_runs_long_silent(tmp_path):
+    deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
+    deployment.start()
+    folders = {
+        name: next((Path(site["work"]) / "replies").iterdir())
+        for name, site in deployment.sites.items()
+    }
+    long_ago = time.time() - handling.KEPT - 60
+    os.utime(folders["publisher"], (long_ago, long_ago))
+    deployment.start()
+    assert not folders["publisher"].exists()
+    assert folders["advertiser"].exists()
 
 
 def test_a_table_that_changes_between_runs_is_read_again(tmp_path):

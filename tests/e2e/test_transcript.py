@@ -10,12 +10,12 @@ from clear import Clear
 from leaks import leaks, search
 from whole_run import TRAINING, configure, mapping, readable, run
 
-from clients import measuring
+from clients import crossing, measuring
 from twinweave.config import RunConf
 from twinweave.protocols import alignment, channel, coins, cross_tables
 from twinweave.protocols.secure_sum import MaskingParty, masking
 
-COINS_AND_GAUSSIAN = "protocol.coin_limit=2500"
+COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with coins
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_local_noise_of_the_wrong_scale_is_caught(tmp_path, clear, monkeypatch):
 
 
 def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch):
-    real = measuring._own_noise
+    real = crossing.own_noise
 
     def lazy(pair, planned):
         noise = real(pair, planned)
@@ -89,7 +89,7 @@ def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch
         return noise if lazy.calls % 2 else [0 * n for n in noise]
 
     lazy.calls = 0
-    monkeypatch.setattr(measuring, "_own_noise", lazy)
+    monkeypatch.setattr(crossing, "own_noise", lazy)
     assert caught(tmp_path, clear) == {"noise: cross gaussian"}
 
 

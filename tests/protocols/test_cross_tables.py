@@ -238,7 +238,7 @@ def test_known_answer():
     for array in (world.deals[1].correction, *world.masked, *world.shares,
                   *(x for party in opened(world, plans) for x in party)):  # fmt: skip
         digest.update(array.astype("<u4").tobytes())
-    assert digest.hexdigest() == "ba29517366cf6489fc59edadeac34bdf592f47ed03512967a9190afb98f5680c"
+    assert digest.hexdigest() == "0bb4ef5cd9f42c7ba2df15bc014d707f8c9f577a8448ef6705cbf99f5766b383"
 
 
 # --- who sees what -----------------------------------------------------------------------

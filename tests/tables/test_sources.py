@@ -84,6 +84,15 @@ def test_a_file_is_cut_into_overlapping_parties(csv):
     assert set(again["id"]) == cut["one"]
 
 
+def test_a_file_is_cut_into_disjoint_parties(csv):
+    """Tenths add up to no exact binary fractions, and still nobody is in two parts or in none."""
+    source = csv("id,c\n" + "".join(f"u{i},a\n" for i in range(5000)))
+    cuts = [{"fraction": 0.1, "salt": "s", "start": i / 10} for i in range(10)]
+    parts = [list(read(source | {"present": cut}, "c")["id"]) for cut in cuts]
+    assert sorted(user for part in parts for user in part) == sorted(f"u{i}" for i in range(5000))
+    assert all(abs(len(part) - 500) < 6 * (5000 * 0.09) ** 0.5 for part in parts)
+
+
 @pytest.fixture
 def database(tmp_path):
     path = tmp_path / "t.sqlite"
@@ -156,6 +165,7 @@ def test_a_password_in_the_configuration_is_refused():
         {"kind": "sql", "url": "sqlite://"},
         {"kind": "campaign"},
         {"kind": "csv", "path": "x", "present": {"fraction": 0, "salt": "s"}},
+        {"kind": "csv", "path": "x", "present": {"fraction": 0.6, "salt": "s", "start": 0.5}},
         {"kind": "csv", "path": "x", "derive": {"c": {"source": "c"}}},
         {"kind": "csv", "path": "x", "seperator": ";"},
         {"kind": "excel", "path": "x"},

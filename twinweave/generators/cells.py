@@ -38,12 +38,12 @@ class Slice:
 class CellProducts:
     """The features, and the slices over them.
 
-    sources: for each party, the one-hot positions its feature block copies; parties: which
-    party each is. fixed: float32 (rows, parties + 1), absent bits and the constant one,
-    behind the blocks.
+    sources: for each party or pool, the one-hot positions its feature block copies; units: which
+    parties it is, at any of which a row is present. fixed: float32 (rows, units + 1), absent
+    bits and the constant one, behind the blocks.
     """
 
-    parties: tuple[int, ...]
+    units: tuple[tuple[int, ...], ...]
     sources: tuple[NDArray[np.int64], ...] = field(repr=False)
     fixed: NDArray[np.float32] = field(repr=False)
     slices: tuple[Slice, ...] = field(repr=False)
@@ -52,57 +52,61 @@ class CellProducts:
 class _Features:
     """Where each feature of a row sits."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, units: Sequence[tuple[int, ...]]) -> None:
         self.layout = layout
         self.sources: list[NDArray[np.int64]] = []
-        self._start: dict[tuple[str, str], int] = {}
+        self._start: dict[tuple[tuple[int, ...], str], int] = {}
         position = 0
-        for party in layout.parties:
+        for unit in units:
             chosen = []
-            for i in np.flatnonzero(layout.held_by(party)):
-                self._start[party, layout.names[i]] = position
+            for i in np.flatnonzero(layout.held_by(layout.parties[unit[0]])):
+                self._start[unit, layout.names[i]] = position
                 position += layout.sizes[i]
                 chosen.append(np.arange(layout.offsets[i], layout.offsets[i + 1]))
             self.sources.append(np.concatenate(chosen) if chosen else np.arange(0))
-        self.absent = {p: position + i for i, p in enumerate(layout.parties)}
-        self.one = position + len(layout.parties)
+        self.absent = {unit: position + i for i, unit in enumerate(units)}
+        self.one = position + len(units)
 
-    def block(self, party: str, column: str) -> NDArray[np.int64]:
+    def block(self, unit: tuple[int, ...], column: str) -> NDArray[np.int64]:
         size = self.layout.sizes[self.layout.names.index(column)]
-        return self._start[party, column] + np.arange(size)
+        return self._start[unit, column] + np.arange(size)
 
     def side(self, side: Side, with_absent: bool) -> list[tuple[int, ...]]:
         """The features whose product is each position of the side's block, *absent* last."""
-        blocks = [self.block(side.party, c).tolist() for c in side.columns]
+        unit = self.layout.members(side)
+        blocks = [self.block(unit, c).tolist() for c in side.columns]
         places = [tuple(p) for p in product(*blocks)]
-        return [*places, (self.absent[side.party],)] if with_absent else places
+        return [*places, (self.absent[unit],)] if with_absent else places
 
 
 def cell_products(
     layout: Layout, measurements: Sequence[Measurement], presence: NDArray[np.bool_]
 ) -> CellProducts:
-    """Lay out the count measurements; weighted ones are left aside.
+    """Lay out the count measurements; sums of values, and sides without columns, are left aside.
 
     Several measurements of one cell are averaged by precision.
     """
-    features = _Features(layout)
+    sides = (layout.members(s) for m in measurements for s in m.query.sides)
+    units = tuple(dict.fromkeys((*layout.units, *sides)))
+    features = _Features(layout, units)
     usage = Counter(c for m in measurements if len(m.query.columns) > 2 for c in m.query.columns)
     rank = {n: (-usage[n], layout.sizes[i], i) for i, n in enumerate(layout.names)}
     owner = np.zeros(features.one + 1, dtype=np.int64)  # column of a feature, for the order
     for (_, name), start in features._start.items():
         i = layout.names.index(name)
         owner[start : start + layout.sizes[i]] = sorted(rank, key=rank.__getitem__).index(name)
-    owner[features.one - len(layout.parties) :] = len(rank)
+    owner[features.one - len(units) :] = len(rank)
     found: dict[tuple[int, ...], list[tuple[int, int, float, float]]] = {}
     for m in measurements:
-        if m.query.weight is None:
+        if m.query.weight is None and all(s.columns for s in m.query.sides):
             for places, value in _cells(features, m):
                 ordered = sorted(places, key=lambda f: (owner[f], f))
                 *factors, a, b = [*ordered, features.one, features.one][: max(2, len(ordered))]
                 found.setdefault(tuple(factors), []).append((a, b, value, 1 / m.variance))
-    fixed = np.hstack([~presence, np.ones((len(presence), 1))]).astype(np.float32)
+    absent = np.stack([~presence[:, unit].any(axis=1) for unit in units], axis=1)
+    fixed = np.hstack([absent, np.ones((len(presence), 1))]).astype(np.float32)
     return CellProducts(
-        parties=tuple(range(len(layout.parties))),
+        units=units,
         sources=tuple(features.sources),
         fixed=fixed,
         slices=tuple(_slice(factors, cells) for factors, cells in found.items()),

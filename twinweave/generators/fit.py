@@ -191,7 +191,7 @@ class _Loss:
         self.cells = sum(int((s.precision > 0).sum()) for s in products.slices)
         self.fixed = torch.from_numpy(products.fixed)
         self.columns = [torch.from_numpy(c) for c in products.sources]
-        self.held = [presence[:, p : p + 1] for p in products.parties]
+        self.held = [presence[:, unit].amax(dim=1, keepdim=True) for unit in products.units]
         self.slices = [
             (s.factors, torch.from_numpy(s.left), torch.from_numpy(s.right),
              torch.from_numpy(s.target), torch.from_numpy(s.precision))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.tables.column import Role
+from twinweave.tables.query import Side
 from twinweave.tables.schema import JointSchema
 
 ABSENT = -1
@@ -24,7 +25,8 @@ class Layout:
     """Sizes, holders and roles of the union columns, in `JointSchema.columns` order.
 
     sizes: discrete codes of each column. holders: for each column, the indices of the
-    parties that hold it. roles: of each column, or () where they do not matter. All public.
+    parties that hold it. roles: of each column, or () where they do not matter. pools: indices
+    of parties of whom a row is present at one at most (`JointSchema.pools`). All public.
     """
 
     parties: tuple[str, ...]
@@ -32,6 +34,7 @@ class Layout:
     sizes: tuple[int, ...]
     holders: tuple[tuple[int, ...], ...]
     roles: tuple[Role, ...] = ()
+    pools: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def of(cls, schema: JointSchema) -> Layout:
@@ -42,7 +45,18 @@ class Layout:
             sizes=tuple(c.size for c in schema.columns),
             holders=tuple(tuple(index[p] for p in schema.holders(n)) for n in schema.names),
             roles=tuple(c.role for c in schema.columns),
+            pools=tuple(tuple(index[p] for p in unit) for unit in schema.units if unit[1:]),
         )
+
+    @property
+    def units(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the parties, pools together, in order."""
+        own = {party: pool for pool in self.pools for party in pool}
+        return tuple(dict.fromkeys(own.get(i, (i,)) for i in range(len(self.parties))))
+
+    def members(self, side: Side) -> tuple[int, ...]:
+        """Indices of a query side's parties, at any of which a row is present on it."""
+        return tuple(self.parties.index(p) for p in side.members)
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:

@@ -40,6 +40,7 @@ class RakeConf:
 
     strength: evidence that the candidates' own distribution counts for, in multiples of the
         union's size: at 1 it is trusted as much as a sample of that size would be.
+    exchanges: rounds of swaps that bring the rows drawn closer to the weighted tables.
     """
 
     __pydantic_config__ = STRICT
@@ -47,10 +48,11 @@ class RakeConf:
     candidates: float = 4.0
     strength: float = 0.3
     steps: int = 60
+    exchanges: int = 200
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.strength <= 0 or self.steps < 0:
-            raise ConfigError("rake", "needs candidates >= 1, strength > 0 and steps >= 0",
+        if self.candidates < 1 or self.strength <= 0 or min(self.steps, self.exchanges) < 0:
+            raise ConfigError("rake", "needs candidates >= 1, strength > 0, no negative steps",
                               "See conf/.")  # fmt: skip
 
 

@@ -29,6 +29,7 @@ TOLERANCE = 1e-3  # of epsilon, left unspent at most (more only where coins are 
 _STEP = 1.05  # noise multipliers within a stage differ by powers of this, so that many are equal
 _SGD_STEP = 1.02  # grid of noise multipliers at which SGD is accounted for exactly
 _ROUNDS = 60
+OWN_COINS = 1 << 34  # that a party tosses for a table, at most: 2 GiB of random bytes
 MIN_COINS = 40  # fewer have a worse tail (mass 2**-coins gives a user away) than a Gaussian
 
 
@@ -39,6 +40,8 @@ class WorkItem:
     name: unique; becomes the event's label. cells: of the table. parties: whose users it counts.
     sensitivity: units by which one user changes one cell (1 for counts, VALUE_UNITS for sums).
     coins: shared binomial coins instead of a discrete Gaussian; counts only.
+    importance: factor on its share of the budget: what a report stands on gets more than 1.
+    dealt: a dealer deals them, which is what `coin_limit` bounds; else each party tosses its own.
     """
 
     name: str
@@ -48,8 +51,13 @@ class WorkItem:
     priority: bool = False
     sensitivity: int = 1
     coins: bool = False
+    importance: float = 1.0
+    dealt: bool = True
 
     def __post_init__(self) -> None:
+        if not self.importance > 0:
+            raise ConfigError("workload", f"table {self.name!r} has no importance",
+                              "Give a number above 0.")  # fmt: skip
         if self.cells < 1 or self.sensitivity < 1:
             raise ConfigError("workload", f"table {self.name!r} has no cells or no sensitivity",
                               "Give at least 1 of each.")  # fmt: skip
@@ -63,11 +71,16 @@ class WorkItem:
 
 @dataclass(frozen=True, kw_only=True)
 class SgdItem:
-    """DP-SGD at one party: everything public but the noise, which `calibrate` chooses."""
+    """DP-SGD at one party: everything public but the noise, which `calibrate` chooses.
+
+    also: further members of its pool: a user is at one of them, so that they cost what one
+    does; sampling_rate is then the largest.
+    """
 
     party: str
     sampling_rate: float
     steps: int
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +130,10 @@ def calibrate(
         smallest table first while the limit lasts, then discrete Gaussian noise of the same
         multiplier; so do those that need fewer than MIN_COINS. None: no limit.
 
-    Within a stage, an item's share is proportional to cells**(2/3), which minimises the summed
-    L1 error of the tables (PrivSyn: Zhang et al. 2021, section 4.2). Raises ConfigError for
-    work in a stage whose share is 0, BudgetError if `fixed` leaves nothing.
+    Within a stage, an item's share is proportional to importance * cells**(2/3), which (at
+    importance 1) minimises the summed L1 error of the tables (PrivSyn: Zhang et al. 2021,
+    section 4.2). Raises ConfigError for work in a stage whose share is 0, BudgetError if
+    `fixed` leaves nothing.
     """
     weights = _item_weights(shares, priority_share, items, with_training=bool(sgd))
     training_weight = _stage_weights(shares, items, with_training=bool(sgd)).get(Stage.TRAINING, 0)
@@ -167,7 +181,7 @@ def _item_weights(
     if len({i.name for i in items}) != len(items):
         raise ConfigError("workload", "table names repeat", "Ask each table once.")
     stages = _stage_weights(shares, items, with_training=with_training)
-    raw = [_quantised(i.cells ** (2 / 3)) for i in items]
+    raw = [_quantised(i.importance * i.cells ** (2 / 3)) for i in items]
     sums: dict[tuple[Stage, bool], float] = {}
     for item, r in zip(items, raw, strict=True):
         key = (item.stage, item.priority)
@@ -230,8 +244,12 @@ def _coin_items(
         for i, s in zip(items, sigmas, strict=True)
         if i.coins and _coins(i, s) >= MIN_COINS
     )
-    names, left = [], math.inf if limit is None else limit
+    own = {i.name for i in items if not i.dealt}
+    names = [name for cells, name, coins in wanted if name in own and cells * coins <= OWN_COINS]
+    left = math.inf if limit is None else limit
     for cells, name, coins in wanted:
+        if name in own:
+            continue
         left -= cells * coins
         if left < 0:
             break
@@ -254,8 +272,9 @@ def _training_events(sgd: Sequence[SgdItem], mu: float, delta: float) -> tuple[E
             noise_multiplier=noise, sampling_rate=item.sampling_rate, steps=item.steps
         )
         label = f"training at {item.party}"
+        parties = (item.party, *item.also)
         events.append(
-            Event(label=label, stage=Stage.TRAINING, parties=(item.party,), mechanism=mechanism)
+            Event(label=label, stage=Stage.TRAINING, parties=parties, mechanism=mechanism)
         )
     return tuple(events)
 

@@ -15,7 +15,7 @@ from twinweave.tables.roles import FairnessConf, LiftConf
 from twinweave.tables.schema import JointSchema
 
 if TYPE_CHECKING:
-    from twinweave.privacy.selection import Choice
+    from twinweave.privacy.choice import Choice
 
 
 def build(
@@ -34,7 +34,7 @@ def build(
 
     max_pair_columns: up to so many union columns all pairs are measured, beyond only those
     with a membership, conversion, label or sensitive column.
-    choice: feature selection's (privacy/selection.py): its pairs and threes instead of those.
+    choice: feature selection's (privacy/choice.py): its pairs and threes instead of those.
     """
     wanted: list[Query] = [*_priority(schema, lift, fairness)]
     if one_way:
@@ -60,28 +60,38 @@ def table(schema: JointSchema, *columns: str, priority: bool = False) -> Query |
     """The query over some columns, local where one party holds them all, else of two parties.
 
     Of two, the side of the first column's holder takes all it can: users whom only that party
-    holds keep their shared columns. None where no two parties hold them all between them.
+    holds keep their shared columns. None where no two parties hold them all between them. A
+    pool counts as one party: its members' tables are asked as their sum.
     """
-    for party in schema.parties:
-        if all(party in schema.holders(c) for c in columns):
-            return Query(sides=(Side(party=party, columns=columns),), priority=priority)
-    home = schema.holders(columns[0])[0]
-    ordered = sorted(schema.parties, key=lambda p: p != home)
+    held = {unit: schema.schema(unit[0]).names for unit in schema.units}
+    for unit, names in held.items():
+        if all(c in names for c in columns):
+            return Query(sides=(_side(unit, columns),), priority=priority)
+    home = schema.unit(schema.holders(columns[0])[0])
+    ordered = sorted(held, key=lambda unit: unit != home)
     for first, second in combinations(ordered, 2):
-        at_first = tuple(c for c in columns if first in schema.holders(c))
-        at_second = tuple(c for c in columns if c not in at_first and second in schema.holders(c))
+        at_first = tuple(c for c in columns if c in held[first])
+        at_second = tuple(c for c in columns if c not in at_first and c in held[second])
         if at_first and at_second and len(at_first) + len(at_second) == len(columns):
-            sides = (Side(party=first, columns=at_first), Side(party=second, columns=at_second))
+            sides = (_side(first, at_first), _side(second, at_second))
             return Query(sides=sides, priority=priority)
     return None
+
+
+def _side(
+    unit: tuple[str, ...], columns: tuple[str, ...] = (), weight: str | None = None, power: int = 1
+) -> Side:
+    """A side of one party, or of a pool."""
+    pool = unit if len(unit) > 1 else ()
+    return Side(party=unit[0], columns=columns, weight=weight, power=power, pool=pool)
 
 
 def _priority(
     schema: JointSchema, lift: LiftConf | None, fairness: FairnessConf | None
 ) -> Iterator[Query]:
     if lift is not None:
-        home = schema.holders(lift.membership)[0]
-        yield Query(sides=(Side(party=home, columns=(lift.membership,)),), priority=True)
+        home = schema.unit(schema.holders(lift.membership)[0])
+        yield Query(sides=(_side(home, (lift.membership,)),), priority=True)
         yield from _some(table(schema, lift.membership, c, priority=True) for c in lift.conversions)
         for x in lift.breakdowns:
             for c in lift.conversions:
@@ -97,21 +107,18 @@ def _priority(
 
 def _weighted(schema: JointSchema, membership: str, value: str, power: int) -> Query:
     """Sum of a value column by membership, at one party or across two."""
-    home, holder = schema.holders(membership)[0], schema.holders(value)[0]
-    if home in schema.holders(value):
-        side = Side(party=home, columns=(membership,), weight=value, power=power)
-        return Query(sides=(side,), priority=True)
-    sides = (
-        Side(party=home, columns=(membership,)),
-        Side(party=holder, weight=value, power=power),
-    )
+    home = schema.unit(schema.holders(membership)[0])
+    if home[0] in schema.holders(value):
+        return Query(sides=(_side(home, (membership,), value, power),), priority=True)
+    holder = schema.unit(schema.holders(value)[0])
+    sides = (_side(home, (membership,)), _side(holder, weight=value, power=power))
     return Query(sides=sides, priority=True)
 
 
 def _one_way(schema: JointSchema) -> Iterator[Query]:
-    for party_schema in schema.schemas:
-        for name in party_schema.names:
-            yield Query(sides=(Side(party=party_schema.party, columns=(name,)),))
+    for unit in schema.units:
+        for name in schema.schema(unit[0]).names:
+            yield Query(sides=(_side(unit, (name,)),))
 
 
 def _pairs(schema: JointSchema, max_columns: int) -> Iterator[Query]:

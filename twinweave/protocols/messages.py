@@ -75,7 +75,8 @@ class MatchReply:
 class ShareRequest:
     """slots: int64 (rows,), own rows in secret order -> spine. seeds: dealt, one a peer.
 
-    step: 0, or 1 for the tables chosen after a selection; plan: those as JSON, "" in step 0.
+    None without a dealer. step: 0, or 1 for the tables chosen after a selection; plan: those
+    as JSON, "" in step 0.
     """
 
     run: str
@@ -89,22 +90,29 @@ class ShareRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ShareReply:
-    """sealed: masked matrix for each peer; tables: local noisy tables, int64."""
+    """sealed: for each peer, a masked matrix or an encrypted one; tables: local, noisy, int64.
+
+    pooled: this party's part of its pool's tables, uint64, uniform alone (protocols/pooled.py).
+    """
 
     sealed: dict[str, bytes] = field(repr=False)
     tables: dict[str, NDArray[np.int64]] = field(repr=False)
+    pooled: dict[str, NDArray[Any]] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRequest:
-    """sealed: each peer's masked matrix. corrections: dealt, where this party is second.
+    """sealed: what each peer gave for this party to open tables with (clients/crossing.py).
 
-    coin_seeds, coin_words: dealt for the shared coins, keyed "index in the plan".
+    hop: 1; homomorphic tables take a second, for the parties that offered. corrections: dealt,
+    where this party is second; coin_seeds, coin_words: dealt for the shared coins, keyed
+    "index in the plan". None of these without a dealer.
     """
 
     run: str
     attempt: int
     step: int
+    hop: int
     sealed: dict[str, bytes] = field(repr=False)
     corrections: dict[str, NDArray[Any]] = field(repr=False)
     coin_seeds: dict[str, bytes] = field(repr=False)
@@ -113,12 +121,13 @@ class OpenRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenReply:
-    """shares: of the noisy cross tables, unsigned, uniform alone.
+    """shares: of the noisy cross tables, unsigned, uniform alone. sealed: answers to offers.
 
     dealt: sealed shares for the secure sums of the training, by receiver; none without it.
     """
 
     shares: dict[str, NDArray[Any]] = field(repr=False)
+    sealed: dict[str, bytes] = field(repr=False)
     dealt: dict[str, bytes] = field(repr=False)
 
 

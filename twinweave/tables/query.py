@@ -7,7 +7,7 @@ table each side has one more position, *absent*, for users whom that party does 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -22,12 +22,14 @@ from twinweave.tables.schema import JointSchema, Schema
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """The columns of one party that take part in a query.
+    """The columns of one party, or of the pool that it leads, that take part in a query.
 
     weight: a `value` column whose clipped amount (0..VALUE_UNITS) is summed instead of
         counting users; power 2 sums round(amount**2 / VALUE_UNITS) instead (for variances).
     groups: 0, or every column's codes in at most so many groups of neighbours (`group_of`):
         feature selection asks coarse tables, of which more users share a cell.
+    pool: all parties of the pool (`JointSchema.pools`), `party` the first; () for one party.
+        A user is present on the side at any of them; each is at one of them at most.
     """
 
     __pydantic_config__ = STRICT
@@ -37,6 +39,19 @@ class Side:
     weight: str | None = None
     power: int = 1
     groups: int = 0
+    pool: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The side's parties, at any of which a user is present."""
+        return self.pool or (self.party,)
+
+    @property
+    def label(self) -> str:
+        """Short name of who holds it: "shop", "north+south", "north+4 more"."""
+        if len(self.members) <= 2:
+            return "+".join(self.members)
+        return f"{self.party}+{len(self.members) - 1} more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +69,12 @@ class Query:
     priority: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.sides) not in (1, 2) or len({s.party for s in self.sides}) != len(self.sides):
+        if len(self.sides) not in (1, 2) or len(set(self.parties)) != len(self.parties):
             raise ConfigError("workload", "a query has one side, or two of different parties",
                               "Name columns of at most two parties.")  # fmt: skip
+        if any(s.pool and (len(s.pool) < 2 or s.pool[0] != s.party) for s in self.sides):
+            raise ConfigError("workload", "a pooled side has two members or more, its party first",
+                              "Take the pool from the schema's units.")  # fmt: skip
         if any(s.power not in (1, 2) for s in self.sides):
             raise ConfigError("workload", "a value is summed to the power 1 or 2",
                               "Set `power: 1` or `power: 2`.")  # fmt: skip
@@ -69,7 +87,27 @@ class Query:
 
     @property
     def parties(self) -> tuple[str, ...]:
-        return tuple(s.party for s in self.sides)
+        """Whose users it counts: of both sides, all members of a pool."""
+        return tuple(p for s in self.sides for p in s.members)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a side is a pool: every party that is asked then adds noise of its own."""
+        return any(s.pool for s in self.sides)
+
+    def between(self, first: str, second: str) -> Query:
+        """The part of a cross table that two parties, one a side, compute: sides in own order."""
+        both = {first, second}
+        parts = (next(p for p in s.members if p in both) for s in self.sides)
+        sides = tuple(replace(s, party=p, pool=()) for s, p in zip(self.sides, parts, strict=True))
+        return replace(self, sides=sides)
+
+    def crosses(self, first: str, second: str) -> bool:
+        """Whether the two parties are on either side of a cross table."""
+        if not self.is_cross:
+            return False
+        one, two = (s.members for s in self.sides)
+        return (first in one and second in two) or (second in one and first in two)
 
     @property
     def is_cross(self) -> bool:
@@ -91,7 +129,7 @@ class Query:
         A coarse side's columns carry their number of groups: "a.age/4".
         """
         label = " x ".join(
-            f"{s.party}.{c}" + (f"/{s.groups}" if s.groups else "")
+            f"{s.label}.{c}" + (f"/{s.groups}" if s.groups else "")
             for s in self.sides
             for c in s.columns
         )
@@ -161,6 +199,9 @@ def side_codes(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDArray[
 def check(schema: JointSchema, query: Query) -> None:
     """Raise ConfigError unless every side's columns are at its party, weights are values."""
     for side in query.sides:
+        if side.pool and side.pool not in schema.units:
+            raise ConfigError("workload", f"the parties of {side.label!r} are no pool",
+                              "Declare them in data.pools.")  # fmt: skip
         held = schema.schema(side.party)
         for name in (*side.columns, *((side.weight,) if side.weight else ())):
             if name not in held.names:

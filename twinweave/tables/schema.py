@@ -6,6 +6,7 @@ Public and agreed before a run; order of columns is part of the contract (DESIGN
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from twinweave.errors import SchemaError
 from twinweave.parsing import STRICT
@@ -64,11 +65,16 @@ class JointSchema:
 
     A shared column appears once; its holders are all parties that declare it. A column that
     is not shared has one holder. A row of the union also has one presence bit a party.
+
+    pools: groups of parties that hold the same columns of different people (branches of one
+    bank): what is asked of one is asked of all of them together. That no person is at two
+    members is checked in every run, once the ids are aligned.
     """
 
     __pydantic_config__ = STRICT
 
     schemas: tuple[Schema, ...]
+    pools: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         parties = [s.party for s in self.schemas]
@@ -80,10 +86,27 @@ class JointSchema:
                 party, other = first.setdefault(column.name, (schema.party, column))
                 if party != schema.party:
                     _check_agreement(column.name, party, other, schema.party, column)
+        for pool in self.pools:
+            _check_pool(self, pool)
 
     @property
     def parties(self) -> tuple[str, ...]:
         return tuple(s.party for s in self.schemas)
+
+    @cached_property
+    def units(self) -> tuple[tuple[str, ...], ...]:
+        """The parties, pools together, in run order: each is asked as one, and one person may be
+        in several units but is at one party of a unit."""
+        own = {party: pool for pool in self.pools for party in pool}
+        return tuple(dict.fromkeys(self._ordered(own.get(p, (p,))) for p in self.parties))
+
+    def unit(self, party: str) -> tuple[str, ...]:
+        """The unit that the party is in. Raises SchemaError for an unknown one."""
+        held = self.schema(party).party
+        return next(unit for unit in self.units if held in unit)
+
+    def _ordered(self, parties: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(p for p in self.parties if p in parties)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -116,6 +139,25 @@ class JointSchema:
 
     def with_role(self, role: Role) -> tuple[Column, ...]:
         return tuple(c for c in self.columns if c.role is role)
+
+
+def _check_pool(schema: JointSchema, pool: tuple[str, ...]) -> None:
+    """Raise SchemaError unless the pool's members are parties with the same columns, in no other.
+
+    Their kinds, levels and bounds agree already: every column is shared.
+    """
+    named = " and ".join(map(repr, pool)) or "nobody"
+    if len(pool) < 2 or len(set(pool)) != len(pool) or not set(pool) <= set(schema.parties):
+        raise SchemaError(
+            f"a pool of {named}: two or more parties of the run make one. Correct data.pools."
+        )
+    if any(sum(p in other for other in schema.pools) > 1 for p in pool):
+        raise SchemaError(f"a pool of {named}: a party is in two pools. Correct data.pools.")
+    if len({frozenset(schema.schema(p).names) for p in pool}) > 1:
+        raise SchemaError(
+            f"a pool of {named}: their columns differ. Pool parties that hold the same columns, "
+            "or declare the column at every member."
+        )
 
 
 def _check_agreement(name: str, party: str, a: Column, other: str, b: Column) -> None:

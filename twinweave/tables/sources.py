@@ -44,17 +44,27 @@ class SourceKind(StrEnum):
 class Present:
     """Keep the users whose hashed id falls in a fraction: cuts one public file into parties.
 
-    The same salt keeps the same users at every party, different salts independent ones.
+    The same salt keeps the same users at every party, different salts independent ones. start:
+    where the fraction begins, so that 0 and 0.5 with a fraction of 0.5 are two disjoint halves.
     """
 
     __pydantic_config__ = STRICT
 
     fraction: float
     salt: str
+    start: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise ConfigError("source.present.fraction", "not in (0, 1]", "Give a fraction.")
+        if not 0 <= self.start <= self.end <= 1:
+            raise ConfigError("source.present.start", "the fraction ends beyond 1",
+                              "Start at 0 or more, and no later than 1 - fraction.")  # fmt: skip
+
+    @property
+    def end(self) -> float:
+        """The first hash beyond; rounded, so that the next part can start there exactly."""
+        return round(self.start + self.fraction, 12)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +231,8 @@ def _kept(key: pd.Series, present: Present) -> NDArray[np.bool_]:
         np.where(missing, "", ids).astype(object), hash_key=hash_key, categorize=False
     )
     # A missing id stays, for cleaning to refuse.
-    kept: NDArray[np.bool_] = missing | (hashed / 2.0**64 < present.fraction)
+    share = hashed / 2.0**64
+    kept: NDArray[np.bool_] = missing | ((share >= present.start) & (share < present.end))
     return kept
 
 

@@ -1,0 +1,37 @@
+"""A party's exact tables, and its own draws of noise: no table leaves without one."""
+
+from __future__ import annotations
+
+import os
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.party import Party
+from twinweave.privacy.mechanisms import discrete_gaussian
+from twinweave.protocols.pooled import toss
+from twinweave.spec import PlannedQuery
+from twinweave.tables.query import Side, grouped_size, raised, side_codes
+
+
+def exact_table(party: Party, side: Side) -> NDArray[np.int64]:
+    """The table over one side at this party, int64, one axis a column (of none, one cell).
+
+    Of a pooled side, this member's part.
+    """
+    schema = party.site.schema
+    sizes = tuple(grouped_size(schema.column(c), side.groups) for c in side.columns) or (1,)
+    combined = side_codes(schema, side, party.table.codes)
+    if side.weight is None:
+        return np.bincount(combined, minlength=prod(sizes)).reshape(sizes).astype(np.int64)
+    amounts = raised(party.table.units[side.weight], side.power)
+    sums = np.bincount(combined, weights=amounts, minlength=prod(sizes))
+    return np.rint(sums).astype(np.int64).reshape(sizes)
+
+
+def own_draw(planned: PlannedQuery, cells: int) -> NDArray[np.int64]:
+    """This party's noise for a pooled table, int64 (cells,): coins of its own, or a Gaussian."""
+    if planned.own_coins is not None:
+        return toss(cells, planned.own_coins, os.urandom(32))
+    return discrete_gaussian((cells,), planned.scale)

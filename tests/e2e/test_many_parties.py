@@ -1,0 +1,383 @@
+"""More than two parties: vertical, pooled, mixed; tables against the plaintext, and dropouts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import whole_run
+from clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
+from many_parties import GUARD_OFF, OFFICES, horizontal, mixed, vertical
+from scipy import stats
+from whole_run import TRAINING, Deployment, guard_rows, run, strategy
+
+from clients import measuring, pooling
+from scripts.inprocess import InProcessGrid
+from server.generation import first_weights
+from server.lift import analyse
+from strategies import records
+from twinweave.config import RunConf
+from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
+from twinweave.privacy.events import DiscreteGaussian, PoissonSgd, SharedBinomial, Stage
+from twinweave.protocols import messages as m
+from twinweave.protocols.ring import to_ring, to_signed
+from twinweave.protocols.secure_sum import MaskingParty
+from twinweave.spec import PlannedQuery
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.query import Query, Side
+
+SILENT = DiscreteGaussian(noise_multiplier=1e-2)
+SILENT_SUM = DiscreteGaussian(noise_multiplier=1e-2 / VALUE_UNITS, sensitivity=VALUE_UNITS)
+
+
+def exact_everywhere(conf: RunConf) -> int:
+    """Run the planned workload with next to no noise: every cell equals the plaintext's."""
+    silent = tuple(
+        replace(p, mechanism=SILENT_SUM if p.query.weight else SILENT)
+        for p in strategy(conf).spec.plan
+    )
+    ran, clear = run(conf, weave=strategy(conf, silent)), Clear(conf)
+    for planned, found in zip(silent, ran.findings.measurements, strict=True):
+        name = planned.query.name
+        np.testing.assert_array_equal(found.values, clear.table(planned.query), err_msg=name)
+    return len(silent)
+
+
+def test_three_parties_of_different_columns(tmp_path):
+    conf = vertical(tmp_path)
+    assert exact_everywhere(conf) > 20
+    pairs = strategy(conf).spec.pairs()
+    assert len(pairs) == 3
+    weave = strategy(conf)
+    assert {len(p.query.parties) for p in weave.spec.plan} == {1, 2}
+
+
+def test_three_parties_align_in_a_ring(tmp_path):
+    conf = vertical(tmp_path, "protocol.alignment=ristretto", "workload.pairs=false")
+    assert exact_everywhere(conf) > 5
+
+
+def test_five_parties_of_the_same_columns(tmp_path):
+    conf = RunConf.parse(horizontal(tmp_path, GUARD_OFF))
+    assert all(p.query.is_pooled and not p.query.is_cross for p in strategy(conf).spec.plan)
+    assert exact_everywhere(conf) > 20
+
+
+@pytest.mark.parametrize("advertisers", [1, 2])
+def test_pooled_publishers_with_one_advertiser_or_a_pool_of_them(tmp_path, advertisers):
+    """Cross tables between a pool and a party, and between two pools: absent rows, sums of
+    values and their squares included."""
+    conf = mixed(tmp_path, advertisers=advertisers)
+    crossing_ = [p.query for p in strategy(conf).spec.plan if p.query.is_cross]
+    assert any(q.weight == ("spend", 2) for q in crossing_)
+    assert {len(q.parties) for q in crossing_} == {2 + advertisers}
+    assert exact_everywhere(conf) > 20
+
+
+# --- noise ---------------------------------------------------------------------------------
+
+PUBLISHERS = {"party": "north", "pool": ("north", "south")}
+WIDE = ("age", "device", "region", "arm")  # 600 cells
+
+
+def table(*sides: Side, mechanism):
+    query = Query(sides=sides)
+    unknown = max(1, len(query.parties) - 1)
+    return PlannedQuery(query=query, stage=Stage.MEASUREMENT, mechanism=mechanism, unknown=unknown)
+
+
+def many_cells():
+    wide = Side(columns=WIDE, **PUBLISHERS)
+    small = Side(party="shop0", columns=("region", "loyalty"))
+    spend = Side(party="shop0", weight="spend")
+    sums = DiscreteGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
+    return (
+        table(wide, mechanism=SharedBinomial(coins=61)),
+        table(replace(wide, columns=WIDE[:3]), mechanism=DiscreteGaussian(noise_multiplier=3.0)),
+        table(small, wide, mechanism=SharedBinomial(coins=90)),
+        table(wide, replace(small, columns=("loyalty",)),
+              mechanism=DiscreteGaussian(noise_multiplier=3.0)),
+        table(spend, wide, mechanism=sums),
+    )  # fmt: skip
+
+
+KINDS = ["pooled local coins", "pooled local gaussian", "pooled cross coins",
+         "pooled cross gaussian", "pooled cross sums to the power 1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    conf = mixed(tmp_path_factory.mktemp("noise"))
+    return deviations(run(conf, weave=strategy(conf, many_cells())), Clear(conf))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pooled_noise_has_the_published_variance(noise, kind):
+    z = noise[kind]
+    assert z.size >= 199
+    assert p_mean(z) > FALSE_ALARM
+    assert p_variance(z) > FALSE_ALARM
+    for wrong in (0.0, 1 / 3, 3.0):  # nobody's noise; one of three parties' alone; too much
+        assert p_variance(z * np.sqrt(wrong)) < FALSE_ALARM
+
+
+def test_what_a_reader_cannot_know_is_what_is_accounted_for():
+    """Coins of the unknown parties alone are at least the mechanism's, and few more."""
+    for coins in (40, 41, 1001):
+        for parties in (2, 3, 5, 30):
+            pool = tuple(f"p{i}" for i in range(parties))
+            query = Query(sides=(Side(party="p0", columns=("x",), pool=pool),))
+            for unknown in range(1, parties):
+                planned = PlannedQuery(query=query, stage=Stage.MEASUREMENT, unknown=unknown,
+                                       mechanism=SharedBinomial(coins=coins))  # fmt: skip
+                assert planned.own_coins % 2 == 0
+                assert coins <= unknown * planned.own_coins < coins + 2 * unknown
+                assert planned.variance == parties * planned.own_coins / 4
+
+
+def test_lift_of_a_pooled_experiment_meets_the_truth(tmp_path):
+    conf = mixed(tmp_path, "privacy.epsilon=20", advertisers=2, users=600)
+    ran, clear = run(conf), Clear(conf)
+    lift = conf.data.lift
+    report = analyse(ran.spec.schema, ran.findings.measurements, lift)
+    found = report.conversions[0].overall
+    arms = next(p.query for p in ran.spec.plan if p.query.columns == ("arm", "converted"))
+    exact = clear.table(arms)
+    levels = ran.spec.schema.column("arm").labels
+    for arm, level in ((found.test, "test"), (found.control, "control")):
+        row = exact[levels.index(level)]
+        assert abs(arm.n - row.sum()) < 6.5 * arm.n_noise_sd
+        assert abs(arm.total - row[1]) < 6.5 * arm.total_noise_sd
+        assert arm.total_noise_sd < 6
+
+
+# --- nobody's own table is seen ------------------------------------------------------------
+
+
+def parts(ran, kind, field):
+    """Every party's part of every pooled table as the server receives it, signed, in rings."""
+    found = []
+    for message in ran.messages:
+        if message.metadata.message_type == kind and message.metadata.src_node_id:
+            reply = records.unpack({"query.share": m.ShareReply, "query.open": m.OpenReply}[kind],
+                                   message.content)  # fmt: skip
+            found += [to_signed(a).ravel() / 2.0 ** (8 * a.dtype.itemsize)
+                      for a in getattr(reply, field).values()]  # fmt: skip
+    return np.concatenate(found)
+
+
+def p_uniform(found) -> float:
+    """Two-sided p-value of the share of words in the half of their ring around zero."""
+    return float(stats.binomtest(int((np.abs(found) < 0.25).sum()), found.size, 0.5).pvalue)
+
+
+def test_parts_are_uniform(tmp_path):
+    ran = run(mixed(tmp_path))
+    for kind, field in (("query.share", "pooled"), ("query.open", "shares")):
+        found = parts(ran, kind, field)
+        assert found.size > 400
+        assert p_uniform(found) > FALSE_ALARM
+
+
+def test_parts_without_masks_are_caught(tmp_path, monkeypatch):
+    monkeypatch.setattr(pooling, "cover", lambda noisy, **_: to_ring(noisy, 64))
+    assert p_uniform(parts(run(mixed(tmp_path)), "query.share", "pooled")) < FALSE_ALARM
+
+
+def test_shares_that_leave_one_by_one_are_refused(tmp_path, monkeypatch):
+    """A party that forgets to add up its products would show one pair's table."""
+    real = pooling.across
+
+    def across(party, planned, shares):
+        return real(party, planned, shares[:1])
+
+    monkeypatch.setattr(measuring, "across", across)
+    with pytest.raises(ProtocolError, match="needs a product with every member of the pool"):
+        run(mixed(tmp_path))
+
+
+# --- what makes a pool ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alignment", ["prf", "ristretto"])
+def test_a_user_at_two_members_ends_the_run_before_anything_is_released(tmp_path, alignment):
+    data = horizontal(tmp_path, f"protocol.alignment={alignment}", users=100)
+    paths = [tmp_path / f"{name}.csv" for name in ("office1", "office3")]
+    row = paths[0].read_text().splitlines()[1]
+    paths[1].write_text(paths[1].read_text() + row + "\n")
+    deployment = Deployment(data, tmp_path)
+    with pytest.raises(RunError, match=r"'office1' and 'office3' are pooled, but hold people in "
+                                       r"common\. Keep each"):  # fmt: skip
+        deployment.start()
+    assert guard_rows(deployment.sites) == {name: [] for name in OFFICES}
+
+
+@pytest.mark.parametrize(
+    ("pools", "error"),
+    [
+        ([["office0"]], "two or more parties"),
+        ([["office0", "nobody"]], "two or more parties"),
+        ([["office0", "office1"], ["office1", "office2"]], "a party is in two pools"),
+    ],
+)
+def test_pools_that_are_none_are_refused(tmp_path, pools, error):
+    data = horizontal(tmp_path, users=100)
+    data["data"]["pools"] = pools
+    with pytest.raises(SchemaError, match=error):
+        RunConf.parse(data)
+
+
+def test_members_hold_the_same_columns(tmp_path):
+    data = horizontal(tmp_path, users=100)
+    data["data"]["parties"][2]["columns"].pop()
+    with pytest.raises(SchemaError, match="their columns differ"):
+        RunConf.parse(data)
+
+
+def test_pooled_tables_across_take_the_dealer(tmp_path):
+    conf = mixed(tmp_path)
+    with pytest.raises(ConfigError, match="no sum over a pool"):
+        replace(strategy(conf).spec, cross_tables="homomorphic")
+
+
+# --- training ------------------------------------------------------------------------------
+
+
+def training(tmp_path, **changes):
+    data = horizontal(tmp_path, "privacy.epsilon=8", users=200, generator=TRAINING | changes)
+    data["privacy"]["shares"] |= {"measurement": 0.7, "training": 0.3}
+    return data
+
+
+def test_the_members_trainings_cost_what_one_does(tmp_path):
+    ran = run(RunConf.parse(training(tmp_path)))
+    events = [e for e in ran.findings.ledger.events if e.stage is Stage.TRAINING]
+    assert [e.parties for e in events] == [OFFICES]
+    mechanism = events[0].mechanism
+    assert isinstance(mechanism, PoissonSgd)
+    rows = ran.findings.rows
+    assert mechanism.sampling_rate == min(1.0, 64 / min(rows.values()))
+    assert 0.99 * 8 < ran.findings.ledger.epsilon(ran.conf.privacy.delta) <= 8.0001
+    assert np.abs(ran.findings.weights).max() > 0
+
+
+# --- dropouts ------------------------------------------------------------------------------
+
+
+class Vanishes(InProcessGrid):
+    """A node's replies are lost from one message type on (in its nth message), for good."""
+
+    phase = ""
+    nodes: tuple[int, ...] = ()
+    from_message = 1
+
+    def push_messages(self, messages):
+        names = []
+        for message in messages:
+            kind, node = message.metadata.message_type, message.metadata.dst_node_id
+            name = super().push_messages([message])[0]
+            if node in self.nodes:
+                self.seen[kind] = self.seen.get(kind, 0) + (node == self.nodes[0])
+                if kind == self.phase and self.seen[kind] >= self.from_message:
+                    self.gone.update(self.nodes)
+                if node in self.gone:
+                    del self._replies[name]
+            names.append(name)
+        return names
+
+    @property
+    def seen(self):
+        return self.__dict__.setdefault("_seen", {})
+
+    @property
+    def gone(self):
+        return self.__dict__.setdefault("_gone", set())
+
+
+def vanishing(phase, *nodes, from_message=1):
+    changes = {"phase": phase, "nodes": nodes, "from_message": from_message}
+    return type("OneVanishes", (Vanishes,), changes)
+
+
+def spends(deployment) -> dict[str, list[str]]:
+    """Phases that each guard was charged for; every one once."""
+    found = {name: [row[1:] for row in rows] for name, rows in guard_rows(deployment.sites).items()}
+    for rows in found.values():
+        assert len(set(rows)) == len(rows)
+        assert all(attempt == 0 for _, attempt in rows)
+    return {name: sorted(phase for phase, _ in rows) for name, rows in found.items()}
+
+
+@pytest.mark.parametrize("phase", ["query.setup", "query.blind", "query.match", "query.share",
+                                   "query.open"])  # fmt: skip
+@pytest.mark.parametrize("node", range(1, 6))
+def test_before_the_training_everyone_is_needed_and_whoever_is_missing_is_named(
+    tmp_path, phase, node
+):
+    deployment = Deployment(horizontal(tmp_path, users=60), tmp_path)
+    who = f"node {node}" if phase == "query.setup" else f"'{OFFICES[node - 1]}'"
+    with pytest.raises(RunError, match=rf"^{phase}: no answer from {who} within"):
+        deployment.start(vanishing(phase, node))
+    expected = {"query.share": ["query.share"], "query.open": ["query.open", "query.share"]}
+    assert spends(deployment) == dict.fromkeys(OFFICES, expected.get(phase, []))
+
+
+@pytest.mark.parametrize("node", [1, 4])
+@pytest.mark.parametrize(
+    ("phase", "from_message"),
+    [("train.generator", 1), ("train.generator", 2), ("train.reveal", 1)],
+)
+def test_training_goes_on_without_one_of_five(tmp_path, phase, node, from_message):
+    deployment = Deployment(training(tmp_path, rounds=3), tmp_path)
+    ran = deployment.start(vanishing(phase, node, from_message=from_message))
+    assert ran.findings.weights is not None
+    asked = [
+        msg.metadata.dst_node_id for msg in ran.messages
+        if msg.metadata.message_type == "train.generator" and msg.metadata.dst_node_id
+    ]  # fmt: skip
+    # Once a round, once more when it did not answer, and never again.
+    expected = from_message + (phase == "train.generator")
+    assert asked.count(node) == expected
+    assert all(asked.count(n) == 3 for n in range(1, 6) if n != node)
+    rounds = [f"train.generator/{r}" for r in range(3)]
+    for name, phases in spends(deployment).items():
+        answered = 3 if name != OFFICES[node - 1] else from_message
+        assert phases == ["query.open", "query.share", *rounds[:answered]]
+
+
+def test_too_few_for_the_secure_sum_end_the_run(tmp_path):
+    deployment = Deployment(training(tmp_path, rounds=2), tmp_path)
+    with pytest.raises(RunError, match=r"train.generator: no answer from 'office0', 'office2', "
+                                       r"'office3' within .* At least 4 parties"):  # fmt: skip
+        deployment.start(vanishing("train.generator", 1, 3, 4))
+    spends(deployment)
+
+
+def test_what_the_survivors_trained_is_what_moves_the_weights(tmp_path, monkeypatch):
+    """The sum over four is divided by the weight of four."""
+    seen = {}
+    real = MaskingParty.protect
+
+    def protect(self, values, round_):
+        seen[self.own, round_] = values.copy()
+        return real(self, values, round_)
+
+    monkeypatch.setattr(MaskingParty, "protect", protect)
+    first = []
+
+    def begin(conf, findings):
+        first.append(first_weights(conf, findings))
+        return first[0]
+
+    monkeypatch.setattr(whole_run, "first_weights", begin)
+    deployment = Deployment(training(tmp_path, rounds=1), tmp_path)
+    ran = deployment.start(vanishing("train.generator", 2))
+    rows = ran.findings.rows
+    came = [p for p in OFFICES if p != "office1"]
+    mean = sum(rows.values()) / len(rows)
+    total = np.sum([seen[p, 0].astype(float) for p in came], axis=0)
+    expected = total / sum(rows[p] / mean for p in came)
+    moved = ran.findings.weights - first[0]
+    np.testing.assert_allclose(moved, expected, atol=1e-4)
+    assert not np.allclose(moved, total / (sum(rows.values()) / mean), atol=1e-4)

@@ -1,0 +1,384 @@
+"""Every choice of protocol in a whole run: right tables, a right sum, and nothing readable."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
+from leaks import _readable_shares, leaks, search
+from many_parties import vertical
+from whole_run import (
+    NODES,
+    TRAINING,
+    Deployment,
+    configure,
+    csv_mapping,
+    guard_rows,
+    mapping,
+    readable,
+    run,
+    strategy,
+)
+
+from clients import crossing as party_crossing
+from clients.app import app
+from scripts.inprocess import _over_the_wire
+from strategies import align, crossing, planning, records
+from twinweave.config import RunConf
+from twinweave.errors import AppError, ConfigError, ProtocolError
+from twinweave.generators.layout import Layout
+from twinweave.generators.training import coverage
+from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
+from twinweave.protocols import channel, homomorphic_tables, wire
+from twinweave.protocols import messages as m
+from twinweave.protocols.secure_sum import KINDS, MaskingParty, homomorphic, secret_sharing
+from twinweave.spec import PlannedQuery, row_weights
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.query import Query, Side
+
+P, A = "publisher", "advertiser"
+HOMOMORPHIC = "protocol.cross_tables=homomorphic"
+tenseal = pytest.mark.skipif(
+    find_spec("tenseal") is None, reason="TenSEAL is missing: pip install 'twinweave[homomorphic]'"
+)
+
+
+@pytest.fixture(scope="module")
+def clear(tmp_path_factory):
+    return Clear(configure(tmp_path_factory.mktemp("clear")))
+
+
+# --- cross tables without a dealer ---------------------------------------------------------
+
+
+def table(*sides, noise=3.0, sensitivity=1):
+    mechanism = DiscreteGaussian(noise_multiplier=noise, sensitivity=sensitivity)
+    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, mechanism=mechanism)
+
+
+def many_cells():
+    """Hundreds of cells of local, cross and weighted tables; here the publisher is narrower."""
+    left = Side(party=P, columns=("age", "device"))
+    right = Side(party=A, columns=("region", "loyalty", "channel"))
+    spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
+    return (
+        table(left, right),
+        table(Side(party=P, columns=("age", "device", "region", "arm"))),
+        *(table(left, side, noise=0.05, sensitivity=VALUE_UNITS) for side in spend),
+    )
+
+
+def encrypted(folder, plan=None, *, users=300):
+    conf = configure(folder, HOMOMORPHIC, f"data.parties.0.source.campaign.users={users}")
+    return run(conf, weave=strategy(conf, plan))
+
+
+def silent(plan):
+    """The same tables with next to no noise."""
+    return tuple(
+        replace(p, mechanism=DiscreteGaussian(
+            noise_multiplier=1e-2 / (VALUE_UNITS if p.query.weight else 1),
+            sensitivity=VALUE_UNITS if p.query.weight else 1))
+        for p in plan
+    )  # fmt: skip
+
+
+@tenseal
+def test_the_default_workload(tmp_path, clear):
+    """Priority tables across the parties, all local ones, Gaussian noise of both, no leak."""
+    ran = encrypted(tmp_path)
+    kinds = deviations(ran, clear)
+    assert {"cross gaussian", "local gaussian"} <= set(kinds)
+    assert "coins" not in kinds
+    for kind, z in kinds.items():
+        assert p_mean(z) > FALSE_ALARM, kind
+        assert p_variance(z) > FALSE_ALARM, kind
+    planned = [p.query for p in ran.spec.plan]
+    assert all(q.priority for q in planned if q.is_cross)
+    other = strategy(configure(tmp_path)).spec.plan
+    wanted = [p.query for p in other if p.query.priority or not p.query.is_cross]
+    assert planned == wanted
+    assert len(other) > len(planned)
+    assert leaks(ran, clear) == set()
+
+
+@tenseal
+@pytest.mark.parametrize("offering", [P, A])
+def test_without_noise_every_table_is_exact(tmp_path, clear, offering):
+    """Whichever party encrypts: the one with the narrower matrix."""
+    plan = many_cells() if offering == P else strategy(configure(tmp_path, HOMOMORPHIC)).spec.plan
+    ran = encrypted(tmp_path, silent(plan))
+    for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
+        query = planned.query
+        np.testing.assert_array_equal(measured.values, clear.table(query), err_msg=query.name)
+    assert list(ran.reply("query.share", offering).sealed) == [A if offering == P else P]
+    asked = [x for x in ran.messages if x.metadata.message_type == "query.open"]
+    second = asked[4:]  # after a request to each party and its reply
+    assert {x.metadata.dst_node_id or x.metadata.src_node_id for x in second} == {0, 1, 2} - {
+        0, *(NODES[p] for p in (P, A) if p != offering)
+    }  # fmt: skip
+
+
+@tenseal
+def test_three_parties_offer_and_answer_at_once(tmp_path):
+    """Every pair has a product; one party offers to both others, one answers both."""
+    conf = vertical(tmp_path, HOMOMORPHIC)
+    publisher = Side(party=P, columns=("age", "arm"))
+    panel, advertiser = Side(party="panel", columns=("device",)), Side(party=A, columns=("loyal",))
+    plan = (table(publisher, panel), table(panel, advertiser), table(advertiser, publisher))
+    ran = run(conf, weave=strategy(conf, silent(plan)))
+    own = Clear(conf)
+    for measured in ran.findings.measurements:
+        np.testing.assert_array_equal(measured.values, own.table(measured.query))
+    asked = [x for x in ran.messages if x.metadata.message_type == "query.open"]
+    assert [x.metadata.dst_node_id for x in asked if not x.metadata.src_node_id] == [1, 2, 3, 2, 3]
+
+
+@tenseal
+def test_its_noise_has_the_published_variance(tmp_path, clear):
+    ran = encrypted(tmp_path, many_cells())
+    kinds = deviations(ran, clear)
+    assert kinds["cross gaussian"].size > 500
+    for kind, z in kinds.items():
+        assert p_mean(z) > FALSE_ALARM, kind
+        assert p_variance(z) > FALSE_ALARM, kind
+    assert _readable_shares(ran) == []
+
+
+@tenseal
+@pytest.mark.parametrize("silent_call", [0, 1])
+def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, silent_call):
+    real, calls = party_crossing.own_noise, []
+
+    def lazy(pair, planned):
+        calls.append(pair)
+        noise = real(pair, planned)
+        return [0 * n for n in noise] if len(calls) - 1 == silent_call else noise
+
+    monkeypatch.setattr(party_crossing, "own_noise", lazy)
+    kinds = deviations(encrypted(tmp_path, many_cells()), clear)
+    assert p_variance(kinds["cross gaussian"]) < FALSE_ALARM
+    assert p_variance(kinds["local gaussian"]) > FALSE_ALARM
+
+
+@tenseal
+def test_an_offer_in_the_clear_is_caught(tmp_path, clear, monkeypatch):
+    """Sealing off: the checker sees that what passes is not sealed."""
+    monkeypatch.setattr(channel, "seal", lambda plaintext, **_: bytes(plaintext))
+    monkeypatch.setattr(channel, "open_sealed", lambda sealed, **_: bytes(sealed))
+    assert "a message that is not sealed" in leaks(encrypted(tmp_path), clear)
+
+
+@tenseal
+def test_a_share_without_masks_is_caught(tmp_path, monkeypatch):
+    real = party_crossing._noisy
+
+    def bare(party, peer, pair, share, coins, attempt):
+        shares = real(party, peer, pair, share, coins, attempt)
+        return tuple(np.zeros(len(s), np.uint32) for s in shares)
+
+    monkeypatch.setattr(party_crossing, "_noisy", bare)
+    assert "not uniform alone" in _readable_shares(encrypted(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    if find_spec("tenseal") is None:
+        pytest.skip("TenSEAL is missing: pip install 'twinweave[homomorphic]'")
+    folder = tmp_path_factory.mktemp("finished")
+    drawn = []
+    deployment = Deployment(csv_mapping(folder, HOMOMORPHIC), folder)
+    real = party_crossing.own_noise
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            party_crossing, "own_noise",
+            lambda *a: (drawn.append(guard_rows(deployment.sites)), real(*a))[1],
+        )  # fmt: skip
+        ran = deployment.start()
+    return ran, deployment, drawn
+
+
+def test_each_party_is_charged_before_it_draws(finished):
+    """The advertiser, whose matrix is narrower, offers: it opens in the second hop."""
+    _, deployment, drawn = finished
+    before_first, before_second = (
+        {party: [row[1] for row in rows] for party, rows in at.items()} for at in drawn
+    )
+    assert "query.open" in before_first[P]
+    assert "query.open, hop 2" not in before_first[A]
+    assert "query.open, hop 2" in before_second[A]
+    assert guard_rows(deployment.sites) == drawn[1]
+
+
+def test_repeats_get_the_same_bytes_and_cost_nothing(finished):
+    """Offers and answers are randomised: only stored ones can be the same."""
+    ran, deployment, _ = finished
+    before = guard_rows(deployment.sites)
+    repeated = 0
+    replies = {x.metadata.reply_to_message_id: x for x in ran.messages if x.metadata.src_node_id}
+    for asked in ran.messages:
+        meta = asked.metadata
+        if meta.src_node_id or meta.message_type not in ("query.share", "query.open"):
+            continue
+        node = meta.dst_node_id
+        again = app(_over_the_wire(asked), ran.grid._contexts[node])
+        kind = m.ShareReply if meta.message_type == "query.share" else m.OpenReply
+        first = replies[meta.message_id]
+        assert wire.to_bytes(records.unpack(kind, again.content)) == wire.to_bytes(
+            records.unpack(kind, first.content)
+        )
+        repeated += 1
+    assert repeated == 5
+    assert guard_rows(deployment.sites) == before
+
+
+def test_another_offer_under_the_same_name_is_refused(finished):
+    ran, deployment, _ = finished
+    before = guard_rows(deployment.sites)
+    request = ran.request("query.open", P)
+    other = replace(request, sealed={A: request.sealed[A][::-1]})
+    with pytest.raises(ProtocolError, match="another request was answered"):
+        records.unpack(m.OpenReply, send(ran, P, other).content)
+    fresh = replace(other, attempt=1)
+    with pytest.raises(AppError, match="party 'publisher'"):
+        records.unpack(m.OpenReply, send(ran, P, fresh).content)
+    assert guard_rows(deployment.sites)[A] == before[A]
+
+
+def send(ran, party, request):
+    from flwr.app import Message
+
+    content = records.pack(request)
+    message = Message(
+        content, dst_node_id=NODES[party], message_type="query.open", group_id="query.open"
+    )
+    message.metadata.__dict__["_message_id"] = "repeat"
+    return app(_over_the_wire(message), ran.grid._contexts[NODES[party]])
+
+
+# --- refusals ------------------------------------------------------------------------------
+
+
+@tenseal
+@pytest.mark.parametrize("server_looks", [True, False])
+def test_tables_too_large_are_refused_before_anything_is_spent(tmp_path, monkeypatch, server_looks):
+    """The server knows since setup; a party finds out by itself."""
+    data = csv_mapping(tmp_path, HOMOMORPHIC, users=60)
+    deployment = Deployment(data, tmp_path)
+    small = partial(homomorphic_tables.check, max_seconds=1e-3)
+    monkeypatch.setattr(homomorphic_tables, "check", small)
+    if not server_looks:
+        monkeypatch.setattr(align, "check", lambda spec, n_slots: None)
+        monkeypatch.setattr(crossing, "check", lambda spec, n_slots: None)
+    with pytest.raises(ConfigError, match="too large for homomorphic") as caught:
+        deployment.start()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(
+        "Use protocol.cross_tables=secret_sharing, or ask for fewer or coarser tables."
+    )
+    assert text.startswith("party " if not server_looks else "configuration 'protocol.cross")
+    assert guard_rows(deployment.sites) == {P: [], A: []}
+    last = deployment.messages[-1].metadata.message_type
+    assert last == ("query.setup" if server_looks else "query.share")
+
+
+def missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    monkeypatch.setitem(sys.modules, "tenseal.sealapi", None)
+
+
+def test_a_server_without_tenseal_says_what_to_install(tmp_path, monkeypatch):
+    missing(monkeypatch)
+    with pytest.raises(ConfigError, match=r'pip install "twinweave\[homomorphic\]"\.$') as caught:
+        run(configure(tmp_path, HOMOMORPHIC))
+    assert "\n" not in str(caught.value)
+
+
+@tenseal
+def test_a_party_without_tenseal_says_what_to_install(tmp_path, monkeypatch):
+    conf = configure(tmp_path, HOMOMORPHIC)
+    weave = strategy(conf)
+    missing(monkeypatch)
+    seen = []
+    with pytest.raises(ConfigError, match=r"^party 'publisher': .*twinweave\[homomorphic\]"):
+        run(conf, weave=weave, messages=seen)
+    assert {x.metadata.message_type for x in seen} == {"query.setup"}
+
+
+@tenseal
+def test_without_priority_tables_across_it_is_refused():
+    cross = Query(sides=(Side(party=P, columns=("age",)), Side(party=A, columns=("channel",))))
+    local = Query(sides=(Side(party=P, columns=("age",)),))
+    with pytest.raises(ConfigError, match="secret_sharing"):
+        crossing.measurable("homomorphic", (cross, local))
+    assert crossing.measurable("homomorphic", (local,)) == (local,)
+    assert crossing.measurable("secret_sharing", (cross, local)) == (cross, local)
+
+
+def test_selection_by_few_tables_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"selection\.when"):
+        planning.plan(configure(tmp_path, HOMOMORPHIC, "selection.when=always"), "r")
+
+
+def test_coins_without_a_dealer_are_refused(tmp_path):
+    spec = strategy(configure(tmp_path)).spec
+    assert any(isinstance(p.mechanism, SharedBinomial) for p in spec.plan)
+    with pytest.raises(ProtocolError, match="coins need a dealer"):
+        replace(spec, cross_tables="homomorphic")
+
+
+# --- secure sums ---------------------------------------------------------------------------
+
+ENDS = {
+    "masking": MaskingParty,
+    "secret_sharing": secret_sharing.SharingParty,
+    "homomorphic": homomorphic.HomomorphicParty,
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=tenseal) if k == "homomorphic" else k for k in KINDS]
+)
+def test_training_moves_by_the_mean_update_and_shows_none(tmp_path, clear, monkeypatch, kind):
+    updates = {}
+    end, real = ENDS[kind], ENDS[kind].protect
+
+    def protect(self, values, round_):
+        updates[self.own, round_] = values.copy()
+        return real(self, values, round_)
+
+    monkeypatch.setattr(end, "protect", protect)
+    data = mapping(tmp_path, f"protocol.secure_sum={kind}", "privacy.epsilon=8")
+    data["generator"] = TRAINING
+    data["privacy"]["shares"] |= {"measurement": 0.7, "training": 0.3}
+    ran = run(RunConf.parse(data))
+    assert len(updates) == 4
+
+    weights = [
+        records.unpack(m.TrainRequest, x.content).weights
+        for x in ran.messages
+        if x.metadata.message_type == "train.generator" and x.metadata.dst_node_id == NODES[P]
+    ] + [ran.findings.weights]
+    layout, shares = Layout.of(ran.spec.schema), row_weights(ran.findings.rows)
+    divisor = sum(
+        shares[p] * coverage(ran.spec.training.generator, layout, p) for p in ran.spec.parties
+    )
+    for round_ in range(2):
+        moved = (weights[round_ + 1] - weights[round_]) * np.where(divisor > 0, divisor, 1)
+        total = updates[P, round_] + updates[A, round_]
+        assert np.abs(total).max() > 1e-3
+        np.testing.assert_allclose(moved, total, atol=1e-6)  # fixed point and float32
+
+    windows = [w for u in updates.values() for w in u[: len(u) // 8 * 8].reshape(-1, 8)]
+    parts = [np.asarray(w, kind).tobytes() for w in windows if np.all(w) for kind in ("<f4", "<f8")]
+    assert parts
+    text = [data for _, data in readable(ran.messages)]
+    assert search(text, {"update": parts[:800]}) == set()
+    if kind != "masking":  # whose whole transcript has a test of its own
+        assert leaks(ran, clear) == set()
