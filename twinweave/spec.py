@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from math import ceil
 from typing import Literal
 
@@ -253,7 +253,13 @@ class RunSpec:
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Pairs of parties with a table between them, in run order."""
-        return tuple(p for p in combinations(self.parties, 2) if self.crossing(*p))
+        asked = {
+            frozenset(pair)
+            for p in self.plan
+            if p.query.is_cross
+            for pair in product(*(side.members for side in p.query.sides))
+        }
+        return tuple(p for p in combinations(self.parties, 2) if frozenset(p) in asked)
 
     def peers(self, party: str) -> tuple[str, ...]:
         """Parties with which this one computes a product, in run order."""

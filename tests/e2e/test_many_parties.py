@@ -19,6 +19,8 @@ from server.lift import analyse
 from strategies import records
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
+from twinweave.generators.conf import TvaeConf
+from twinweave.parsing import parse
 from twinweave.privacy.events import DiscreteGaussian, PoissonSgd, SharedBinomial, Stage
 from twinweave.protocols import messages as m
 from twinweave.protocols.ring import to_ring, to_signed
@@ -260,6 +262,33 @@ def test_the_members_trainings_cost_what_one_does(tmp_path):
     assert mechanism.sampling_rate == min(1.0, 64 / min(rows.values()))
     assert 0.99 * 8 < ran.findings.ledger.epsilon(ran.conf.privacy.delta) <= 8.0001
     assert np.abs(ran.findings.weights).max() > 0
+
+
+def test_a_pool_beside_another_party_trains_as_two(tmp_path):
+    conf = mixed(tmp_path, "privacy.epsilon=8")
+    generator = parse(TvaeConf, TRAINING | {"rounds": 1})
+    shares = conf.privacy.shares | {Stage.MEASUREMENT: 0.7, Stage.TRAINING: 0.3}
+    conf = replace(conf, generator=generator, privacy=replace(conf.privacy, shares=shares))
+    ran = run(conf)
+    events = [e for e in ran.findings.ledger.events if e.stage is Stage.TRAINING]
+    assert [e.parties for e in events] == [("north", "south"), ("shop0",)]
+    assert ran.findings.ledger.epsilon(conf.privacy.delta) <= 8.0001
+
+
+def test_features_are_selected_over_pools(tmp_path):
+    """Coarse tables first, then the chosen ones; noise as published in the second pass."""
+    conf = mixed(tmp_path, "selection.when=always", "privacy.epsilon=8")
+    weave = strategy(conf)
+    assert weave.spec.selects
+    first = weave.spec.plan
+    assert all(p.query.is_pooled for p in first)
+    assert any(p.query.is_cross and p.query.sides[0].groups for p in first)
+    ran = run(conf, weave=weave)
+    chosen = replace(ran, spec=ran.findings.spec)
+    assert chosen.spec.plan != first
+    for kind, z in deviations(chosen, Clear(conf)).items():
+        assert p_mean(z) > FALSE_ALARM, kind
+        assert p_variance(z) > FALSE_ALARM, kind
 
 
 # --- dropouts ------------------------------------------------------------------------------
