@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from whole_run import COLUMNS, mapping
+from whole_run import COLUMNS, TRAINING, mapping
 
 from twinweave.config import RunConf
 from twinweave.tables.campaign import CampaignConf, campaign_frames
@@ -96,3 +96,10 @@ def mixed(folder: Path, *overrides: str, advertisers: int = 1, users: int = 240)
     like = dict.fromkeys(publishers, "publisher") | dict.fromkeys(shops, "advertiser")
     pools = [publishers, *([shops] if advertisers > 1 else [])]
     return RunConf.parse(world(folder, parted, like, pools, (*overrides, GUARD_OFF)))
+
+
+def training(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Five pooled parties that train a small generator; changes: of its fields."""
+    data = horizontal(folder, "privacy.epsilon=8", users=200, generator=TRAINING | changes)
+    data["privacy"]["shares"] |= {"measurement": 0.7, "training": 0.3}
+    return data
