@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.configuration import compose
-from server.synthesis.synthesise import draft, synthesise
+from server.synthesis.synthesise import synthesise
 from server.synthesis.targets import row_cells
 from strategies.planning import plan
 from strategies.train import one_way_tables
@@ -131,7 +131,7 @@ def _format(
 
     from twinweave.generators.llm import pretrain
 
-    rows = draft(data.layout, measurements, data.sizes, conf.synthesis.fit, len(data.union), seed)
+    rows = synthesise(None, data.layout, measurements, data.sizes, conf.synthesis, seed).rows
     pretrain(network, rows, steps=generator.format_steps, lr=generator.format_learning_rate,
              batch=generator.format_batch, one_party=generator.one_party,
              generator=torch.Generator().manual_seed(seed))  # fmt: skip

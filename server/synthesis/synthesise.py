@@ -19,7 +19,7 @@ from server.synthesis.targets import Population, population
 from twinweave.generators.base import Network
 from twinweave.generators.fit import Mixture, Progress, fit
 from twinweave.generators.layout import Layout, Rows
-from twinweave.generators.synthesis import FitConf, SynthesisConf
+from twinweave.generators.synthesis import SynthesisConf
 from twinweave.privacy.measurement import Measurement
 
 MOST_CELLS = 250_000_000
@@ -85,23 +85,6 @@ def synthesise(
         trace=mixture.trace if mixture else (),
         cpu_seconds=time.process_time() - started,
     )
-
-
-def draft(
-    layout: Layout,
-    measurements: Sequence[Measurement],
-    sizes: Mapping[str, int],
-    conf: FitConf,
-    n: int,
-    seed: int,
-    *,
-    progress: Progress | None = None,
-) -> Rows:
-    """n rows drawn from the measurements alone: what an llm learns the format from."""
-    people = population(layout.parties, sizes, measurements, layout.pools)
-    latents = people.latents(conf.latents)
-    mixture = fit(None, layout, measurements, latents, conf, seed, progress)
-    return mixture.sample(n, np.random.default_rng([seed, 2]))
 
 
 def is_soft(network: Network | None) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from server.synthesis.rake import Constraint, RakeConf, Tables, constraints, rake
 from server.synthesis.resampling import exchange, resample
-from server.synthesis.synthesise import SynthesisConf, draft, synthesise
+from server.synthesis.synthesise import SynthesisConf, synthesise
 from server.synthesis.targets import NOWHERE, Population, population, row_cells
 from twinweave.errors import ConfigError
 from twinweave.generators.fit import FitConf
@@ -281,14 +281,6 @@ def test_a_network_with_samples_only_is_raked(mixture):
     found = synthesise(Uniform(), LAYOUT, tables, sizes_of(rows), conf, seed=1)
     assert lift_of(found.rows) == pytest.approx(lift_of(rows), abs=0.04)
     assert bool(found.trace) == (mixture > 0)
-
-
-def test_draft_follows_the_tables():
-    rows = world(4000, seed=14)
-    tables = measured(rows, PAIRS, 10, 15)
-    drawn = draft(LAYOUT, tables, sizes_of(rows), QUICK.fit, 3000, seed=1)
-    assert len(drawn) == 3000
-    assert lift_of(drawn) == pytest.approx(lift_of(rows), abs=0.06)
 
 
 def test_value_sums_and_the_corner_are_no_targets():
