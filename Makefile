@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/python -m scripts.run
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: setup
 	$(BIN)/ruff check .
