@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from twinweave.tables.column import Role
 from twinweave.tables.query import Query, Side, check, n_cells
 from twinweave.tables.roles import FairnessConf, LiftConf
 from twinweave.tables.schema import JointSchema
 
-if TYPE_CHECKING:
-    from twinweave.privacy.choice import Choice
+
+class Chosen(Protocol):
+    """What a feature selection hands over: columns of the pairs and threes worth a table."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]: ...
+
+    @property
+    def threes(self) -> tuple[tuple[str, str, str], ...]: ...
 
 
 def build(
@@ -28,7 +35,7 @@ def build(
     threes: bool,
     max_pair_columns: int,
     max_cells: int,
-    choice: Choice | None = None,
+    choice: Chosen | None = None,
 ) -> tuple[Query, ...]:
     """Distinct queries in a deterministic order, priority first; none above `max_cells`.
 
