@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 from twinweave.errors import ConfigError
@@ -170,6 +171,10 @@ class FederationConf:
     mode: Literal["simulation", "deployment"]
 
 
+MAX_PATTERNS = 1 << 12
+"""Of presence: at which party of each pool, or nowhere. Synthesis weighs every one of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConf:
     """Everything that defines a run. `output` is the run directory, where the server runs.
@@ -193,6 +198,11 @@ class RunConf:
     superlink: str | None = None
 
     def __post_init__(self) -> None:
+        patterns = prod(len(unit) + 1 for unit in self.data.schema.units)
+        if self.generator is not None and patterns > MAX_PATTERNS:
+            raise ConfigError("generator", "too many parties with own columns (12 at most)",
+                              "Measure only (generator=none), or pool parties that hold the same "
+                              "columns.")  # fmt: skip
         if self.federation.mode == "simulation":
             for party in self.data.parties:
                 if party.source is None:
