@@ -64,9 +64,10 @@ def synthetic_rows(conf: RunConf, findings: Findings) -> SynthesisResult:
     """Fit the trained network to the measurements, and weigh its rows to meet them."""
     assert conf.generator is not None
     layout = Layout.of(findings.spec.schema)
-    network = None
-    if findings.weights is not None:
-        network = load(conf.generator, layout, findings.weights)
+    weights = findings.weights
+    if weights is None:  # a generator that is not trained still starts from the tables
+        weights = first_weights(conf, findings)
+    network = load(conf.generator, layout, weights)
     return synthesise(
         network,
         layout,
