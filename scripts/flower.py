@@ -89,6 +89,7 @@ def _flwr(*arguments: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Flower's subprocesses find this environment's commands first."""
+    """Flower's subprocesses find this environment's commands first; Ray keeps its tips."""
     bin_folder = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")])}
+    path = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
+    return {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **os.environ, "PATH": path}

@@ -43,7 +43,7 @@ def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: W
         findings.rows,
         conf.synthesis,
         conf.seed,
-        progress=by_tenths("drafting rows from the tables"),
+        progress=by_quarters("drafting rows from the tables"),
     )
     log.info("format stage: %d plain steps on %d drafted rows",
              generator.format_steps, len(drafted.rows))  # fmt: skip
@@ -56,6 +56,7 @@ def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: W
         batch=generator.format_batch,
         one_party=generator.one_party,
         generator=torch.Generator().manual_seed(conf.seed),
+        progress=by_quarters("format stage"),
     )
     return flatten(shared(network))
 
@@ -75,16 +76,18 @@ def synthetic_rows(conf: RunConf, findings: Findings) -> SynthesisResult:
         findings.rows,
         conf.synthesis,
         conf.seed,
-        progress=by_tenths("fitting to the tables"),
+        progress=by_quarters("fitting to the tables"),
     )
 
 
-def by_tenths(what: str) -> Callable[[str, int, int], None]:
-    """A progress callback that logs each tenth of each stage, so that a log stays short."""
+def by_quarters(what: str) -> Callable[[str, int, int], None]:
+    """A progress callback that logs each quarter of each stage, so that a log stays short."""
+    reached: dict[str, int] = {}
 
     def report(stage: str, done: int, total: int) -> None:
-        tenth = max(total // 10, 1)
-        if done % tenth == 0 or done == total:
-            log.info("%s: %s %d%%", what, stage, round(100 * done / max(total, 1)))
+        quarter = 4 * done // max(total, 1)
+        if quarter > reached.get(stage, 0):
+            reached[stage] = quarter
+            log.info("%s: %s %d%%", what, stage, 25 * quarter)
 
     return report

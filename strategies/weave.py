@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -164,7 +165,8 @@ class Weave(Strategy):
             dealt=dealt,
         )
         first = ArrayRecord({"weights": Array(self.begin(findings))})
-        result = super().start(grid, first, rounds, timeout=self.conf.protocol.timeout)
+        with _quiet():
+            result = super().start(grid, first, rounds, timeout=self.conf.protocol.timeout)
         events = steps.events(self.spec.schema.units, rounds)
         trained = replace(findings, ledger=findings.ledger.charge(*events), weights=self._weights)
         return trained, result
@@ -208,6 +210,9 @@ class Weave(Strategy):
             if not self._gone:
                 raise
             raise RunError(f"without {', '.join(sorted(self._gone))}: {error}") from None
+        assert self.spec.training is not None
+        total = self.spec.training.generator.rounds
+        log.info("round %d of %d: %d updates in one sum", server_round, total, len(came))
         return ArrayRecord({"weights": Array(self._weights)}), None
 
     def _opened(self, number: int, came: dict[str, TrainReply]) -> Weights:
@@ -240,3 +245,15 @@ class Weave(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Flower's loop prints tables that are empty here; this module logs each round itself."""
+    flower = logging.getLogger("flwr")
+    level = flower.level
+    flower.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        flower.setLevel(level)
