@@ -29,31 +29,48 @@ from twinweave.tables.encoding import column_codes, decode
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One table against the held-out real rows."""
+    """One table against the held-out real rows; against the parties' own where none are held out.
+
+    tvd: mean over column pairs. marginal: the largest one-way TVD, to the parties' own rows.
+    boosting, logistic: AUC; None without held-out rows.
+    """
 
     what: str
     epsilon: float
     seed: int
     tvd: float
-    boosting: float
-    logistic: float
+    marginal: float
+    boosting: float | None
+    logistic: float | None
     cpu_seconds: float
 
     def __str__(self) -> str:
         epsilon = "inf" if np.isinf(self.epsilon) else f"{self.epsilon:g}"
-        return (f"{self.what:<22}{epsilon:>5}{self.seed:>5}   {self.tvd:.4f}   "
-                f"{self.boosting:.4f}   {self.logistic:.4f}   {self.cpu_seconds:6.0f}")  # fmt: skip
+        scores = (self.tvd, self.marginal, self.boosting, self.logistic)
+        shown = "   ".join("-" * 6 if x is None else f"{x:.4f}" for x in scores)
+        return f"{self.what:<22}{epsilon:>5}{self.seed:>5}   {shown}   {self.cpu_seconds:6.0f}"
 
 
-HEADER = f"{'':<22}{'eps':>5}{'seed':>5}   {'TVD':<6}   {'HGB':<6}   {'LR':<6}   {'CPU s':>6}"
+HEADER = f"{'':<22}{'eps':>5}{'seed':>5}   " + "   ".join(
+    f"{name:<6}" for name in ("TVD", "1-way", "HGB", "LR", " CPU s")
+)
 
 
 def score(what: str, epsilon: float, seed: int, codes: CODES, data: Data, cpu: float) -> Score:
-    assert data.holdout is not None
-    boosting, logistic = aucs(codes, data.holdout, data.layout)
-    tvd = mean_tvd(codes, data.holdout, data.layout.sizes)
-    return Score(what=what, epsilon=epsilon, seed=seed, tvd=tvd, boosting=boosting,
-                 logistic=logistic, cpu_seconds=cpu)  # fmt: skip
+    own, sizes = data.union.codes, data.layout.sizes
+    boosting, logistic = (
+        (None, None) if data.holdout is None else aucs(codes, data.holdout, data.layout)
+    )
+    tvd = mean_tvd(codes, own if data.holdout is None else data.holdout, sizes)
+    marginal = max(one_way_tvd(codes[:, i], own[:, i], size) for i, size in enumerate(sizes))
+    return Score(what=what, epsilon=epsilon, seed=seed, tvd=tvd, marginal=marginal,
+                 boosting=boosting, logistic=logistic, cpu_seconds=cpu)  # fmt: skip
+
+
+def one_way_tvd(a: CODES, b: CODES, size: int) -> float:
+    """Total variation distance of one column's codes in two tables, absent ones left out."""
+    shares = [np.bincount(c[c >= 0], minlength=size) / max(int((c >= 0).sum()), 1) for c in (a, b)]
+    return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
 def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, seed: int) -> Score:

@@ -31,7 +31,7 @@ def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: W
     """The llm's format stage: plain training on rows drawn from the noisy tables."""
     import torch
 
-    from twinweave.generators.dpsgd import flatten
+    from twinweave.generators.flat import flatten
     from twinweave.generators.llm import pretrain
 
     layout = Layout.of(findings.spec.schema)

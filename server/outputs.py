@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +27,15 @@ def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -
     out = Path(conf.output)
     schema = findings.spec.schema
     rundir.write_json(out / rundir.SPEC, findings.spec)
-    rundir.write_json(out / rundir.LEDGER, findings.ledger.report(conf.privacy.delta))
+    ledger = findings.ledger.report(conf.privacy.delta)
+    rundir.write_json(out / rundir.LEDGER, ledger)
     rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
     if findings.selected is not None:
         coarse = findings.selected.measurements
         rundir.write_measurements(out / rundir.SELECTION, schema, coarse)
     lift = analyse(schema, findings.measurements, conf.data.lift) if conf.data.lift else None
     synthetic = synthesis(conf, findings, lift) if conf.generator else None
-    facts = run_facts(conf, findings, seconds())
+    facts = run_facts(conf, findings, ledger, seconds())
     rundir.write_json(out / rundir.REPORT, build_report(lift, facts, synthetic, findings.selected))
     return render(lift, facts, synthetic, findings.selected)
 
@@ -47,7 +49,7 @@ def synthesis(conf: RunConf, findings: Findings, lift: LiftReport | None) -> Syn
         synthetic_rows(conf, findings),
         findings.spec.schema,
         findings.measurements,
-        Path(conf.output) / "synthetic",
+        Path(conf.output) / rundir.SYNTHETIC,
         generator=conf.generator.name,
         seed=conf.seed,
         k=conf.privacy.k,
@@ -58,19 +60,19 @@ def synthesis(conf: RunConf, findings: Findings, lift: LiftReport | None) -> Syn
     )
 
 
-def run_facts(conf: RunConf, findings: Findings, seconds: float) -> RunFacts:
+def run_facts(
+    conf: RunConf, findings: Findings, ledger: Mapping[str, Any], seconds: float
+) -> RunFacts:
     """What report and summary say of the run beside its findings."""
     out = Path(conf.output)
-    truth = known_truth(conf)
-    lift = conf.data.lift
-    known = truth is not None and lift is not None
+    truth = known_truth(conf) if conf.data.lift else None
     return RunFacts(
         run=findings.spec.run[:8],
         data=conf.data.name,
         sizes=findings.rows,
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
-        ledger=findings.ledger.report(conf.privacy.delta),
+        ledger=ledger,
         guards=dict(findings.guards),
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
@@ -80,8 +82,8 @@ def run_facts(conf: RunConf, findings: Findings, seconds: float) -> RunFacts:
             "measurements": str(out / rundir.MEASUREMENTS),
         },
         seconds=seconds,
-        truth={"converted": truth.absolute, "spend": truth.value} if known and truth else {},
-        truth_by={"converted": {"region": truth.by_region}} if known and truth else {},
+        truth={"converted": truth.absolute, "spend": truth.value} if truth else {},
+        truth_by={"converted": {"region": truth.by_region}} if truth else {},
     )
 
 

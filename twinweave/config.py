@@ -97,7 +97,6 @@ class PrivacyConf:
     priority_share: float
     k: int
     guard: GuardConf
-    unsafe: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):

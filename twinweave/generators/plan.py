@@ -46,7 +46,7 @@ class SgdPlan:
             raise ConfigError(
                 "noise_multiplier",
                 "is 0, which gives no privacy at all",
-                "Calibrate it to a budget, or say privacy.unsafe: true.",
+                "Calibrate it to a budget, or plan it with unsafe=True.",
             )
 
     @classmethod
@@ -70,7 +70,7 @@ class SgdPlan:
     def mechanism(self, rounds: int = 1) -> PoissonSgd | NonPrivate:
         """What `rounds` rounds of this plan release."""
         if self.noise_multiplier == 0:
-            return NonPrivate(reason="training without noise (privacy.unsafe)")
+            return NonPrivate(reason="training without noise (unsafe)")
         return PoissonSgd(
             noise_multiplier=self.noise_multiplier,
             sampling_rate=self.sampling_rate,

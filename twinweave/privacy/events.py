@@ -71,7 +71,7 @@ class PoissonSgd:
 
 @dataclass(frozen=True, kw_only=True)
 class NonPrivate:
-    """A release with no guarantee (only behind `privacy.unsafe`): epsilon is infinite."""
+    """A release with no guarantee (`SgdPlan(unsafe=True)`): epsilon is infinite."""
 
     __pydantic_config__ = STRICT
 

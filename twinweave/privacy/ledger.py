@@ -42,9 +42,7 @@ _NOTE_SGD = (
     "Exception: the noise on DP-SGD gradients is floating point, not discrete. Every other "
     "release carries discrete noise drawn from a cryptographic generator."
 )
-_NOTE_NON_PRIVATE = (
-    "A release without any guarantee was allowed (privacy.unsafe): epsilon is infinite."
-)
+_NOTE_NON_PRIVATE = "A release without any guarantee was made (unsafe): epsilon is infinite."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ from twinweave.parsing import canonical_json
 from twinweave.protocols.channel import PairKeys, open_sealed, pair_secret, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
-from twinweave.protocols.secure_sum import shamir
+from twinweave.protocols.secure_sum import rounds, shamir
 from twinweave.protocols.secure_sum.interface import (
     Progress,
     Revealed,
@@ -74,16 +74,7 @@ class MaskingParty:
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        if self.own not in self.plan.parties:
-            raise ProtocolError(f"secure sum: {self.own!r} is not in the plan. Check the parties.")
-        for peer in self.neighbours:
-            keys = self.keys.get(peer)
-            if keys is None or (keys.run_id, keys.own, keys.peer) != (
-                self.plan.run, self.own, peer,
-            ):  # fmt: skip
-                raise ProtocolError(
-                    f"secure sum: no keys with {peer!r} in this run. Exchange hellos first."
-                )
+        rounds.check_party(self.plan, self.own, self.keys, self.neighbours)
 
     @property
     def neighbours(self) -> tuple[str, ...]:
@@ -193,8 +184,7 @@ class MaskingParty:
         return replace(self, progress=replace(self.progress, rounds=rounds))
 
     def _check_round(self, round_: int) -> None:
-        if type(round_) is not int or not 0 <= round_ < self.plan.rounds:
-            raise ProtocolError("secure sum: a round outside the plan. Plan more rounds.")
+        rounds.check_round(self.plan, round_)
         if not self.progress.shares:
             raise ProtocolError("secure sum: no shares yet. Accept what the peers dealt first.")
 

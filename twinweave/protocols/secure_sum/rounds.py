@@ -1,8 +1,9 @@
 """What the sums by shares and by encryption have in common: one vector, one answer a round.
 
-There is no threshold in them as in `masking`: whoever opens a sum answers one set of survivors a
-round, so a server that tells parties different sets opens nothing, or one sum. It must only
-contain enough parties: two that do not collude, so that it is not one party's part.
+`check_party` and `check_round` are `masking`'s too. The other two have no threshold as it has:
+whoever opens a sum answers one set of survivors a round, so a server that tells parties
+different sets opens nothing, or one sum. It must only contain enough parties: two that do not
+collude, so that it is not one party's part.
 """
 
 from __future__ import annotations
