@@ -69,8 +69,11 @@ def site_path(node_config: Mapping[str, Any], run_sites: str) -> Path | None:
     if "site" in node_config:
         return Path(str(node_config["site"]))
     if not run_sites or set(node_config) != _SIMULATION_KEYS:
-        raise ConfigError("node-config", "names no site file",
-                          "Start the SuperNode with --node-config 'site=\"...\"'.")  # fmt: skip
+        raise ConfigError(
+            "node-config",
+            "names no site file",
+            "Start the SuperNode with --node-config 'site=\"...\"'.",
+        )
     files = sorted(Path(run_sites).glob("*.yaml"))
     number = int(node_config["partition-id"])
     return files[number] if number < len(files) else None

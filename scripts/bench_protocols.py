@@ -82,10 +82,14 @@ class Row:
         seconds = [meter.seconds.get(name, 0.0) for name in names]
         sent = [meter.sent.get(name, 0) for name in names]
         return cls(
-            protocol=protocol, parties=len(names), note=note, error=error,
+            protocol=protocol,
+            parties=len(names),
+            note=note,
+            error=error,
             client=(float(np.mean(seconds)), max(seconds)),
-            server=meter.seconds.get(SERVER, 0.0), sent=(float(np.mean(sent)), max(sent)),
-        )  # fmt: skip
+            server=meter.seconds.get(SERVER, 0.0),
+            sent=(float(np.mean(sent)), max(sent)),
+        )
 
     def line(self) -> str:
         head = f"{self.protocol:<28}{self.parties:>7}  "
@@ -126,11 +130,13 @@ def sum_parties(kind: str, plan: Plan, meter: Meter) -> dict[str, SumParty]:
     for own in plan.parties:
         keys = {
             peer: PairKeys(
-                own=own, peer=peer, run_id=plan.run,
+                own=own,
+                peer=peer,
+                run_id=plan.run,
                 root=roots.setdefault(frozenset((own, peer)), os.urandom(32)),
             )
             for peer in peers(kind, plan, own)
-        }  # fmt: skip
+        }
         fresh[own] = party_end(kind, plan=plan, own=own, secret=os.urandom(32), keys=keys)
     dealt = {own: meter.run(own, party.deal) for own, party in fresh.items()}
     parties = {}
@@ -258,11 +264,14 @@ def _among(
     for n in sizes:
         times = f"a pair, times {n - 1} (client), {n * (n - 1) // 2} (server)"
         yield Row(
-            protocol=name, parties=n, note=note if n == 2 else times, error=error,
+            protocol=name,
+            parties=n,
+            note=note if n == 2 else times,
+            error=error,
             client=(one.client[0] * (n - 1), one.client[1] * (n - 1)),
             server=one.server * n * (n - 1) / 2,
             sent=(one.sent[0] * (n - 1), one.sent[1] * (n - 1)),
-        )  # fmt: skip
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

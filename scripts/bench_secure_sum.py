@@ -47,10 +47,12 @@ def timed(work: Callable[[], object], repeat: int) -> Seconds:
 def make_parties(n_parties: int, bits: int, rounds: int) -> dict[str, MaskingParty]:
     """Parties that have dealt and accepted, under random pair roots."""
     names = tuple(f"party{i:04d}" for i in range(n_parties))
-    encoding = FixedPoint(bits=64 if bits == 64 else 32, fractional_bits=FRACTIONAL_BITS,
-                          n_parties=n_parties)  # fmt: skip
-    plan = Plan(run="bench", label="bench", parties=names, rounds=rounds, encoding=encoding,
-                colluding=1)  # fmt: skip
+    encoding = FixedPoint(
+        bits=64 if bits == 64 else 32, fractional_bits=FRACTIONAL_BITS, n_parties=n_parties
+    )
+    plan = Plan(
+        run="bench", label="bench", parties=names, rounds=rounds, encoding=encoding, colluding=1
+    )
     roots = {frozenset((a, b)): os.urandom(32) for a in names for b in plan.neighbours[a]}
 
     def keys(own: str) -> dict[str, PairKeys]:

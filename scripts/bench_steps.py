@@ -34,8 +34,9 @@ def main(batch: int = 512, repeats: int = 40) -> None:
         steps = {"plain": _plain(conf), **{m: _private(conf, m) for m in get_args(Mode)}}
         found = _medians(steps, repeats)
         cells = (_cell(found.get(m), found["plain"]) for m in get_args(Mode))
-        print(f"{name:<8}{found['plain']:>7.1f} ms" + "".join(f"{c:>22}" for c in cells),
-              flush=True)  # fmt: skip
+        print(
+            f"{name:<8}{found['plain']:>7.1f} ms" + "".join(f"{c:>22}" for c in cells), flush=True
+        )
 
 
 def _cell(found: float | None, plain: float) -> str:
@@ -84,11 +85,15 @@ def _adversary(conf: CtganConf, mode: Any) -> Any:
 
     layout = _layout()
     return Adversary(
-        Ctgan(conf, layout), conf, np.ones(len(SIZES), bool),
-        SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0), source=NoiseSource(),
+        Ctgan(conf, layout),
+        conf,
+        np.ones(len(SIZES), bool),
+        SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0),
+        source=NoiseSource(),
         one_way={n: np.ones(s) for n, s in zip(layout.names, SIZES, strict=True)},
-        state={}, mode=mode,
-    )  # fmt: skip
+        state={},
+        mode=mode,
+    )
 
 
 def _plain(conf: TrainingConf) -> Callable[[], Any]:

@@ -52,10 +52,13 @@ def tables(folder: Path, columns: int, levels: int, rows: int, seed: int) -> lis
             {"name": name, "kind": kind, "role": role, "levels": spellings},
         ]
         listed += [
-            {"name": f"{party[0]}{i}", "kind": "categorical",
-             "levels": [str(v) for v in range(levels)]}
+            {
+                "name": f"{party[0]}{i}",
+                "kind": "categorical",
+                "levels": [str(v) for v in range(levels)],
+            }
             for i in range(columns)
-        ]  # fmt: skip
+        ]
         source = {"kind": "csv", "path": str(path)}
         parties.append({"name": party, "source": source, "columns": listed})
     return parties
@@ -77,9 +80,14 @@ def main() -> None:
             "name": "wide",
             "parties": tables(folder, arguments.columns, arguments.levels, arguments.rows, 0),
             "fairness": None,
-            "lift": {"membership": "arm", "test": ["test"], "control": ["control"],
-                     "conversions": ["converted"], "k": 10},
-        }  # fmt: skip
+            "lift": {
+                "membership": "arm",
+                "test": ["test"],
+                "control": ["control"],
+                "conversions": ["converted"],
+                "k": 10,
+            },
+        }
         started, wall = time.process_time(), time.perf_counter()
         run_in_process(RunConf.parse(raw))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -90,8 +90,10 @@ def alignment(n_prf: int, n_ristretto: int) -> None:
     (_, tags), blind = cpu(lambda: ristretto.start(ids[:n_ristretto], SECRET))
     _, hop = cpu(lambda: ristretto.hop(tags, SECRET))
     rate = n_ristretto / (blind + hop)
-    print(f"{'align, ristretto: blind own and double the peer, one core':<58} "
-          f"{rate:8,.0f} ids/s   target 7,500 ids/s")  # fmt: skip
+    print(
+        f"{'align, ristretto: blind own and double the peer, one core':<58} "
+        f"{rate:8,.0f} ids/s   target 7,500 ids/s"
+    )
 
 
 def protocols(_: argparse.Namespace) -> None:

@@ -67,8 +67,12 @@ SCHEMA = JointSchema(
             party="a",
             columns=(
                 Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY),
-                Column(name="segment", kind=Kind.CATEGORICAL, role=Role.MEMBERSHIP,
-                       levels=("control", "test", "neither")),
+                Column(
+                    name="segment",
+                    kind=Kind.CATEGORICAL,
+                    role=Role.MEMBERSHIP,
+                    levels=("control", "test", "neither"),
+                ),
             ),
         ),
         Schema(
@@ -76,15 +80,22 @@ SCHEMA = JointSchema(
             columns=(
                 Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY),
                 Column(name="converted", kind=Kind.BOOLEAN, role=Role.CONVERSION),
-                Column(name="spend", kind=Kind.CONTINUOUS, role=Role.VALUE,
-                       bounds=(0.0, SPEND_BOUND)),
+                Column(
+                    name="spend", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0.0, SPEND_BOUND)
+                ),
             ),
         ),
     )
-)  # fmt: skip
+)
 
-CONF = LiftConf(membership="segment", test=("test",), control=("control",),
-                conversions=("converted",), values=("spend",), k=20)  # fmt: skip
+CONF = LiftConf(
+    membership="segment",
+    test=("test",),
+    control=("control",),
+    conversions=("converted",),
+    values=("spend",),
+    k=20,
+)
 
 SEGMENT = Side(party="a", columns=("segment",))
 CROSS = Query(sides=(SEGMENT, Side(party="b", columns=("converted",))), priority=True)
@@ -106,11 +117,15 @@ def priority_sigma(epsilon: float, *, share: float = 0.25, tables: int = 4) -> f
 def replicate(scenario: Scenario, sigma: float, rng: Generator) -> list[Measurement]:
     """One experiment and its noisy tables, every one with noise multiplier `sigma`."""
     counts, spent, squared = _experiment(scenario, rng)
-    tables = [_binomial(CROSS, counts, sigma, rng),
-              _gaussian(SIZES, counts[:-1].sum(axis=1), sigma, rng)]  # fmt: skip
+    tables = [
+        _binomial(CROSS, counts, sigma, rng),
+        _gaussian(SIZES, counts[:-1].sum(axis=1), sigma, rng),
+    ]
     if scenario.spend:
-        tables += [_gaussian(SPENT, spent, sigma * VALUE_UNITS, rng),
-                   _gaussian(SQUARED, squared, sigma * VALUE_UNITS, rng)]  # fmt: skip
+        tables += [
+            _gaussian(SPENT, spent, sigma * VALUE_UNITS, rng),
+            _gaussian(SQUARED, squared, sigma * VALUE_UNITS, rng),
+        ]
     return tables
 
 
@@ -178,8 +193,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2024)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
-    print(f"{'scenario':<22}{'epsilon':>8}{'sigma':>8}{'coverage (its 95 % interval)':>32}"
-          f"{'relative':>10}{'width':>11}{'noise/sampling':>16}")  # fmt: skip
+    print(
+        f"{'scenario':<22}{'epsilon':>8}{'sigma':>8}{'coverage (its 95 % interval)':>32}"
+        f"{'relative':>10}{'width':>11}{'noise/sampling':>16}"
+    )
     for scenario in SCENARIOS:
         for epsilon in options.epsilon:
             sigma = priority_sigma(epsilon)
@@ -187,8 +204,10 @@ def main() -> None:
             low, high = c.interval
             shown = f"{c.share:.1%} ({low:.1%} to {high:.1%})"
             relative = c.relative_hits / c.replicates
-            print(f"{scenario.name:<22}{epsilon:>8g}{sigma:>8.1f}{shown:>32}"
-                  f"{relative:>10.1%}{c.width:>11.5f}{c.noise_over_sampling:>16.2f}")  # fmt: skip
+            print(
+                f"{scenario.name:<22}{epsilon:>8g}{sigma:>8.1f}{shown:>32}"
+                f"{relative:>10.1%}{c.width:>11.5f}{c.noise_over_sampling:>16.2f}"
+            )
 
 
 def _findings(

@@ -63,8 +63,16 @@ def score(what: str, epsilon: float, seed: int, codes: CODES, data: Data, cpu: f
     )
     tvd = mean_tvd(codes, own if data.holdout is None else data.holdout, sizes)
     marginal = max(one_way_tvd(codes[:, i], own[:, i], size) for i, size in enumerate(sizes))
-    return Score(what=what, epsilon=epsilon, seed=seed, tvd=tvd, marginal=marginal,
-                 boosting=boosting, logistic=logistic, cpu_seconds=cpu)  # fmt: skip
+    return Score(
+        what=what,
+        epsilon=epsilon,
+        seed=seed,
+        tvd=tvd,
+        marginal=marginal,
+        boosting=boosting,
+        logistic=logistic,
+        cpu_seconds=cpu,
+    )
 
 
 def one_way_tvd(a: CODES, b: CODES, size: int) -> float:
@@ -82,10 +90,17 @@ def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, se
     with tempfile.TemporaryDirectory() as folder:
         conf = RunConf.parse(
             compose(
-                [f"generator={generator}", f"privacy.epsilon={epsilon}", "privacy.guard.mode=off",
-                 f"seed={seed}", f"output={folder}/run", "protocol.alignment=prf", *overrides]
+                [
+                    f"generator={generator}",
+                    f"privacy.epsilon={epsilon}",
+                    "privacy.guard.mode=off",
+                    f"seed={seed}",
+                    f"output={folder}/run",
+                    "protocol.alignment=prf",
+                    *overrides,
+                ]
             )
-        )  # fmt: skip
+        )
         started = time.process_time()
         run_in_process(conf)
         spent = time.process_time() - started

@@ -56,9 +56,12 @@ def run_in_process(conf: RunConf) -> None:
         raise RunError("engine=inprocess plays every party. Use engine=flower for a deployment.")
     grid = InProcessGrid(client_app, nodes=len(conf.data.parties))
     context = Context(
-        run_id=1, node_id=0, node_config={}, state=RecordDict(),
+        run_id=1,
+        node_id=0,
+        node_config={},
+        state=RecordDict(),
         run_config={"config": canonical_json(conf)},
-    )  # fmt: skip
+    )
     server_app(grid, context)
 
 

@@ -78,8 +78,13 @@ def load(root: str, *overrides: str) -> Data:
         presence[row, p] = True
         for name in table.schema.names:
             codes[row, layout.names.index(name)] = table.column(name)
-    return Data(conf=conf, schema=schema, layout=layout, union=Rows(codes=codes, presence=presence),
-                holdout=_holdout(conf, layout))  # fmt: skip
+    return Data(
+        conf=conf,
+        schema=schema,
+        layout=layout,
+        union=Rows(codes=codes, presence=presence),
+        holdout=_holdout(conf, layout),
+    )
 
 
 def _holdout(conf: RunConf, layout: Layout) -> CODES | None:
@@ -114,8 +119,9 @@ def synthetic(data: Data, conf: RunConf, seed: int) -> tuple[CODES, float]:
     started = time.process_time()
     network = None
     if conf.generator is not None:
-        first = initial_weights(conf.generator, data.layout, seed=seed,
-                                one_way=one_way_tables(measurements))  # fmt: skip
+        first = initial_weights(
+            conf.generator, data.layout, seed=seed, one_way=one_way_tables(measurements)
+        )
         network = load_network(conf.generator, data.layout, first)
     if isinstance(conf.generator, LlmConf):
         _format(network, conf.generator, data, conf, measurements, seed)
@@ -124,17 +130,27 @@ def synthetic(data: Data, conf: RunConf, seed: int) -> tuple[CODES, float]:
 
 
 def _format(
-    network: Any, generator: LlmConf, data: Data, conf: RunConf,
-    measurements: list[Measurement], seed: int,
-) -> None:  # fmt: skip
+    network: Any,
+    generator: LlmConf,
+    data: Data,
+    conf: RunConf,
+    measurements: list[Measurement],
+    seed: int,
+) -> None:
     import torch
 
     from twinweave.generators.llm import pretrain
 
     rows = synthesise(None, data.layout, measurements, data.sizes, conf.synthesis, seed).rows
-    pretrain(network, rows, steps=generator.format_steps, lr=generator.format_learning_rate,
-             batch=generator.format_batch, one_party=generator.one_party,
-             generator=torch.Generator().manual_seed(seed))  # fmt: skip
+    pretrain(
+        network,
+        rows,
+        steps=generator.format_steps,
+        lr=generator.format_learning_rate,
+        batch=generator.format_batch,
+        one_party=generator.one_party,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def mean_tvd(a: CODES, b: CODES, sizes: tuple[int, ...]) -> float:
@@ -170,8 +186,10 @@ def aucs(train: CODES, test: CODES, layout: Layout) -> tuple[float, float]:
     boosting = HistGradientBoostingClassifier(random_state=0).fit(x, y)
     hot = OneHotEncoder(categories=[np.arange(s) for s in sizes])
     logistic = LogisticRegression(max_iter=500).fit(hot.fit_transform(x), y)
-    return (float(roc_auc_score(yt, boosting.predict_proba(xt)[:, 1])),
-            float(roc_auc_score(yt, logistic.predict_proba(hot.transform(xt))[:, 1])))  # fmt: skip
+    return (
+        float(roc_auc_score(yt, boosting.predict_proba(xt)[:, 1])),
+        float(roc_auc_score(yt, logistic.predict_proba(hot.transform(xt))[:, 1])),
+    )
 
 
 HEADER = (
@@ -195,8 +213,11 @@ def main() -> None:
     for generator, epsilon, share in itertools.product(
         arguments.generators, arguments.epsilon, arguments.share
     ):
-        budget = [f"privacy.epsilon={epsilon}", f"privacy.shares.measurement={share}",
-                  f"privacy.shares.training={round(1 - share, 6)}"]  # fmt: skip
+        budget = [
+            f"privacy.epsilon={epsilon}",
+            f"privacy.shares.measurement={share}",
+            f"privacy.shares.training={round(1 - share, 6)}",
+        ]
         untrained = ["generator.rounds=0"] if share == 1 else []
         common = [f"data.root={arguments.data_root}", "privacy=default", "privacy.delta=1e-5"]
         conf = RunConf.parse(
@@ -206,8 +227,11 @@ def main() -> None:
             codes, cpu = synthetic(data, conf, seed)
             tvd = mean_tvd(codes, data.holdout, data.layout.sizes)
             boosting, logistic = aucs(codes, data.holdout, data.layout)
-            print(f"{generator:<12}{epsilon:>5g}{share:>7g}{seed:>5}   {tvd:.4f}   "
-                  f"{boosting:.4f}   {logistic:.4f}{cpu:>8.1f}", flush=True)  # fmt: skip
+            print(
+                f"{generator:<12}{epsilon:>5g}{share:>7g}{seed:>5}   {tvd:.4f}   "
+                f"{boosting:.4f}   {logistic:.4f}{cpu:>8.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -57,8 +57,12 @@ def levels_of(number: int) -> int:
 def schema() -> JointSchema:
     """Arm and 60 features at a, conversion and 60 features at b."""
     key = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
-    arm = Column(name="arm", kind=Kind.CATEGORICAL, role=Role.MEMBERSHIP,
-                 levels=("test", "control", "neither"))  # fmt: skip
+    arm = Column(
+        name="arm",
+        kind=Kind.CATEGORICAL,
+        role=Role.MEMBERSHIP,
+        levels=("test", "control", "neither"),
+    )
     bought = Column(name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION)
     schemas = []
     for party, own in (("a", arm), ("b", bought)):
@@ -140,12 +144,23 @@ def planned(
 ) -> list[PlannedQuery]:
     """The queries with the noise of a run that spends (epsilon, delta) on them alone."""
     items = [
-        WorkItem(name=q.name, cells=n_cells(joint, q), parties=q.parties, stage=Stage.SELECTION,
-                 coins=q.is_cross)
+        WorkItem(
+            name=q.name,
+            cells=n_cells(joint, q),
+            parties=q.parties,
+            stage=Stage.SELECTION,
+            coins=q.is_cross,
+        )
         for q in queries
-    ]  # fmt: skip
-    plan = calibrate(epsilon=epsilon, delta=delta, shares={Stage.SELECTION: 1.0},
-                     priority_share=0.25, items=items, coin_limit=coin_limit)  # fmt: skip
+    ]
+    plan = calibrate(
+        epsilon=epsilon,
+        delta=delta,
+        shares={Stage.SELECTION: 1.0},
+        priority_share=0.25,
+        items=items,
+        coin_limit=coin_limit,
+    )
     out = []
     for query, event in zip(queries, plan.tables, strict=True):
         assert isinstance(event.mechanism, (DiscreteGaussian, SharedBinomial))
@@ -214,12 +229,16 @@ def line(what: str, effect: float, outcomes: Sequence[Outcome], seconds: float) 
         float(np.mean([getattr(o, name) for o in outcomes]))
         for name in ("here", "there", "false", "worst", "width")
     )
-    return (f"{what:<24}{effect:>7.2f}{enough:>9.0f}%{total.mean():>8.2f}{there:>8.2f}"
-            f"{here:>8.2f}{false:>8.2f}{worst:>8.1f}{width:>8.1f}{seconds:>8.1f}")  # fmt: skip
+    return (
+        f"{what:<24}{effect:>7.2f}{enough:>9.0f}%{total.mean():>8.2f}{there:>8.2f}"
+        f"{here:>8.2f}{false:>8.2f}{worst:>8.1f}{width:>8.1f}{seconds:>8.1f}"
+    )
 
 
-HEADER = (f"{'':<24}{'effect':>7}{'4 of 5':>10}{'found':>8}{'at A':>8}{'at B':>8}{'false':>8}"
-          f"{'worst':>8}{'+-rank':>8}{'CPU s':>8}")  # fmt: skip
+HEADER = (
+    f"{'':<24}{'effect':>7}{'4 of 5':>10}{'found':>8}{'at A':>8}{'at B':>8}{'false':>8}"
+    f"{'worst':>8}{'+-rank':>8}{'CPU s':>8}"
+)
 
 
 def main() -> None:

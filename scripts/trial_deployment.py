@@ -107,9 +107,14 @@ def _link_options(tls: dict[str, Path] | None) -> list[object]:
     if tls is None:
         return ["--insecure"]
     return [
-        "--ssl-ca-certfile", tls["ca"], "--ssl-certfile", tls["certificate"],
-        "--ssl-keyfile", tls["key"], "--enable-supernode-auth",
-    ]  # fmt: skip
+        "--ssl-ca-certfile",
+        tls["ca"],
+        "--ssl-certfile",
+        tls["certificate"],
+        "--ssl-keyfile",
+        tls["key"],
+        "--enable-supernode-auth",
+    ]
 
 
 def _write_connection(home: Path, port: int, tls: dict[str, Path] | None) -> None:

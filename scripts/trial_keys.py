@@ -67,13 +67,19 @@ def _certificate(
         )
         .add_extension(
             x509.KeyUsage(
-                digital_signature=not ca, key_cert_sign=ca, crl_sign=ca,
-                content_commitment=False, key_encipherment=False, data_encipherment=False,
-                key_agreement=False, encipher_only=False, decipher_only=False,
+                digital_signature=not ca,
+                key_cert_sign=ca,
+                crl_sign=ca,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
             ),
             critical=True,
         )
-    )  # fmt: skip
+    )
     if host is not None:
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))])
         builder = builder.add_extension(names, critical=False)

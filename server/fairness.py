@@ -123,8 +123,9 @@ def audit(
     labels = codes[:, used[0]] == schema.column(conf.label).labels.index(conf.positive)
     judged, models, auc, notes = _models(codes, labels, used, rng)
     worth = min(1.0, (effective or len(rows)) / max(len(rows), 1))
-    auditor = _Auditor(labels=labels, judged=judged, models=models,
-                       k=k, worth=worth, level=level, rng=rng)  # fmt: skip
+    auditor = _Auditor(
+        labels=labels, judged=judged, models=models, k=k, worth=worth, level=level, rng=rng
+    )
     wanted: list[tuple[str, ...]] = [(c,) for c in conf.sensitive]
     if len(conf.sensitive) > 1:
         wanted.append(conf.sensitive)
@@ -134,9 +135,16 @@ def audit(
         groups, said = _groups(schema, codes, columns)
         audits.append(auditor.of(columns, groups, said, measured))
     return FairnessReport(
-        label=conf.label, positive=conf.positive, rows=len(codes), k=k, level=level,
-        model=MODEL, auc=auc, audits=tuple(audits), notes=notes,
-    )  # fmt: skip
+        label=conf.label,
+        positive=conf.positive,
+        rows=len(codes),
+        k=k,
+        level=level,
+        model=MODEL,
+        auc=auc,
+        audits=tuple(audits),
+        notes=notes,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -45,8 +45,9 @@ def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: W
         conf.seed,
         progress=by_quarters("drafting rows from the tables"),
     )
-    log.info("format stage: %d plain steps on %d drafted rows",
-             generator.format_steps, len(drafted.rows))  # fmt: skip
+    log.info(
+        "format stage: %d plain steps on %d drafted rows", generator.format_steps, len(drafted.rows)
+    )
     network = load(generator, layout, weights)
     pretrain(
         network,

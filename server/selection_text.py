@@ -85,8 +85,10 @@ def _kept(choice: Choice) -> list[str]:
         lines += paragraph(f"Kept without a score: {_names(choice.pinned)}.")
     for target, columns in choice.by_target.items():
         lines += paragraph(f"With {target} by itself: {_names(columns)}.")
-    text = (f"Measured together: {len(choice.pairs)} pairs and {len(choice.threes)} threes, "
-            f"{choice.cells:,} cells")  # fmt: skip
+    text = (
+        f"Measured together: {len(choice.pairs)} pairs and {len(choice.threes)} threes, "
+        f"{choice.cells:,} cells"
+    )
     if choice.unmeasured:
         text += f"; {choice.unmeasured} weaker ones did not fit (selection.max_cells)"
     return [*lines, *paragraph(text + ".")]

@@ -78,8 +78,14 @@ def _findings(lift: LiftReport, facts: RunFacts) -> list[str]:
     for value in lift.values:
         low, high = value.clipped_to
         what = f"mean per user, clipped to {low:,g} to {high:,g}"
-        lines += _section(value.column, what, value.overall, lift, facts.truth.get(value.column),
-                          unit_for(_error(value.overall), scale=1.0, suffix=""))  # fmt: skip
+        lines += _section(
+            value.column,
+            what,
+            value.overall,
+            lift,
+            facts.truth.get(value.column),
+            unit_for(_error(value.overall), scale=1.0, suffix=""),
+        )
     lines += _sample_ratio(lift.sample_ratio)
     for note in lift.notes:
         lines += ["", *paragraph(f"Note: {note}", " ")]
@@ -118,16 +124,26 @@ def _arms(found: Comparison, rates: Unit, level: float, total: str) -> list[str]
     rate = "rate" if total == "conversions" else "mean"
     rows = [["arm", "users", total, rate, f"{level:.0%} interval"]]
     for name, arm in (("test", found.test), ("control", found.control)):
-        rows.append([name, whole(arm.n), whole(arm.total), rates.plain(arm.rate) + rates.suffix,
-                     rates.between(arm.interval, signed=False)])  # fmt: skip
+        rows.append(
+            [
+                name,
+                whole(arm.n),
+                whole(arm.total),
+                rates.plain(arm.rate) + rates.suffix,
+                rates.between(arm.interval, signed=False),
+            ]
+        )
     return table(rows)
 
 
 def _effects(found: Comparison, points: Unit, level: float, truth: float | None) -> list[str]:
     rows = [["", "estimate", f"{level:.0%} interval", *(["truth"] if truth is not None else [])]]
     absolute = found.absolute
-    row = ["absolute lift", points.signed(absolute.value) + points.suffix,
-           points.between(absolute.interval)]  # fmt: skip
+    row = [
+        "absolute lift",
+        points.signed(absolute.value) + points.suffix,
+        points.between(absolute.interval),
+    ]
     if truth is not None:
         inside = absolute.interval[0] <= truth <= absolute.interval[1]
         row.append(f"{points.signed(truth)}{points.suffix} ({'inside' if inside else 'OUTSIDE'})")
@@ -164,20 +180,32 @@ def _breakdown(
     if shown:
         worst = max(_error(c.comparison) for c in shown)
         unit = unit_for(worst, scale=100.0, suffix=" pp")
-        head = [found.column, "test", "control", "lift", f"{found.level:.0%} interval", "p",
-                "verdict", *(["truth"] if truth else [])]  # fmt: skip
+        head = [
+            found.column,
+            "test",
+            "control",
+            "lift",
+            f"{found.level:.0%} interval",
+            "p",
+            "verdict",
+            *(["truth"] if truth else []),
+        ]
         lines += table([head, *(_cell(c, unit, truth) for c in shown)])
-        lines += paragraph("Intervals hold for all levels at once (Bonferroni); p and verdict "
-                           "are corrected for their number (Holm).")  # fmt: skip
+        lines += paragraph(
+            "Intervals hold for all levels at once (Bonferroni); p and verdict "
+            "are corrected for their number (Holm)."
+        )
     if hidden:
         names = ", ".join(shortened(level) for level in hidden)
-        lines += paragraph(f"Suppressed (fewer than {lift.k} users in an arm, or lost in the "
-                           f"noise): {names}.")  # fmt: skip
+        lines += paragraph(
+            f"Suppressed (fewer than {lift.k} users in an arm, or lost in the noise): {names}."
+        )
     if found.interaction is not None:
         test = found.interaction
         says = "differs" if test.p_value < 1 - lift.level else "no evidence that it differs"
-        lines += paragraph(f"Lift between levels: {says} (Q = {test.q:.1f} on {test.df}, "
-                           f"{p_is(test.p_value)}).")  # fmt: skip
+        lines += paragraph(
+            f"Lift between levels: {says} (Q = {test.q:.1f} on {test.df}, {p_is(test.p_value)})."
+        )
     return lines
 
 
@@ -185,10 +213,15 @@ def _cell(cell: Cell, unit: Unit, truth: Mapping[str, float]) -> list[str]:
     found = cell.comparison
     assert found is not None
     assert cell.p_holm is not None
-    row = [shortened(cell.level), unit.plain(found.test.rate) + " %",
-           unit.plain(found.control.rate) + " %", unit.signed(found.absolute.value) + " pp",
-           unit.between(found.absolute.interval), p_text(cell.p_holm),
-           cell.verdict.value]  # fmt: skip
+    row = [
+        shortened(cell.level),
+        unit.plain(found.test.rate) + " %",
+        unit.plain(found.control.rate) + " %",
+        unit.signed(found.absolute.value) + " pp",
+        unit.between(found.absolute.interval),
+        p_text(cell.p_holm),
+        cell.verdict.value,
+    ]
     if truth:
         row.append(unit.signed(truth[cell.level]) if cell.level in truth else "")
     return row
@@ -197,28 +230,42 @@ def _cell(cell: Cell, unit: Unit, truth: Mapping[str, float]) -> list[str]:
 def _sample_ratio(found: SampleRatio | None) -> list[str]:
     if found is None:
         return []
-    says = ("the arms' sizes CONTRADICT the declared ratio: do not trust the lift before the "
-            "assignment is explained" if found.suspicious else "as declared")  # fmt: skip
-    return ["", rule(), *paragraph(
-        f"Sample ratio: {found.observed:.4f} test users for each control user, declared "
-        f"{found.declared:g}; {p_is(found.p_value)}: "
-        f"{says}.", " ")]  # fmt: skip
+    says = (
+        "the arms' sizes CONTRADICT the declared ratio: do not trust the lift before the "
+        "assignment is explained"
+        if found.suspicious
+        else "as declared"
+    )
+    return [
+        "",
+        rule(),
+        *paragraph(
+            f"Sample ratio: {found.observed:.4f} test users for each control user, declared "
+            f"{found.declared:g}; {p_is(found.p_value)}: "
+            f"{says}.",
+            " ",
+        ),
+    ]
 
 
 def _privacy(facts: RunFacts) -> list[str]:
     spent = facts.ledger.get("epsilon")
     stages = facts.ledger.get("epsilon_by_stage", {})
     parties = facts.ledger.get("epsilon_by_party", {})
-    rows = [["privacy, per user", "epsilon", "delta"],
-            ["budget", f"{facts.epsilon:g}", f"{facts.delta:g}"],
-            ["spent in all", _epsilon(spent), f"{facts.delta:g}"]]  # fmt: skip
+    rows = [
+        ["privacy, per user", "epsilon", "delta"],
+        ["budget", f"{facts.epsilon:g}", f"{facts.delta:g}"],
+        ["spent in all", _epsilon(spent), f"{facts.delta:g}"],
+    ]
     rows += [[f"  stage {stage}", _epsilon(e)] for stage, e in stages.items()]
     rows += [[f"  users of {party}", _epsilon(e)] for party, e in parties.items()]
     lines = ["", rule(), *table(rows, indent=" ")]
     if off := [party for party, state in facts.guards.items() if state == "off"]:
         lines += paragraph(
             f"guard: off ({', '.join(off)}): nothing stops the next run on the same data from "
-            "spending again. Right for public or simulated data only.", " ")  # fmt: skip
+            "spending again. Right for public or simulated data only.",
+            " ",
+        )
     else:
         lines += paragraph("guard: on at every party; runs on the same data add up.", " ")
     return lines

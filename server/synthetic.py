@@ -64,8 +64,9 @@ def examine(
         told = synthetic_lift(schema, lift_conf, rows, decoded.joint, lift)
     fairness = None
     if fairness_conf is not None:
-        fairness = audit(schema, fairness_conf, rows, measurements, k=k, seed=seed,
-                         effective=effective)  # fmt: skip
+        fairness = audit(
+            schema, fairness_conf, rows, measurements, k=k, seed=seed, effective=effective
+        )
     users = float(result.population.users.sum())
     return SyntheticFindings(
         generator=generator,

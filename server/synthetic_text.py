@@ -40,8 +40,9 @@ def _fidelity(found: FidelityReport) -> list[str]:
     rows = [["tables measured", "tables", "distance", "of noise alone", "misfit"]]
     for ways in found.by_ways:
         of = "of 1 column" if ways.ways == 1 else f"of {ways.ways} columns"
-        rows.append([of, f"{ways.tables}", f"{ways.tvd:.4f}", f"{ways.noise_tvd:.4f}",
-                     f"{ways.chi2:.2f}"])  # fmt: skip
+        rows.append(
+            [of, f"{ways.tables}", f"{ways.tvd:.4f}", f"{ways.noise_tvd:.4f}", f"{ways.chi2:.2f}"]
+        )
     worst = ", ".join(
         f"{shortened(name, 60)} ({found.table(name).chi2:.1f})"
         for name in found.worst[:_SHOWN_WORST]
@@ -92,13 +93,17 @@ def _levels(outcome: SyntheticOutcome) -> list[list[str]]:
 
 
 def _fairness(found: FairnessReport) -> list[str]:
-    lines = paragraph(f"Fairness of {found.label} = {found.positive}, {found.rows:,} people who "
-                      "have it: largest difference between two groups.")  # fmt: skip
+    lines = paragraph(
+        f"Fairness of {found.label} = {found.positive}, {found.rows:,} people who "
+        "have it: largest difference between two groups."
+    )
     for one in found.audits:
         lines += ["", *_groups(one, found)]
-    lines += paragraph("Parity: of the positive rates. Odds: of true or false positive rates. "
-                       "The real data's interval is that of the privacy noise. "
-                       f"Model: {found.model}.")  # fmt: skip
+    lines += paragraph(
+        "Parity: of the positive rates. Odds: of true or false positive rates. "
+        "The real data's interval is that of the privacy noise. "
+        f"Model: {found.model}."
+    )
     for note in found.notes:
         lines += paragraph(note)
     return lines

@@ -87,12 +87,13 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1, indent: str = "  ") -
     padded = [[*row, *[""] * (n - len(row))] for row in rows]
     widths = [max(len(row[i]) for row in padded) for i in range(n)]
     return [
-        indent + "   ".join(
+        indent
+        + "   ".join(
             cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in padded
-    ]  # fmt: skip
+    ]
 
 
 def shortened(text: str, width: int = 22) -> str:

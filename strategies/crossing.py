@@ -92,9 +92,10 @@ def selects(conf: RunConf) -> bool:
         return True
     if conf.selection.when == "always":
         raise ConfigError(
-            "selection.when", "homomorphic tables are too few to select features by",
+            "selection.when",
+            "homomorphic tables are too few to select features by",
             "Use selection.when=never, or protocol.cross_tables=secret_sharing.",
-        )  # fmt: skip
+        )
     return False
 
 

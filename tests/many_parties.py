@@ -43,9 +43,12 @@ def world(
     the data's own fields, such as lift.
     """
     data = mapping(
-        folder / "out", "privacy.guard.mode=on", "privacy.guard.epsilon=50",
-        "protocol.alignment=prf", *overrides,
-    )  # fmt: skip
+        folder / "out",
+        "privacy.guard.mode=on",
+        "privacy.guard.epsilon=50",
+        "protocol.alignment=prf",
+        *overrides,
+    )
     declared = {p["name"]: p["columns"] for p in data["data"]["parties"]}
     holders = pd.Series([c for f in frames.values() for c in f.columns]).value_counts()
     parties = []

@@ -87,8 +87,11 @@ def test_imports_point_down():
 
 
 def test_clients_take_only_the_records_from_strategies():
-    taken = {name for module, name in first_party()
-             if module.startswith("clients") and name.startswith("strategies")}  # fmt: skip
+    taken = {
+        name
+        for module, name in first_party()
+        if module.startswith("clients") and name.startswith("strategies")
+    }
     assert taken == {"strategies.records"}
 
 

@@ -67,9 +67,19 @@ def mapping(output: Path, *overrides: str) -> dict[str, Any]:
     return data
 
 
-TRAINING = {"name": "tvae", "layers": 1, "width": 16, "activation": "relu", "latent": 4,
-            "beta": 1.0, "learning_rate": 1e-3, "clip": 1.0, "expected_batch": 64, "rounds": 2,
-            "local_steps": 3}  # fmt: skip
+TRAINING = {
+    "name": "tvae",
+    "layers": 1,
+    "width": 16,
+    "activation": "relu",
+    "latent": 4,
+    "beta": 1.0,
+    "learning_rate": 1e-3,
+    "clip": 1.0,
+    "expected_batch": 64,
+    "rounds": 2,
+    "local_steps": 3,
+}
 """A generator small enough to train in a second."""
 
 

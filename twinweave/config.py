@@ -81,8 +81,11 @@ class GuardConf:
 
     def __post_init__(self) -> None:
         if self.mode == "on" and (self.epsilon is None or self.delta is None):
-            raise ConfigError("guard", "needs its own epsilon and delta while it is on",
-                              "Give both, or say `mode: off` in as many words.")  # fmt: skip
+            raise ConfigError(
+                "guard",
+                "needs its own epsilon and delta while it is on",
+                "Give both, or say `mode: off` in as many words.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +103,21 @@ class PrivacyConf:
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
-            raise ConfigError("privacy", "epsilon must be in (0, 100) and delta in (0, 0.01)",
-                              "Common choices are epsilon=1, delta=1e-5.")  # fmt: skip
+            raise ConfigError(
+                "privacy",
+                "epsilon must be in (0, 100) and delta in (0, 0.01)",
+                "Common choices are epsilon=1, delta=1e-5.",
+            )
         if min(self.shares.values()) < 0 or sum(self.shares.values()) <= 0:
-            raise ConfigError("privacy.shares", "must be 0 or more, and some above 0",
-                              "Give each stage its part.")  # fmt: skip
+            raise ConfigError(
+                "privacy.shares", "must be 0 or more, and some above 0", "Give each stage its part."
+            )
         if not 0.25 <= self.priority_share <= 1:
-            raise ConfigError("privacy.priority_share", "the priority workload gets at least 0.25",
-                              "Give a share in [0.25, 1].")  # fmt: skip
+            raise ConfigError(
+                "privacy.priority_share",
+                "the priority workload gets at least 0.25",
+                "Give a share in [0.25, 1].",
+            )
         if self.k < 0:
             raise ConfigError("privacy.k", "must be 0 or more", "Common choice: 10.")
 
@@ -136,11 +146,17 @@ class ProtocolConf:
 
     def __post_init__(self) -> None:
         if self.first_timeout < 300:
-            raise ConfigError("protocol.first_timeout", "must be at least 300 s",
-                              "A deployment starts a process at every party first.")  # fmt: skip
+            raise ConfigError(
+                "protocol.first_timeout",
+                "must be at least 300 s",
+                "A deployment starts a process at every party first.",
+            )
         if self.timeout <= 0 or self.coin_limit < 0:
-            raise ConfigError("protocol", "timeout and coin_limit must not be negative",
-                              "See conf/protocol/default.yaml.")  # fmt: skip
+            raise ConfigError(
+                "protocol",
+                "timeout and coin_limit must not be negative",
+                "See conf/protocol/default.yaml.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,14 +215,19 @@ class RunConf:
     def __post_init__(self) -> None:
         patterns = prod(len(unit) + 1 for unit in self.data.schema.units)
         if self.generator is not None and patterns > MAX_PATTERNS:
-            raise ConfigError("generator", "too many parties with own columns (12 at most)",
-                              "Measure only (generator=none), or pool parties that hold the same "
-                              "columns.")  # fmt: skip
+            raise ConfigError(
+                "generator",
+                "too many parties with own columns (12 at most)",
+                "Measure only (generator=none), or pool parties that hold the same columns.",
+            )
         if self.federation.mode == "simulation":
             for party in self.data.parties:
                 if party.source is None:
-                    raise ConfigError(f"data.parties.{party.name}.source", "is missing",
-                                      "A simulation reads every party's table.")  # fmt: skip
+                    raise ConfigError(
+                        f"data.parties.{party.name}.source",
+                        "is missing",
+                        "A simulation reads every party's table.",
+                    )
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> RunConf:

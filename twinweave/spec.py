@@ -198,8 +198,10 @@ class RunSpec:
             p.query.is_cross and p.query.is_pooled for p in self.plan
         ):
             raise ConfigError(
-                "protocol.cross_tables", "homomorphic tables have no sum over a pool",
-                "Choose secret_sharing, or take data.pools out.")  # fmt: skip
+                "protocol.cross_tables",
+                "homomorphic tables have no sum over a pool",
+                "Choose secret_sharing, or take data.pools out.",
+            )
 
     @classmethod
     def loads(cls, text: str) -> RunSpec:

@@ -32,8 +32,11 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
     counts = estimate_counts(schema, conf, measurements)
     missing = [c for c in conf.conversions if counts is None or c not in counts.conversions]
     if missing or counts is None:
-        raise ConfigError("workload", f"no table counts {conf.membership!r} by {missing}",
-                          "Ask for it among the priority queries.")  # fmt: skip
+        raise ConfigError(
+            "workload",
+            f"no table counts {conf.membership!r} by {missing}",
+            "Ask for it among the priority queries.",
+        )
     notes: list[str] = []
     by_column = _breakdown_counts(schema, conf, measurements, notes)
     values = _values(schema, conf, measurements, counts, notes)
@@ -65,8 +68,9 @@ def sample_ratio(counts: Counts, declared: float | None) -> SampleRatio | None:
     variance = (n1 + n0) * share * (1 - share) + (1 - share) ** 2 * v1 + share**2 * v0
     statistic = excess**2 / variance
     p = float(chi2.sf(statistic, 1))
-    return SampleRatio(declared=declared, observed=n1 / n0, chi2=statistic, p_value=p,
-                       suspicious=p < SUSPICIOUS)  # fmt: skip
+    return SampleRatio(
+        declared=declared, observed=n1 / n0, chi2=statistic, p_value=p, suspicious=p < SUSPICIOUS
+    )
 
 
 def _conversion(
@@ -78,8 +82,12 @@ def _conversion(
 ) -> ConversionLift:
     if not all(shown(*counts.size(arm), conf.k) for arm in (TEST, CONTROL)):
         return ConversionLift(conversion=name, overall=None, breakdowns=())
-    overall = compare(Rate(arm=counts.arm(TEST, name)), Rate(arm=counts.arm(CONTROL, name)),
-                      level=conf.level, possible=RATES)  # fmt: skip
+    overall = compare(
+        Rate(arm=counts.arm(TEST, name)),
+        Rate(arm=counts.arm(CONTROL, name)),
+        level=conf.level,
+        possible=RATES,
+    )
     breakdowns: tuple[Breakdown, ...] = tuple(
         break_down(conf, schema.column(column), found, name)
         for column, found in by_column.items()

@@ -31,15 +31,20 @@ def shown(n: float, var_n: float, k: int) -> bool:
 def break_down(conf: LiftConf, column: Column, counts: Counts, conversion: str) -> Breakdown:
     """Compare the arms at every level of `column` that is not suppressed."""
     levels = range(counts.theta.shape[1])
-    kept = [i for i in levels
-            if all(shown(*counts.size(arm, i), conf.k) for arm in (TEST, CONTROL))]  # fmt: skip
+    kept = [
+        i for i in levels if all(shown(*counts.size(arm, i), conf.k) for arm in (TEST, CONTROL))
+    ]
     alpha = 1 - conf.level
     joint = 1 - alpha / max(len(kept), 1)
     found = {
-        i: compare(Rate(arm=counts.arm(TEST, conversion, i)),
-                   Rate(arm=counts.arm(CONTROL, conversion, i)), level=joint, possible=RATES)
+        i: compare(
+            Rate(arm=counts.arm(TEST, conversion, i)),
+            Rate(arm=counts.arm(CONTROL, conversion, i)),
+            level=joint,
+            possible=RATES,
+        )
         for i in kept
-    }  # fmt: skip
+    }
     adjusted = dict(zip(kept, holm([found[i].p_value for i in kept]), strict=True))
     return Breakdown(
         column=column.name,

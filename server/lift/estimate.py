@@ -45,8 +45,13 @@ class Counts:
     def arm(self, arm: int, conversion: str, level: int = 0) -> Arm:
         i = 1 + self.conversions.index(conversion)
         theta, cov = self.theta[arm, level], self.cov[arm]
-        return Arm(n=float(theta[0]), y=float(theta[i]), var_n=float(cov[0, 0]),
-                   var_y=float(cov[i, i]), cov=float(cov[0, i]))  # fmt: skip
+        return Arm(
+            n=float(theta[0]),
+            y=float(theta[i]),
+            var_n=float(cov[0, 0]),
+            var_y=float(cov[i, i]),
+            cov=float(cov[0, i]),
+        )
 
     def size(self, arm: int, level: int = 0) -> tuple[float, float]:
         """(n, noise variance of n)."""
@@ -63,8 +68,12 @@ def estimate_counts(
 
     None when no table speaks of the arms by `by` at all.
     """
-    found = [o for m in measurements if m.query.weight is None
-             for o in _observations(schema, conf, m, by)]  # fmt: skip
+    found = [
+        o
+        for m in measurements
+        if m.query.weight is None
+        for o in _observations(schema, conf, m, by)
+    ]
     if not found:
         return None
     counted = {o.conversion for o in found}
@@ -110,17 +119,26 @@ def _observations(
 ) -> list[_Observation]:
     """What one table of counts says: converted and not, or the size alone."""
     if not m.variance > 0:
-        raise ConfigError("measurements", f"table {m.query.name!r} has no noise variance",
-                          "Give the variance of the noise that was added.")  # fmt: skip
+        raise ConfigError(
+            "measurements",
+            f"table {m.query.name!r} has no noise variance",
+            "Give the variance of the noise that was added.",
+        )
     for name in conf.conversions:
         sums = arm_sums(schema, conf, m, by=by, conversion=name)
         if sums is not None:
             return [
-                _Observation(size=0, conversion=name, sign=1,
-                             values=sums.inside, variances=sums.var_inside),
-                _Observation(size=1, conversion=name, sign=-1,
-                             values=sums.outside, variances=sums.var_outside),
-            ]  # fmt: skip
+                _Observation(
+                    size=0, conversion=name, sign=1, values=sums.inside, variances=sums.var_inside
+                ),
+                _Observation(
+                    size=1,
+                    conversion=name,
+                    sign=-1,
+                    values=sums.outside,
+                    variances=sums.var_outside,
+                ),
+            ]
     sums = arm_sums(schema, conf, m, by=by)
     if sums is None:
         return []

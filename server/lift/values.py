@@ -44,12 +44,23 @@ def value_lift(
         square = None if second is None else float(second[0][arm])
         variance, used = user_variance(n, total, noise, square)
         measured &= used
-        means[arm] = Mean(excess=total * unit, var_excess=noise * unit**2, n=n, var_n=var_n,
-                          variance=variance * unit**2, offset=low)  # fmt: skip
-    overall = compare(means[TEST], means[CONTROL], level=conf.level, possible=(low, high),
-                      with_relative=low >= 0)  # fmt: skip
-    return ValueLift(column=column, overall=overall, clipped_to=(low, high),
-                     variance="measured" if measured else "bounded")  # fmt: skip
+        means[arm] = Mean(
+            excess=total * unit,
+            var_excess=noise * unit**2,
+            n=n,
+            var_n=var_n,
+            variance=variance * unit**2,
+            offset=low,
+        )
+    overall = compare(
+        means[TEST], means[CONTROL], level=conf.level, possible=(low, high), with_relative=low >= 0
+    )
+    return ValueLift(
+        column=column,
+        overall=overall,
+        clipped_to=(low, high),
+        variance="measured" if measured else "bounded",
+    )
 
 
 def user_variance(n: float, total: float, noise: float, square: float | None) -> tuple[float, bool]:

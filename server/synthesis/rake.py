@@ -95,14 +95,24 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
         gradient = tables.sums(weights) - target + slack * potential
         return float(value), gradient * scale
 
-    found = minimize(dual, np.zeros(len(target)), jac=True, method="L-BFGS-B",
-                     options={"maxiter": conf.steps, "maxcor": 20})  # fmt: skip
+    found = minimize(
+        dual,
+        np.zeros(len(target)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": conf.steps, "maxcor": 20},
+    )
     weights, _ = tables.tilt(found.x * scale)
     error = (tables.sums(weights) - target) ** 2 / variance
-    misfit = {c.name: float(error[part].mean())
-              for c, part in zip(wanted, tables.parts, strict=True)}  # fmt: skip
-    return Raked(weights=weights, effective=float(1 / (weights**2).sum()), misfit=misfit,
-                 cpu_seconds=time.process_time() - started)  # fmt: skip
+    misfit = {
+        c.name: float(error[part].mean()) for c, part in zip(wanted, tables.parts, strict=True)
+    }
+    return Raked(
+        weights=weights,
+        effective=float(1 / (weights**2).sum()),
+        misfit=misfit,
+        cpu_seconds=time.process_time() - started,
+    )
 
 
 class Tables:

@@ -71,8 +71,10 @@ def synthesise(
     wanted = max(n, min(round(conf.rake.candidates * n), affordable))
     mixture = _mixture(network, layout, measurements, people, conf, seed, progress)
     candidates = _candidates(network, mixture, people, wanted, conf, rng)
-    linear = [*constraints(measurements, layout, candidates, people.users.sum()),
-              *(also(candidates) if also else ())]  # fmt: skip
+    linear = [
+        *constraints(measurements, layout, candidates, people.users.sum()),
+        *(also(candidates) if also else ()),
+    ]
     raked = rake(linear, len(candidates), people.users.sum(), conf.rake)
     chosen = resample(raked.weights, candidates, n, rng)
     chosen = exchange(chosen, raked.weights, linear, conf.rake.exchanges, rng)
@@ -127,5 +129,7 @@ def _candidates(
     rows = [network.sample(people.presence(own), generator)]
     if mixture is not None:
         rows.append(mixture.sample(wanted - own, rng))
-    return Rows(codes=np.concatenate([r.codes for r in rows]),
-                presence=np.concatenate([r.presence for r in rows]))  # fmt: skip
+    return Rows(
+        codes=np.concatenate([r.codes for r in rows]),
+        presence=np.concatenate([r.presence for r in rows]),
+    )

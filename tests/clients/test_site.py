@@ -41,9 +41,13 @@ def test_a_simulated_node_needs_a_folder():
 
 @pytest.mark.parametrize(
     ("text", "rule"),
-    [("- 1", "not a mapping"), ("a: [", "not YAML"), ("party: x", "Field required"),
-     (None, "cannot be read")],
-)  # fmt: skip
+    [
+        ("- 1", "not a mapping"),
+        ("a: [", "not YAML"),
+        ("party: x", "Field required"),
+        (None, "cannot be read"),
+    ],
+)
 def test_bad_site_files(tmp_path, text, rule):
     path = tmp_path / "site.yaml"
     if text is not None:

@@ -29,10 +29,13 @@ class Clear:
                 {c.name: _labels(c, frame[c.name]) for c in party.schema.data_columns}
             ).set_index(users)
             self.units[party.name] = pd.DataFrame(
-                {c.name: _units(c, frame[c.name]) for c in party.schema.data_columns
-                 if c.role == "value"},
+                {
+                    c.name: _units(c, frame[c.name])
+                    for c in party.schema.data_columns
+                    if c.role == "value"
+                },
                 index=frame.index,
-            ).set_index(users)  # fmt: skip
+            ).set_index(users)
 
     def table(self, query) -> np.ndarray:
         """Exact table of a query, float64, [absent, absent] zero; weighted in value units."""
@@ -54,9 +57,12 @@ class Clear:
     def _cross(self, query) -> np.ndarray:
         one, two = query.sides
         joined = pd.merge(
-            self._side(one).rename("one"), self._side(two).rename("two"),
-            left_index=True, right_index=True, how="outer",
-        ).fillna("absent")  # fmt: skip
+            self._side(one).rename("one"),
+            self._side(two).rename("two"),
+            left_index=True,
+            right_index=True,
+            how="outer",
+        ).fillna("absent")
         weighted = next((s for s in query.sides if s.weight), None)
         amount = None
         if weighted is not None:

@@ -25,15 +25,20 @@ from twinweave.protocols.identity import Identity
 from twinweave.protocols.keystream import encode_context, hkdf
 
 GIVEN = {  # what a party may send: everything else is a leak by its name alone
-    "query.setup": {"scalars.party", "scalars.rows", "scalars.spec_hash", "scalars.hello",
-                    "scalars.guard"},
+    "query.setup": {
+        "scalars.party",
+        "scalars.rows",
+        "scalars.spec_hash",
+        "scalars.hello",
+        "scalars.guard",
+    },
     "query.blind": {"scalars.sealed/*"},
     "query.match": {"scalars.sealed/*", "arrays.tags/*"},
     "query.share": {"scalars.sealed/*", "arrays.tables/*"},
     "query.open": {"arrays.shares/*", "scalars.sealed/*", "scalars.dealt/*"},
     "train.generator": {"arrays.words", "scalars.sealed/*", "scalars.secrets/*"},
     "train.reveal": {"arrays.words", "scalars.secrets/*"},
-}  # fmt: skip
+}
 
 
 def leaks(ran: Ran, clear: Clear) -> set[str]:
@@ -52,8 +57,14 @@ def leaks(ran: Ran, clear: Clear) -> set[str]:
 def needles(ran: Ran, clear: Clear) -> dict[str, list[bytes]]:
     """What must not occur, by name; at least eight bytes each."""
     parties = [ran.party(name) for name in ran.spec.parties]
-    found: dict[str, list[bytes]] = {"id": [], "hash of an id": [], "tag blinded once": [],
-                                     "matrix": [], "secret": [], "exact table": []}  # fmt: skip
+    found: dict[str, list[bytes]] = {
+        "id": [],
+        "hash of an id": [],
+        "tag blinded once": [],
+        "matrix": [],
+        "secret": [],
+        "exact table": [],
+    }
     for party in parties:
         ids = [str(i).encode() for i in party.table.ids]
         found["id"] += ids

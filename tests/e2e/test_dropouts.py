@@ -58,8 +58,9 @@ def spends(deployment) -> dict[str, list[str]]:
     return {name: sorted(phase for phase, _ in rows) for name, rows in found.items()}
 
 
-@pytest.mark.parametrize("phase", ["query.setup", "query.blind", "query.match", "query.share",
-                                   "query.open"])  # fmt: skip
+@pytest.mark.parametrize(
+    "phase", ["query.setup", "query.blind", "query.match", "query.share", "query.open"]
+)
 @pytest.mark.parametrize("node", range(1, 6))
 def test_before_the_training_everyone_is_needed_and_whoever_is_missing_is_named(
     tmp_path, phase, node
@@ -82,9 +83,10 @@ def test_training_goes_on_without_one_of_five(tmp_path, phase, node, from_messag
     ran = deployment.start(vanishing(phase, node, from_message=from_message))
     assert ran.findings.weights is not None
     asked = [
-        msg.metadata.dst_node_id for msg in ran.messages
+        msg.metadata.dst_node_id
+        for msg in ran.messages
         if msg.metadata.message_type == "train.generator" and msg.metadata.dst_node_id
-    ]  # fmt: skip
+    ]
     # Once a round, once more when it did not answer, and never again.
     expected = from_message + (phase == "train.generator")
     assert asked.count(node) == expected
@@ -97,8 +99,11 @@ def test_training_goes_on_without_one_of_five(tmp_path, phase, node, from_messag
 
 def test_too_few_for_the_secure_sum_end_the_run(tmp_path):
     deployment = Deployment(training(tmp_path, rounds=2), tmp_path)
-    with pytest.raises(RunError, match=r"train.generator: no answer from 'office0', 'office2', "
-                                       r"'office3' within .* At least 4 parties"):  # fmt: skip
+    with pytest.raises(
+        RunError,
+        match=r"train.generator: no answer from 'office0', 'office2', "
+        r"'office3' within .* At least 4 parties",
+    ):
         deployment.start(vanishing("train.generator", 1, 3, 4))
     spends(deployment)
 

@@ -47,11 +47,24 @@ def flower(tmp_path_factory):
 
 def run(environment, out, *overrides):
     return subprocess.run(
-        [sys.executable, "-m", "scripts.run", f"output={out}", "generator=none",
-         "data.parties.0.source.campaign.users=300", "workload.pairs=false",
-         "workload.threes=false", *overrides],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "scripts.run",
+            f"output={out}",
+            "generator=none",
+            "data.parties.0.source.campaign.users=300",
+            "workload.pairs=false",
+            "workload.threes=false",
+            *overrides,
+        ],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_the_main_job_and_a_failure_through_flower(tmp_path, flower):
@@ -67,8 +80,12 @@ def test_the_main_job_and_a_failure_through_flower(tmp_path, flower):
     assert len(keys) == 2
     assert all(key.stat().st_mode & 0o077 == 0 for key in keys)
 
-    bad = run(flower, tmp_path / "bad", "data.parties.1.source.kind=csv",
-              f"+data.parties.1.source.path={tmp_path / 'gone.csv'}")  # fmt: skip
+    bad = run(
+        flower,
+        tmp_path / "bad",
+        "data.parties.1.source.kind=csv",
+        f"+data.parties.1.source.path={tmp_path / 'gone.csv'}",
+    )
     assert bad.returncode == BY_NAME["SourceError"].exit_code
     told = [line for line in bad.stderr.splitlines() if line.strip()]
     assert len(told) == 1

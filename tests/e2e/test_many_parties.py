@@ -94,14 +94,22 @@ def many_cells():
         table(wide, mechanism=SharedBinomial(coins=61)),
         table(replace(wide, columns=WIDE[:3]), mechanism=DiscreteGaussian(noise_multiplier=3.0)),
         table(small, wide, mechanism=SharedBinomial(coins=90)),
-        table(wide, replace(small, columns=("loyalty",)),
-              mechanism=DiscreteGaussian(noise_multiplier=3.0)),
+        table(
+            wide,
+            replace(small, columns=("loyalty",)),
+            mechanism=DiscreteGaussian(noise_multiplier=3.0),
+        ),
         table(spend, wide, mechanism=sums),
-    )  # fmt: skip
+    )
 
 
-KINDS = ["pooled local coins", "pooled local gaussian", "pooled cross coins",
-         "pooled cross gaussian", "pooled cross sums to the power 1"]  # fmt: skip
+KINDS = [
+    "pooled local coins",
+    "pooled local gaussian",
+    "pooled cross coins",
+    "pooled cross gaussian",
+    "pooled cross sums to the power 1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +135,12 @@ def test_what_a_reader_cannot_know_is_what_is_accounted_for():
             pool = tuple(f"p{i}" for i in range(parties))
             query = Query(sides=(Side(party="p0", columns=("x",), pool=pool),))
             for unknown in range(1, parties):
-                planned = PlannedQuery(query=query, stage=Stage.MEASUREMENT, unknown=unknown,
-                                       mechanism=SharedBinomial(coins=coins))  # fmt: skip
+                planned = PlannedQuery(
+                    query=query,
+                    stage=Stage.MEASUREMENT,
+                    unknown=unknown,
+                    mechanism=SharedBinomial(coins=coins),
+                )
                 assert planned.own_coins % 2 == 0
                 assert coins <= unknown * planned.own_coins < coins + 2 * unknown
                 assert planned.variance == parties * planned.own_coins / 4
@@ -158,10 +170,13 @@ def parts(ran, kind, field):
     found = []
     for message in ran.messages:
         if message.metadata.message_type == kind and message.metadata.src_node_id:
-            reply = records.unpack({"query.share": m.ShareReply, "query.open": m.OpenReply}[kind],
-                                   message.content)  # fmt: skip
-            found += [to_signed(a).ravel() / 2.0 ** (8 * a.dtype.itemsize)
-                      for a in getattr(reply, field).values()]  # fmt: skip
+            reply = records.unpack(
+                {"query.share": m.ShareReply, "query.open": m.OpenReply}[kind], message.content
+            )
+            found += [
+                to_signed(a).ravel() / 2.0 ** (8 * a.dtype.itemsize)
+                for a in getattr(reply, field).values()
+            ]
     return np.concatenate(found)
 
 
@@ -205,8 +220,11 @@ def test_a_user_at_two_members_ends_the_run_before_anything_is_released(tmp_path
     row = paths[0].read_text().splitlines()[1]
     paths[1].write_text(paths[1].read_text() + row + "\n")
     deployment = Deployment(data, tmp_path)
-    with pytest.raises(RunError, match=r"'office1' and 'office3' are pooled, but hold people in "
-                                       r"common\. Keep each"):  # fmt: skip
+    with pytest.raises(
+        RunError,
+        match=r"'office1' and 'office3' are pooled, but hold people in "
+        r"common\. Keep each",
+    ):
         deployment.start()
     assert guard_rows(deployment.sites) == {name: [] for name in OFFICES}
 

@@ -33,10 +33,14 @@ def many_cells():
     )
     spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
     local = [
-        Side(party=A, columns=("region", "loyalty", "channel", "gender", "loyal", "converted"),
-             weight="spend", power=power)
+        Side(
+            party=A,
+            columns=("region", "loyalty", "channel", "gender", "loyal", "converted"),
+            weight="spend",
+            power=power,
+        )
         for power in (1, 2)
-    ]  # fmt: skip
+    ]
     return (
         table(wide, mechanism=counts),
         table(left, right, mechanism=counts),
@@ -90,11 +94,15 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
     """The planned workload with next to no noise: equal to the plaintext cell by cell."""
     conf = configure(tmp_path, f"protocol.alignment={alignment}")
     silent = tuple(
-        replace(p, mechanism=DiscreteGaussian(
-            noise_multiplier=1e-2 if p.query.weight is None else 1e-2 / VALUE_UNITS,
-            sensitivity=VALUE_UNITS if p.query.weight else 1))
+        replace(
+            p,
+            mechanism=DiscreteGaussian(
+                noise_multiplier=1e-2 if p.query.weight is None else 1e-2 / VALUE_UNITS,
+                sensitivity=VALUE_UNITS if p.query.weight else 1,
+            ),
+        )
         for p in strategy(conf).spec.plan
-    )  # fmt: skip
+    )
     ran = run(conf, weave=strategy(conf, silent))
     for planned, measured in zip(silent, ran.findings.measurements, strict=True):
         query = planned.query

@@ -81,11 +81,15 @@ def encrypted(folder, plan=None, *, users=300):
 def silent(plan):
     """The same tables with next to no noise."""
     return tuple(
-        replace(p, mechanism=DiscreteGaussian(
-            noise_multiplier=1e-2 / (VALUE_UNITS if p.query.weight else 1),
-            sensitivity=VALUE_UNITS if p.query.weight else 1))
+        replace(
+            p,
+            mechanism=DiscreteGaussian(
+                noise_multiplier=1e-2 / (VALUE_UNITS if p.query.weight else 1),
+                sensitivity=VALUE_UNITS if p.query.weight else 1,
+            ),
+        )
         for p in plan
-    )  # fmt: skip
+    )
 
 
 @tenseal
@@ -120,8 +124,9 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, offering):
     asked = [x for x in ran.messages if x.metadata.message_type == "query.open"]
     second = asked[4:]  # after a request to each party and its reply
     assert {x.metadata.dst_node_id or x.metadata.src_node_id for x in second} == {0, 1, 2} - {
-        0, *(NODES[p] for p in (P, A) if p != offering)
-    }  # fmt: skip
+        0,
+        *(NODES[p] for p in (P, A) if p != offering),
+    }
 
 
 @tenseal
@@ -196,9 +201,10 @@ def finished(tmp_path_factory):
     real = party_crossing.own_noise
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            party_crossing, "own_noise",
+            party_crossing,
+            "own_noise",
             lambda *a: (drawn.append(guard_rows(deployment.sites)), real(*a))[1],
-        )  # fmt: skip
+        )
         ran = deployment.start()
     return ran, deployment, drawn
 

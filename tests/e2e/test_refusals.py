@@ -78,7 +78,11 @@ def deployment(tmp_path):
 TABLES = {
     "missing column": ("advertiser", lambda f: f.drop(columns="loyalty"), "ColumnError", "loyalty"),
     "renamed column": (
-        "publisher", lambda f: f.rename(columns={"age": "years"}), "ColumnError", "age"),
+        "publisher",
+        lambda f: f.rename(columns={"age": "years"}),
+        "ColumnError",
+        "age",
+    ),
     "unknown category": ("publisher", put("device", PLANTED), "ColumnError", "device"),
     "unknown shared level": ("advertiser", put("region", PLANTED), "ColumnError", "region"),
     "out of range": ("advertiser", put("spend", "nan"), "ColumnError", "spend"),
@@ -91,13 +95,18 @@ TABLES = {
     "duplicate id": (
         "advertiser",
         lambda f: put("user", f"{PLANTED}@x.example", 5)(put("user", f"{PLANTED}@x.example")(f)),
-        "ColumnError", "user"),
+        "ColumnError",
+        "user",
+    ),
     "duplicate id in another case": (
         "advertiser",
         lambda f: put("user", f"{PLANTED.lower()}@x.example", 5)(
-            put("user", f" {PLANTED}@X.example")(f)),
-        "ColumnError", "user"),
-}  # fmt: skip
+            put("user", f" {PLANTED}@X.example")(f)
+        ),
+        "ColumnError",
+        "user",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", TABLES)
@@ -143,7 +152,10 @@ def test_wrong_database_password(deployment, monkeypatch):
     monkeypatch.setattr(pysqlite.SQLiteDialect_pysqlite, "connect", refuse)
     monkeypatch.setenv("PUBLISHER_DB", f"sqlite://bob:{PLANTED}@/crm.sqlite")
     deployment.sites["publisher"]["source"] = {
-        "kind": "sql", "url_env": "PUBLISHER_DB", "query": "SELECT * FROM users"}  # fmt: skip
+        "kind": "sql",
+        "url_env": "PUBLISHER_DB",
+        "query": "SELECT * FROM users",
+    }
     error = refused(deployment)
     assert type(error).__name__ == "SourceError"
     assert str(error).startswith("party 'publisher': ")
@@ -217,9 +229,12 @@ class Impostor(InProcessGrid):
         request.hellos["publisher"] = json.dumps(hello)
         meta = message.metadata
         return Message(
-            records.pack(request), dst_node_id=meta.dst_node_id, message_type=meta.message_type,
-            group_id=meta.group_id, ttl=meta.ttl,
-        )  # fmt: skip
+            records.pack(request),
+            dst_node_id=meta.dst_node_id,
+            message_type=meta.message_type,
+            group_id=meta.group_id,
+            ttl=meta.ttl,
+        )
 
 
 def test_a_key_exchanged_by_the_server(deployment):
@@ -269,11 +284,21 @@ def test_exit_code(tmp_path):
     frame = campaign_frames(CampaignConf(users=60))["publisher"].astype(object)
     put("device", PLANTED)(frame).to_csv(tmp_path / "publisher.csv", index=False)
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.run", "engine=inprocess", f"output={tmp_path / 'out'}",
-         "data.parties.0.source.kind=csv",
-         f"+data.parties.0.source.path={tmp_path / 'publisher.csv'}"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "scripts.run",
+            "engine=inprocess",
+            f"output={tmp_path / 'out'}",
+            "data.parties.0.source.kind=csv",
+            f"+data.parties.0.source.path={tmp_path / 'publisher.csv'}",
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == BY_NAME["ColumnError"].exit_code
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
@@ -291,9 +316,23 @@ def test_exit_code(tmp_path):
 
 def _corrupt(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """One to three wrongs, in any column and any row; cells carry the planted mark."""
-    junk = (PLANTED, f"{PLANTED}\n{PLANTED}", f'"{PLANTED}', str(NUMBER), f"-{NUMBER}", "inf",
-            f"{PLANTED},{PLANTED}", f"{PLANTED}\x00", "", "NaN", "1e999", f"2020-13-45{PLANTED}",
-            f"{{{PLANTED}}}", f"%s{PLANTED}", f"é{PLANTED}\u202e")  # fmt: skip
+    junk = (
+        PLANTED,
+        f"{PLANTED}\n{PLANTED}",
+        f'"{PLANTED}',
+        str(NUMBER),
+        f"-{NUMBER}",
+        "inf",
+        f"{PLANTED},{PLANTED}",
+        f"{PLANTED}\x00",
+        "",
+        "NaN",
+        "1e999",
+        f"2020-13-45{PLANTED}",
+        f"{{{PLANTED}}}",
+        f"%s{PLANTED}",
+        f"é{PLANTED}\u202e",
+    )
     for _ in range(int(rng.integers(1, 4))):
         column = str(rng.choice(frame.columns))
         match int(rng.integers(0, 5)):

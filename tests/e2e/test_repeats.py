@@ -199,8 +199,12 @@ def test_late_repeats_do_not_take_a_party_back(tmp_path):
 
 def durable(tmp_path, epsilon):
     """Guards that outlive a run; every run's own files in a new folder."""
-    guard = {"mode": "on", "path": str(tmp_path / "guard.sqlite"), "epsilon": epsilon,
-             "delta": 1e-5}  # fmt: skip
+    guard = {
+        "mode": "on",
+        "path": str(tmp_path / "guard.sqlite"),
+        "epsilon": epsilon,
+        "delta": 1e-5,
+    }
     return [f"privacy.guard={{{','.join(f'{k}:{v}' for k, v in guard.items())}}}"]
 
 

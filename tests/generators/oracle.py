@@ -17,9 +17,11 @@ def brute_force(module: nn.Module, loss_of_row: list[Losses], clip: float) -> Te
     for loss in loss_of_row:
         grads = torch.autograd.grad(loss().sum(), parameters, allow_unused=True)
         flat = torch.cat(
-            [torch.zeros(p.numel()) if g is None else g.flatten()
-             for g, p in zip(grads, parameters, strict=True)]
-        )  # fmt: skip
+            [
+                torch.zeros(p.numel()) if g is None else g.flatten()
+                for g, p in zip(grads, parameters, strict=True)
+            ]
+        )
         total += flat * min(1.0, clip / float(flat.norm()))
     return total
 

@@ -128,9 +128,13 @@ def test_training_finds_the_dependence(name: str) -> None:
     quick = {"width": 32, "local_steps": 400, "expected_batch": 64, "learning_rate": 5e-3}
     if name == "ctgan":
         quick |= {
-            "learning_rate": 1e-2, "generator_learning_rate": 5e-3, "generator_batch": 128,
-            "discriminator_steps": 2, "discriminator_width": 32, "lipschitz": 1.5,
-        }  # fmt: skip
+            "learning_rate": 1e-2,
+            "generator_learning_rate": 5e-3,
+            "generator_batch": 128,
+            "discriminator_steps": 2,
+            "discriminator_width": 32,
+            "lipschitz": 1.5,
+        }
     c = conf(name, **quick)
     whole = Layout(
         parties=("a",), names=TOY.names, sizes=TOY.sizes, holders=((0,),) * len(TOY.names)

@@ -115,9 +115,14 @@ def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
     c = conf("ctgan", local_steps=12, discriminator_steps=5)
     plan = SgdPlan.of(c, rows=120, noise_multiplier=1.0)
     trace, state = train_locally(
-        Ctgan(c, TOY), c, TOY.held_by("a"), table("a"), plan,
-        source=NoiseSource(KEY), one_way=ONE_WAY,
-    )  # fmt: skip
+        Ctgan(c, TOY),
+        c,
+        TOY.held_by("a"),
+        table("a"),
+        plan,
+        source=NoiseSource(KEY),
+        one_way=ONE_WAY,
+    )
     assert len(steps) == plan.steps == plan.mechanism().steps == 12
     assert tuple(reads) == trace.batches
     assert len(generator_steps) == 2

@@ -143,9 +143,13 @@ class _Bare(nn.Module):
 
 @pytest.mark.parametrize(
     "module",
-    [nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.BatchNorm1d(3, affine=False),
-     _Shared(), _Bare()],
-)  # fmt: skip
+    [
+        nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)),
+        nn.BatchNorm1d(3, affine=False),
+        _Shared(),
+        _Bare(),
+    ],
+)
 def test_layers_that_cannot_be_clipped_are_refused(module: nn.Module) -> None:
     with pytest.raises(ConfigError):
         clipped_sums(module, 1.0)
@@ -163,9 +167,13 @@ def test_in_place_changes_and_inputs_shared_by_rows_are_refused() -> None:
 
 def plan(**over: object) -> SgdPlan:
     fields = {
-        "noise_multiplier": 1.0, "sampling_rate": 0.05, "steps": 20, "clip": 1.0,
-        "learning_rate": 0.01, "expected_batch": 10.0,
-    }  # fmt: skip
+        "noise_multiplier": 1.0,
+        "sampling_rate": 0.05,
+        "steps": 20,
+        "clip": 1.0,
+        "learning_rate": 0.01,
+        "expected_batch": 10.0,
+    }
     return SgdPlan(**{**fields, **over})
 
 

@@ -72,8 +72,9 @@ def table_row_by_row(query: Query, rows: Rows) -> np.ndarray:
 
 
 def exact(rows: Rows, variance: float = 1.0) -> list[Measurement]:
-    return [Measurement(query=q, values=table_row_by_row(q, rows), variance=variance)
-            for q in QUERIES]  # fmt: skip
+    return [
+        Measurement(query=q, values=table_row_by_row(q, rows), variance=variance) for q in QUERIES
+    ]
 
 
 def as_logits(rows: Rows) -> np.ndarray:
@@ -135,8 +136,11 @@ def test_fit_removes_noise_and_keeps_the_pair_across_parties():
     """Misfit a cell is chi-square over its cells: 1 when only noise is left."""
     rows = random_rows(4000, seed=3)
     rng = np.random.default_rng(4)
-    noisy = [replace(m, values=m.values + rng.normal(0, 20, m.values.shape), variance=400.0)
-             for m in exact(rows) if len(m.query.columns) < 4]  # fmt: skip
+    noisy = [
+        replace(m, values=m.values + rng.normal(0, 20, m.values.shape), variance=400.0)
+        for m in exact(rows)
+        if len(m.query.columns) < 4
+    ]
     torch.manual_seed(0)
     presence = rows.presence[np.lexsort(rows.presence.T)][::16]  # the patterns in proportion
     latents = Latents(presence=presence, users=np.full(250, 16.0))

@@ -31,10 +31,21 @@ LAYOUT = Layout(
 
 def conf(**changed) -> LlmConf:
     values = {
-        "learning_rate": 3e-3, "clip": 1.0, "expected_batch": 16, "rounds": 1, "local_steps": 2,
-        "layers": 2, "width": 16, "heads": 2, "hidden": 16, "activation": "gelu",
-        "format_steps": 100, "format_learning_rate": 1e-2, "format_batch": 128, "one_party": 0.5,
-    }  # fmt: skip
+        "learning_rate": 3e-3,
+        "clip": 1.0,
+        "expected_batch": 16,
+        "rounds": 1,
+        "local_steps": 2,
+        "layers": 2,
+        "width": 16,
+        "heads": 2,
+        "hidden": 16,
+        "activation": "gelu",
+        "format_steps": 100,
+        "format_learning_rate": 1e-2,
+        "format_batch": 128,
+        "one_party": 0.5,
+    }
     return LlmConf(**{**values, **changed})
 
 
@@ -64,8 +75,17 @@ def test_order_is_sensitive_shared_party_by_party_label_last():
     key = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
     region = column("region", shared=True)
     race = column("race", Role.SENSITIVE, shared=True)
-    a = Schema(party="a", columns=(key, column("label", Role.LABEL), column("u"), race, region,
-                                   column("arm", Role.MEMBERSHIP)))  # fmt: skip
+    a = Schema(
+        party="a",
+        columns=(
+            key,
+            column("label", Role.LABEL),
+            column("u"),
+            race,
+            region,
+            column("arm", Role.MEMBERSHIP),
+        ),
+    )
     b = Schema(party="b", columns=(key, column("sale", Role.CONVERSION), race, column("v"), region))
     joint = JointSchema(schemas=(a, b))
     written = [joint.names[i] for i in column_order(Layout.of(joint))]
@@ -99,8 +119,11 @@ def test_absent_columns_leave_no_trace(column, seed):
 
 
 def test_presence_unknown_is_what_a_party_can_prove():
-    seen = model().seen(torch.tensor([[1, 0, ABSENT, ABSENT], [1, ABSENT, 2, 0], [1, 2, 3, 0],
-                                      [1, ABSENT, ABSENT, ABSENT]]))  # fmt: skip
+    seen = model().seen(
+        torch.tensor(
+            [[1, 0, ABSENT, ABSENT], [1, ABSENT, 2, 0], [1, 2, 3, 0], [1, ABSENT, ABSENT, ABSENT]]
+        )
+    )
     assert seen.tolist() == [[1, 0.5], [0.5, 1], [1, 1], [0.5, 0.5]]
 
 
@@ -197,8 +220,12 @@ def test_pretraining_learns_joint_rows_and_one_partys_view():
 def test_shipped_configuration_is_small():
     """About 71,000 parameters on a table as wide as Adult (13 columns, 165 levels)."""
     shipped = Path(__file__).parents[2] / "conf" / "generator" / "llm.yaml"
-    wide = Layout(parties=("a",), names=tuple("abcdefghijklm"), holders=((0,),) * 13,
-                  sizes=(2, 5, 9, 16, 15, 17, 16, 7, 6, 13, 11, 42, 6))  # fmt: skip
+    wide = Layout(
+        parties=("a",),
+        names=tuple("abcdefghijklm"),
+        holders=((0,),) * 13,
+        sizes=(2, 5, 9, 16, 15, 17, 16, 7, 6, 13, 11, 42, 6),
+    )
     made = SchemaTransformer(parse(LlmConf, yaml.safe_load(shipped.read_text())), wide)
     assert 65_000 < sum(p.numel() for _, p in made.shared_parameters()) < 80_000
 

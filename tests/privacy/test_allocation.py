@@ -168,5 +168,6 @@ def test_refusals() -> None:
     empty = plan([])
     assert empty.events == ()
     assert empty.epsilon == 0
-    assert math.isclose(plan([], fixed=[_settled(9.0)]).epsilon,
-                        accountant.epsilon([_settled(9.0)], DELTA))  # fmt: skip
+    assert math.isclose(
+        plan([], fixed=[_settled(9.0)]).epsilon, accountant.epsilon([_settled(9.0)], DELTA)
+    )

@@ -37,8 +37,13 @@ from twinweave.tables.schema import JointSchema, Schema
 
 FALSE_ALARM = 1e-9  # per assertion
 DEFAULT = parse(SelectionConf, yaml.safe_load((CONF / "selection/default.yaml").read_text()))
-WORKLOAD = {"one_way": True, "pairs": True, "threes": True, "max_pair_columns": 30,
-            "max_cells": 20_000}  # fmt: skip
+WORKLOAD = {
+    "one_way": True,
+    "pairs": True,
+    "threes": True,
+    "max_pair_columns": 30,
+    "max_cells": 20_000,
+}
 
 
 def levels(name, n, role=Role.FEATURE, **kwargs):
@@ -48,12 +53,28 @@ def levels(name, n, role=Role.FEATURE, **kwargs):
 
 KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
 SEX = levels("sex", 2, Role.SENSITIVE, shared=True)
-A = Schema(party="a", columns=(KEY, SEX, levels("arm", 2, Role.MEMBERSHIP), levels("x", 9),
-                               levels("y", 3), levels("z", 5)))  # fmt: skip
-B = Schema(party="b", columns=(
-    KEY, SEX, Column(name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION),
-    levels("good", 2, Role.LABEL), levels("v", 4), levels("w", 12, missing=Rule.LEVEL),
-))  # fmt: skip
+A = Schema(
+    party="a",
+    columns=(
+        KEY,
+        SEX,
+        levels("arm", 2, Role.MEMBERSHIP),
+        levels("x", 9),
+        levels("y", 3),
+        levels("z", 5),
+    ),
+)
+B = Schema(
+    party="b",
+    columns=(
+        KEY,
+        SEX,
+        Column(name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION),
+        levels("good", 2, Role.LABEL),
+        levels("v", 4),
+        levels("w", 12, missing=Rule.LEVEL),
+    ),
+)
 JOINT = JointSchema(schemas=(A, B))
 CAMPAIGN = LiftConf(membership="arm", test=("l0",), control=("l1",), conversions=("bought",), k=9)
 GOOD = FairnessConf(sensitive=("sex",), label="good", positive="l1")
@@ -143,10 +164,16 @@ def test_without_noise_the_evidence_is_pearsons():
     assert found.information == pytest.approx((statistic - df) / (2 * table.sum()))
 
 
-@pytest.mark.parametrize("table", [
-    np.zeros((3, 2)), np.full((3, 2), -40.0), np.array([[900.0, -50], [-80, 3], [2, 1]]),
-    np.zeros((1, 4)), np.array([[5e6, 0.0], [0, 5e6]]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.zeros((3, 2)),
+        np.full((3, 2), -40.0),
+        np.array([[900.0, -50], [-80, 3], [2, 1]]),
+        np.zeros((1, 4)),
+        np.array([[5e6, 0.0], [0, 5e6]]),
+    ],
+)
 def test_negative_and_lost_cells_give_finite_scores(table):
     found = associate("t", table, 100.0**2)
     assert np.isfinite([found.information, found.standard_error, found.z]).all()
@@ -169,8 +196,11 @@ def test_every_candidate_meets_every_target_once_and_coarse():
     assert set(asked) == {(f, t) for f in "xyzvw" for t in ("arm", "bought", "good")}
     assert len({q.name for q in queries}) == len(asked) == 15
     assert {q.columns: shape(JOINT, q) for q in queries} | {
-        ("x", "arm"): (4, 2), ("x", "bought"): (5, 3), ("w", "arm"): (6, 3), ("v", "good"): (4, 2),
-    } == {q.columns: shape(JOINT, q) for q in queries}  # fmt: skip
+        ("x", "arm"): (4, 2),
+        ("x", "bought"): (5, 3),
+        ("w", "arm"): (6, 3),
+        ("v", "good"): (4, 2),
+    } == {q.columns: shape(JOINT, q) for q in queries}
     full = {q.name for q in workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, **WORKLOAD)}
     assert not full & {q.name for q in queries}
 
@@ -191,13 +221,27 @@ def test_when_selection_applies():
         applies("auto", 9, keep=("nothing",))
 
 
-@pytest.mark.parametrize("change", [
-    {"groups": 1}, {"threshold": float("nan")}, {"max_columns": 0}, {"keep": ["x", "x"]},
-    {"when": "sometimes"}, {"unknown": 1}, {"max_cells": -1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": 1},
+        {"threshold": float("nan")},
+        {"max_columns": 0},
+        {"keep": ["x", "x"]},
+        {"when": "sometimes"},
+        {"unknown": 1},
+        {"max_cells": -1},
+    ],
+)
 def test_bad_configuration_is_refused(change):
-    plain = {"when": "auto", "keep": [], "groups": 4, "threshold": 2.0, "max_columns": 30,
-             "max_cells": 1000}  # fmt: skip
+    plain = {
+        "when": "auto",
+        "keep": [],
+        "groups": 4,
+        "threshold": 2.0,
+        "max_columns": 30,
+        "max_cells": 1000,
+    }
     parse(SelectionConf, plain)
     with pytest.raises(ConfigError):
         parse(SelectionConf, plain | change)
@@ -260,10 +304,15 @@ def test_tables_come_best_first_within_the_cells():
     whole = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
     assert whole.unmeasured == 0
     assert set(whole.threes) == {
-        ("arm", "x", "bought"), ("arm", "v", "bought"), ("arm", "good", "bought"),
-        ("arm", "sex", "bought"), ("sex", "x", "good"), ("sex", "v", "good"),
-        ("sex", "arm", "good"), ("sex", "bought", "good"),
-    }  # fmt: skip
+        ("arm", "x", "bought"),
+        ("arm", "v", "bought"),
+        ("arm", "good", "bought"),
+        ("arm", "sex", "bought"),
+        ("sex", "x", "good"),
+        ("sex", "v", "good"),
+        ("sex", "arm", "good"),
+        ("sex", "bought", "good"),
+    }
     assert len(whole.pairs) == 15  # of six columns
     aims = {"arm", "bought", "good"}
     with_aim = [bool(set(p) & aims) for p in whole.pairs]
@@ -297,8 +346,9 @@ def test_the_workload_asks_the_choice_and_every_one_way():
 
 
 def test_a_feature_no_two_parties_share_with_a_target_is_dropped():
-    found = FeatureScore(column="x", parties=("a",), associations=(), z=0.0, p_value=1.0, rank=1,
-                         ranks=(1, 1))  # fmt: skip
+    found = FeatureScore(
+        column="x", parties=("a",), associations=(), z=0.0, p_value=1.0, rank=1, ranks=(1, 1)
+    )
     choice = choose([found], JOINT, CAMPAIGN, GOOD, replace(DEFAULT, threshold=-1.0))
     assert choice.dropped[0].reason == "no two parties hold it and a target"
 

@@ -10,9 +10,14 @@ def make_plan(n, *, bits=32, fractional_bits=16, rounds=3, colluding=0, run="run
     encoding = FixedPoint(bits=bits, fractional_bits=fractional_bits, n_parties=n)
     names = tuple(f"p{i:03d}" for i in range(n))
     return Plan(
-        run=run, label="test", parties=names, rounds=rounds, encoding=encoding,
-        colluding=colluding, **terms,
-    )  # fmt: skip
+        run=run,
+        label="test",
+        parties=names,
+        rounds=rounds,
+        encoding=encoding,
+        colluding=colluding,
+        **terms,
+    )
 
 
 def secret(*words):

@@ -51,8 +51,9 @@ def p_binomial(sample, coins):
     expected = stats.binom.pmf(values, coins, 0.5) * len(sample)
     keep = expected >= 10
     observed = np.bincount(np.clip(sample, 0, coins), minlength=coins + 1)
-    table = np.array([[*observed[keep], observed[~keep].sum()],
-                      [*expected[keep], expected[~keep].sum()]])  # fmt: skip
+    table = np.array(
+        [[*observed[keep], observed[~keep].sum()], [*expected[keep], expected[~keep].sum()]]
+    )
     table = table[:, table[1] > 1e-6]
     return stats.chisquare(table[0], table[1] * table[0].sum() / table[1].sum()).pvalue
 

@@ -193,8 +193,10 @@ def test_coins_add_centred_binomial_noise(bits):
     plans = [OpenPlan(query=SUM_SPEND), *(OpenPlan(query=q, coins=401) for q in counts)]
     got = ct.reconstruct(world.pair, plans, *opened(world, plans))
     np.testing.assert_array_equal(got[0], in_the_clear(SUM_SPEND, tables, 300))
-    noise = [(t - in_the_clear(q, tables, 300)).ravel()[:-1]
-             for q, t in zip(counts, got[1:], strict=True)]  # fmt: skip
+    noise = [
+        (t - in_the_clear(q, tables, 300)).ravel()[:-1]
+        for q, t in zip(counts, got[1:], strict=True)
+    ]
     noise = np.concatenate(noise)
     assert set(np.unique(noise % 1)) == {0.5}  # an odd number of coins, centred
     assert noise.any()
@@ -235,8 +237,12 @@ def test_known_answer():
     world = play({s.party: fixed_table(s) for s in (A, B)}, 20, 32)
     plans = [OpenPlan(query=SEGMENT_VISIT, coins=40), OpenPlan(query=SUM_SPEND)]
     digest = hashlib.sha256()
-    for array in (world.deals[1].correction, *world.masked, *world.shares,
-                  *(x for party in opened(world, plans) for x in party)):  # fmt: skip
+    for array in (
+        world.deals[1].correction,
+        *world.masked,
+        *world.shares,
+        *(x for party in opened(world, plans) for x in party),
+    ):
         digest.update(array.astype("<u4").tobytes())
     assert digest.hexdigest() == "0bb4ef5cd9f42c7ba2df15bc014d707f8c9f577a8448ef6705cbf99f5766b383"
 
@@ -263,10 +269,11 @@ def dealer_guess(world, opened_share):
     """What the dealer computes from the first party's opened share: R_P^T X_Q if it is bare."""
     pair, (first, second) = world.pair, world.deals
     r_p, r_q = (
-        Keystream(hkdf(d.seed, "matrix")).words32(pair.n_slots * pair.layout(r).width)
+        Keystream(hkdf(d.seed, "matrix"))
+        .words32(pair.n_slots * pair.layout(r).width)
         .reshape(pair.n_slots, -1)
         for r, d in zip(Role, (first, second), strict=True)
-    )  # fmt: skip
+    )
     r = Keystream(hkdf(first.seed, "correction")).words32(world.shares[0].size)
     guess = r.reshape(pair.shape) - opened_share - matmul_t(r_p, r_q)
     return guess, matmul_t(r_p, world.blocks[Role.SECOND].dense(32))

@@ -64,10 +64,17 @@ def table_of(pair, found, queries, noise=None):
     coins = {Role.FIRST: ct.CoinsFirst(seeds=()), Role.SECOND: ct.CoinsSecond(words=())}
     zeros = [np.zeros(ct.open_cells(pair, q), np.int64) for q in queries]
     opened = [
-        ct.open_shares(pair, found[r], plans, pair_secret=PAIR, label="open/1", coins=coins[r],
-                       noise=(noise or {}).get(r, zeros))
+        ct.open_shares(
+            pair,
+            found[r],
+            plans,
+            pair_secret=PAIR,
+            label="open/1",
+            coins=coins[r],
+            noise=(noise or {}).get(r, zeros),
+        )
         for r in Role
-    ]  # fmt: skip
+    ]
     return ct.reconstruct(pair, plans, *opened)
 
 

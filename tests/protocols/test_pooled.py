@@ -31,8 +31,10 @@ def secrets(pool, seed=b"pairs"):
 def covered(tables, label="t"):
     pool = tuple(f"p{i:02d}" for i in range(len(tables)))
     keys = secrets(pool)
-    return [cover(t, own=p, pool=pool, secrets=keys[p], label=label)
-            for p, t in zip(pool, tables, strict=True)]  # fmt: skip
+    return [
+        cover(t, own=p, pool=pool, secrets=keys[p], label=label)
+        for p, t in zip(pool, tables, strict=True)
+    ]
 
 
 @settings(max_examples=50, deadline=None)

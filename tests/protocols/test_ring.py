@@ -46,8 +46,10 @@ def test_largest_elements_are_exact_across_chunks(bits, rows):
 @pytest.mark.parametrize("bits", [32, 64])
 def test_chunk_size_changes_nothing(bits, monkeypatch):
     rng = np.random.default_rng(5)
-    a, b = (rng.integers(0, 1 << bits, (1000, 7), dtype=np.uint64).astype(dtype_of(bits))
-            for _ in range(2))  # fmt: skip
+    a, b = (
+        rng.integers(0, 1 << bits, (1000, 7), dtype=np.uint64).astype(dtype_of(bits))
+        for _ in range(2)
+    )
     whole = matmul_t(a, b)
     monkeypatch.setattr(ring, "_CHUNK_CELLS", 1)
     assert len(list(row_chunks(1000, 7))) == 4

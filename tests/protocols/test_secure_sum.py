@@ -35,10 +35,15 @@ from twinweave.protocols.secure_sum.masks import _CHUNK_BYTES, apply_masks
 PLANS = {
     f"{n}-{bits}-{degree}": make_plan(n, bits=bits, degree=degree, threshold=threshold)
     for n, bits, degree, threshold in (
-        (2, 32, 0, 0), (3, 64, 0, 0), (4, 32, 0, 0), (6, 64, 0, 3), (9, 32, 0, 0),
-        (12, 32, 6, 3), (33, 64, 6, 4),
+        (2, 32, 0, 0),
+        (3, 64, 0, 0),
+        (4, 32, 0, 0),
+        (6, 64, 0, 3),
+        (9, 32, 0, 0),
+        (12, 32, 6, 3),
+        (33, 64, 6, 4),
     )
-}  # fmt: skip
+}
 PARTIES = {name: make_parties(plan) for name, plan in PLANS.items()}
 
 
@@ -309,11 +314,19 @@ def test_plan_travels_in_a_specification():
 @pytest.mark.parametrize(
     "terms",
     [
-        {"rounds": 0}, {"colluding": 5}, {"colluding": -1}, {"degree": 3}, {"degree": 5},
-        {"threshold": 5}, {"threshold": -1}, {"colluding": 2, "threshold": 2}, {"run": ""},
-        {"parties": ("p", "p", "q", "r", "s")}, {"parties": ("p", "q")},
+        {"rounds": 0},
+        {"colluding": 5},
+        {"colluding": -1},
+        {"degree": 3},
+        {"degree": 5},
+        {"threshold": 5},
+        {"threshold": -1},
+        {"colluding": 2, "threshold": 2},
+        {"run": ""},
+        {"parties": ("p", "p", "q", "r", "s")},
+        {"parties": ("p", "q")},
     ],
-)  # fmt: skip
+)
 def test_plan_refuses(terms):
     with pytest.raises(ConfigError):
         replace(make_plan(5), **terms)
@@ -322,11 +335,17 @@ def test_plan_refuses(terms):
 @pytest.mark.parametrize(
     ("n", "colluding", "private", "allowed"),
     [
-        (2, 0, False, True), (2, 1, False, False), (2, 1, True, True), (5, 3, False, True),
-        (5, 4, False, False), (5, 4, True, True), (1, 0, True, False), (3, 3, True, False),
+        (2, 0, False, True),
+        (2, 1, False, False),
+        (2, 1, True, True),
+        (5, 3, False, True),
+        (5, 4, False, False),
+        (5, 4, True, True),
+        (1, 0, True, False),
+        (3, 3, True, False),
         (3, -1, True, False),
     ],
-)  # fmt: skip
+)
 def test_sum_without_privacy_needs_two_honest_parties(n, colluding, private, allowed):
     if allowed:
         return check_collusion(n, colluding, private=private)

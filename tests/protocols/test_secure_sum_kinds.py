@@ -335,8 +335,9 @@ def test_server_refuses_uploads_out_of_place(kind):
 def test_too_few_parties(kind):
     plan = PLANS[5]
     with pytest.raises(RunError, match="too few parties uploaded"):
-        upload(kind, make(kind, plan), {p: np.zeros(2) for p in plan.parties},
-               dropped=plan.parties[1:])[0].requests()  # fmt: skip
+        upload(
+            kind, make(kind, plan), {p: np.zeros(2) for p in plan.parties}, dropped=plan.parties[1:]
+        )[0].requests()
 
 
 def test_shares_are_bound_to_round_run_and_sender():

@@ -18,8 +18,12 @@ SCHEMA = JointSchema(
             party="a",
             columns=(
                 KEY,
-                Column(name="arm", kind=Kind.CATEGORICAL, role=Role.MEMBERSHIP,
-                       levels=("t1", "c", "t2", "none")),
+                Column(
+                    name="arm",
+                    kind=Kind.CATEGORICAL,
+                    role=Role.MEMBERSHIP,
+                    levels=("t1", "c", "t2", "none"),
+                ),
                 Column(name="region", kind=Kind.CATEGORICAL, levels=("n", "s", "w")),
                 Column(name="age", kind=Kind.INTEGER, bounds=(18.0, 90.0), bins=2),
             ),
@@ -35,10 +39,17 @@ SCHEMA = JointSchema(
             ),
         ),
     )
-)  # fmt: skip
+)
 
-CONF = LiftConf(membership="arm", test=("t1", "t2"), control=("c",), conversions=("bought",),
-                values=("spend",), breakdowns=("region",), k=20)  # fmt: skip
+CONF = LiftConf(
+    membership="arm",
+    test=("t1", "t2"),
+    control=("c",),
+    conversions=("bought",),
+    values=("spend",),
+    breakdowns=("region",),
+    k=20,
+)
 
 
 def people(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -8,8 +8,9 @@ from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.tables.column import Column, Kind, Role, Rule
 from twinweave.tables.schema import JointSchema, Schema
 
-REGION = Column(name="region", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, shared=True,
-                levels=("n", "s", "w"))  # fmt: skip
+REGION = Column(
+    name="region", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, shared=True, levels=("n", "s", "w")
+)
 
 
 def schema(*, parties: tuple[str, str] = ("shop", "bank"), keys=("id", "id")) -> JointSchema:
@@ -17,24 +18,53 @@ def schema(*, parties: tuple[str, str] = ("shop", "bank"), keys=("id", "id")) ->
     one, two = (Column(name=k, kind=Kind.CATEGORICAL, role=Role.KEY) for k in keys)
     return JointSchema(
         schemas=(
-            Schema(party=parties[0], columns=(
-                Column(name="age", kind=Kind.INTEGER, bounds=(18.0, 90.0), bins=6,
-                       missing=Rule.LEVEL),
-                one, REGION,
-                Column(name="arm", kind=Kind.CATEGORICAL, role=Role.MEMBERSHIP,
-                       levels=("test", "control", "none")),
-            )),
-            Schema(party=parties[1], columns=(
-                two, REGION,
-                Column(name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION,
-                       levels=("no", "yes")),
-                Column(name="since", kind=Kind.DATETIME, bounds=("2020-01-01", "2024-01-01"),
-                       bins=4, missing=Rule.LEVEL),
-                Column(name="spend", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0.0, 200.0),
-                       bins=(0.01, 50.0), missing=Rule.LEVEL),
-            )),
+            Schema(
+                party=parties[0],
+                columns=(
+                    Column(
+                        name="age",
+                        kind=Kind.INTEGER,
+                        bounds=(18.0, 90.0),
+                        bins=6,
+                        missing=Rule.LEVEL,
+                    ),
+                    one,
+                    REGION,
+                    Column(
+                        name="arm",
+                        kind=Kind.CATEGORICAL,
+                        role=Role.MEMBERSHIP,
+                        levels=("test", "control", "none"),
+                    ),
+                ),
+            ),
+            Schema(
+                party=parties[1],
+                columns=(
+                    two,
+                    REGION,
+                    Column(
+                        name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION, levels=("no", "yes")
+                    ),
+                    Column(
+                        name="since",
+                        kind=Kind.DATETIME,
+                        bounds=("2020-01-01", "2024-01-01"),
+                        bins=4,
+                        missing=Rule.LEVEL,
+                    ),
+                    Column(
+                        name="spend",
+                        kind=Kind.CONTINUOUS,
+                        role=Role.VALUE,
+                        bounds=(0.0, 200.0),
+                        bins=(0.01, 50.0),
+                        missing=Rule.LEVEL,
+                    ),
+                ),
+            ),
         )
-    )  # fmt: skip
+    )
 
 
 def rows(joint: JointSchema, n: int, seed: int = 3) -> Rows:

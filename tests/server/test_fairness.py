@@ -20,17 +20,20 @@ from twinweave.tables.roles import FairnessConf
 from twinweave.tables.schema import JointSchema, Schema
 
 KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
-SEX = Column(name="sex", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, shared=True,
-             levels=("f", "m"))  # fmt: skip
+SEX = Column(name="sex", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, shared=True, levels=("f", "m"))
 RACE = Column(name="race", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, levels=("p", "q", "r"))
 SCHEMA = JointSchema(
     schemas=(
-        Schema(party="a", columns=(KEY, SEX, Column(name="x", kind=Kind.INTEGER,
-                                                    bounds=(0.0, 7.0), bins=8))),
-        Schema(party="b", columns=(KEY, SEX, RACE, Column(name="good", kind=Kind.BOOLEAN,
-                                                          role=Role.LABEL))),
+        Schema(
+            party="a",
+            columns=(KEY, SEX, Column(name="x", kind=Kind.INTEGER, bounds=(0.0, 7.0), bins=8)),
+        ),
+        Schema(
+            party="b",
+            columns=(KEY, SEX, RACE, Column(name="good", kind=Kind.BOOLEAN, role=Role.LABEL)),
+        ),
     )
-)  # fmt: skip
+)
 LAYOUT = Layout.of(SCHEMA)
 CONF = FairnessConf(sensitive=("sex", "race"), label="good", positive="1")
 

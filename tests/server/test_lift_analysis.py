@@ -81,7 +81,7 @@ def test_least_squares_is_unbiased_and_its_covariance_true():
         again = [
             replace(m, variance=s**2, values=m.values + rng.normal(0, s, m.values.shape))
             for m, s in zip(exact, (3.0, 5.0, 4.0, 2.0), strict=True)
-        ]  # fmt: skip
+        ]
         counts = estimate_counts(SCHEMA, CONF, again)
         assert counts is not None
         drawn.append(counts.theta[:, 0])
@@ -217,8 +217,9 @@ def test_missing_priority_table_and_noiseless_table_are_refused():
 
 
 def test_two_conversions_share_one_estimate_of_the_sizes():
-    conf = LiftConf(membership="arm", test=("t1",), control=("c",),
-                    conversions=("bought", "visited"), k=0)  # fmt: skip
+    conf = LiftConf(
+        membership="arm", test=("t1",), control=("c",), conversions=("bought", "visited"), k=0
+    )
     queries = [cross(a("arm"), b("bought")), cross(a("arm"), b("visited"))]
     first, second = analyse(SCHEMA, tables(sd=20, queries=queries), conf).conversions
     assert first.overall is not None

@@ -41,8 +41,9 @@ def test_a_wrong_noise_variance_is_caught(claimed):
     scenario, sigma = BY_NAME["hillstrom conversion"], priority_sigma(0.5)
     rng, lift, hits = np.random.default_rng(23), truth(BY_NAME["hillstrom conversion"]), 0
     for _ in range(REPLICATES):
-        tables = [replace(m, variance=m.variance * claimed)
-                  for m in replicate(scenario, sigma, rng)]  # fmt: skip
+        tables = [
+            replace(m, variance=m.variance * claimed) for m in replicate(scenario, sigma, rng)
+        ]
         found = finding(scenario, tables)
         assert found is not None
         hits += found.absolute.interval[0] <= lift <= found.absolute.interval[1]

@@ -24,9 +24,12 @@ def rate(y: float, n: float, noise: float = 0.0, noise_n: float = 0.0) -> Rate:
 
 noisy_rates = st.builds(
     lambda n, p, s, t, e: rate(p * n + e * s, n, s, t),
-    st.floats(200, 50_000), st.floats(0, 1), st.floats(0.1, 60), st.floats(0, 20),
+    st.floats(200, 50_000),
+    st.floats(0, 1),
+    st.floats(0.1, 60),
+    st.floats(0, 20),
     st.floats(-2, 2),
-)  # fmt: skip
+)
 
 
 def test_without_noise_a_rate_has_wilsons_limits():
@@ -112,8 +115,10 @@ def test_holm_matches_a_worked_example():
 
 
 def test_interaction_is_cochrans_q():
-    found = [compare(rate(y, 10_000), rate(1000, 10_000), level=0.95, possible=(0, 1))
-             for y in (1200, 1500)]  # fmt: skip
+    found = [
+        compare(rate(y, 10_000), rate(1000, 10_000), level=0.95, possible=(0, 1))
+        for y in (1200, 1500)
+    ]
     result = interaction(found)
     assert result is not None
     d = found[1].absolute.value - found[0].absolute.value

@@ -44,20 +44,31 @@ CHOICE = Choice(
     by_target={"arm": (), "converted_within_thirty_days": ("age",)},
     pairs=(("age", "arm"),),
     threes=(("arm", "age", "converted_within_thirty_days"),),
-    dropped=(*(Dropped(column=f"other{i}", reason="no sign") for i in range(3, 20)),
-             Dropped(column="rare", reason="lost in the noise")),
+    dropped=(
+        *(Dropped(column=f"other{i}", reason="no sign") for i in range(3, 20)),
+        Dropped(column="rare", reason="lost in the noise"),
+    ),
     cells=1234,
     unmeasured=7,
-)  # fmt: skip
+)
 
 
 def test_the_section_fits_the_page_and_says_everything():
     lines = selection_section(SCORES, CHOICE)
     text = "\n".join(lines)
     assert max(map(len, lines)) <= WIDTH
-    for part in ("2 of 20 features kept", "1.52 ± 0.30", "2 (1–5)", "and 15 more, dropped",
-                 "Kept without a score: arm", "With arm by itself: none", "1,234 cells; 7 weaker",
-                 "no sign: other3", "and 9 more", "lost in the noise: rare"):  # fmt: skip
+    for part in (
+        "2 of 20 features kept",
+        "1.52 ± 0.30",
+        "2 (1–5)",
+        "and 15 more, dropped",
+        "Kept without a score: arm",
+        "With arm by itself: none",
+        "1,234 cells; 7 weaker",
+        "no sign: other3",
+        "and 9 more",
+        "lost in the noise: rare",
+    ):
         assert part in text, part
 
 
@@ -68,6 +79,7 @@ def test_the_facts_are_json():
 
 
 def test_nothing_to_select_is_no_table():
-    empty = Choice(pinned=(), kept=(), by_target={}, pairs=(), threes=(), dropped=(), cells=0,
-                   unmeasured=0)  # fmt: skip
+    empty = Choice(
+        pinned=(), kept=(), by_target={}, pairs=(), threes=(), dropped=(), cells=0, unmeasured=0
+    )
     assert selection_section((), empty)

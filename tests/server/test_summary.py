@@ -20,8 +20,12 @@ FACTS = RunFacts(
     sizes={"a": 2250, "b": 2300},
     epsilon=1.0,
     delta=1e-5,
-    ledger={"epsilon": 0.9987, "epsilon_by_stage": {"measurement": 0.9987},
-            "epsilon_by_party": {"a": 0.99, "b": 0.9}, "notes": ["Stages do not add up."]},
+    ledger={
+        "epsilon": 0.9987,
+        "epsilon_by_stage": {"measurement": 0.9987},
+        "epsilon_by_party": {"a": 0.99, "b": 0.9},
+        "notes": ["Stages do not add up."],
+    },
     guards={"a": "off", "b": "on"},
     tables=5,
     cells=67,
@@ -29,23 +33,40 @@ FACTS = RunFacts(
     seconds=12.0,
     truth={"bought": 0.06},
     truth_by={"bought": {"region": {"n": 0.06, "s": 0.06}}},
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
 def report():
     rng = np.random.default_rng(2)
     users = people(3000, rng)
-    return analyse(SCHEMA, [noisy(q, exact(users, q), 3.0, rng) for q in WORKLOAD],
-                   replace(CONF, ratio=8 / 7))  # fmt: skip
+    return analyse(
+        SCHEMA, [noisy(q, exact(users, q), 3.0, rng) for q in WORKLOAD], replace(CONF, ratio=8 / 7)
+    )
 
 
 def test_summary_says_what_must_be_said(report):
     text = render(report, FACTS)
-    for part in ("bought", "LIFT", "95% interval", "+6.0 pp", "inside", "relative lift",
-                 "incremental", "privacy noise", "80% power", "by region", "Suppressed", ": w.",
-                 "spend", "Sample ratio", "0.9987", "stage measurement", "guard: off (a)",
-                 "runs/4f2a/report.json"):  # fmt: skip
+    for part in (
+        "bought",
+        "LIFT",
+        "95% interval",
+        "+6.0 pp",
+        "inside",
+        "relative lift",
+        "incremental",
+        "privacy noise",
+        "80% power",
+        "by region",
+        "Suppressed",
+        ": w.",
+        "spend",
+        "Sample ratio",
+        "0.9987",
+        "stage measurement",
+        "guard: off (a)",
+        "runs/4f2a/report.json",
+    ):
         assert part in text, part
     assert max(len(line) for line in text.splitlines()) <= WIDTH
 

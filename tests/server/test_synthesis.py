@@ -30,9 +30,10 @@ PAIRS = (
     Query(sides=(Side(party="shop", columns=("visit", "spend")),)),
     Query(sides=(Side(party="ads", columns=("region", "arm")),)),
     Query(sides=(Side(party="ads", columns=("arm",)), Side(party="shop", columns=("visit",)))),
-    Query(sides=(Side(party="ads", columns=("region", "arm")),
-                 Side(party="shop", columns=("visit",)))),
-)  # fmt: skip
+    Query(
+        sides=(Side(party="ads", columns=("region", "arm")), Side(party="shop", columns=("visit",)))
+    ),
+)
 ONE_WAY = tuple(
     Query(sides=(Side(party=p, columns=(c,)),))
     for p, c in (("shop", "region"), ("shop", "visit"), ("shop", "spend"), ("ads", "arm"))
@@ -59,8 +60,10 @@ def measured(rows: Rows, queries: tuple[Query, ...], sigma: float, seed: int) ->
     rng = np.random.default_rng(seed)
     out = []
     for q in queries:
-        sizes = [int(np.prod([LAYOUT.sizes[LAYOUT.names.index(c)] for c in s.columns]))
-                 + q.is_cross for s in q.sides]  # fmt: skip
+        sizes = [
+            int(np.prod([LAYOUT.sizes[LAYOUT.names.index(c)] for c in s.columns])) + q.is_cross
+            for s in q.sides
+        ]
         cells = row_cells(q, LAYOUT, rows)
         count = np.bincount(cells[cells >= 0], minlength=int(np.prod(sizes))).astype(float)
         values = (count + rng.normal(0, sigma, len(count))).reshape(sizes)
@@ -106,11 +109,13 @@ def test_three_parties_of_whom_two_share_nobody():
     disjoint = Query(sides=(Side(party="a", columns=("x",)), Side(party="b", columns=("y",))))
     inside = Query(sides=(Side(party="a", columns=("x",)), Side(party="c", columns=("z",))))
     tables = [
-        Measurement(query=disjoint, values=np.array([[0, 0, 60], [0, 0, 40], [30, 50, 0.0]]),
-                    variance=1e-3),
-        Measurement(query=inside, values=np.array([[20, 30, 10], [0, 0, 40], [0, 0, 0.0]]),
-                    variance=1e-3),
-    ]  # fmt: skip
+        Measurement(
+            query=disjoint, values=np.array([[0, 0, 60], [0, 0, 40], [30, 50, 0.0]]), variance=1e-3
+        ),
+        Measurement(
+            query=inside, values=np.array([[20, 30, 10], [0, 0, 40], [0, 0, 0.0]]), variance=1e-3
+        ),
+    ]
     people = population(("a", "b", "c"), sizes, tables)
     users = {tuple(p): u for p, u in zip(people.patterns.tolist(), people.users, strict=True)}
     assert users[True, False, True] == pytest.approx(50, abs=0.1)
@@ -163,10 +168,12 @@ def test_weights_under_exact_margins_are_those_of_proportional_fitting():
 def test_raking_weighs_misfit_by_the_noise_it_knows():
     """Two measurements of one table that disagree: the result sits nearer the precise one."""
     cells = np.repeat(np.arange(2, dtype=np.int32), 500)
-    precise = Constraint(name="p", cells=cells, target=np.array([0.7, 0.3]),
-                         variance=np.full(2, 1e-6))  # fmt: skip
-    vague = Constraint(name="v", cells=cells, target=np.array([0.3, 0.7]),
-                       variance=np.full(2, 1e-2))  # fmt: skip
+    precise = Constraint(
+        name="p", cells=cells, target=np.array([0.7, 0.3]), variance=np.full(2, 1e-6)
+    )
+    vague = Constraint(
+        name="v", cells=cells, target=np.array([0.3, 0.7]), variance=np.full(2, 1e-2)
+    )
     found = rake([precise, vague], 1000, 1000, RakeConf(strength=1e-3, steps=200))
     assert found.weights[:500].sum() == pytest.approx(0.7, abs=1e-3)
     assert found.misfit["p"] < 1.5 < found.misfit["v"]
@@ -181,10 +188,19 @@ def test_a_linear_constraint_takes_signed_amounts():
     group = rng.integers(0, 2, 4000)
     label = rng.random(4000) < 0.3 + 0.3 * group
     amount = label * np.where(group == 1, 1 / group.mean(), -1 / (1 - group.mean()))
-    groups = Constraint(name="group", cells=group.astype(np.int32), variance=np.full(2, 1e-9),
-                        target=np.bincount(group) / 4000)  # fmt: skip
-    parity = Constraint(name="parity", cells=np.zeros(4000, np.int32), target=np.zeros(1),
-                        variance=np.full(1, 1e-9), amount=amount)  # fmt: skip
+    groups = Constraint(
+        name="group",
+        cells=group.astype(np.int32),
+        variance=np.full(2, 1e-9),
+        target=np.bincount(group) / 4000,
+    )
+    parity = Constraint(
+        name="parity",
+        cells=np.zeros(4000, np.int32),
+        target=np.zeros(1),
+        variance=np.full(1, 1e-9),
+        amount=amount,
+    )
 
     def gap(wanted: list[Constraint]) -> float:
         w = rake(wanted, 4000, 4000, RakeConf(strength=0.1, steps=200)).weights
@@ -229,8 +245,13 @@ def test_exchanges_meet_a_functional_with_signed_amounts():
     rows = world(8000, seed=25)
     visit = (rows.codes[:, 2] == 1).astype(float)
     amount = visit * np.where(rows.codes[:, 1] == 1, 1.0, -1.0)
-    level = Constraint(name="level", cells=np.zeros(8000, np.int32), target=np.zeros(1),
-                       variance=np.ones(1), amount=amount)  # fmt: skip
+    level = Constraint(
+        name="level",
+        cells=np.zeros(8000, np.int32),
+        target=np.zeros(1),
+        variance=np.ones(1),
+        amount=amount,
+    )
     weights = np.full(8000, 1 / 8000)
     first = np.flatnonzero(amount >= 0)[:1000]
     found = exchange(first, weights, [level], 60, np.random.default_rng(26))
@@ -267,8 +288,14 @@ class Uniform:
         return iter(())
 
     def sample(self, presence, generator: torch.Generator) -> Rows:
-        codes = torch.stack([torch.randint(s, (len(presence),), generator=generator)
-                             for s in LAYOUT.sizes], dim=1).numpy().astype(np.int32)  # fmt: skip
+        codes = (
+            torch.stack(
+                [torch.randint(s, (len(presence),), generator=generator) for s in LAYOUT.sizes],
+                dim=1,
+            )
+            .numpy()
+            .astype(np.int32)
+        )
         codes[~LAYOUT.visible(presence)] = ABSENT
         return Rows(codes=codes, presence=presence)
 
@@ -286,8 +313,9 @@ def test_a_network_with_samples_only_is_raked(mixture):
 def test_value_sums_and_the_corner_are_no_targets():
     rows = world(300, seed=16)
     tables = measured(rows, PAIRS, 0, 17)
-    weighted = Query(sides=(Side(party="ads", columns=("arm",)),
-                            Side(party="shop", weight="spend")))  # fmt: skip
+    weighted = Query(
+        sides=(Side(party="ads", columns=("arm",)), Side(party="shop", weight="spend"))
+    )
     extra = Measurement(query=weighted, values=np.zeros((3, 1)), variance=1.0)
     wanted = constraints([*tables, extra], LAYOUT, rows, 300)
     assert len(wanted) == len(tables)

@@ -33,23 +33,51 @@ def found(tmp_path_factory):
     rows = union(users)
     sizes = dict(zip(SCHEMA.parties, rows.presence.sum(axis=0).tolist(), strict=True))
     result = SynthesisResult(
-        rows=rows, population=population(SCHEMA.parties, sizes, measured), candidates=12000,
-        effective=2800.0, misfit={}, trace=(), cpu_seconds=1.0,
-    )  # fmt: skip
+        rows=rows,
+        population=population(SCHEMA.parties, sizes, measured),
+        candidates=12000,
+        effective=2800.0,
+        misfit={},
+        trace=(),
+        cpu_seconds=1.0,
+    )
     lift = analyse(SCHEMA, measured, CONF)
     folder = tmp_path_factory.mktemp("run") / "synthetic"
-    return lift, examine(result, SCHEMA, measured, folder, generator="tvae", seed=1, k=20,
-                         lift=lift, lift_conf=CONF, fairness_conf=FAIRNESS)  # fmt: skip
+    return lift, examine(
+        result,
+        SCHEMA,
+        measured,
+        folder,
+        generator="tvae",
+        seed=1,
+        k=20,
+        lift=lift,
+        lift_conf=CONF,
+        fairness_conf=FAIRNESS,
+    )
 
 
 def test_summary_says_what_must_be_said(found):
     lift, synthetic = found
     text = render(lift, FACTS, synthetic)
-    for part in ("Synthetic data by tvae", "3,000 people", "worth 2,800", "agree as far as",
-                 "of 1 column", "Largest misfit", "synthetic tables say", "inside", "by region",
-                 "Fairness of bought = 1", "real data, noisy tables", "model without sensitive",
-                 "region x age", "Left out (fewer than 20 people): w", "synthetic joint",
-                 "joint.parquet"):  # fmt: skip
+    for part in (
+        "Synthetic data by tvae",
+        "3,000 people",
+        "worth 2,800",
+        "agree as far as",
+        "of 1 column",
+        "Largest misfit",
+        "synthetic tables say",
+        "inside",
+        "by region",
+        "Fairness of bought = 1",
+        "real data, noisy tables",
+        "model without sensitive",
+        "region x age",
+        "Left out (fewer than 20 people): w",
+        "synthetic joint",
+        "joint.parquet",
+    ):
         assert part in " ".join(text.split()), part
     paths = tuple(synthetic.tables.values())
     assert all(len(line) <= WIDTH for line in text.splitlines() if not line.endswith(paths))
@@ -60,8 +88,11 @@ def test_summary_says_when_tables_tell_another_story(found):
     _, synthetic = found
     overall = replace(synthetic.lift.outcomes[0].overall, lift=0.5, inside=False)
     outcome = replace(synthetic.lift.outcomes[0], overall=overall)
-    other = replace(synthetic, fidelity=replace(synthetic.fidelity, chi2=4.0),
-                    lift=replace(synthetic.lift, outcomes=(outcome,)))  # fmt: skip
+    other = replace(
+        synthetic,
+        fidelity=replace(synthetic.fidelity, chi2=4.0),
+        lift=replace(synthetic.lift, outcomes=(outcome,)),
+    )
     text = "\n".join(synthetic_section(other))
     assert "OUTSIDE" in text
     assert "DIFFER by more than the noise" in text

@@ -18,7 +18,7 @@ from twinweave.tables.campaign import (
     experiment,
     population,
     true_lift,
-)  # fmt: skip
+)
 
 CONF = CampaignConf(users=4000)
 

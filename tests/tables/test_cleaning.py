@@ -54,7 +54,7 @@ DAY = {"kind": "datetime", "bounds": ["2020-01-01", "2020-01-05"], "bins": 4}
         ({**NUMBER, "missing": "level"}, ["1", "nan", pd.NA, "NULL", " "], [1, 4, 4, 4, 4]),
         ({**DAY, "invalid": "clip"}, ["2019-05-05", "2020-01-02", "2030-01-01"], [0, 1, 3]),
     ],
-)  # fmt: skip
+)
 def test_rules(facts, cells, wanted):
     assert codes(cells, **facts) == wanted
 

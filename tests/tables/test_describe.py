@@ -24,8 +24,13 @@ def test_a_draft_fits_its_file(good, tmp_path, suffix):
     schema = parse(Schema, {"party": draft["name"], "columns": draft["columns"]})
     assert schema.key.name == "user"
     assert [c.kind.value for c in schema.data_columns] == [
-        "categorical", "integer", "continuous", "datetime", "categorical", "continuous"
-    ]  # fmt: skip
+        "categorical",
+        "integer",
+        "continuous",
+        "datetime",
+        "categorical",
+        "continuous",
+    ]
     assert len(load_party(parse(Source, draft["source"]), schema, "shop")) == 40
     told = [line for line in text.splitlines() if "bounds" in line or "levels" in line]
     assert all("CONFIRM" in line for line in told if line.startswith("  -"))

@@ -20,7 +20,7 @@ from twinweave.tables.encoding import (
     fingerprint,
     units_to_value,
     value_units,
-)  # fmt: skip
+)
 from twinweave.tables.schema import Schema
 
 KEY = Column(name="user", kind=Kind.CATEGORICAL, role=Role.KEY)
@@ -76,8 +76,13 @@ def test_decoded_types(good, schema):
     assert frame.iloc[-1].isna().all()
     kept = frame.iloc[:-1]
     assert [str(t) for t in kept.dtypes] == [
-        "object", "Int64", "float64", "datetime64[s]", "object", "float64"
-    ]  # fmt: skip
+        "object",
+        "Int64",
+        "float64",
+        "datetime64[s]",
+        "object",
+        "float64",
+    ]
     assert kept["colour"].tolist() == good["colour"].tolist()
     assert kept["member"].tolist() == good["member"].tolist()
     assert (kept["score"] - good["score"]).abs().max() <= 2 / 16
@@ -104,8 +109,9 @@ def test_a_value_on_an_edge_belongs_to_the_upper_bin():
 
 
 def test_units_of_amounts():
-    column = Column(name="x", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0, 100),
-                    missing=Rule.LEVEL)  # fmt: skip
+    column = Column(
+        name="x", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0, 100), missing=Rule.LEVEL
+    )
     units = value_units(column, np.array([0, 50, 100, 250, np.nan]))
     assert units.dtype == np.int32
     assert units.tolist() == [0, VALUE_UNITS // 2, VALUE_UNITS, VALUE_UNITS, 0]

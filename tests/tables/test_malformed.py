@@ -23,17 +23,75 @@ SECRET = "tell-tale"
 NUMBER_SECRET = 7654321
 
 WRONG: dict[str, list[Any]] = {
-    "colour": [SECRET, None, "", np.nan, NUMBER_SECRET, [SECRET], {"a": SECRET}, b"tell-tale", True,
-               b"\xff\xfe", pd.NaT, 1e300, object(), "red;green"],
-    "visits": [SECRET, None, "", np.nan, NUMBER_SECRET, -NUMBER_SECRET, 1.5, np.inf, -np.inf, 2j,
-               10**400, "0x10", "1_0", "1,0", [1], b"tell-tale", pd.Timestamp("2020-01-01"), 2**63],
-    "score": [SECRET, None, "nan", pd.NA, NUMBER_SECRET, np.inf, "1e999", (1, 2), 1.0000001, -2,
-              "0.5.5", pd.Timedelta(1, "D")],
-    "seen": [SECRET, None, pd.NaT, "now", "today", NUMBER_SECRET, 1.5e9, "2020-02-30", "9999-01-01",
-             "01/02/2021", pd.Timestamp("1999-01-01", tz="CET"), [1], b"2020-01-01x", True],
+    "colour": [
+        SECRET,
+        None,
+        "",
+        np.nan,
+        NUMBER_SECRET,
+        [SECRET],
+        {"a": SECRET},
+        b"tell-tale",
+        True,
+        b"\xff\xfe",
+        pd.NaT,
+        1e300,
+        object(),
+        "red;green",
+    ],
+    "visits": [
+        SECRET,
+        None,
+        "",
+        np.nan,
+        NUMBER_SECRET,
+        -NUMBER_SECRET,
+        1.5,
+        np.inf,
+        -np.inf,
+        2j,
+        10**400,
+        "0x10",
+        "1_0",
+        "1,0",
+        [1],
+        b"tell-tale",
+        pd.Timestamp("2020-01-01"),
+        2**63,
+    ],
+    "score": [
+        SECRET,
+        None,
+        "nan",
+        pd.NA,
+        NUMBER_SECRET,
+        np.inf,
+        "1e999",
+        (1, 2),
+        1.0000001,
+        -2,
+        "0.5.5",
+        pd.Timedelta(1, "D"),
+    ],
+    "seen": [
+        SECRET,
+        None,
+        pd.NaT,
+        "now",
+        "today",
+        NUMBER_SECRET,
+        1.5e9,
+        "2020-02-30",
+        "9999-01-01",
+        "01/02/2021",
+        pd.Timestamp("1999-01-01", tz="CET"),
+        [1],
+        b"2020-01-01x",
+        True,
+    ],
     "member": [SECRET, None, "", 2, NUMBER_SECRET, 0.5, "y\x00es", [True], b"tell-tale", "jein"],
     "spend": [SECRET, None, "", np.nan, -0.01, NUMBER_SECRET, "12 EUR", np.inf, {1}, "1.000,50"],
-}  # fmt: skip
+}
 
 
 def wrong_cell(table: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, str]:
@@ -80,8 +138,17 @@ def wrong_columns(table: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.Dat
 def wrong_ids(table: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, str]:
     ids = table["user"].astype(object).to_numpy(dtype=object).copy()
     first, second = rng.choice(len(ids), 2, replace=False)
-    ids[first] = [ids[second], f" {ids[second]}\t", ids[second].upper(), None, "", "  ", pd.NA,
-                  np.nan, [SECRET]][rng.integers(9)]  # fmt: skip
+    ids[first] = [
+        ids[second],
+        f" {ids[second]}\t",
+        ids[second].upper(),
+        None,
+        "",
+        "  ",
+        pd.NA,
+        np.nan,
+        [SECRET],
+    ][rng.integers(9)]
     table["user"] = pd.Series(ids, dtype=object)
     return table, "user"
 

@@ -36,8 +36,12 @@ def test_a_coarse_sides_codes_index_its_block(data):
     key = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
     schema = Schema(party="a", columns=(column("x", 7, True), key, column("y", 5)))
     groups = data.draw(st.sampled_from([0, 2, 3, 6]))
-    codes = np.array(data.draw(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 4)),
-                                        min_size=1, max_size=20)), dtype=np.int32)  # fmt: skip
+    codes = np.array(
+        data.draw(
+            st.lists(st.tuples(st.integers(0, 7), st.integers(0, 4)), min_size=1, max_size=20)
+        ),
+        dtype=np.int32,
+    )
     side = Side(party="a", columns=("y", "x"), groups=groups)
     y, x = (group_of(schema.column(n), groups) for n in ("y", "x"))
     expected = [y[b] * (x[-1] + 1) + x[a] for a, b in codes]

@@ -32,32 +32,45 @@ def test_sdv_accepts_the_metadata_of_a_decoded_table(schema):
 def test_a_draft_of_what_sdv_writes():
     told = {
         "METADATA_SPEC_VERSION": "V1",
-        "tables": {"people": {"primary_key": "id", "columns": {
-            "id": {"sdtype": "id"},
-            "age": {"sdtype": "numerical", "computer_representation": "Int64"},
-            "pay": {"sdtype": "numerical"},
-            "born": {"sdtype": "datetime", "datetime_format": "%Y"},
-            "left": {"sdtype": "boolean"},
-            "size": {"sdtype": "ordinal", "range_values": ["S", "M", "L"]},
-            "town": {"sdtype": "categorical"},
-            "mail": {"sdtype": "email", "pii": True},
-        }}},
+        "tables": {
+            "people": {
+                "primary_key": "id",
+                "columns": {
+                    "id": {"sdtype": "id"},
+                    "age": {"sdtype": "numerical", "computer_representation": "Int64"},
+                    "pay": {"sdtype": "numerical"},
+                    "born": {"sdtype": "datetime", "datetime_format": "%Y"},
+                    "left": {"sdtype": "boolean"},
+                    "size": {"sdtype": "ordinal", "range_values": ["S", "M", "L"]},
+                    "town": {"sdtype": "categorical"},
+                    "mail": {"sdtype": "email", "pii": True},
+                },
+            }
+        },
         "relationships": [],
-    }  # fmt: skip
+    }
     draft = {c["name"]: c for c in draft_from_sdv(told)}
     assert list(draft) == ["id", "age", "pay", "born", "left", "size", "town"]
     assert draft["id"]["role"] == "key"
     assert [draft[c]["kind"] for c in ("age", "pay", "born", "left", "size")] == [
-        "integer", "continuous", "datetime", "boolean", "categorical"
-    ]  # fmt: skip
+        "integer",
+        "continuous",
+        "datetime",
+        "boolean",
+        "categorical",
+    ]
     assert draft["town"]["levels"] == draft["age"]["bounds"] == TO_CONFIRM
     for name in ("left", "size"):
         parse(Column, draft[name])
 
 
 def test_metadata_without_a_table_or_key_is_refused():
-    for wrong in ({}, {"tables": {}}, {"columns": {"a": {"sdtype": "id"}}},
-                  {"tables": {"a": {}, "b": {}}}):  # fmt: skip
+    for wrong in (
+        {},
+        {"tables": {}},
+        {"columns": {"a": {"sdtype": "id"}}},
+        {"tables": {"a": {}, "b": {}}},
+    ):
         with pytest.raises(SchemaError, match="SDV metadata"):
             draft_from_sdv(wrong)
     assert draft_from_sdv({"columns": {"a": {"sdtype": "id"}}, "primary_key": ["a"]})

@@ -39,9 +39,13 @@ def csv(tmp_path):
 
 def test_options_of_a_csv(csv):
     source = csv("# a note\n1; a ;?\n2;b;x\n") | {
-        "names": ["id", "c", "d"], "skip_rows": 1, "separator": ";", "strip": True,
-        "na_values": ["?"], "rename": {"c": "colour"},
-    }  # fmt: skip
+        "names": ["id", "c", "d"],
+        "skip_rows": 1,
+        "separator": ";",
+        "strip": True,
+        "na_values": ["?"],
+        "rename": {"c": "colour"},
+    }
     table = read(source, "d", "colour")
     assert table.columns.tolist() == ["id", "d", "colour"]
     assert table.to_numpy().tolist() == [["1", None, "a"], ["2", "x", "b"]]
@@ -55,10 +59,14 @@ def test_a_byte_order_mark_and_windows_line_ends(csv, tmp_path):
 def test_parts_row_numbers_and_derived_columns(csv):
     one, two = csv("c,g\na,9\nb,\n", "1.csv"), csv("c,g\nb,11\n", "2.csv")
     source = {
-        "kind": "csv", "parts": [one["path"], two["path"]], "key_from_row_number": True,
-        "derive": {"c": {"source": "c", "values": {"a": "b"}, "otherwise": "a"},
-                   "passed": {"source": "g", "at_least": 10}},
-    }  # fmt: skip
+        "kind": "csv",
+        "parts": [one["path"], two["path"]],
+        "key_from_row_number": True,
+        "derive": {
+            "c": {"source": "c", "values": {"a": "b"}, "otherwise": "a"},
+            "passed": {"source": "g", "at_least": 10},
+        },
+    }
     table = read(source, "c", "passed")
     assert table.to_numpy().tolist() == [["0", "b", "0"], ["1", "a", None], ["2", "a", "1"]]
     assert read_raw(parse(Source, source)).columns.tolist() == ["c", "g"]
@@ -73,8 +81,10 @@ def test_a_file_is_cut_into_overlapping_parties(csv):
     n = 20_000
     text = "id,c\n" + "".join(f"u{i}@Mail.example,a\n" for i in range(n))
     source = csv(text)
-    cut = {s: set(read(source | {"present": {"fraction": 0.6, "salt": s}}, "c")["id"])
-           for s in ("one", "two")}  # fmt: skip
+    cut = {
+        s: set(read(source | {"present": {"fraction": 0.6, "salt": s}}, "c")["id"])
+        for s in ("one", "two")
+    }
     # Binomial(20000, p): 6 standard deviations are a false alarm of 2e-9 each.
     for ids in cut.values():
         assert abs(len(ids) - 0.6 * n) < 6 * (n * 0.24) ** 0.5
@@ -98,8 +108,7 @@ def database(tmp_path):
     path = tmp_path / "t.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("create table t (id text, c text, secret text)")
-        connection.executemany("insert into t values (?, ?, 'tell-tale')",
-                               [("1", "a"), ("2", "b")])  # fmt: skip
+        connection.executemany("insert into t values (?, ?, 'tell-tale')", [("1", "a"), ("2", "b")])
     connection.close()
     return f"sqlite:///{path}"
 
@@ -179,11 +188,19 @@ def test_sources_that_cannot_work_are_refused(source):
 @pytest.mark.parametrize(
     ("code", "chapter"),
     [
-        ("250.83", "diabetes"), ("428", "circulatory"), ("785.5", "circulatory"),
-        ("38", "other"), ("V27", "other"), ("E909", "other"), ("996", "injury"),
-        ("140", "neoplasms"), ("239.9", "neoplasms"), ("1e3", "other"), ("25000", "other"),
+        ("250.83", "diabetes"),
+        ("428", "circulatory"),
+        ("785.5", "circulatory"),
+        ("38", "other"),
+        ("V27", "other"),
+        ("E909", "other"),
+        ("996", "injury"),
+        ("140", "neoplasms"),
+        ("239.9", "neoplasms"),
+        ("1e3", "other"),
+        ("25000", "other"),
     ],
-)  # fmt: skip
+)
 def test_icd9_chapters(code, chapter):
     assert icd9_chapter(code) == chapter
 

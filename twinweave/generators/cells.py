@@ -132,5 +132,10 @@ def _slice(factors: tuple[int, ...], cells: list[tuple[int, int, float, float]])
     np.add.at(weight, (row, col), precision)
     np.add.at(total, (row, col), precision * value)
     target = np.divide(total, weight, out=np.zeros_like(weight), where=weight > 0)
-    return Slice(factors=factors, left=left, right=right, target=target.astype(np.float32),
-                 precision=weight.astype(np.float32))  # fmt: skip
+    return Slice(
+        factors=factors,
+        left=left,
+        right=right,
+        target=target.astype(np.float32),
+        precision=weight.astype(np.float32),
+    )

@@ -129,8 +129,13 @@ def fit(
         return value
 
     trace += _descend(refine, [logits], conf.free_steps, conf.free_lr, "fit mixture", progress)
-    return Mixture(layout=layout, latents=latents, logits=logits.numpy(), trace=tuple(trace),
-                   cpu_seconds=time.process_time() - started)  # fmt: skip
+    return Mixture(
+        layout=layout,
+        latents=latents,
+        logits=logits.numpy(),
+        trace=tuple(trace),
+        cpu_seconds=time.process_time() - started,
+    )
 
 
 def _train(
@@ -193,10 +198,15 @@ class _Loss:
         self.columns = [torch.from_numpy(c) for c in products.sources]
         self.held = [presence[:, unit].amax(dim=1, keepdim=True) for unit in products.units]
         self.slices = [
-            (s.factors, torch.from_numpy(s.left), torch.from_numpy(s.right),
-             torch.from_numpy(s.target), torch.from_numpy(s.precision))
+            (
+                s.factors,
+                torch.from_numpy(s.left),
+                torch.from_numpy(s.right),
+                torch.from_numpy(s.target),
+                torch.from_numpy(s.precision),
+            )
             for s in products.slices
-        ]  # fmt: skip
+        ]
 
     def softmax(self, logits: torch.Tensor) -> torch.Tensor:
         import torch

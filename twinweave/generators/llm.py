@@ -111,8 +111,11 @@ class SchemaTransformer(nn.Module):
         super().__init__()
         order = column_order(layout) if order is None else order
         if sorted(order) != list(range(len(layout.sizes))):
-            raise ConfigError("generator order", "does not name each column once",
-                              "Give a permutation of the union columns.")  # fmt: skip
+            raise ConfigError(
+                "generator order",
+                "does not name each column once",
+                "Give a permutation of the union columns.",
+            )
         width = conf.width
         self.layout = layout
         self.order = tuple(order)

@@ -124,9 +124,15 @@ class Decoder(nn.Module):
     """(z, presence, extra) -> logits of every union column, all driven by the same z."""
 
     def __init__(
-        self, layout: Layout, *, latent: int, width: int, layers: int, activation: Activation,
+        self,
+        layout: Layout,
+        *,
+        latent: int,
+        width: int,
+        layers: int,
+        activation: Activation,
         extra: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.extra = extra
         self.net = mlp(

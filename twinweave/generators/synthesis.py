@@ -52,8 +52,9 @@ class RakeConf:
 
     def __post_init__(self) -> None:
         if self.candidates < 1 or self.strength <= 0 or min(self.steps, self.exchanges) < 0:
-            raise ConfigError("rake", "needs candidates >= 1, strength > 0, no negative steps",
-                              "See conf/.")  # fmt: skip
+            raise ConfigError(
+                "rake", "needs candidates >= 1, strength > 0, no negative steps", "See conf/."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

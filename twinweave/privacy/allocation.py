@@ -56,17 +56,27 @@ class WorkItem:
 
     def __post_init__(self) -> None:
         if not self.importance > 0:
-            raise ConfigError("workload", f"table {self.name!r} has no importance",
-                              "Give a number above 0.")  # fmt: skip
+            raise ConfigError(
+                "workload", f"table {self.name!r} has no importance", "Give a number above 0."
+            )
         if self.cells < 1 or self.sensitivity < 1:
-            raise ConfigError("workload", f"table {self.name!r} has no cells or no sensitivity",
-                              "Give at least 1 of each.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                f"table {self.name!r} has no cells or no sensitivity",
+                "Give at least 1 of each.",
+            )
         if self.coins and self.sensitivity != 1:
-            raise ConfigError("workload", f"table {self.name!r} is a sum and asks for coins",
-                              "Use Gaussian noise for sums.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                f"table {self.name!r} is a sum and asks for coins",
+                "Use Gaussian noise for sums.",
+            )
         if self.stage is Stage.TRAINING:
-            raise ConfigError("workload", f"table {self.name!r} is in the training stage",
-                              "Training is planned as SgdItem.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                f"table {self.name!r} is in the training stage",
+                "Training is planned as SgdItem.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +174,11 @@ def _stage_weights(
     used = {i.stage for i in items} | ({Stage.TRAINING} if with_training else set())
     for stage in sorted(used):
         if not shares.get(stage, 0.0) > 0:
-            raise ConfigError(f"privacy.shares.{stage.value}", "is 0, but the stage has work",
-                              "Give the stage a share above 0, or take its work out.")  # fmt: skip
+            raise ConfigError(
+                f"privacy.shares.{stage.value}",
+                "is 0, but the stage has work",
+                "Give the stage a share above 0, or take its work out.",
+            )
     total = sum(shares[s] for s in used)
     return {s: shares[s] / total for s in used}
 
@@ -194,8 +207,11 @@ def _item_weights(
         group = part if item.priority else 1 - part
         weights.append(stages[item.stage] * group * r / sums[(item.stage, item.priority)])
     if any(w <= 0 for w in weights):
-        raise ConfigError("privacy.priority_share", "leaves nothing to the other tables",
-                          "Give less than 1, or measure the priority tables alone.")  # fmt: skip
+        raise ConfigError(
+            "privacy.priority_share",
+            "leaves nothing to the other tables",
+            "Give less than 1, or measure the priority tables alone.",
+        )
     return weights
 
 

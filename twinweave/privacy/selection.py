@@ -56,13 +56,19 @@ class SelectionConf:
         if len(set(self.keep)) != len(self.keep):
             raise ConfigError("selection.keep", "columns repeat", "Name each column once.")
         if self.groups < 2:
-            raise ConfigError("selection.groups", "a coarse table needs two groups or more",
-                              "Common choice: 2 to 4.")  # fmt: skip
+            raise ConfigError(
+                "selection.groups",
+                "a coarse table needs two groups or more",
+                "Common choice: 2 to 4.",
+            )
         if not isfinite(self.threshold):
             raise ConfigError("selection.threshold", "is not finite", "Common choice: 2.")
         if self.max_columns < 1 or self.max_cells < 0:
-            raise ConfigError("selection", "max_columns and max_cells leave nothing",
-                              "See conf/selection/default.yaml.")  # fmt: skip
+            raise ConfigError(
+                "selection",
+                "max_columns and max_cells leave nothing",
+                "See conf/selection/default.yaml.",
+            )
 
     def applies(
         self,
@@ -74,16 +80,22 @@ class SelectionConf:
         """Whether a run selects. Raises ConfigError for an unknown pinned column, and where
         selection is asked for but there is no target to select for."""
         if unknown := [c for c in self.keep if c not in schema.names]:
-            raise ConfigError("selection.keep", f"no party has a column {unknown[0]!r}",
-                              "Pin columns of the schema.")  # fmt: skip
+            raise ConfigError(
+                "selection.keep",
+                f"no party has a column {unknown[0]!r}",
+                "Pin columns of the schema.",
+            )
         if self.when == "never":
             return False
         possible = bool(
             targets(schema, lift, fairness) and candidates(schema, lift, fairness, self)
         )
         if self.when == "always" and not possible:
-            raise ConfigError("selection.when", "no target or no feature to select",
-                              "Give the data a lift or fairness block, or `never`.")  # fmt: skip
+            raise ConfigError(
+                "selection.when",
+                "no target or no feature to select",
+                "Give the data a lift or fairness block, or `never`.",
+            )
         return possible and (self.when == "always" or len(schema.names) > max_pair_columns)
 
 

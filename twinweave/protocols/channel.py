@@ -135,9 +135,15 @@ class PairKeys:
             raise ChannelError(f"hello of {peer.party!r}: the key has small order.") from None
         low, high = sorted((own, peer), key=lambda hello: hello.party)
         root = hkdf(
-            shared, "twinweave pair 1", own.run_id, own.spec_hash,
-            low.party, low.public_key, high.party, high.public_key,
-        )  # fmt: skip
+            shared,
+            "twinweave pair 1",
+            own.run_id,
+            own.spec_hash,
+            low.party,
+            low.public_key,
+            high.party,
+            high.public_key,
+        )
         return cls(own=own.party, peer=peer.party, run_id=own.run_id, root=root)
 
 
@@ -272,17 +278,27 @@ def make_group_key(run_secret: bytes, run_id: str) -> bytes:
 def seal_group_key(key: bytes, *, phase: str, receiver: str, keys: PairKeys) -> bytes:
     """Seal the group key for one other party; to be sent within the reply of `phase`."""
     return seal(
-        key, run=keys.run_id, phase=phase, sender=keys.own, receiver=receiver, keys=keys,
+        key,
+        run=keys.run_id,
+        phase=phase,
+        sender=keys.own,
+        receiver=receiver,
+        keys=keys,
         label="group key",
-    )  # fmt: skip
+    )
 
 
 def open_group_key(sealed: bytes, *, phase: str, sender: str, keys: PairKeys) -> bytes:
     """Open what `seal_group_key` made. Raises ChannelError; also if it holds no 32-byte key."""
     key = open_sealed(
-        sealed, run=keys.run_id, phase=phase, sender=sender, receiver=keys.own, keys=keys,
+        sealed,
+        run=keys.run_id,
+        phase=phase,
+        sender=sender,
+        receiver=keys.own,
+        keys=keys,
         label="group key",
-    )  # fmt: skip
+    )
     if len(key) != 32:
         raise ChannelError(f"group key of {sender!r}: not 32 bytes. Refused.")
     return key

@@ -44,9 +44,10 @@ def available(field: str) -> Any:
         import tenseal.sealapi as api
     except ImportError:
         raise ConfigError(
-            field, "homomorphic needs TenSEAL, which is not installed here",
+            field,
+            "homomorphic needs TenSEAL, which is not installed here",
             'Install it at every party and the server: pip install "twinweave[homomorphic]".',
-        ) from None  # fmt: skip
+        ) from None
     return api
 
 

@@ -66,8 +66,11 @@ class CampaignConf:
             raise ConfigError("campaign.users", "below 50", "Give at least 50 users.")
         shares = (self.publisher_only, self.advertiser_only, self.eligible, self.dirty)
         if not all(0 <= s < 1 for s in shares) or self.publisher_only + self.advertiser_only >= 1:
-            raise ConfigError("campaign", "shares out of range",
-                              "Give shares within [0, 1) that leave users to both.")  # fmt: skip
+            raise ConfigError(
+                "campaign",
+                "shares out of range",
+                "Give shares within [0, 1) that leave users to both.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,10 +196,32 @@ def clipped_lognormal_mean(mu: Floats, sigma: float, cap: float) -> Floats:
     return np.asarray(mean, dtype=np.float64)
 
 
-_PUBLISHER = ("user", "gender", "region", "age", "device", "tenure_days", "sessions", "ad_load",
-              "interest", "arm")  # fmt: skip
-_ADVERTISER = ("user", "gender", "region", "past_purchases", "loyalty", "basket", "channel",
-               "newsletter", "first_order", "converted", "spend", "loyal")  # fmt: skip
+_PUBLISHER = (
+    "user",
+    "gender",
+    "region",
+    "age",
+    "device",
+    "tenure_days",
+    "sessions",
+    "ad_load",
+    "interest",
+    "arm",
+)
+_ADVERTISER = (
+    "user",
+    "gender",
+    "region",
+    "past_purchases",
+    "loyalty",
+    "basket",
+    "channel",
+    "newsletter",
+    "first_order",
+    "converted",
+    "spend",
+    "loyal",
+)
 
 
 def _features(n: int, rng: np.random.Generator) -> tuple[dict[str, NDArray[Any]], Floats]:
@@ -206,8 +231,11 @@ def _features(n: int, rng: np.random.Generator) -> tuple[dict[str, NDArray[Any]]
     woman = gender == "female"
     age = np.clip(18 + rng.gamma(3.2, 8.0, n), 18, 90).astype(int)
     mobile = 1.2 - 0.035 * (age - 30)
-    device = np.where(rng.random(n) < _logistic(mobile), "mobile",
-                      _pick(rng, n, ("desktop", "tablet", "tv"), (0.62, 0.22, 0.16)))  # fmt: skip
+    device = np.where(
+        rng.random(n) < _logistic(mobile),
+        "mobile",
+        _pick(rng, n, ("desktop", "tablet", "tv"), (0.62, 0.22, 0.16)),
+    )
     purchases = rng.poisson(rng.gamma(1.1, 1.0, n) * np.exp(0.6 * affinity - 0.1))
     tier = np.digitize(purchases + rng.normal(0, 0.8, n), (1.0, 3.0, 6.0))
     loyal = rng.random(n) < _logistic(-1.1 + 0.55 * tier + 0.5 * affinity + 0.7 * woman)
@@ -220,8 +248,9 @@ def _features(n: int, rng: np.random.Generator) -> tuple[dict[str, NDArray[Any]]
         "tenure_days": np.minimum(rng.exponential(500, n) * (0.6 + age / 90), 3650).astype(int),
         "sessions": np.minimum(rng.negative_binomial(1.3, 0.09, n), 200),
         "ad_load": np.round(rng.beta(2, 5, n), 4),
-        "interest": _pick(rng, n, ("news", "sports", "home", "travel", "tech"),
-                          (0.3, 0.25, 0.2, 0.15, 0.1)),
+        "interest": _pick(
+            rng, n, ("news", "sports", "home", "travel", "tech"), (0.3, 0.25, 0.2, 0.15, 0.1)
+        ),
         "past_purchases": np.minimum(purchases, 60),
         "loyalty": np.array(("none", "bronze", "silver", "gold"), dtype=object)[tier],
         "basket": np.round(np.exp(3.3 + 0.3 * affinity + 0.7 * rng.standard_normal(n)), 2),
@@ -229,7 +258,7 @@ def _features(n: int, rng: np.random.Generator) -> tuple[dict[str, NDArray[Any]]
         "newsletter": rng.random(n) < _logistic(-0.4 + 0.6 * affinity),
         "first_order": start + (1460 * rng.beta(1.6, 1.0, n)).astype("timedelta64[D]"),
         "loyal": np.where(loyal, "yes", "no").astype(object),
-    }  # fmt: skip
+    }
     return features, affinity
 
 
@@ -252,8 +281,14 @@ def _log_odds(
     """Log-odds of buying without the campaign, and what the campaign adds to them."""
     mobile = features["device"] == "mobile"
     bought = np.minimum(features["past_purchases"], 6) / 3
-    odds = (conf.base + 0.45 * bought + 0.25 * affinity + 0.3 * mobile
-            + 0.2 * (features["channel"] == "app") - 0.3 * features["ad_load"])  # fmt: skip
+    odds = (
+        conf.base
+        + 0.45 * bought
+        + 0.25 * affinity
+        + 0.3 * mobile
+        + 0.2 * (features["channel"] == "app")
+        - 0.3 * features["ad_load"]
+    )
     young = features["age"] < 35
     north = features["region"] == "north"
     # Works best on the young on mobile, hardly on those who buy a lot anyway: both sides matter.
@@ -270,9 +305,12 @@ def _ids(n: int, rng: np.random.Generator) -> NDArray[np.object_]:
 
 
 def _frame(
-    cells: Mapping[str, NDArray[Any]], names: tuple[str, ...], held: NDArray[np.bool_],
-    conf: CampaignConf, rng: np.random.Generator,
-) -> pd.DataFrame:  # fmt: skip
+    cells: Mapping[str, NDArray[Any]],
+    names: tuple[str, ...],
+    held: NDArray[np.bool_],
+    conf: CampaignConf,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
     """One party's rows, shuffled, with some dirty cells."""
     import pandas as pd
 

@@ -115,16 +115,19 @@ def clean_key(cells: pd.Series, name: str) -> NDArray[np.object_]:
         raise ColumnError(name, "an id is neither text nor a number", "Store ids as text.")
     if pd.Index(ids).has_duplicates:
         raise ColumnError(
-            name, "an id occurs more than once (upper and lower case count as one in e-mails)",
-            "Aggregate to one row a user, or set `keep_first_by` in the source.")  # fmt: skip
+            name,
+            "an id occurs more than once (upper and lower case count as one in e-mails)",
+            "Aggregate to one row a user, or set `keep_first_by` in the source.",
+        )
     return ids
 
 
 def _cells(frame: pd.DataFrame, name: str) -> pd.Series:
     found = [i for i, c in enumerate(frame.columns) if c == name]
     if not found:
-        raise ColumnError(name, "not in the table",
-                          "Correct the header, or map it under `source.rename`.")  # fmt: skip
+        raise ColumnError(
+            name, "not in the table", "Correct the header, or map it under `source.rename`."
+        )
     if len(found) > 1:
         raise ColumnError(name, "occurs more than once in the table", "Rename one of them.")
     return frame.iloc[:, found[0]]
@@ -141,8 +144,10 @@ def _clean_column(cells: pd.Series, column: Column) -> tuple[Any, Mask, dict[str
     else:
         values, missing, invalid = _levels(cells, column)
     drop = np.zeros(len(cells), dtype=bool)
-    for what, mask, rule in (("missing", missing, column.missing),
-                             ("invalid", invalid, column.invalid)):  # fmt: skip
+    for what, mask, rule in (
+        ("missing", missing, column.missing),
+        ("invalid", invalid, column.invalid),
+    ):
         if not mask.any():
             continue
         if rule is Rule.ERROR:
@@ -209,21 +214,27 @@ def _typed(values: NDArray[Any], column: Column) -> Any:
 
 def _missing(column: Column) -> ColumnError:
     return ColumnError(
-        column.name, "a cell is missing",
-        "Fill it in, or declare `missing: level` or `missing: drop`.")  # fmt: skip
+        column.name,
+        "a cell is missing",
+        "Fill it in, or declare `missing: level` or `missing: drop`.",
+    )
 
 
 def _invalid(column: Column) -> ColumnError:
     if not column.is_numeric:
         return ColumnError(
-            column.name, f"a cell is none of the {column.kind.value} column's levels",
-            "Correct the table, add the level, or declare `invalid: level` or `invalid: drop`."
-        )  # fmt: skip
+            column.name,
+            f"a cell is none of the {column.kind.value} column's levels",
+            "Correct the table, add the level, or declare `invalid: level` or `invalid: drop`.",
+        )
     what = {
-        Kind.INTEGER: "a whole number", Kind.CONTINUOUS: "a finite number",
+        Kind.INTEGER: "a whole number",
+        Kind.CONTINUOUS: "a finite number",
         Kind.DATETIME: "an ISO date",
-    }[column.kind]  # fmt: skip
+    }[column.kind]
     return ColumnError(
-        column.name, f"a cell is not {what} within the bounds",
+        column.name,
+        f"a cell is not {what} within the bounds",
         "Correct the table, widen `bounds`, or declare `invalid: clip` (numbers out of bounds "
-        "only), `level` or `drop`.")  # fmt: skip
+        "only), `level` or `drop`.",
+    )

@@ -92,8 +92,10 @@ class Column:
         if self.missing is Rule.CLIP:
             raise self._error("a missing cell cannot be clipped", "Use error, level or drop.")
         if self.invalid is Rule.CLIP and not self.is_numeric:
-            raise self._error("only numbers and dates have a nearest bound to clip to",
-                              "Use error, level or drop.")  # fmt: skip
+            raise self._error(
+                "only numbers and dates have a nearest bound to clip to",
+                "Use error, level or drop.",
+            )
         if self.role is Role.VALUE and self.kind not in (Kind.INTEGER, Kind.CONTINUOUS):
             raise self._error("a value is a number", "Use kind integer or continuous.")
 
@@ -149,15 +151,19 @@ class Column:
         if len(set(self.levels)) != len(self.levels) or MISSING in self.levels:
             raise self._error(f"levels repeat or use {MISSING!r}", "Make each level unique.")
         if any(level != level.strip() or not level for level in self.levels):
-            raise self._error("a level is empty or has spaces around it, which cleaning strips",
-                              "Write levels without them.")  # fmt: skip
+            raise self._error(
+                "a level is empty or has spaces around it, which cleaning strips",
+                "Write levels without them.",
+            )
 
     def _check_bounds(self) -> None:
         if self.bounds is None:
             raise self._error("needs public bounds", "Give `bounds: [low, high]`.")
         if (self.kind is Kind.DATETIME) != isinstance(self.bounds[0], str):
-            raise self._error("bounds are ISO dates for a datetime, numbers for the rest",
-                              "Correct `bounds` or `kind`.")  # fmt: skip
+            raise self._error(
+                "bounds are ISO dates for a datetime, numbers for the rest",
+                "Correct `bounds` or `kind`.",
+            )
         lo, hi = self.span
         if not (isfinite(lo) and isfinite(hi) and lo < hi):
             raise self._error("bounds must be finite, low before high", "Correct `bounds`.")
@@ -168,13 +174,16 @@ class Column:
             # An integer column may end in a bin of its highest number alone: [..., hi), [hi, hi].
             top = hi + 0.5 if self.kind is Kind.INTEGER else hi
             if inner != sorted(set(inner)) or not all(lo < e < top for e in inner):
-                raise self._error("bin edges must ascend strictly inside the bounds",
-                                  "List inner edges only.")  # fmt: skip
+                raise self._error(
+                    "bin edges must ascend strictly inside the bounds", "List inner edges only."
+                )
         if self.kind is Kind.INTEGER:
             given = self.edges if isinstance(self.bins, tuple) else ()
             if any(p != int(p) for p in (lo, hi, *given)):
-                raise self._error("bounds and edges of an integer column must be whole",
-                                  "Round them or use kind continuous.")  # fmt: skip
+                raise self._error(
+                    "bounds and edges of an integer column must be whole",
+                    "Round them or use kind continuous.",
+                )
 
     def _error(self, rule: str, remedy: str) -> SchemaError:
         return SchemaError(f"schema of column {self.name!r}: {rule}. {remedy}")

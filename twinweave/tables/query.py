@@ -70,20 +70,31 @@ class Query:
 
     def __post_init__(self) -> None:
         if len(self.sides) not in (1, 2) or len(set(self.parties)) != len(self.parties):
-            raise ConfigError("workload", "a query has one side, or two of different parties",
-                              "Name columns of at most two parties.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                "a query has one side, or two of different parties",
+                "Name columns of at most two parties.",
+            )
         if any(s.pool and (len(s.pool) < 2 or s.pool[0] != s.party) for s in self.sides):
-            raise ConfigError("workload", "a pooled side has two members or more, its party first",
-                              "Take the pool from the schema's units.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                "a pooled side has two members or more, its party first",
+                "Take the pool from the schema's units.",
+            )
         if any(s.power not in (1, 2) for s in self.sides):
-            raise ConfigError("workload", "a value is summed to the power 1 or 2",
-                              "Set `power: 1` or `power: 2`.")  # fmt: skip
+            raise ConfigError(
+                "workload", "a value is summed to the power 1 or 2", "Set `power: 1` or `power: 2`."
+            )
         if any(s.groups < 0 or s.groups == 1 for s in self.sides):
-            raise ConfigError("workload", "a coarse side has two groups or more",
-                              "Set `groups: 2` or more, or 0 for every level.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                "a coarse side has two groups or more",
+                "Set `groups: 2` or more, or 0 for every level.",
+            )
         if sum(s.weight is not None for s in self.sides) > 1:
-            raise ConfigError("workload", "a query sums one value column",
-                              "Ask one query for each value column.")  # fmt: skip
+            raise ConfigError(
+                "workload", "a query sums one value column", "Ask one query for each value column."
+            )
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -200,17 +211,25 @@ def check(schema: JointSchema, query: Query) -> None:
     """Raise ConfigError unless every side's columns are at its party, weights are values."""
     for side in query.sides:
         if side.pool and side.pool not in schema.units:
-            raise ConfigError("workload", f"the parties of {side.label!r} are no pool",
-                              "Declare them in data.pools.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                f"the parties of {side.label!r} are no pool",
+                "Declare them in data.pools.",
+            )
         held = schema.schema(side.party)
         for name in (*side.columns, *((side.weight,) if side.weight else ())):
             if name not in held.names:
                 raise ConfigError(
-                    "workload", f"party {side.party!r} has no column {name!r}",
-                    "Name a column of that party's schema.")  # fmt: skip
+                    "workload",
+                    f"party {side.party!r} has no column {name!r}",
+                    "Name a column of that party's schema.",
+                )
         if side.weight and held.column(side.weight).role is not Role.VALUE:
-            raise ConfigError("workload", f"column {side.weight!r} is not a value column",
-                              "Give it `role: value` and bounds.")  # fmt: skip
+            raise ConfigError(
+                "workload",
+                f"column {side.weight!r} is not a value column",
+                "Give it `role: value` and bounds.",
+            )
 
 
 def raised(units: NDArray[np.integer[Any]], power: int) -> NDArray[np.int64]:

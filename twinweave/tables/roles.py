@@ -40,11 +40,17 @@ class LiftConf:
     def __post_init__(self) -> None:
         arms = self.test + self.control
         if not self.test or not self.control or len(set(arms)) != len(arms):
-            raise ConfigError("lift.test", "test and control need levels of their own",
-                              "Name at least one level for each, and none twice.")  # fmt: skip
+            raise ConfigError(
+                "lift.test",
+                "test and control need levels of their own",
+                "Name at least one level for each, and none twice.",
+            )
         if not self.conversions and not self.values:
-            raise ConfigError("lift.conversions", "nothing to compare",
-                              "Name at least one conversion or value column.")  # fmt: skip
+            raise ConfigError(
+                "lift.conversions",
+                "nothing to compare",
+                "Name at least one conversion or value column.",
+            )
         for field in ("conversions", "values", "breakdowns"):
             names = getattr(self, field)
             if len(set(names)) != len(names):
@@ -54,33 +60,47 @@ class LiftConf:
         if self.k < 0:
             raise ConfigError("lift.k", "is negative", "Give the smallest size to show, or 0.")
         if self.ratio is not None and not self.ratio > 0:
-            raise ConfigError("lift.ratio", "must be positive",
-                              "Give users in test for each user in control.")  # fmt: skip
+            raise ConfigError(
+                "lift.ratio", "must be positive", "Give users in test for each user in control."
+            )
 
 
 def check_lift(schema: JointSchema, conf: LiftConf) -> None:
     """Raise ConfigError unless `conf` fits the schema: columns, roles, levels, holders."""
     membership = schema.column(conf.membership)
     if membership.role is not Role.MEMBERSHIP:
-        raise ConfigError("lift.membership", f"column {conf.membership!r} is no membership column",
-                          "Give it `role: membership` in its schema.")  # fmt: skip
+        raise ConfigError(
+            "lift.membership",
+            f"column {conf.membership!r} is no membership column",
+            "Give it `role: membership` in its schema.",
+        )
     for level in conf.test + conf.control:
         if level not in membership.labels:
-            raise ConfigError("lift.test", f"{conf.membership!r} has no level {level!r}",
-                              f"Its levels: {', '.join(membership.labels)}.")  # fmt: skip
+            raise ConfigError(
+                "lift.test",
+                f"{conf.membership!r} has no level {level!r}",
+                f"Its levels: {', '.join(membership.labels)}.",
+            )
     for name in conf.conversions:
         if schema.column(name).kind is not Kind.BOOLEAN:
-            raise ConfigError("lift.conversions", f"column {name!r} is not boolean",
-                              "Name boolean columns.")  # fmt: skip
+            raise ConfigError(
+                "lift.conversions", f"column {name!r} is not boolean", "Name boolean columns."
+            )
     for name in conf.values:
         if schema.column(name).role is not Role.VALUE:
-            raise ConfigError("lift.values", f"column {name!r} is no value column",
-                              "Give it `role: value` and bounds.")  # fmt: skip
+            raise ConfigError(
+                "lift.values",
+                f"column {name!r} is no value column",
+                "Give it `role: value` and bounds.",
+            )
     home = schema.holders(conf.membership)[0]
     for name in conf.breakdowns:
         if name == conf.membership or home not in schema.holders(name):
-            raise ConfigError("lift.breakdowns", f"column {name!r} is not a feature at {home!r}",
-                              "Break down by columns of the membership's party.")  # fmt: skip
+            raise ConfigError(
+                "lift.breakdowns",
+                f"column {name!r} is not a feature at {home!r}",
+                "Break down by columns of the membership's party.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +115,26 @@ class FairnessConf:
 
     def __post_init__(self) -> None:
         if not self.sensitive or self.label in self.sensitive:
-            raise ConfigError("fairness.sensitive", "needs a column that is not the label",
-                              "Name the sensitive columns.")  # fmt: skip
+            raise ConfigError(
+                "fairness.sensitive",
+                "needs a column that is not the label",
+                "Name the sensitive columns.",
+            )
 
 
 def check_fairness(schema: JointSchema, conf: FairnessConf) -> None:
     """Raise ConfigError unless `conf` fits the schema."""
     for name in (*conf.sensitive, conf.label):
         if name not in schema.names:
-            raise ConfigError("fairness", f"no party has a column {name!r}",
-                              f"Columns: {', '.join(schema.names)}.")  # fmt: skip
+            raise ConfigError(
+                "fairness",
+                f"no party has a column {name!r}",
+                f"Columns: {', '.join(schema.names)}.",
+            )
     labels = schema.column(conf.label).labels
     if conf.positive not in labels:
-        raise ConfigError("fairness.positive", f"{conf.label!r} has no such level",
-                          f"Its levels: {', '.join(labels)}.")  # fmt: skip
+        raise ConfigError(
+            "fairness.positive",
+            f"{conf.label!r} has no such level",
+            f"Its levels: {', '.join(labels)}.",
+        )

@@ -80,6 +80,5 @@ def _drafted(facts: Mapping[str, Any]) -> dict[str, Any] | None:
         return {"kind": "boolean"}
     if sdtype in ("categorical", "ordinal"):
         order = facts.get("range_values") or facts.get("order")
-        return {"kind": "categorical",
-                "levels": [str(v) for v in order] if order else TO_CONFIRM}  # fmt: skip
+        return {"kind": "categorical", "levels": [str(v) for v in order] if order else TO_CONFIRM}
     return None

@@ -58,8 +58,11 @@ class Present:
         if not 0 < self.fraction <= 1:
             raise ConfigError("source.present.fraction", "not in (0, 1]", "Give a fraction.")
         if not 0 <= self.start <= self.end <= 1:
-            raise ConfigError("source.present.start", "the fraction ends beyond 1",
-                              "Start at 0 or more, and no later than 1 - fraction.")  # fmt: skip
+            raise ConfigError(
+                "source.present.start",
+                "the fraction ends beyond 1",
+                "Start at 0 or more, and no later than 1 - fraction.",
+            )
 
     @property
     def end(self) -> float:
@@ -113,12 +116,15 @@ class Source:
             raise ConfigError("source.path", "missing", "Give the table's file.")
         if self.kind is SourceKind.SQL:
             if not self.query or (self.url is None) == (self.url_env is None):
-                raise ConfigError("source", "a database needs `query`, and `url` or `url_env`",
-                                  "Give both.")  # fmt: skip
+                raise ConfigError(
+                    "source", "a database needs `query`, and `url` or `url_env`", "Give both."
+                )
             if self.url and re.search(r"//[^/@]*:[^/]*@|passw|pwd=", self.url, re.IGNORECASE):
                 raise ConfigError(
-                    "source.url", "holds a password, and configurations are stored and shown",
-                    "Put the URL in an environment variable and name it in `url_env`.")  # fmt: skip
+                    "source.url",
+                    "holds a password, and configurations are stored and shown",
+                    "Put the URL in an environment variable and name it in `url_env`.",
+                )
         if self.kind is SourceKind.CAMPAIGN and (self.campaign is None or self.role is None):
             raise ConfigError("source", "a campaign needs `campaign` and `role`", "Give both.")
 
@@ -208,11 +214,14 @@ def _check_columns(found: list[str], origin: Mapping[str, str], extra: tuple[str
             continue
         told = "" if name == column else f" (made from {column!r})"
         if column in found:
-            raise ColumnError(name, f"occurs more than once in the table{told}",
-                              "Rename one of them.")  # fmt: skip
+            raise ColumnError(
+                name, f"occurs more than once in the table{told}", "Rename one of them."
+            )
         raise ColumnError(
-            name, f"not in the table{told}",
-            "Correct the table's header, the schema, or `rename` in the source.")  # fmt: skip
+            name,
+            f"not in the table{told}",
+            "Correct the table's header, the schema, or `rename` in the source.",
+        )
 
 
 def _mark_missing(raw: pd.DataFrame, source: Source) -> pd.DataFrame:
@@ -272,8 +281,11 @@ def _read_csv(path: Path, source: Source) -> pd.DataFrame:
     if frame is None:
         raise _file_error(path, trouble)
     if not isinstance(frame.index, pd.RangeIndex):
-        raise _file_error(path, "has rows with more cells than the header has names. Correct "
-                                "`separator` or `names`, or quote cells that hold it")  # fmt: skip
+        raise _file_error(
+            path,
+            "has rows with more cells than the header has names. Correct "
+            "`separator` or `names`, or quote cells that hold it",
+        )
     frame.columns = pd.Index(names)
     return frame
 
@@ -282,9 +294,15 @@ def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
     frame: pd.DataFrame = pd.read_csv(
-        path, sep=source.separator, encoding=source.encoding, dtype=str,
-        keep_default_na=False, na_values=[], skipinitialspace=source.strip, **options,
-    )  # fmt: skip
+        path,
+        sep=source.separator,
+        encoding=source.encoding,
+        dtype=str,
+        keep_default_na=False,
+        na_values=[],
+        skipinitialspace=source.strip,
+        **options,
+    )
     return frame
 
 
@@ -315,12 +333,16 @@ def _read_sql(source: Source) -> list[pd.DataFrame]:
     if not url:
         raise SourceError(f"{where} holds no database URL. Set it for this process.")
     # `step` says how far we came; libraries' own messages could quote the URL or a cell.
-    step = f"the database URL in {where} is malformed, or its driver is not installed. " \
-           "Write dialect+driver://user:password@host/database"  # fmt: skip
+    step = (
+        f"the database URL in {where} is malformed, or its driver is not installed. "
+        "Write dialect+driver://user:password@host/database"
+    )
     try:
         engine = sql.create_engine(url, poolclass=NullPool, hide_parameters=True)
-        step = "the database refused the connection. Check host, database, user and password " \
-               f"in {where}"  # fmt: skip
+        step = (
+            "the database refused the connection. Check host, database, user and password "
+            f"in {where}"
+        )
         with engine.connect() as connection:
             step = "the database could not run `query`. Check its SQL and the user's rights"
             stream = connection.execution_options(stream_results=True)

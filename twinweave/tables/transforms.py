@@ -48,8 +48,11 @@ class Derived:
     def __post_init__(self) -> None:
         mapped = bool(self.values) or self.otherwise is not None
         if mapped + (self.at_least is not None) + (self.transform is not None) != 1:
-            raise ConfigError("source.derive", "needs one of values, at_least, transform",
-                              "Use `rename` to keep a column as it is.")  # fmt: skip
+            raise ConfigError(
+                "source.derive",
+                "needs one of values, at_least, transform",
+                "Use `rename` to keep a column as it is.",
+            )
 
     def apply(self, cells: pd.Series) -> pd.Series:
         """The derived column: text, None where the source's cell is missing; same index."""
@@ -72,18 +75,32 @@ class Derived:
 
 
 ICD9_CHAPTERS = (
-    "circulatory", "respiratory", "digestive", "diabetes", "injury",
-    "musculoskeletal", "genitourinary", "neoplasms", "other",
-)  # fmt: skip
+    "circulatory",
+    "respiratory",
+    "digestive",
+    "diabetes",
+    "injury",
+    "musculoskeletal",
+    "genitourinary",
+    "neoplasms",
+    "other",
+)
 """The nine groups of ICD-9 codes of Strack et al. 2014, doi:10.1155/2014/781670, table 2."""
 
 _ICD9_RANGES = (
-    (390, 459, "circulatory"), (785, 785, "circulatory"),
-    (460, 519, "respiratory"), (786, 786, "respiratory"),
-    (520, 579, "digestive"), (787, 787, "digestive"),
-    (250, 250, "diabetes"), (800, 999, "injury"), (710, 739, "musculoskeletal"),
-    (580, 629, "genitourinary"), (788, 788, "genitourinary"), (140, 239, "neoplasms"),
-)  # fmt: skip
+    (390, 459, "circulatory"),
+    (785, 785, "circulatory"),
+    (460, 519, "respiratory"),
+    (786, 786, "respiratory"),
+    (520, 579, "digestive"),
+    (787, 787, "digestive"),
+    (250, 250, "diabetes"),
+    (800, 999, "injury"),
+    (710, 739, "musculoskeletal"),
+    (580, 629, "genitourinary"),
+    (788, 788, "genitourinary"),
+    (140, 239, "neoplasms"),
+)
 
 
 def icd9_chapter(code: str) -> str:

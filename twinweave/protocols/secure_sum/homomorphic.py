@@ -64,14 +64,18 @@ _ROUNDING = 0.25  # noise above this is never honest: 6e-6 units from 100 partie
 def check(plan: Plan) -> None:
     """Raise ConfigError unless this protocol can carry the plan and is installed."""
     if plan.encoding.bits != 32:
-        raise ConfigError(FIELD, "homomorphic carries 32-bit encodings only",
-                          "Use 32 bits, or masking or secret_sharing.")  # fmt: skip
+        raise ConfigError(
+            FIELD,
+            "homomorphic carries 32-bit encodings only",
+            "Use 32 bits, or masking or secret_sharing.",
+        )
     if plan.colluding:
         raise ConfigError(
-            FIELD, "every party holds the key of a homomorphic sum, so it withstands no party "
+            FIELD,
+            "every party holds the key of a homomorphic sum, so it withstands no party "
             "that colludes with the server",
             "Set protocol.colluding=0, or use masking or secret_sharing.",
-        )  # fmt: skip
+        )
     if len(plan.parties) > MAX_PARTIES:
         raise ConfigError(FIELD, f"homomorphic adds up to {MAX_PARTIES} parties", "Use masking.")
     lattice.available(FIELD)
@@ -116,11 +120,16 @@ class HomomorphicParty:
         plan = self.plan
         return {
             peer: seal(
-                self._seed(), run=plan.run, phase=PHASE, label=plan.digest,
-                sender=self.own, receiver=peer, keys=self.keys[peer],
+                self._seed(),
+                run=plan.run,
+                phase=PHASE,
+                label=plan.digest,
+                sender=self.own,
+                receiver=peer,
+                keys=self.keys[peer],
             )
             for peer in plan.parties[1:]
-        }  # fmt: skip
+        }
 
     def accept(self, sealed: Mapping[str, bytes]) -> HomomorphicParty:
         """Keep the key's seed. Raises ChannelError, or ProtocolError where it lacks."""
@@ -134,9 +143,14 @@ class HomomorphicParty:
         if self._is_first:
             return self
         seed = open_sealed(
-            sealed[first], run=plan.run, phase=PHASE, label=plan.digest,
-            sender=first, receiver=self.own, keys=self.keys[first],
-        )  # fmt: skip
+            sealed[first],
+            run=plan.run,
+            phase=PHASE,
+            label=plan.digest,
+            sender=first,
+            receiver=self.own,
+            keys=self.keys[first],
+        )
         shares = {first: seed}
         if len(seed) != KEY_BYTES:
             raise ProtocolError("secure sum: the dealt key is cut. Set up again.")

@@ -93,11 +93,16 @@ class MaskingParty:
         )
         return {
             peer: seal(
-                shares[i].tobytes(), run=plan.run, phase=PHASE, label=plan.digest,
-                sender=self.own, receiver=peer, keys=self.keys[peer],
+                shares[i].tobytes(),
+                run=plan.run,
+                phase=PHASE,
+                label=plan.digest,
+                sender=self.own,
+                receiver=peer,
+                keys=self.keys[peer],
             )
             for i, peer in enumerate(self.neighbours)
-        }  # fmt: skip
+        }
 
     def accept(self, sealed: Mapping[str, bytes]) -> MaskingParty:
         """Keep what each neighbour dealt. Raises ChannelError, or ProtocolError if one lacks."""
@@ -109,11 +114,16 @@ class MaskingParty:
             )
         shares = {
             peer: open_sealed(
-                sealed[peer], run=plan.run, phase=PHASE, label=plan.digest,
-                sender=peer, receiver=self.own, keys=self.keys[peer],
+                sealed[peer],
+                run=plan.run,
+                phase=PHASE,
+                label=plan.digest,
+                sender=peer,
+                receiver=self.own,
+                keys=self.keys[peer],
             )
             for peer in self.neighbours
-        }  # fmt: skip
+        }
         for peer, share in shares.items():
             if len(share) != plan.rounds * KEY_BYTES:
                 raise ProtocolError(f"secure sum: shares of {peer!r} are cut. Set up again.")

@@ -50,14 +50,26 @@ class Plan:
             ("rounds", self.rounds >= 1, "less than one", "Plan a round."),
             ("encoding", self.encoding.n_parties == n, "is for other parties", "Use their number."),
             ("degree", 0 <= self.degree < n, "not less than the parties", "Leave it out."),
-            ("threshold", 0 <= self.threshold <= self.neighbour_count, "more than the neighbours",
-             "Leave it out."),
-            ("threshold", self.shares_needed > self._colluding_near or self.shares_needed
-             == self.neighbour_count, "colluding neighbours alone would restore a self-mask",
-             "Raise it, or leave it out."),
-            ("degree", self.neighbour_count <= MAX_HOLDERS, f"more than {MAX_HOLDERS} neighbours",
-             "Set a smaller degree, at the price of a weaker graph."),
-        )  # fmt: skip
+            (
+                "threshold",
+                0 <= self.threshold <= self.neighbour_count,
+                "more than the neighbours",
+                "Leave it out.",
+            ),
+            (
+                "threshold",
+                self.shares_needed > self._colluding_near
+                or self.shares_needed == self.neighbour_count,
+                "colluding neighbours alone would restore a self-mask",
+                "Raise it, or leave it out.",
+            ),
+            (
+                "degree",
+                self.neighbour_count <= MAX_HOLDERS,
+                f"more than {MAX_HOLDERS} neighbours",
+                "Set a smaller degree, at the price of a weaker graph.",
+            ),
+        )
         for name, holds, rule, remedy in rules:
             if not holds:
                 raise ConfigError(f"secure_sum.{name}", rule, remedy)

@@ -106,11 +106,16 @@ class SharingParty:
         shares[full] = words.astype(words.dtype.newbyteorder("<"), copy=False).data
         sealed = {
             a: seal(
-                share, run=plan.run, phase=PHASE, label=_label(plan, round_),
-                sender=self.own, receiver=a, keys=self.keys[a],
+                share,
+                run=plan.run,
+                phase=PHASE,
+                label=_label(plan, round_),
+                sender=self.own,
+                receiver=a,
+                keys=self.keys[a],
             )
             for a, share in shares.items()
-        }  # fmt: skip
+        }
         return replace(self, progress=progress), Upload(sealed=sealed)
 
     def reveal(self, request: RevealRequest) -> tuple[SharingParty, Revealed]:
@@ -139,10 +144,14 @@ class SharingParty:
         plan, seeds, total = self.plan, [self._seed(self.own, request.round)], None
         for sender in senders:
             share = open_sealed(
-                request.sealed[sender], run=plan.run, phase=PHASE,
-                label=_label(plan, request.round), sender=sender, receiver=self.own,
+                request.sealed[sender],
+                run=plan.run,
+                phase=PHASE,
+                label=_label(plan, request.round),
+                sender=sender,
+                receiver=self.own,
                 keys=self.keys[sender],
-            )  # fmt: skip
+            )
             if vector_goes_to(plan, sender) != self.own:
                 if len(share) != KEY_BYTES:
                     raise ProtocolError(f"secure sum: the share of {sender!r} is cut. Refused.")
