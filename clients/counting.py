@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from clients.party import Party
 from twinweave.privacy.mechanisms import discrete_gaussian
-from twinweave.protocols.pooled import toss
+from twinweave.protocols.pools.pooled import toss
 from twinweave.spec import PlannedQuery
-from twinweave.tables.query import Side, grouped_size, raised, side_codes
+from twinweave.workload.queries import Side, grouped_size, raised, side_codes
 
 
 def exact_table(party: Party, side: Side) -> NDArray[np.int64]:

@@ -23,9 +23,13 @@ from clients.party import Party
 from clients.sealing import seal, unseal
 from twinweave.errors import ProtocolError
 from twinweave.privacy.mechanisms import discrete_gaussian
-from twinweave.protocols import channel, homomorphic_tables, lattice
-from twinweave.protocols.blocks import BlockSet, build_blocks
-from twinweave.protocols.cross_tables import (
+from twinweave.protocols import lattice
+from twinweave.protocols.channel import keys as channel
+from twinweave.protocols.keystream import hkdf
+from twinweave.protocols.messages import OpenRequest
+from twinweave.protocols.products import homomorphic_tables
+from twinweave.protocols.products.blocks import BlockSet, build_blocks
+from twinweave.protocols.products.cross_tables import (
     CoinsFirst,
     CoinsSecond,
     DealFirst,
@@ -38,8 +42,6 @@ from twinweave.protocols.cross_tables import (
     open_cells,
     open_shares,
 )
-from twinweave.protocols.keystream import hkdf
-from twinweave.protocols.messages import OpenRequest
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.spec import PlannedQuery, RunSpec
 

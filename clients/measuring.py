@@ -22,9 +22,9 @@ from clients.site import Site
 from twinweave.errors import ProtocolError, SchemaError
 from twinweave.parsing import canonical_json
 from twinweave.privacy.mechanisms import release_table
-from twinweave.protocols import alignment as aligning
-from twinweave.protocols import channel
-from twinweave.protocols.hellos import dump_hello
+from twinweave.protocols.alignment import tags as aligning
+from twinweave.protocols.channel import keys as channel
+from twinweave.protocols.channel.hellos import dump_hello
 from twinweave.protocols.messages import (
     BlindReply,
     BlindRequest,

@@ -16,9 +16,9 @@ from twinweave.errors import ProtocolError
 from twinweave.parsing import canonical_json, parse
 from twinweave.privacy.events import Event
 from twinweave.privacy.guard import Guard, GuardOff
-from twinweave.protocols.channel import Hello, PairKeys, make_hello
-from twinweave.protocols.hellos import load_hello
-from twinweave.protocols.identity import Identity
+from twinweave.protocols.channel.hellos import load_hello
+from twinweave.protocols.channel.identity import Identity
+from twinweave.protocols.channel.keys import Hello, PairKeys, make_hello
 from twinweave.protocols.keystream import hkdf
 from twinweave.protocols.secure_sum import Progress, SumParty, party_end, peers
 from twinweave.spec import RunSpec

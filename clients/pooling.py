@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from clients.counting import exact_table, own_draw
 from clients.party import Party
 from twinweave.errors import ProtocolError
-from twinweave.protocols import channel
-from twinweave.protocols.pooled import cover
+from twinweave.protocols.channel import keys as channel
+from twinweave.protocols.pools.pooled import cover
 from twinweave.protocols.ring import Ring, to_ring
 from twinweave.spec import PlannedQuery
-from twinweave.tables.query import Query, shape
+from twinweave.workload.queries import Query, shape
 
 
 def own_tables(party: Party, phase: str) -> dict[str, Ring]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.party import Party
-from twinweave.protocols import channel
+from twinweave.protocols.channel import keys as channel
 
 
 def seal(

@@ -17,7 +17,7 @@ from clients.charging import charge, within_budget
 from clients.party import Party, Session
 from twinweave.errors import ProtocolError
 from twinweave.generators.layout import ABSENT, Layout
-from twinweave.generators.training import train_round
+from twinweave.generators.local import train_round
 from twinweave.parsing import parse
 from twinweave.protocols.messages import (
     RevealSumReply,

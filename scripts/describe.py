@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinweave.errors import AppError, SourceError
-from twinweave.tables.cells import as_moments, as_numbers, as_text
+from twinweave.tables.dtypes import as_moments, as_numbers, as_text
 from twinweave.tables.sources import Source, SourceKind, read_raw
 
 if TYPE_CHECKING:

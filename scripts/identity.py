@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twinweave.errors import AppError
-from twinweave.protocols.identity import Identity
+from twinweave.protocols.channel.identity import Identity
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ def main(raw: DictConfig) -> None:
         if conf.engine == "inprocess":
             run_in_process(conf)
         else:
-            from scripts.flower import run_with_flower
+            from scripts.engines.flower import run_with_flower
 
             run_with_flower(conf, conf.superlink)
     except AppError as error:
@@ -48,7 +48,7 @@ def run_in_process(conf: RunConf) -> None:
     from flwr.app import Context, RecordDict
 
     from clients.app import app as client_app
-    from scripts.inprocess import InProcessGrid
+    from scripts.engines.inprocess import InProcessGrid
     from server.app import app as server_app
     from twinweave.parsing import canonical_json
 

@@ -29,9 +29,9 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
     with run_directory(conf) as say:
-        from server.generation import first_weights
         from server.outputs import write_all
         from strategies.weave import Findings, Weave
+        from twinweave.synthesis.generation import first_weights
 
         started = time.perf_counter()
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from server.generation import synthetic_rows
-from server.lift import LiftReport, analyse
-from server.report_json import RunFacts, build_report
-from server.summary import render
-from server.synthetic import SyntheticFindings, examine
 from strategies.weave import Findings
 from twinweave import rundir
+from twinweave.analysis.lift import LiftReport, analyse
+from twinweave.analysis.synthetic import SyntheticFindings, examine
 from twinweave.config import RunConf
+from twinweave.report.json import RunFacts, build_report
+from twinweave.report.terminal.summary import render
+from twinweave.synthesis.generation import synthetic_rows
 from twinweave.tables.campaign import TrueLift, true_lift
 
 

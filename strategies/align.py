@@ -20,8 +20,8 @@ from strategies.crossing import check
 from strategies.exchange import Exchange
 from twinweave.errors import ChannelError, ProtocolError, RunError
 from twinweave.protocols import messages as m
-from twinweave.protocols.alignment import Ristretto, match
-from twinweave.protocols.hellos import load_hello
+from twinweave.protocols.alignment.tags import Ristretto, match
+from twinweave.protocols.channel.hellos import load_hello
 from twinweave.protocols.keystream import Keystream
 from twinweave.spec import RunSpec
 

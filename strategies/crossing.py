@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError
-from twinweave.protocols import homomorphic_tables, lattice
+from twinweave.protocols import lattice
 from twinweave.protocols import messages as m
-from twinweave.protocols.cross_tables import DealFirst, DealSecond, Pair, Role, deal, deal_coins
+from twinweave.protocols.products import homomorphic_tables
+from twinweave.protocols.products.cross_tables import (
+    DealFirst,
+    DealSecond,
+    Pair,
+    Role,
+    deal,
+    deal_coins,
+)
 from twinweave.spec import RunSpec
-from twinweave.tables.query import Query
+from twinweave.workload.queries import Query
 
 log = logging.getLogger("twinweave.run")
 Coins = tuple[dict[str, bytes], dict[str, NDArray[np.uint8]]]

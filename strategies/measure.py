@@ -16,12 +16,12 @@ from strategies.align import Asking
 from strategies.crossing import Crossing, Opened, Sealed, crossing
 from twinweave.errors import ProtocolError
 from twinweave.parsing import canonical_json
-from twinweave.privacy.measurement import Measurement
 from twinweave.protocols import messages as m
-from twinweave.protocols.cross_tables import reconstruct
-from twinweave.protocols.pooled import add_up
+from twinweave.protocols.pools.pooled import add_up
+from twinweave.protocols.products.cross_tables import reconstruct
 from twinweave.spec import RunSpec, SecondPlan
-from twinweave.tables.query import shape
+from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import shape
 
 log = logging.getLogger("twinweave.run")
 

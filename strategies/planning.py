@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass, field, replace
 from strategies import crossing
 from twinweave.config import RunConf
 from twinweave.generators.plan import SgdPlan
-from twinweave.privacy import selection, workload
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate
-from twinweave.privacy.choice import Choice, choose
 from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, SharedBinomial, Stage
-from twinweave.privacy.measurement import Measurement
-from twinweave.privacy.selection import FeatureScore
 from twinweave.spec import VERSION, PlannedQuery, RunSpec, TrainingPlan, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS, Role
-from twinweave.tables.query import Query, n_cells
 from twinweave.tables.schema import JointSchema
+from twinweave.workload import build as workload
+from twinweave.workload import selection
+from twinweave.workload.choice import Choice, choose
+from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import Query, n_cells
+from twinweave.workload.selection import FeatureScore
 
 NOMINAL_RATE = 0.02
 """Sampling rate assumed before sizes are known; the final noise uses the true one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twinweave.config import RunConf
 from twinweave.parsing import to_plain
-from twinweave.protocols.identity import Identity
+from twinweave.protocols.channel.identity import Identity
 
 
 def write_sites(conf: RunConf, folder: Path) -> Path:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from strategies.align import Roster
 from twinweave.generators.layout import Layout
-from twinweave.generators.training import coverage
+from twinweave.generators.local import coverage
 from twinweave.parsing import canonical_json
-from twinweave.privacy.measurement import Measurement
 from twinweave.protocols import messages as m
 from twinweave.protocols.secure_sum import (
     Revealed,
@@ -22,6 +21,7 @@ from twinweave.protocols.secure_sum import (
     server_end,
 )
 from twinweave.spec import RunSpec, TrainingPlan, row_weights
+from twinweave.workload.measurement import Measurement
 
 Weights = NDArray[np.float32]
 

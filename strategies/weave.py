@@ -24,9 +24,9 @@ from strategies.train import Training, Weights, one_way_tables
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.privacy.ledger import Ledger
-from twinweave.privacy.measurement import Measurement
 from twinweave.protocols.messages import RevealSumReply, TrainReply, TrainRequest
 from twinweave.spec import RunSpec
+from twinweave.workload.measurement import Measurement
 
 log = logging.getLogger("twinweave.run")
 TRAIN, REVEAL = "train.generator", "train.reveal"

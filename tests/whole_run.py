@@ -16,15 +16,15 @@ from clients.app import app
 from clients.handling import _recall
 from clients.party import Party
 from clients.site import load_site
-from scripts.inprocess import InProcessGrid
+from scripts.engines.inprocess import InProcessGrid
 from server.configuration import compose
-from server.generation import first_weights
 from strategies import records
 from strategies.sites import write_sites
 from strategies.weave import Findings, Weave
 from twinweave.config import RunConf
 from twinweave.protocols import messages as m
 from twinweave.spec import PlannedQuery, RunSpec
+from twinweave.synthesis.generation import first_weights
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 
 COLUMNS = {

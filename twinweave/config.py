@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GeneratorConf
-from twinweave.generators.synthesis import SynthesisConf
 from twinweave.parsing import STRICT, parse
 from twinweave.privacy.events import Stage
-from twinweave.privacy.selection import SelectionConf
-from twinweave.protocols.cross_tables import CrossTables
+from twinweave.protocols.products.cross_tables import CrossTables
 from twinweave.protocols.secure_sum.kinds import Kind
+from twinweave.synthesis.conf import SynthesisConf
 from twinweave.tables.column import Column
-from twinweave.tables.roles import FairnessConf, LiftConf, check_fairness, check_lift
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source
+from twinweave.workload.analyses import FairnessConf, LiftConf, check_fairness, check_lift
+from twinweave.workload.selection import SelectionConf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,13 +21,13 @@ from twinweave.generators.plan import SgdPlan
 from twinweave.parsing import STRICT, canonical_json, parse
 from twinweave.privacy.events import DiscreteGaussian, Event, SharedBinomial, Stage
 from twinweave.privacy.mechanisms import noise_scale, noise_variance
-from twinweave.protocols.cross_tables import CrossTables, OpenPlan, Pair, pair_of
+from twinweave.protocols.products.cross_tables import CrossTables, OpenPlan, Pair, pair_of
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 from twinweave.protocols.secure_sum.kinds import Kind, check_kind
 from twinweave.protocols.secure_sum.plan import Plan
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.tables.query import Query
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.queries import Query
 
 VERSION = 1
 

@@ -10,7 +10,7 @@ from twinweave.config import RunConf
 from twinweave.privacy.events import SharedBinomial
 from twinweave.tables.column import MISSING, VALUE_UNITS
 from twinweave.tables.encoding import load_cleaned
-from twinweave.tables.query import Query
+from twinweave.workload.queries import Query
 
 FALSE_ALARM = 1e-9  # per assertion
 

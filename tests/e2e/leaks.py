@@ -17,12 +17,13 @@ from scipy import stats
 from whole_run import Ran, readable
 
 from clients import crossing
-from twinweave.protocols import channel, ristretto
-from twinweave.protocols import cross_tables as ct
-from twinweave.protocols.alignment import Ristretto
-from twinweave.protocols.coins import modulus_mask, word_bytes
-from twinweave.protocols.identity import Identity
+from twinweave.protocols.alignment import ristretto
+from twinweave.protocols.alignment.tags import Ristretto
+from twinweave.protocols.channel import keys as channel
+from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.keystream import encode_context, hkdf
+from twinweave.protocols.products import cross_tables as ct
+from twinweave.protocols.products.coins import modulus_mask, word_bytes
 
 GIVEN = {  # what a party may send: everything else is a leak by its name alone
     "query.setup": {

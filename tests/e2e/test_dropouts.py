@@ -8,10 +8,10 @@ import whole_run
 from many_parties import OFFICES, horizontal, training
 from whole_run import Deployment, guard_rows
 
-from scripts.inprocess import InProcessGrid
-from server.generation import first_weights
+from scripts.engines.inprocess import InProcessGrid
 from twinweave.errors import RunError
 from twinweave.protocols.secure_sum import MaskingParty
+from twinweave.synthesis.generation import first_weights
 
 
 class Vanishes(InProcessGrid):

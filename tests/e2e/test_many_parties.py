@@ -12,8 +12,8 @@ from scipy import stats
 from whole_run import TRAINING, Deployment, guard_rows, run, strategy
 
 from clients import measuring, pooling
-from server.lift import analyse
 from strategies import records
+from twinweave.analysis.lift import analyse
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
 from twinweave.generators.conf import TvaeConf
@@ -23,7 +23,7 @@ from twinweave.protocols import messages as m
 from twinweave.protocols.ring import to_ring, to_signed
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.tables.query import Query, Side
+from twinweave.workload.queries import Query, Side
 
 SILENT = DiscreteGaussian(noise_multiplier=1e-2)
 SILENT_SUM = DiscreteGaussian(noise_multiplier=1e-2 / VALUE_UNITS, sensitivity=VALUE_UNITS)

@@ -12,7 +12,7 @@ from whole_run import configure, run, strategy
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.tables.query import Query, Side
+from twinweave.workload.queries import Query, Side
 
 P, A = "publisher", "advertiser"
 WIDE = ("age", "device", "region", "arm")  # 600 cells: enough for a sharp chi-square test

@@ -27,19 +27,21 @@ from whole_run import (
 
 from clients import crossing as party_crossing
 from clients.app import app
-from scripts.inprocess import _over_the_wire
+from scripts.engines.inprocess import _over_the_wire
 from strategies import align, crossing, planning, records
 from twinweave.config import RunConf
 from twinweave.errors import AppError, ConfigError, ProtocolError
 from twinweave.generators.layout import Layout
-from twinweave.generators.training import coverage
+from twinweave.generators.local import coverage
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
-from twinweave.protocols import channel, homomorphic_tables, wire
 from twinweave.protocols import messages as m
+from twinweave.protocols import wire
+from twinweave.protocols.channel import keys as channel
+from twinweave.protocols.products import homomorphic_tables
 from twinweave.protocols.secure_sum import KINDS, MaskingParty, homomorphic, secret_sharing
 from twinweave.spec import PlannedQuery, row_weights
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.tables.query import Query, Side
+from twinweave.workload.queries import Query, Side
 
 P, A = "publisher", "advertiser"
 HOMOMORPHIC = "protocol.cross_tables=homomorphic"

@@ -15,11 +15,11 @@ import sqlalchemy.dialects.sqlite.pysqlite as pysqlite
 from flwr.app import Message
 from whole_run import Deployment, csv_mapping, guard_rows, mapping, readable
 
-from scripts.inprocess import InProcessGrid
+from scripts.engines.inprocess import InProcessGrid
 from strategies import records
 from twinweave.errors import BY_NAME, AppError, ColumnError, SourceError
 from twinweave.protocols import messages as m
-from twinweave.protocols.identity import Identity
+from twinweave.protocols.channel.identity import Identity
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 
 PLANTED = "Zq7PLANTED7qZ"

@@ -24,7 +24,7 @@ from whole_run import (
 
 from clients import handling
 from clients.app import app
-from scripts.inprocess import InProcessGrid, _over_the_wire
+from scripts.engines.inprocess import InProcessGrid, _over_the_wire
 from strategies import records
 from twinweave.errors import AppError, BudgetError, ProtocolError, RunError
 from twinweave.protocols import messages as m

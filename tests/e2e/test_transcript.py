@@ -12,7 +12,9 @@ from whole_run import TRAINING, configure, mapping, readable, run
 
 from clients import crossing, measuring
 from twinweave.config import RunConf
-from twinweave.protocols import alignment, channel, coins, cross_tables
+from twinweave.protocols.alignment import tags as alignment
+from twinweave.protocols.channel import keys as channel
+from twinweave.protocols.products import coins, cross_tables
 from twinweave.protocols.secure_sum import MaskingParty, masking
 
 COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with coins

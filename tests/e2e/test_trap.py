@@ -13,13 +13,13 @@ from whole_run import TRAINING, configure, run
 
 from clients.party import Party
 from clients.training import union_codes
-from server.synthesis.synthesise import synthesise
 from twinweave.generators.conf import TvaeConf
 from twinweave.generators.layout import Layout, Rows
+from twinweave.generators.local import coverage, initial_weights, load, train_round
 from twinweave.generators.plan import SgdPlan
-from twinweave.generators.synthesis import FitConf, SynthesisConf
-from twinweave.generators.training import coverage, initial_weights, load, train_round
 from twinweave.parsing import parse
+from twinweave.synthesis.conf import FitConf, SynthesisConf
+from twinweave.synthesis.synthesise import synthesise
 from twinweave.tables.campaign import CampaignConf, true_lift
 
 EFFECT = 2.5  # log-odds: a lift no honest method can miss

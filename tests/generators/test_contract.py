@@ -13,10 +13,10 @@ from scipy import stats
 from toys import CLASSES, KEY, ONE_WAY, TOY, conf, table
 
 from twinweave.errors import ConfigError
+from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.layout import ABSENT, Layout
-from twinweave.generators.noise import NoiseSource
+from twinweave.generators.local import coverage, initial_weights, load, shared, train_round
 from twinweave.generators.plan import SgdPlan
-from twinweave.generators.training import coverage, initial_weights, load, shared, train_round
 
 FALSE_ALARM = 1e-9
 
@@ -170,7 +170,7 @@ def test_configuration_is_checked(name: str) -> None:
 
 def test_reading_a_configuration_loads_no_torch(name: str) -> None:
     code = (
-        "import sys, twinweave.generators.layout, twinweave.generators.training;"
+        "import sys, twinweave.generators.layout, twinweave.generators.local;"
         "sys.exit('torch' in sys.modules or 'opacus' in sys.modules)"
     )
     if name == "tvae":

@@ -14,7 +14,7 @@ from toys import KEY, ONE_WAY, TOY, conf, table
 from twinweave.generators import ctgan
 from twinweave.generators.ctgan import Adversary, Conditions, Ctgan, train_locally
 from twinweave.generators.dpsgd import PrivateSgd, Tally
-from twinweave.generators.noise import NoiseSource
+from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.per_row import clipped_sums
 from twinweave.generators.plan import SgdPlan
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from twinweave.errors import ConfigError
 from twinweave.generators.dpsgd import PrivateSgd, private_steps
 from twinweave.generators.flat import FlatAdam
-from twinweave.generators.noise import NoiseSource
+from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.per_row import Losses, clipped_sums
 from twinweave.generators.plan import SgdPlan
 from twinweave.privacy.events import NonPrivate, PoissonSgd

@@ -11,8 +11,8 @@ from torch import Tensor
 from toys import TOY, conf, table
 
 from twinweave.generators.layout import ABSENT
+from twinweave.generators.local import coverage
 from twinweave.generators.per_row import clipped_sums
-from twinweave.generators.training import coverage
 from twinweave.generators.tvae import Tvae, latent_shares
 
 

@@ -6,10 +6,11 @@ import gzip
 
 import pytest
 
-from scripts import fetch, flower, identity
+from scripts import fetch, identity
+from scripts.engines import flower
 from twinweave import rundir
 from twinweave.errors import RunError
-from twinweave.protocols.identity import Identity
+from twinweave.protocols.channel.identity import Identity
 
 
 def test_an_identity_is_created_once_and_shown(tmp_path, capsys):

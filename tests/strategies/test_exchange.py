@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flwr.app import Error, Message
 
-from scripts.inprocess import InProcessGrid
+from scripts.engines.inprocess import InProcessGrid
 from strategies import records
 from strategies.exchange import Exchange
 from twinweave.errors import ColumnError, ProtocolError, RunError

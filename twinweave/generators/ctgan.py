@@ -35,6 +35,7 @@ from twinweave.generators.dpsgd import (
     Trace,
 )
 from twinweave.generators.flat import Arrays, FlatAdam, flatten, unflatten
+from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.layout import Layout, Rows
 from twinweave.generators.mlp import (
     Blocks,
@@ -47,7 +48,6 @@ from twinweave.generators.mlp import (
     sample_rows,
     shares,
 )
-from twinweave.generators.noise import NoiseSource
 from twinweave.generators.per_row import Losses, Mode
 from twinweave.generators.plan import SgdPlan
 

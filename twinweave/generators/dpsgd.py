@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from twinweave.errors import ConfigError
 from twinweave.generators.flat import Arrays, FlatAdam, views
-from twinweave.generators.noise import NoiseSource
+from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.per_row import Losses, Mode, clipped_sums, trainable
 from twinweave.generators.plan import SgdPlan
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.tables.column import Role
-from twinweave.tables.query import Side
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.queries import Side
 
 ABSENT = -1
 

@@ -28,7 +28,7 @@ from twinweave.generators.mlp import ACTIVATIONS, presence_input, proven
 from twinweave.tables.column import Role
 
 if TYPE_CHECKING:
-    from twinweave.generators.fit import Progress
+    from twinweave.synthesis.fit import Progress
 
 CHUNK = 8192
 """Rows decoded at once: bounds the memory of `sample` (about 64 MB at the default size)."""

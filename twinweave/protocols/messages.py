@@ -92,7 +92,7 @@ class ShareRequest:
 class ShareReply:
     """sealed: for each peer, a masked matrix or an encrypted one; tables: local, noisy, int64.
 
-    pooled: this party's part of its pool's tables, uint64, uniform alone (protocols/pooled.py).
+    pooled: this party's part of its pool's tables, uint64, uniform alone (protocols/pools).
     """
 
     sealed: dict[str, bytes] = field(repr=False)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ColumnError, SourceError, unquoted
-from twinweave.tables.cells import UNREADABLE, as_moments, as_numbers, as_text
 from twinweave.tables.column import Column, Kind, Rule
+from twinweave.tables.dtypes import UNREADABLE, as_moments, as_numbers, as_text
 from twinweave.tables.schema import Schema
 
 if TYPE_CHECKING:

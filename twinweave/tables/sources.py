@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from twinweave.errors import ColumnError, ConfigError, SourceError, unquoted
 from twinweave.parsing import STRICT
 from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
-from twinweave.tables.cells import as_text
 from twinweave.tables.cleaning import normalise_key
+from twinweave.tables.dtypes import as_text
 from twinweave.tables.schema import Schema
 from twinweave.tables.transforms import Derived
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT
-from twinweave.tables.cells import as_numbers, as_text
+from twinweave.tables.dtypes import as_numbers, as_text
 
 if TYPE_CHECKING:
     import pandas as pd

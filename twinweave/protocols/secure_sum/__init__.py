@@ -19,7 +19,7 @@ the round's decrypting party |
 | a dropout after it | in the sum, while enough others answer | in the sum, but for an \
 aggregator | in the sum, but for that party |
 
-What they cost: `python -m scripts.bench_protocols`.
+What they cost: `python -m scripts.benchmarks.parties`.
 
 Not hidden: the sum itself. With two parties it is, minus one's own part, the other's: so every
 update has differential privacy of its own, and `check_collusion` refuses a sum without it that

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from math import comb
 
 from twinweave.errors import ConfigError
-from twinweave.protocols.channel import Hello
+from twinweave.protocols.channel.keys import Hello
 from twinweave.protocols.keystream import Keystream, encode_context, hkdf
 
 FULL_UP_TO = 30

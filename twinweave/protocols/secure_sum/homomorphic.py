@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols import lattice
-from twinweave.protocols.channel import PairKeys, open_sealed, seal
+from twinweave.protocols.channel.keys import PairKeys, open_sealed, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.secure_sum import rounds
 from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload

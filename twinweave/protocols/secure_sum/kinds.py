@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 from twinweave.errors import ConfigError
-from twinweave.protocols.channel import PairKeys
+from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.secure_sum import homomorphic, secret_sharing
 from twinweave.protocols.secure_sum.interface import Progress, SumParty, SumServer
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer

@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError, RunError
 from twinweave.parsing import canonical_json
-from twinweave.protocols.channel import PairKeys, open_sealed, pair_secret, seal
+from twinweave.protocols.channel.keys import PairKeys, open_sealed, pair_secret, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.protocols.secure_sum import rounds, shamir

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from twinweave.errors import ProtocolError, RunError
 from twinweave.parsing import canonical_json
-from twinweave.protocols.channel import PairKeys
+from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.secure_sum.interface import Progress, RevealRequest
 from twinweave.protocols.secure_sum.plan import Plan
 

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
-from twinweave.protocols.channel import PairKeys, open_sealed, seal
+from twinweave.protocols.channel.keys import PairKeys, open_sealed, seal
 from twinweave.protocols.keystream import KEY_BYTES, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.protocols.secure_sum import rounds

@@ -1,0 +1,125 @@
+"""Benchmarks of the design's figures: `python -m scripts.benchmarks.benchmark protocols|steps`.
+
+CPU seconds of this process (and its children), one thread; each line names its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # before numpy: figures are for one thread
+
+import numpy as np
+
+from twinweave.protocols.alignment.tags import Prf, Ristretto, match
+from twinweave.protocols.keystream import Keystream
+from twinweave.protocols.products.blocks import random_blocks
+from twinweave.protocols.products.cross_tables import (
+    Pair,
+    deal,
+    finish_first,
+    finish_second,
+    mask,
+    pair_of,
+)
+from twinweave.tables.column import Column, Kind, Role
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.workload.queries import Query, Side
+
+SECRET = bytes(range(32))
+
+
+def cpu(act: Callable[[], Any]) -> tuple[Any, float]:
+    """Result and CPU seconds, children included."""
+    started = os.times()
+    result = act()
+    ended = os.times()
+    return result, sum(ended[:4]) - sum(started[:4])
+
+
+def line(what: str, seconds: float, target: str) -> None:
+    print(f"{what:<58} {seconds:8.2f} s   target {target}", flush=True)
+
+
+def product_pair(n_slots: int, width: int) -> Pair:
+    """A pair of `width` one-hot positions a side: columns of eleven levels and *absent*."""
+    levels = tuple(f"v{i}" for i in range(11))
+    queries = []
+    schemas = []
+    for party in ("first", "second"):
+        columns = [Column(name=f"{party} id", kind=Kind.CATEGORICAL, role=Role.KEY)]
+        for i in range(width // 12):
+            columns.append(Column(name=f"{party} {i}", kind=Kind.CATEGORICAL, levels=levels))
+        schemas.append(Schema(party=party, columns=tuple(columns)))
+    for a, b in zip(schemas[0].names, schemas[1].names, strict=True):
+        sides = (Side(party="first", columns=(a,)), Side(party="second", columns=(b,)))
+        queries.append(Query(sides=sides))
+    schema = JointSchema(schemas=tuple(schemas))
+    return pair_of(schema, queries, n_slots, first="first", second="second")
+
+
+def secure_product(n_slots: int, width: int, target: str) -> None:
+    pair = product_pair(n_slots, width)
+    rng = np.random.default_rng(0)
+    first = random_blocks(pair.first, n_slots, rng)
+    second = random_blocks(pair.second, n_slots, rng)
+    (deal_first, deal_second), dealing = cpu(lambda: deal(pair, SECRET))
+    masked_first, a = cpu(lambda: mask(pair, first, deal_first))
+    masked_second, b = cpu(lambda: mask(pair, second, deal_second))
+    _, c = cpu(lambda: finish_first(pair, deal_first, masked_second))
+    _, d = cpu(lambda: finish_second(pair, second, deal_second, masked_first))
+    name = f"secure product {n_slots:,} x {width} x {width}"
+    line(f"{name}: first party", a + c, target)
+    line(f"{name}: second party", b + d, target)
+    line(f"{name}: dealer (server)", dealing, "none stated")
+
+
+def alignment(n_prf: int, n_ristretto: int) -> None:
+    ids = np.array([f"user{i:09d}@example.org" for i in range(n_prf)])
+    prf = Prf(run_id="benchmark", key=SECRET)
+    (_, tags), one = cpu(lambda: prf.start(ids, SECRET))
+    (_, other), two = cpu(lambda: prf.start(ids[n_prf // 4 :], SECRET))
+    _, matching = cpu(lambda: match({"a": tags, "b": other}, 2 * n_prf, Keystream(SECRET)))
+    line(f"align {n_prf:,} ids, prf: both parties and the match", one + two + matching, "4 s")
+    ristretto = Ristretto(run_id="benchmark", workers=1)
+    (_, tags), blind = cpu(lambda: ristretto.start(ids[:n_ristretto], SECRET))
+    _, hop = cpu(lambda: ristretto.hop(tags, SECRET))
+    rate = n_ristretto / (blind + hop)
+    print(
+        f"{'align, ristretto: blind own and double the peer, one core':<58} "
+        f"{rate:8,.0f} ids/s   target 7,500 ids/s"
+    )
+
+
+def protocols(_: argparse.Namespace) -> None:
+    started = time.perf_counter()
+    secure_product(64_000, 60, "0.3 s")
+    secure_product(1_000_000, 60, "8 s")
+    alignment(1_000_000, 20_000)
+    print(f"({time.perf_counter() - started:.0f} s in all)")
+
+
+def steps(_: argparse.Namespace) -> None:
+    from scripts.benchmarks.steps import main as time_steps
+
+    time_steps()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("protocols", help="secure product and alignment").set_defaults(
+        act=protocols
+    )
+    commands.add_parser("steps", help="private step over plain step").set_defaults(act=steps)
+    arguments = parser.parse_args()
+    arguments.act(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""CPU seconds of the masked secure sum, beside Flower's SecAgg+ utilities on the same sizes.
+
+One thread, the best of a few repetitions. Masking: what one client does for one round.
+Unmasking: what the server does to open a sum when one party dropped out.
+
+    python -m scripts.benchmarks.secure_sum --params 10000000 --parties 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.protocols.channel.keys import PairKeys
+from twinweave.protocols.ring import dtype_of
+from twinweave.protocols.secure_sum import FixedPoint, MaskingParty, MaskingServer, Plan, Revealed
+from twinweave.protocols.secure_sum.graph import derived_degree
+from twinweave.protocols.secure_sum.masks import apply_masks
+
+FRACTIONAL_BITS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """One figure of each kind: processor and wall-clock seconds."""
+
+    cpu: float
+    wall: float
+
+
+def timed(work: Callable[[], object], repeat: int) -> Seconds:
+    """The repetition with the fewest CPU seconds."""
+    runs = []
+    for _ in range(repeat):
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        runs.append(Seconds(cpu=time.process_time() - cpu, wall=time.perf_counter() - wall))
+    return min(runs, key=lambda run: run.cpu)
+
+
+def make_parties(n_parties: int, bits: int, rounds: int) -> dict[str, MaskingParty]:
+    """Parties that have dealt and accepted, under random pair roots."""
+    names = tuple(f"party{i:04d}" for i in range(n_parties))
+    encoding = FixedPoint(
+        bits=64 if bits == 64 else 32, fractional_bits=FRACTIONAL_BITS, n_parties=n_parties
+    )
+    plan = Plan(
+        run="bench", label="bench", parties=names, rounds=rounds, encoding=encoding, colluding=1
+    )
+    roots = {frozenset((a, b)): os.urandom(32) for a in names for b in plan.neighbours[a]}
+
+    def keys(own: str) -> dict[str, PairKeys]:
+        return {
+            peer: PairKeys(own=own, peer=peer, run_id="bench", root=roots[frozenset((own, peer))])
+            for peer in plan.neighbours[own]
+        }
+
+    parties = {
+        name: MaskingParty(plan=plan, own=name, secret=os.urandom(32), keys=keys(name))
+        for name in names
+    }
+    dealt = {name: party.deal() for name, party in parties.items()}
+    return {
+        name: party.accept({peer: dealt[peer][name] for peer in party.neighbours})
+        for name, party in parties.items()
+    }
+
+
+def bench_masking(n_params: int, n_parties: int, bits: int, repeat: int) -> dict[str, Seconds]:
+    """Our own figures: setup, masks alone, encoding and masks, unmasking with one dropped."""
+    setup = timed(lambda: make_parties(n_parties, bits, repeat + 1), 1)
+    parties = make_parties(n_parties, bits, repeat + 1)
+    names = list(parties)
+    degree = len(parties[names[0]].neighbours)
+    values = np.random.default_rng(0).normal(0, 0.01, n_params)
+    words = np.zeros(n_params, dtype_of(bits))
+    seeds = [os.urandom(32) for _ in range(degree + 1)]
+    masks = timed(lambda: apply_masks(words, plus=seeds, minus=()), repeat)
+    rounds = iter(range(1, repeat + 1))
+    protect = timed(lambda: parties[names[0]].protect(values, next(rounds)), repeat)
+    alive = names[:-1] if not parties[names[0]].plan.needs_everyone else names
+    server, answers = _filled(parties, alive, values)
+    unmask = timed(lambda: server.finish(answers), repeat)
+    return {
+        f"setup of all {n_parties} parties": setup,
+        f"mask: {degree + 1} masks in place": masks,
+        "mask: encoding and masks": protect,
+        f"unmask with {n_parties - len(alive)} dropped": unmask,
+    }
+
+
+def _filled(
+    parties: Mapping[str, MaskingParty], alive: Sequence[str], values: NDArray[np.float64]
+) -> tuple[MaskingServer, dict[str, Revealed]]:
+    """A server that has the uploads of round 0 and the answers to its request."""
+    plan = parties[alive[0]].plan
+    server = MaskingServer(plan, round_=0, length=len(values))
+    masked = {}
+    for name in alive:
+        masked[name], upload = parties[name].protect(values, 0)
+        server.add(name, upload)
+    requests = server.requests()
+    return server, {name: masked[name].reveal(request)[1] for name, request in requests.items()}
+
+
+def bench_flower(n_params: int, n_parties: int, degree: int, repeat: int) -> dict[str, Seconds]:
+    """Flower's SecAgg+ utilities in the order of its client and server, on the same graph.
+
+    Raises ImportError.
+    """
+    from flwr.common.secure_aggregation.ndarrays_arithmetic import (
+        parameters_addition,
+        parameters_mod,
+        parameters_subtraction,
+    )
+    from flwr.common.secure_aggregation.quantization import quantize
+    from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
+
+    modulus = 1 << 32  # Flower's default range of masks
+    seeds = [os.urandom(32) for _ in range(n_parties + degree)]
+    values = [np.random.default_rng(0).normal(0, 0.01, n_params)]
+    quantized = quantize(values, 8.0, 1 << 22)
+    shape: list[tuple[int, ...]] = [(n_params,)]
+
+    def mask() -> list[NDArray[np.int64]]:
+        vector = quantized
+        for seed in seeds[: degree + 1]:  # its own private mask and one a neighbour
+            vector = parameters_addition(vector, pseudo_rand_gen(seed, modulus, shape))
+        return parameters_mod(vector, modulus)
+
+    def unmask() -> list[NDArray[np.int64]]:
+        vector = quantized
+        for seed in seeds[1:]:  # private masks of the survivors, pair masks of the dropped
+            vector = parameters_subtraction(vector, pseudo_rand_gen(seed, modulus, shape))
+        return parameters_mod(vector, modulus)
+
+    return {
+        f"mask: {degree + 1} masks": timed(mask, repeat),
+        "mask: quantisation and masks": timed(lambda: (quantize(values, 8.0, 1 << 22), mask()), 1),
+        "unmask with 1 dropped": timed(unmask, repeat),
+    }
+
+
+def show(title: str, figures: Mapping[str, Seconds]) -> None:
+    print(title)
+    for name, seconds in figures.items():
+        print(f"  {name:<34} {seconds.cpu:8.3f} s CPU {seconds.wall:8.3f} s wall")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--params", type=int, default=10_000_000)
+    parser.add_argument("--parties", type=int, nargs="+", default=[10])
+    parser.add_argument("--bits", type=int, choices=(32, 64), default=32)
+    parser.add_argument("--repeat", type=int, default=3)
+    args = parser.parse_args(argv)
+    for n in args.parties:
+        print(f"{args.params:,} parameters, {n} parties")
+        show(
+            f" twinweave masking, {args.bits} bits",
+            bench_masking(args.params, n, args.bits, args.repeat),
+        )
+        try:
+            show(" Flower SecAgg+ utilities", bench_flower(args.params, n, derived_degree(n, 1), 1))
+        except ImportError as error:
+            print(f" Flower SecAgg+ utilities: skipped, {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,161 @@
+"""A private step over a plain one, for each generator, both timed in the same run.
+
+CPU milliseconds of one thread, medians; rows of Adult's shape drawn at random.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+
+from server.configuration import compose
+from twinweave.generators.conf import CtganConf, GeneratorConf, TrainingConf
+from twinweave.generators.layout import Layout
+from twinweave.parsing import parse
+
+SIZES = (16, 9, 16, 16, 7, 15, 6, 5, 2, 9, 6, 16, 42, 2)
+ROWS = 32_561
+SLOW = ("hooks", "functorch")
+
+
+def main(batch: int = 512, repeats: int = 40) -> None:
+    import torch
+
+    from twinweave.generators.per_row import Mode
+
+    torch.set_num_threads(1)
+    print(f"{'':<8}{'plain':>10}" + "".join(f"{m:>22}" for m in get_args(Mode)))
+    for name in ("tvae", "ctgan", "llm"):
+        conf = _conf(name, batch)
+        steps = {"plain": _plain(conf), **{m: _private(conf, m) for m in get_args(Mode)}}
+        found = _medians(steps, repeats)
+        cells = (_cell(found.get(m), found["plain"]) for m in get_args(Mode))
+        print(
+            f"{name:<8}{found['plain']:>7.1f} ms" + "".join(f"{c:>22}" for c in cells), flush=True
+        )
+
+
+def _cell(found: float | None, plain: float) -> str:
+    return "not possible" if found is None else f"{found:8.1f} ms ({found / plain:5.2f} x)"
+
+
+def _conf(name: str, batch: int) -> TrainingConf:
+    raw = compose([f"generator={name}"])["generator"]
+    kinds = {kind.__dataclass_fields__["name"].default: kind for kind in get_args(GeneratorConf)}
+    conf: TrainingConf = parse(kinds[name], raw)
+    return replace(conf, expected_batch=batch, local_steps=10**6)
+
+
+def _medians(steps: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(repeats):
+        for name, step in steps.items():
+            if name in SLOW and number >= 5:
+                continue
+            started = time.process_time()
+            try:
+                step()
+            except RuntimeError:  # Opacus's own samplers refuse some layers
+                steps = {k: v for k, v in steps.items() if k != name}
+                continue
+            times[name].append(1e3 * (time.process_time() - started))
+    return {name: float(np.median(found)) for name, found in times.items() if found}
+
+
+def _layout() -> Layout:
+    names = tuple(f"c{i}" for i in range(len(SIZES)))
+    return Layout(parties=("a",), names=names, sizes=SIZES, holders=((0,),) * len(SIZES))
+
+
+def _rows() -> Any:
+    import torch
+
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(np.stack([rng.integers(0, s, ROWS) for s in SIZES], axis=1))
+
+
+def _adversary(conf: CtganConf, mode: Any) -> Any:
+    from twinweave.generators.ctgan import Adversary, Ctgan
+    from twinweave.generators.gradient_noise import NoiseSource
+    from twinweave.generators.plan import SgdPlan
+
+    layout = _layout()
+    return Adversary(
+        Ctgan(conf, layout),
+        conf,
+        np.ones(len(SIZES), bool),
+        SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0),
+        source=NoiseSource(),
+        one_way={n: np.ones(s) for n, s in zip(layout.names, SIZES, strict=True)},
+        state={},
+        mode=mode,
+    )
+
+
+def _plain(conf: TrainingConf) -> Callable[[], Any]:
+    import torch
+
+    from twinweave.generators.gradient_noise import NoiseSource
+    from twinweave.generators.local import build
+
+    rows, source, generator = _rows(), NoiseSource(), torch.Generator()
+
+    def batch() -> Any:
+        return rows[torch.from_numpy(source.poisson_sample(ROWS, conf.expected_batch / ROWS))]
+
+    if isinstance(conf, CtganConf):
+        return _plain_ctgan(conf, batch)
+    network = build(conf, _layout())
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        network.row_loss(batch(), generator).mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def _plain_ctgan(conf: CtganConf, batch: Callable[[], Any]) -> Callable[[], Any]:
+    import torch
+
+    adversary = _adversary(conf, "bookkeeping")
+    optimizer = torch.optim.Adam(adversary.discriminator.parameters(), lr=1e-3)
+
+    def step() -> None:
+        with torch.no_grad():
+            fakes, _, conditions, _ = adversary.fake(conf.expected_batch)
+        optimizer.zero_grad()
+        loss = adversary.row_loss(batch(), adversary.generator, (fakes, conditions))
+        loss.mean().backward()
+        optimizer.step()
+        adversary.discriminator.project()
+
+    return step
+
+
+def _private(conf: TrainingConf, mode: Any) -> Callable[[], Any]:
+    import torch
+
+    from twinweave.generators.dpsgd import PrivateSgd, Tally
+    from twinweave.generators.gradient_noise import NoiseSource
+    from twinweave.generators.local import build
+    from twinweave.generators.plan import SgdPlan
+
+    rows = _rows()
+    if isinstance(conf, CtganConf):
+        adversary, tally = _adversary(conf, mode), Tally(clip=1.0)
+        return lambda: adversary.private_step(rows, tally)
+    network, generator = build(conf, _layout()), torch.Generator()
+    plan = SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0)
+    engine = PrivateSgd(network, plan, source=NoiseSource(), mode=mode)
+
+    def step() -> None:
+        index = torch.from_numpy(engine.batch(ROWS))
+        engine.step([lambda: network.row_loss(rows[index], generator)])
+
+    return step

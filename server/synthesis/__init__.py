@@ -1,1 +1,0 @@
-"""From measurements and a trained generator to synthetic rows: all of it post-processing."""

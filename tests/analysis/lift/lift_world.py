@@ -1,0 +1,119 @@
+"""A small experiment in the clear, and its tables with as little or as much noise as asked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.workload.analyses import LiftConf
+from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import Query, Side, shape
+
+KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
+
+SCHEMA = JointSchema(
+    schemas=(
+        Schema(
+            party="a",
+            columns=(
+                KEY,
+                Column(
+                    name="arm",
+                    kind=Kind.CATEGORICAL,
+                    role=Role.MEMBERSHIP,
+                    levels=("t1", "c", "t2", "none"),
+                ),
+                Column(name="region", kind=Kind.CATEGORICAL, levels=("n", "s", "w")),
+                Column(name="age", kind=Kind.INTEGER, bounds=(18.0, 90.0), bins=2),
+            ),
+        ),
+        Schema(
+            party="b",
+            columns=(
+                KEY,
+                Column(name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION),
+                Column(name="visited", kind=Kind.BOOLEAN, role=Role.CONVERSION),
+                Column(name="channel", kind=Kind.CATEGORICAL, levels=("web", "store")),
+                Column(name="spend", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0.0, 200.0)),
+            ),
+        ),
+    )
+)
+
+CONF = LiftConf(
+    membership="arm",
+    test=("t1", "t2"),
+    control=("c",),
+    conversions=("bought",),
+    values=("spend",),
+    breakdowns=("region",),
+    k=20,
+)
+
+
+def people(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Codes of every column of n users of the union, and who holds them (`at_a`, `at_b`)."""
+    arm = rng.choice(4, n, p=(0.25, 0.35, 0.15, 0.25))
+    rate = np.where((arm == 0) | (arm == 2), 0.3, 0.2)
+    bought = (rng.random(n) < rate).astype(int)
+    presence = rng.choice(3, n, p=(0.25, 0.15, 0.6))
+    return {
+        "at_a": presence != 1,
+        "at_b": presence != 0,
+        "arm": arm,
+        "region": rng.choice(3, n, p=(0.6, 0.395, 0.005)),
+        "age": rng.integers(0, 2, n),
+        "bought": bought,
+        "visited": np.maximum(bought, rng.integers(0, 2, n)),
+        "channel": rng.integers(0, 2, n),
+        "spend": bought * rng.integers(100, VALUE_UNITS, n),
+    }
+
+
+def exact(users: dict[str, np.ndarray], query: Query) -> np.ndarray:
+    """The table in the clear, one user at a time: slow and obvious."""
+    table = np.zeros(shape(SCHEMA, query))
+    for u in range(len(users["arm"])):
+        held = [bool(users[f"at_{s.party}"][u]) for s in query.sides]
+        if not (any(held) if query.is_cross else held[0]):
+            continue
+        cell, amount = [], 1
+        for side, present in zip(query.sides, held, strict=True):
+            sizes = [SCHEMA.column(c).size for c in side.columns]
+            codes = [int(users[c][u]) for c in side.columns]
+            if side.weight:
+                units = int(users[side.weight][u]) * present
+                amount = units if side.power == 1 else round(units * units / VALUE_UNITS)
+            if not query.is_cross:
+                cell += codes
+            else:
+                inside = int(np.ravel_multi_index(codes, sizes)) if codes else 0
+                cell.append(inside if present or side.weight else int(np.prod(sizes)))
+        table[tuple(cell)] += amount
+    return table
+
+
+def noisy(query: Query, table: np.ndarray, sd: float, rng: np.random.Generator) -> Measurement:
+    return Measurement(query=query, values=table + rng.normal(0, sd, table.shape), variance=sd**2)
+
+
+def a(*columns: str) -> Side:
+    return Side(party="a", columns=columns)
+
+
+def b(*columns: str, weight: str | None = None, power: int = 1) -> Side:
+    return Side(party="b", columns=columns, weight=weight, power=power)
+
+
+def cross(*sides: Side) -> Query:
+    return Query(sides=sides)
+
+
+WORKLOAD = (
+    cross(a("arm")),
+    cross(a("arm"), b("bought")),
+    cross(a("arm"), b(weight="spend")),
+    cross(a("arm"), b(weight="spend", power=2)),
+    cross(a("arm", "region"), b("bought")),
+)

@@ -1,0 +1,227 @@
+"""From tables to report: against a brute-force count, and what it refuses to show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
+
+from twinweave.analysis.lift import Verdict, analyse
+from twinweave.analysis.lift.estimate import estimate_counts, estimate_sum
+from twinweave.analysis.lift.tables import arm_sums
+from twinweave.errors import ConfigError
+from twinweave.parsing import to_plain
+from twinweave.workload.analyses import LiftConf
+from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import Query
+
+USERS = people(3000, np.random.default_rng(5))
+IN_ARM = [USERS["at_a"] & np.isin(USERS["arm"], arm) for arm in ((0, 2), (1,))]
+BOUGHT = USERS["at_b"] & (USERS["bought"] == 1)
+
+
+def tables(sd: float = 1e-3, queries=WORKLOAD, seed: int = 0) -> list[Measurement]:
+    rng = np.random.default_rng(seed)
+    return [noisy(q, in_the_clear(q), sd, rng) for q in queries]
+
+
+@cache
+def in_the_clear(query: Query) -> np.ndarray:
+    return exact(USERS, query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        cross(a("arm"), b("bought")),
+        cross(b("bought"), a("arm")),
+        cross(a("region", "arm"), b("channel", "bought")),
+        cross(b("bought", "visited"), a("age", "arm", "region")),
+    ],
+    ids=lambda q: q.name,
+)
+def test_arm_sums_match_a_count_in_the_clear(query):
+    (measured,) = tables(queries=[query])
+    by = "region" if "region" in query.columns else None
+    sums = arm_sums(SCHEMA, CONF, measured, by=by, conversion="bought")
+    assert sums is not None
+    for g, arm in enumerate(IN_ARM):
+        for level in range(sums.inside.shape[1]):
+            at = arm & (USERS["region"] == level) if by else arm
+            assert sums.inside[g, level] == pytest.approx((at & BOUGHT).sum(), abs=0.1)
+            assert sums.outside[g, level] == pytest.approx((at & ~BOUGHT).sum(), abs=0.1)
+
+
+def test_variance_of_arm_sums_counts_the_cells_summed():
+    (measured,) = tables(sd=2.0, queries=[cross(a("arm", "region"), b("bought"))])
+    sums = arm_sums(SCHEMA, CONF, measured, conversion="bought")
+    assert sums is not None
+    assert sums.var_inside[:, 0] / 4 == pytest.approx([2 * 3, 3])  # levels of the arm x regions
+    assert sums.var_outside[:, 0] / 4 == pytest.approx([2 * 3 * 2, 3 * 2])  # not bought, absent
+
+
+def test_tables_without_what_is_asked_are_passed_over():
+    (local, pair) = tables(queries=[cross(a("region")), cross(a("region"), b("bought"))])
+    assert arm_sums(SCHEMA, CONF, local) is None
+    assert arm_sums(SCHEMA, CONF, pair, conversion="bought") is None
+    assert estimate_counts(SCHEMA, CONF, [local, pair]) is None
+
+
+def test_least_squares_is_unbiased_and_its_covariance_true():
+    """400 draws of the noise; each z is below 5.5: false alarm below 1e-6 for all eight."""
+    queries = [*WORKLOAD[:2], WORKLOAD[4], cross(a("arm", "age"))]
+    exact = tables(queries=queries)
+    rng = np.random.default_rng(11)
+    drawn = []
+    for _ in range(400):
+        again = [
+            replace(m, variance=s**2, values=m.values + rng.normal(0, s, m.values.shape))
+            for m, s in zip(exact, (3.0, 5.0, 4.0, 2.0), strict=True)
+        ]
+        counts = estimate_counts(SCHEMA, CONF, again)
+        assert counts is not None
+        drawn.append(counts.theta[:, 0])
+    for g, arm in enumerate(IN_ARM):
+        got = np.array(drawn)[:, g]
+        truth = np.array([arm.sum(), (arm & BOUGHT).sum()])
+        se = np.sqrt(np.diag(counts.cov[g]) / 400)
+        assert np.all(np.abs(got.mean(axis=0) - truth) < 5.5 * se)
+        ratio = got.var(axis=0) / np.diag(counts.cov[g])
+        assert np.all(np.abs(ratio - 1) < 5.5 * np.sqrt(2 / 400))
+
+
+def test_more_tables_never_cost_precision():
+    few = estimate_counts(SCHEMA, CONF, tables(sd=5, queries=WORKLOAD[1:2]))
+    many = estimate_counts(SCHEMA, CONF, tables(sd=5))
+    assert few is not None
+    assert many is not None
+    assert np.all(np.linalg.eigvalsh(few.cov - many.cov) > -1e-9)
+
+
+def test_report_finds_the_exact_figures_when_noise_is_next_to_nothing():
+    report = analyse(SCHEMA, tables(), CONF)
+    n1, n0 = (arm.sum() for arm in IN_ARM)
+    y1, y0 = ((arm & BOUGHT).sum() for arm in IN_ARM)
+    found = report.conversions[0].overall
+    assert found is not None
+    assert found.absolute.value == pytest.approx(y1 / n1 - y0 / n0, abs=1e-4)
+    assert found.incremental.value == pytest.approx(y1 - n1 * y0 / n0, abs=0.1)
+    assert found.relative is not None
+    assert found.relative.value == pytest.approx(y1 / n1 / (y0 / n0) - 1, abs=1e-3)
+    unit = 200 / 1024
+    spent = np.where(USERS["at_b"], USERS["spend"], 0) * unit
+    value = report.values[0].overall
+    assert value is not None
+    means = [spent[arm].mean() for arm in IN_ARM]
+    assert value.absolute.value == pytest.approx(means[0] - means[1], abs=1e-3)
+    error = np.sqrt(sum(spent[arm].var() / arm.sum() for arm in IN_ARM))
+    assert value.sampling_error == pytest.approx(error, rel=0.01)
+    assert report.values[0].variance == "measured"
+
+
+def test_breakdown_is_corrected_and_suppressed():
+    report = analyse(SCHEMA, tables(), CONF)
+    breakdown = report.conversions[0].breakdowns[0]
+    north, south, west = breakdown.cells
+    assert west.comparison is None
+    assert west.p_holm is None
+    assert west.verdict is Verdict.INCONCLUSIVE
+    for cell in (north, south):
+        assert cell.comparison is not None
+        assert cell.p_holm is not None
+        assert cell.comparison.level == pytest.approx(0.975)  # two shown levels
+        assert cell.p_holm >= cell.comparison.p_value
+    assert breakdown.interaction is not None
+    assert breakdown.interaction.df == 1
+
+
+def test_no_small_cell_reaches_the_report():
+    """The level's label is public; nothing else of a suppressed cell may be in the JSON."""
+    report = analyse(SCHEMA, tables(), CONF)
+    plain = to_plain(report)
+    cell = plain["conversions"][0]["breakdowns"][0]["cells"][2]
+    assert cell == {"level": "w", "comparison": None, "p_holm": None, "verdict": "inconclusive"}
+    everything = analyse(SCHEMA, tables(), replace(CONF, k=0)).conversions[0].breakdowns[0]
+    assert everything.cells[2].comparison is not None  # what k = 0 would have shown
+    hidden = analyse(SCHEMA, tables(), replace(CONF, k=10_000))
+    assert hidden.conversions[0].overall is None
+    assert hidden.values[0].overall is None
+
+
+def test_report_is_json():
+    report = analyse(SCHEMA, tables(sd=40), replace(CONF, k=0, ratio=1.0))
+    json.dumps(to_plain(report), allow_nan=False)
+
+
+def test_sample_ratio_knows_the_noise():
+    """The arms' true ratio is about 8 to 7; noise as large as the arms explains any ratio."""
+    right = analyse(SCHEMA, tables(), replace(CONF, ratio=8 / 7)).sample_ratio
+    wrong = analyse(SCHEMA, tables(), replace(CONF, ratio=2.0)).sample_ratio
+    drowned = analyse(SCHEMA, tables(sd=300, seed=3), replace(CONF, ratio=2.0)).sample_ratio
+    assert right is not None
+    assert wrong is not None
+    assert right.p_value > 0.01
+    assert wrong.suspicious
+    assert drowned is None or not drowned.suspicious
+
+
+def test_a_missing_second_moment_is_said_and_widens():
+    queries = [q for q in WORKLOAD if q.weight is None or q.weight[1] == 1]
+    full, bounded = analyse(SCHEMA, tables(), CONF), analyse(SCHEMA, tables(queries=queries), CONF)
+    assert bounded.values[0].variance == "bounded"
+    assert any("spend" in note for note in bounded.notes)
+    assert bounded.values[0].overall is not None
+    assert full.values[0].overall is not None
+    assert bounded.values[0].overall.sampling_error > full.values[0].overall.sampling_error
+    assert estimate_sum(SCHEMA, CONF, tables(queries=queries), "spend", 2) is None
+
+
+def test_missing_optional_tables_are_noted():
+    report = analyse(SCHEMA, tables(queries=WORKLOAD[:2]), CONF)
+    assert report.values == ()
+    assert report.conversions[0].breakdowns == ()
+    assert {note.split()[0] for note in report.notes} == {"bought", "spend"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"membership": "region"},
+        {"test": ("t1", "t9")},
+        {"test": ("c",)},
+        {"test": ()},
+        {"conversions": ("channel",)},
+        {"values": ("bought",)},
+        {"breakdowns": ("channel",)},
+        {"conversions": ("bought", "bought")},
+        {"conversions": (), "values": ()},
+        {"level": 1.0},
+        {"ratio": 0.0},
+        {"k": -1},
+    ],
+)
+def test_wrong_configuration_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        analyse(SCHEMA, tables(queries=WORKLOAD[:2]), replace(CONF, **wrong))
+
+
+def test_missing_priority_table_and_noiseless_table_are_refused():
+    with pytest.raises(ConfigError, match="no table counts"):
+        analyse(SCHEMA, tables(queries=WORKLOAD[:1]), CONF)
+    with pytest.raises(ConfigError, match="no noise variance"):
+        analyse(SCHEMA, [replace(m, variance=0.0) for m in tables()], CONF)
+
+
+def test_two_conversions_share_one_estimate_of_the_sizes():
+    conf = LiftConf(
+        membership="arm", test=("t1",), control=("c",), conversions=("bought", "visited"), k=0
+    )
+    queries = [cross(a("arm"), b("bought")), cross(a("arm"), b("visited"))]
+    first, second = analyse(SCHEMA, tables(sd=20, queries=queries), conf).conversions
+    assert first.overall is not None
+    assert second.overall is not None
+    assert first.overall.test.n == second.overall.test.n

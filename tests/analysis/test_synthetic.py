@@ -1,0 +1,118 @@
+"""The synthetic data in report and summary: everything is said, and nothing overlong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
+from test_summary import FACTS
+from test_synthetic_lift import union
+
+from twinweave.analysis.lift import analyse
+from twinweave.analysis.synthetic import examine
+from twinweave.report.json import build_report
+from twinweave.report.terminal.summary import render
+from twinweave.report.terminal.synthetic import synthetic_section
+from twinweave.report.terminal.text import WIDTH
+from twinweave.synthesis.population import population
+from twinweave.synthesis.synthesise import SynthesisResult
+from twinweave.workload.analyses import FairnessConf
+
+FAIRNESS = FairnessConf(sensitive=("region", "age"), label="bought", positive="1")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    rng = np.random.default_rng(2)
+    users = people(3000, rng)
+    queries = (*WORKLOAD, cross(a("age"), b("bought")))
+    measured = [noisy(q, exact(users, q), 3.0, rng) for q in queries]
+    rows = union(users)
+    sizes = dict(zip(SCHEMA.parties, rows.presence.sum(axis=0).tolist(), strict=True))
+    result = SynthesisResult(
+        rows=rows,
+        population=population(SCHEMA.parties, sizes, measured),
+        candidates=12000,
+        effective=2800.0,
+        misfit={},
+        trace=(),
+        cpu_seconds=1.0,
+    )
+    lift = analyse(SCHEMA, measured, CONF)
+    folder = tmp_path_factory.mktemp("run") / "synthetic"
+    return lift, examine(
+        result,
+        SCHEMA,
+        measured,
+        folder,
+        generator="tvae",
+        seed=1,
+        k=20,
+        lift=lift,
+        lift_conf=CONF,
+        fairness_conf=FAIRNESS,
+    )
+
+
+def test_summary_says_what_must_be_said(found):
+    lift, synthetic = found
+    text = render(lift, FACTS, synthetic)
+    for part in (
+        "Synthetic data by tvae",
+        "3,000 people",
+        "worth 2,800",
+        "agree as far as",
+        "of 1 column",
+        "Largest misfit",
+        "synthetic tables say",
+        "inside",
+        "by region",
+        "Fairness of bought = 1",
+        "real data, noisy tables",
+        "model without sensitive",
+        "region x age",
+        "Left out (fewer than 20 people): w",
+        "synthetic joint",
+        "joint.parquet",
+    ):
+        assert part in " ".join(text.split()), part
+    paths = tuple(synthetic.tables.values())
+    assert all(len(line) <= WIDTH for line in text.splitlines() if not line.endswith(paths))
+    assert text.index("Synthetic data") < text.index("privacy, per user")
+
+
+def test_summary_says_when_tables_tell_another_story(found):
+    _, synthetic = found
+    overall = replace(synthetic.lift.outcomes[0].overall, lift=0.5, inside=False)
+    outcome = replace(synthetic.lift.outcomes[0], overall=overall)
+    other = replace(
+        synthetic,
+        fidelity=replace(synthetic.fidelity, chi2=4.0),
+        lift=replace(synthetic.lift, outcomes=(outcome,)),
+    )
+    text = "\n".join(synthetic_section(other))
+    assert "OUTSIDE" in text
+    assert "DIFFER by more than the noise" in text
+
+
+def test_summary_without_experiment_and_audit(found):
+    _, synthetic = found
+    text = render(None, FACTS, replace(synthetic, lift=None, fairness=None))
+    assert "Fairness" not in text
+    assert "synthetic tables say" not in text
+    assert "Synthetic data" not in render(None, FACTS)
+
+
+def test_report_has_it_all_and_is_json(found):
+    lift, synthetic = found
+    plain = json.loads(json.dumps(build_report(lift, FACTS, synthetic), allow_nan=False))
+    told = plain["synthetic"]
+    assert told["rows"] == 3000
+    assert told["lift"]["outcomes"][0]["overall"]["inside"] is True
+    assert told["fidelity"]["by_ways"][0]["ways"] == 1
+    assert told["fairness"]["audits"][0]["measured_parity"]["interval"]
+    assert set(told["tables"]) == {"a", "b", "joint"}
+    assert build_report(lift, FACTS)["synthetic"] is None

@@ -1,0 +1,111 @@
+"""Pooled tables: the sum is exact, its parts are uniform, its coins are binomial."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from twinweave.errors import ProtocolError
+from twinweave.protocols.pools.pooled import add_up, cover, toss
+
+FALSE_ALARM = 1e-9  # per assertion
+
+
+def secrets(pool, seed=b"pairs"):
+    """Each member's keys with the others: the same at both ends of a pair."""
+    return {
+        own: {
+            peer: (f"{min(own, peer)} {max(own, peer)} ".encode() + seed).ljust(32, b".")
+            for peer in pool
+            if peer != own
+        }
+        for own in pool
+    }
+
+
+def covered(tables, label="t"):
+    pool = tuple(f"p{i:02d}" for i in range(len(tables)))
+    keys = secrets(pool)
+    return [
+        cover(t, own=p, pool=pool, secrets=keys[p], label=label)
+        for p, t in zip(pool, tables, strict=True)
+    ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 12), st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_the_masks_cancel_in_the_sum_of_all(members, cells, seed):
+    rng = np.random.default_rng(seed)
+    tables = [rng.integers(-(2**40), 2**40, cells) for _ in range(members)]
+    np.testing.assert_array_equal(add_up(covered(tables)), np.sum(tables, axis=0))
+
+
+def test_one_missing_and_nothing_is_seen():
+    tables = [np.arange(1000) for _ in range(4)]
+    for missing in range(4):
+        parts = covered(tables)
+        del parts[missing]
+        shown = np.abs(add_up(parts)) < 2.0**62  # half of the ring
+        assert stats.binomtest(int(shown.sum()), 1000, 0.5).pvalue > FALSE_ALARM
+    shown = np.abs(add_up([t.astype(np.uint64) for t in tables[1:]])) < 2.0**62
+    assert stats.binomtest(int(shown.sum()), 1000, 0.5).pvalue < FALSE_ALARM
+
+
+def test_no_mask_serves_two_tables():
+    zeros = [np.zeros(50, np.int64)] * 3
+    one, two = covered(zeros, "first"), covered(zeros, "second")
+    assert not any((a == b).any() for a, b in zip(one, two, strict=True))
+
+
+def test_every_member_needs_a_key_with_every_other():
+    keys = secrets(("a", "b", "c"))
+    for changed in ({"b": keys["a"]["b"]}, keys["b"]):
+        with pytest.raises(ProtocolError, match="a key with every other member"):
+            cover(np.zeros(3, np.int64), own="a", pool=("a", "b", "c"), secrets=changed, label="t")
+    with pytest.raises(ProtocolError, match="differ in shape"):
+        add_up([np.zeros(3, np.uint64), np.zeros(4, np.uint64)])
+
+
+@pytest.mark.parametrize("coins", [2, 10, 16, 18, 48])
+def test_coins_are_binomial(coins):
+    """Chi-square over the heads; the same draws are no binomial of two coins more or fewer."""
+    heads = toss(40_000, coins, os.urandom(32)) + coins // 2
+    assert heads.min() >= 0
+    assert heads.max() <= coins
+
+    def p_value(n):
+        expected = stats.binom.pmf(np.arange(coins + 3), n, 0.5) * heads.size
+        seen = np.bincount(heads, minlength=coins + 3)
+        if (seen[expected < 1e-12] > 0).any():
+            return 0.0
+        rare = expected < 5
+        seen = np.append(seen[~rare], seen[rare].sum())
+        expected = np.append(expected[~rare], expected[rare].sum())
+        return stats.chisquare(seen[expected > 0], expected[expected > 0]).pvalue
+
+    assert p_value(coins) > FALSE_ALARM
+    assert p_value(coins + 2) < FALSE_ALARM
+    assert coins == 2 or p_value(coins - 2) < FALSE_ALARM
+
+
+def test_many_coins_have_the_variance_of_a_quarter_each():
+    heads = toss(3000, 20_002, os.urandom(32))
+    z2 = float(heads @ heads) / (20_002 / 4)
+    p = 2 * min(stats.chi2.cdf(z2, 3000), stats.chi2.sf(z2, 3000))
+    assert p > FALSE_ALARM
+    for wrong in (0.8, 1.25):
+        assert 2 * min(stats.chi2.cdf(z2 * wrong, 3000), stats.chi2.sf(z2 * wrong, 3000)) < 1e-9
+
+
+def test_coins_are_drawn_alike_in_chunks_and_never_odd(monkeypatch):
+    key = bytes(range(32))
+    whole = toss(100, 50, key)
+    monkeypatch.setattr("twinweave.protocols.pools.pooled._CHUNK_WORDS", 13)
+    np.testing.assert_array_equal(toss(100, 50, key), whole)
+    with pytest.raises(ProtocolError, match="even number"):
+        toss(5, 3, key)

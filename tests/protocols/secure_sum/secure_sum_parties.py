@@ -1,0 +1,61 @@
+"""All parties of a secure sum in one process, keyed without hellos: for the tests."""
+
+import hashlib
+
+from twinweave.protocols.channel.keys import PairKeys
+from twinweave.protocols.secure_sum import FixedPoint, MaskingParty, MaskingServer, Plan
+
+
+def make_plan(n, *, bits=32, fractional_bits=16, rounds=3, colluding=0, run="run-1", **terms):
+    encoding = FixedPoint(bits=bits, fractional_bits=fractional_bits, n_parties=n)
+    names = tuple(f"p{i:03d}" for i in range(n))
+    return Plan(
+        run=run,
+        label="test",
+        parties=names,
+        rounds=rounds,
+        encoding=encoding,
+        colluding=colluding,
+        **terms,
+    )
+
+
+def secret(*words):
+    return hashlib.sha256("|".join(words).encode()).digest()
+
+
+def keys_of(plan, own):
+    return {
+        peer: PairKeys(
+            own=own, peer=peer, run_id=plan.run, root=secret(plan.run, *sorted((own, peer)))
+        )
+        for peer in plan.neighbours[own]
+    }
+
+
+def make_parties(plan):
+    """name -> party that has dealt and accepted."""
+    fresh = {
+        name: MaskingParty(plan=plan, own=name, secret=secret(name), keys=keys_of(plan, name))
+        for name in plan.parties
+    }
+    dealt = {name: party.deal() for name, party in fresh.items()}
+    return {
+        name: party.accept({peer: dealt[peer][name] for peer in party.neighbours})
+        for name, party in fresh.items()
+    }
+
+
+def run_round(parties, values, *, round_=0, dropped=(), vanished=()):
+    """The sum of one round; `dropped` never upload, `vanished` do and then do not answer."""
+    plan = next(iter(parties.values())).plan
+    server = MaskingServer(plan, round_=round_, length=len(next(iter(values.values()))))
+    at = {}
+    for name in parties:
+        if name not in dropped:
+            at[name], upload = parties[name].protect(values[name], round_)
+            server.add(name, upload)
+    requests = server.requests()
+    return server.finish(
+        {name: at[name].reveal(req)[1] for name, req in requests.items() if name not in vanished}
+    )

@@ -1,0 +1,48 @@
+"""Coarse sides: a public grouping of codes that every party and the server derive alike."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twinweave.tables.column import MISSING, Column, Kind, Role, Rule
+from twinweave.tables.schema import Schema
+from twinweave.workload.queries import Side, group_of, grouped_labels, grouped_size, side_codes
+
+
+def column(name, size, missing=False):
+    rule = Rule.LEVEL if missing else Rule.ERROR
+    return Column(name=name, kind=Kind.INTEGER, bounds=(0, size - 1), bins=size, missing=rule)
+
+
+@given(size=st.integers(2, 60), groups=st.integers(2, 12), missing=st.booleans())
+def test_groups_are_even_runs_of_neighbours(size, groups, missing):
+    own = column("x", size, missing)
+    of = group_of(own, groups)
+    assert len(of) == own.size
+    counts = np.bincount(of)[: min(size, groups)]
+    assert (np.diff(of) >= 0).all()
+    assert grouped_size(own, groups) == of[-1] + 1 == min(size, groups) + missing
+    assert counts.max() - counts.min() <= 1
+    labels = grouped_labels(own, groups)
+    assert len(set(labels)) == len(labels) == of[-1] + 1
+    assert (labels[-1] == MISSING) == missing  # never mixed with another level
+    assert group_of(own, 0).tolist() == list(range(own.size))
+
+
+@given(st.data())
+def test_a_coarse_sides_codes_index_its_block(data):
+    key = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
+    schema = Schema(party="a", columns=(column("x", 7, True), key, column("y", 5)))
+    groups = data.draw(st.sampled_from([0, 2, 3, 6]))
+    codes = np.array(
+        data.draw(
+            st.lists(st.tuples(st.integers(0, 7), st.integers(0, 4)), min_size=1, max_size=20)
+        ),
+        dtype=np.int32,
+    )
+    side = Side(party="a", columns=("y", "x"), groups=groups)
+    y, x = (group_of(schema.column(n), groups) for n in ("y", "x"))
+    expected = [y[b] * (x[-1] + 1) + x[a] for a, b in codes]
+    assert side_codes(schema, side, codes).tolist() == expected

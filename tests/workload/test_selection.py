@@ -1,0 +1,403 @@
+"""Feature selection: scores that noise does not inflate, and a choice that keeps its limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from scripts.studies.selection import DRIVERS, LIFT, draw, measured, planned
+from scripts.studies.selection import schema as study_schema
+from server.configuration import CONF
+from twinweave.errors import ConfigError
+from twinweave.parsing import parse
+from twinweave.protocols.products.blocks import build_blocks, layout_of
+from twinweave.rundir import cell_names
+from twinweave.tables.column import Column, Kind, Role, Rule
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.workload import build as workload
+from twinweave.workload.analyses import FairnessConf, LiftConf
+from twinweave.workload.association import associate, uncorrected
+from twinweave.workload.choice import choose
+from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import Query, Side, group_of, n_cells, shape
+from twinweave.workload.selection import (
+    FeatureScore,
+    SelectionConf,
+    candidates,
+    pinned,
+    plan_selection,
+    score,
+    targets,
+)
+
+FALSE_ALARM = 1e-9  # per assertion
+DEFAULT = parse(SelectionConf, yaml.safe_load((CONF / "selection/default.yaml").read_text()))
+WORKLOAD = {
+    "one_way": True,
+    "pairs": True,
+    "threes": True,
+    "max_pair_columns": 30,
+    "max_cells": 20_000,
+}
+
+
+def levels(name, n, role=Role.FEATURE, **kwargs):
+    names = tuple(f"l{i}" for i in range(n))
+    return Column(name=name, kind=Kind.CATEGORICAL, role=role, levels=names, **kwargs)
+
+
+KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
+SEX = levels("sex", 2, Role.SENSITIVE, shared=True)
+A = Schema(
+    party="a",
+    columns=(
+        KEY,
+        SEX,
+        levels("arm", 2, Role.MEMBERSHIP),
+        levels("x", 9),
+        levels("y", 3),
+        levels("z", 5),
+    ),
+)
+B = Schema(
+    party="b",
+    columns=(
+        KEY,
+        SEX,
+        Column(name="bought", kind=Kind.BOOLEAN, role=Role.CONVERSION),
+        levels("good", 2, Role.LABEL),
+        levels("v", 4),
+        levels("w", 12, missing=Rule.LEVEL),
+    ),
+)
+JOINT = JointSchema(schemas=(A, B))
+CAMPAIGN = LiftConf(membership="arm", test=("l0",), control=("l1",), conversions=("bought",), k=9)
+GOOD = FairnessConf(sensitive=("sex",), label="good", positive="l1")
+
+
+# --- scores -----------------------------------------------------------------------------------
+
+P, Q = np.array([0.3, 0.02, 0.25, 0.18, 0.25]), np.array([0.93, 0.07])
+N = 40_000
+
+
+def noisy_tables(pi, sigma, count, seed):
+    """count tables: multinomial users, noise of sigma in every cell."""
+    rng = np.random.default_rng(seed)
+    exact = rng.multinomial(N, pi.ravel(), size=count).reshape(count, *pi.shape)
+    return exact + rng.normal(0, sigma, exact.shape)
+
+
+def dependent(strength):
+    """A joint distribution with margins P and Q, and its second-order mutual information."""
+    push = np.outer(P * (np.array([1.0, -1, 0.5, -1, 0]) - P @ [1, -1, 0.5, -1, 0]), [-1, 1])
+    pi = np.outer(P, Q) + strength * push
+    return pi, float(((pi - np.outer(P, Q)) ** 2 / np.outer(P, Q)).sum() / 2)
+
+
+def p_of_mean(values, expected):
+    """Two-sided p-value of a mean, normal by the number of values."""
+    error = np.std(values) / np.sqrt(len(values))
+    return 2 * stats.norm.sf(abs(np.mean(values) - expected) / error)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 20.0, 150.0])
+@pytest.mark.parametrize("strength", [0.0, 0.02])
+def test_information_is_unbiased_whatever_the_noise(sigma, strength):
+    """False alarm 1e-9 and a bias up to a tenth of a standard error allowed (first order)."""
+    pi, truth = dependent(strength)
+    tables = noisy_tables(pi, sigma, 1000, seed=5)
+    found = np.array([associate("t", t, sigma**2).information for t in tables])
+    inside = np.clip(found.mean() - truth, -0.1 * found.std(), 0.1 * found.std())
+    assert p_of_mean(found - inside, truth) > FALSE_ALARM
+    if sigma:  # the broken variant: no correction
+        plug_in = np.array([uncorrected(t) for t in tables])
+        plug_in = np.minimum(plug_in, np.quantile(plug_in, 0.9))  # its tail is heavy, upwards
+        assert p_of_mean(plug_in, truth) < FALSE_ALARM
+    if sigma > 100:  # and one that thinks the noise smaller than it is
+        wrong = [associate("t", t, sigma**2 / 2).information for t in tables]
+        assert p_of_mean(np.array(wrong) - 0.1 * found.std(), truth) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("sigma", [0.0, 20.0, 150.0])
+@pytest.mark.parametrize("strength", [0.0, 0.02])
+def test_the_standard_error_is_the_spread(sigma, strength):
+    """Within 15% below (its own error over 1000 tables is 5%); up to half too careful."""
+    pi, _ = dependent(strength)
+    tables = noisy_tables(pi, sigma, 1000, seed=6)
+
+    def ratio(believed):
+        found = [associate("t", t, believed) for t in tables]
+        claimed = np.sqrt(np.mean([f.standard_error**2 for f in found]))
+        return claimed / np.std([f.information for f in found])
+
+    assert 0.85 < ratio(sigma**2) < 1.5
+    if sigma == 20:  # errors of sampling alone
+        assert ratio(0.0) < 0.85
+
+
+@pytest.mark.parametrize("sigma", [0.0, 20.0, 150.0])
+def test_z_is_standard_normal_without_an_association(sigma):
+    """Tail at 2 within a half of nominal, checked against the binomial; KS at half power."""
+    tables = noisy_tables(np.outer(P, Q), sigma, 1500, seed=7)
+    z = np.array([associate("t", t, sigma**2).z for t in tables])
+    nominal = stats.norm.sf(2)
+    assert stats.binom.sf((z > 2).sum(), len(z), 1.5 * nominal) > FALSE_ALARM
+    assert stats.binom.cdf((z > 2).sum(), len(z), nominal / 1.5) > FALSE_ALARM
+    assert stats.kstest(z, "norm").pvalue > FALSE_ALARM
+    if sigma > 100:  # a test that is wrong about the noise is caught
+        blind = np.array([associate("t", t, sigma**2 / 2).z for t in tables])
+        assert stats.kstest(blind, "norm").pvalue < FALSE_ALARM
+
+
+def test_without_noise_the_evidence_is_pearsons():
+    table = np.array([[500.0, 60], [300, 20], [900, 80]])
+    statistic, p, df, _ = stats.chi2_contingency(table, correction=False)
+    found = associate("t", table, 0.0)
+    assert (found.df, found.users) == (df, table.sum())
+    assert found.p_value == pytest.approx(p)
+    assert found.information == pytest.approx((statistic - df) / (2 * table.sum()))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.zeros((3, 2)),
+        np.full((3, 2), -40.0),
+        np.array([[900.0, -50], [-80, 3], [2, 1]]),
+        np.zeros((1, 4)),
+        np.array([[5e6, 0.0], [0, 5e6]]),
+    ],
+)
+def test_negative_and_lost_cells_give_finite_scores(table):
+    found = associate("t", table, 100.0**2)
+    assert np.isfinite([found.information, found.standard_error, found.z]).all()
+    assert (found.df == 0) == (table.max() < 1e6)
+    assert found.df or (found.p_value, found.z) == (1.0, 0.0)
+
+
+def test_overwhelming_evidence_keeps_its_order():
+    strong = [associate("t", np.array([[n, 0.0], [0, n]]), 1.0).z for n in (1e4, 1e5, 1e6)]
+    assert strong == sorted(strong)
+    assert len(set(strong)) == 3
+
+
+# --- planning ---------------------------------------------------------------------------------
+
+
+def test_every_candidate_meets_every_target_once_and_coarse():
+    queries = plan_selection(JOINT, CAMPAIGN, GOOD, DEFAULT)
+    asked = [q.columns for q in queries]
+    assert set(asked) == {(f, t) for f in "xyzvw" for t in ("arm", "bought", "good")}
+    assert len({q.name for q in queries}) == len(asked) == 15
+    assert {q.columns: shape(JOINT, q) for q in queries} | {
+        ("x", "arm"): (4, 2),
+        ("x", "bought"): (5, 3),
+        ("w", "arm"): (6, 3),
+        ("v", "good"): (4, 2),
+    } == {q.columns: shape(JOINT, q) for q in queries}
+    full = {q.name for q in workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, **WORKLOAD)}
+    assert not full & {q.name for q in queries}
+
+
+def test_when_selection_applies():
+    def applies(when, most, lift=CAMPAIGN, fairness=GOOD, keep=()):
+        conf = replace(DEFAULT, when=when, keep=keep)
+        return conf.applies(JOINT, lift, fairness, most)
+
+    assert applies("auto", 8)
+    assert not applies("auto", 9)  # nine columns in the union
+    assert applies("always", 9)
+    assert not applies("never", 1)
+    assert targets(JOINT, None, None) == ("arm", "bought", "good")
+    with pytest.raises(ConfigError, match="no feature"):
+        applies("always", 9, keep=tuple("xyzvw"))
+    with pytest.raises(ConfigError, match="no party has a column"):
+        applies("auto", 9, keep=("nothing",))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"groups": 1},
+        {"threshold": float("nan")},
+        {"max_columns": 0},
+        {"keep": ["x", "x"]},
+        {"when": "sometimes"},
+        {"unknown": 1},
+        {"max_cells": -1},
+    ],
+)
+def test_bad_configuration_is_refused(change):
+    plain = {
+        "when": "auto",
+        "keep": [],
+        "groups": 4,
+        "threshold": 2.0,
+        "max_columns": 30,
+        "max_cells": 1000,
+    }
+    parse(SelectionConf, plain)
+    with pytest.raises(ConfigError):
+        parse(SelectionConf, plain | change)
+
+
+# --- choice -----------------------------------------------------------------------------------
+
+
+def scores(seed=0, conf=DEFAULT, strong=("x", "v"), lost=()):
+    """Scores of JOINT's candidates from tables in which `strong` ones go with every target."""
+    rng = np.random.default_rng(seed)
+    measurements = []
+    for q in plan_selection(JOINT, CAMPAIGN, GOOD, conf):
+        size = shape(JOINT, q)
+        mean = np.full(size, 0.0 if q.columns[0] in lost else 4000.0)
+        if q.columns[0] in strong:
+            mean[0, 0] *= 1.6 if q.columns[0] == "x" else 1.3
+        values = mean + rng.normal(0, 60, size)
+        measurements.append(Measurement(query=q, values=values, variance=3600.0))
+    return score(measurements, JOINT, CAMPAIGN, GOOD, conf), measurements
+
+
+def test_strong_features_are_kept_and_the_rest_dropped_with_reasons():
+    found, _ = scores(lost=("z",))
+    assert [s.column for s in found[:2]] == ["x", "v"]
+    assert [s.rank for s in found] == [1, 2, 3, 4, 5]
+    assert all(s.ranks[0] <= s.rank <= s.ranks[1] for s in found)
+    choice = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
+    assert choice.kept == ("x", "v")
+    assert choice.by_target == dict.fromkeys(("arm", "bought", "good"), ("x", "v"))
+    assert choice.pinned == ("arm", "bought", "good", "sex")
+    reasons = {d.column: d.reason for d in choice.dropped}
+    assert set(reasons) == {"y", "w", "z"}
+    assert "lost in the noise" in reasons["z"]
+    assert "no sign" in reasons["y"]
+
+
+def test_pinned_features_are_kept_whatever_the_noise_says():
+    conf = replace(DEFAULT, keep=("y", "w"), max_columns=1)
+    assert "y" not in candidates(JOINT, CAMPAIGN, GOOD, conf)
+    choice = choose(scores(conf=conf)[0], JOINT, CAMPAIGN, GOOD, conf)
+    assert set(pinned(JOINT, CAMPAIGN, GOOD, conf)) == set(choice.pinned) >= {"y", "w"}
+    assert not choice.kept  # max_columns leaves no room beside what is pinned
+    assert {frozenset(p) for p in combinations(choice.pinned, 2)} == set(
+        map(frozenset, choice.pairs)
+    )
+    assert "weaker than" in choice.dropped[0].reason
+
+
+def test_a_choice_is_deterministic_and_ignores_the_order_of_measurements():
+    found, measurements = scores()
+    again = score(reversed(measurements), JOINT, CAMPAIGN, GOOD, DEFAULT)
+    assert [(s.column, s.z) for s in again] == [(s.column, s.z) for s in found]
+    first, second = (choose(s, JOINT, CAMPAIGN, GOOD, DEFAULT) for s in (found, again))
+    assert first == second
+
+
+def test_tables_come_best_first_within_the_cells():
+    found, _ = scores()
+    whole = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
+    assert whole.unmeasured == 0
+    assert set(whole.threes) == {
+        ("arm", "x", "bought"),
+        ("arm", "v", "bought"),
+        ("arm", "good", "bought"),
+        ("arm", "sex", "bought"),
+        ("sex", "x", "good"),
+        ("sex", "v", "good"),
+        ("sex", "arm", "good"),
+        ("sex", "bought", "good"),
+    }
+    assert len(whole.pairs) == 15  # of six columns
+    aims = {"arm", "bought", "good"}
+    with_aim = [bool(set(p) & aims) for p in whole.pairs]
+    assert with_aim == sorted(with_aim, reverse=True)
+    for limit in (0, 40, 200, whole.cells):
+        some = choose(found, JOINT, CAMPAIGN, GOOD, replace(DEFAULT, max_cells=limit))
+        cells = [n_cells(JOINT, workload.table(JOINT, *t)) for t in (*some.pairs, *some.threes)]
+        assert sum(cells) == some.cells <= limit
+        assert len(cells) + some.unmeasured == 23
+    assert some == whole
+
+
+@pytest.mark.parametrize("most", [1, 5, 6, 30])
+def test_no_more_columns_than_asked(most):
+    conf = replace(DEFAULT, max_columns=most, threshold=-9.0)
+    choice = choose(scores(conf=conf)[0], JOINT, CAMPAIGN, GOOD, conf)
+    assert len(choice.kept) == max(0, min(most, 9) - len(choice.pinned))
+
+
+def test_the_workload_asks_the_choice_and_every_one_way():
+    found, _ = scores()
+    choice = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
+    queries = workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, choice=choice, **WORKLOAD)
+    asked = [frozenset(q.columns) for q in queries]
+    assert {frozenset({n}) for n in JOINT.names} <= set(asked)
+    assert {frozenset(p) for p in (*choice.pairs, *choice.threes)} <= set(asked)
+    dropped = {d.column for d in choice.dropped}
+    assert all(not dropped & a or len(a) == 1 for a in asked)
+    plain = workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, **WORKLOAD)
+    assert [q for q in plain if q.priority] == [q for q in queries if q.priority]
+
+
+def test_a_feature_no_two_parties_share_with_a_target_is_dropped():
+    found = FeatureScore(
+        column="x", parties=("a",), associations=(), z=0.0, p_value=1.0, rank=1, ranks=(1, 1)
+    )
+    choice = choose([found], JOINT, CAMPAIGN, GOOD, replace(DEFAULT, threshold=-1.0))
+    assert choice.dropped[0].reason == "no two parties hold it and a target"
+
+
+# --- the whole of it --------------------------------------------------------------------------
+
+
+def test_planted_features_are_found_and_only_with_the_cross_tables():
+    """Epsilon .3, two seeds of scripts/studies/selection.py; the study runs 100."""
+    joint = study_schema()
+    queries = plan_selection(joint, LIFT, None, DEFAULT)
+    here = tuple(q for q in queries if q.parties == ("b",))
+    for some, enough, at_a in ((queries, 4, True), (here, 2, False)):
+        plan = planned(joint, some, 0.3, 1e-5, 10**12)
+        for seed in (0, 1):
+            rng = np.random.default_rng(seed)
+            world = draw(joint, 0.5, rng)
+            found = score(measured(world, plan, rng), joint, LIFT, None, DEFAULT)
+            kept = choose(found, joint, LIFT, None, DEFAULT).kept
+            assert len(set(DRIVERS) & set(kept)) >= enough
+            assert any(n.startswith("a") for n in kept) == at_a
+            assert len(kept) <= 5 + 12  # 2.6 false ones expected
+
+
+@pytest.mark.parametrize("groups", [2, 4, 9])
+def test_a_coarse_table_is_the_full_one_summed(groups):
+    """As the parties' blocks count it: the full cross table, rows of a group added up."""
+    tables = {}
+    for g in (0, groups):
+        matrices = []
+        for own, name, slots in ((A, "x", np.arange(0, 70)), (B, "w", np.arange(30, 100))):
+            codes = np.random.default_rng(4).integers(
+                0, [c.size for c in own.data_columns], (len(slots), len(own.names)), dtype=np.int32
+            )
+            side = Side(party=own.party, columns=(name,), groups=g)
+            layout = layout_of(JOINT, own.party, [Query(sides=(side,))])
+            blocks = build_blocks(own, layout, n_slots=120, slots=slots, codes=codes, units={})
+            matrices.append(blocks.dense().astype(np.int64))
+        tables[g] = matrices[0].T @ matrices[1]
+    query = Query(sides=tuple(Side(party=p, columns=(c,), groups=groups) for p, c in ("ax", "bw")))
+    assert query.name == f"a.x/{groups} x b.w/{groups}"
+    assert tables[groups].shape == shape(JOINT, query)
+    expected = np.zeros(shape(JOINT, query))
+    of = [
+        [*group_of(JOINT.column(c), groups), s - 1]
+        for c, s in zip("xw", expected.shape, strict=True)
+    ]
+    np.add.at(expected, np.ix_(*of), tables[0])
+    assert (tables[groups] == expected).all()
+    assert len(cell_names(JOINT, query)) == expected.size
+    with pytest.raises(ConfigError):
+        Query(sides=(Side(party="a", columns=("x",), groups=1),))

@@ -1,0 +1,285 @@
+"""First fairness audit: synthetic rows only, so no privacy cost (DESIGN section 11).
+
+For every sensitive column and their intersection: demographic parity difference of the
+synthetic labels, and demographic parity and equalised odds differences of models trained on
+one half of the synthetic rows and judged on the other, by fairlearn's definitions; beside
+the parity difference of the real data as the noisy sensitive x label table has it.
+
+The models are scikit-learn's HistGradientBoosting on the rows' codes, at threshold 1/2: once
+with the sensitive columns among the features, as a naive user would train it, and once
+without, since leaving them out does not make a model fair.
+
+Intervals on synthetic rows say how well the rows tell the difference, not the noise of the
+measurements they were made from; the measured difference has that in its own interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.analysis.fairness.measured import measured_parity
+from twinweave.analysis.fairness.spread import multinomial, spread
+from twinweave.analysis.lift.results import Finding
+from twinweave.generators.layout import ABSENT, Rows
+from twinweave.tables.schema import JointSchema
+from twinweave.workload.analyses import FairnessConf
+from twinweave.workload.measurement import Measurement
+
+MODEL = "HistGradientBoosting, trained on half of the synthetic rows, judged on the other half"
+MIN_ROWS = 100
+"""Below this no model is trained."""
+
+Bools = NDArray[np.bool_]
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """rows: synthetic, of the group; rate: of them with the positive label."""
+
+    name: str
+    rows: int
+    rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFairness:
+    """A model's differences between the groups; None where fewer than two groups are shown.
+
+    odds: the larger of the true and false positive rates' differences.
+    """
+
+    with_sensitive: bool
+    parity: Finding | None
+    odds: Finding | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupFairness:
+    """One sensitive column, or the intersection of all.
+
+    label_parity: of the synthetic labels. measured_parity: of the real data, its interval
+    the privacy noise alone; None where no table tells. suppressed: groups of fewer than k
+    rows, in no difference.
+    """
+
+    columns: tuple[str, ...]
+    groups: tuple[Group, ...]
+    suppressed: tuple[str, ...]
+    label_parity: Finding | None
+    measured_parity: Finding | None
+    models: tuple[ModelFairness, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairnessReport:
+    """rows: those with label and sensitive columns. auc: of each model, on the judging half.
+
+    level: of every interval.
+    """
+
+    label: str
+    positive: str
+    rows: int
+    k: int
+    level: float
+    model: str
+    auc: dict[str, float]
+    audits: tuple[GroupFairness, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Model:
+    with_sensitive: bool
+    predicted: Bools
+
+
+def audit(
+    schema: JointSchema,
+    conf: FairnessConf,
+    rows: Rows,
+    measurements: Sequence[Measurement],
+    *,
+    k: int,
+    seed: int,
+    effective: float | None = None,
+    level: float = 0.95,
+) -> FairnessReport:
+    """Audit the synthetic rows whose label and sensitive columns are not absent.
+
+    effective: what all rows are worth as independent ones, where raking repeats some.
+    A missing label is not positive; a missing sensitive value is a group of its own.
+    """
+    rng = np.random.default_rng([seed, 5])
+    used = [schema.names.index(c) for c in (conf.label, *conf.sensitive)]
+    codes = rows.codes[(rows.codes[:, used] != ABSENT).all(axis=1)]
+    labels = codes[:, used[0]] == schema.column(conf.label).labels.index(conf.positive)
+    judged, models, auc, notes = _models(codes, labels, used, rng)
+    worth = min(1.0, (effective or len(rows)) / max(len(rows), 1))
+    auditor = _Auditor(
+        labels=labels, judged=judged, models=models, k=k, worth=worth, level=level, rng=rng
+    )
+    wanted: list[tuple[str, ...]] = [(c,) for c in conf.sensitive]
+    if len(conf.sensitive) > 1:
+        wanted.append(conf.sensitive)
+    audits = []
+    for columns in wanted:
+        measured = measured_parity(schema, columns, conf, measurements, k, level, rng)
+        groups, said = _groups(schema, codes, columns)
+        audits.append(auditor.of(columns, groups, said, measured))
+    return FairnessReport(
+        label=conf.label,
+        positive=conf.positive,
+        rows=len(codes),
+        k=k,
+        level=level,
+        model=MODEL,
+        auc=auc,
+        audits=tuple(audits),
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Auditor:
+    """What every grouping is judged by. judged: the half that the models have not seen."""
+
+    labels: Bools
+    judged: Bools
+    models: Sequence[_Model]
+    k: int
+    worth: float
+    level: float
+    rng: np.random.Generator
+
+    def of(
+        self,
+        columns: tuple[str, ...],
+        groups: Codes,
+        said: Sequence[str],
+        measured: Finding | None,
+    ) -> GroupFairness:
+        table = _counts(groups, self.labels, self.labels, len(said))
+        sizes = table.sum(axis=(1, 2))
+        least = max(self.k, 1)
+        rates = table[:, 1].sum(axis=1) / np.maximum(sizes, 1)
+        shown, few = np.flatnonzero(sizes >= least), np.flatnonzero((sizes > 0) & (sizes < least))
+        return GroupFairness(
+            columns=columns,
+            groups=tuple(
+                Group(name=said[g], rows=int(sizes[g]), rate=float(rates[g])) for g in shown
+            ),
+            suppressed=tuple(said[g] for g in few),
+            label_parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
+            measured_parity=measured,
+            models=tuple(self._model(m, groups[self.judged], len(said)) for m in self.models),
+        )
+
+    def _model(self, model: _Model, groups: Codes, size: int) -> ModelFairness:
+        table = _counts(groups, self.labels[self.judged], model.predicted, size)
+        return ModelFairness(
+            with_sensitive=model.with_sensitive,
+            parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
+            odds=odds_difference(table, self.k, self.worth, self.level, self.rng),
+        )
+
+
+def parity_difference(
+    table: NDArray[np.int64], k: int, worth: float, level: float, rng: np.random.Generator
+) -> Finding | None:
+    """Demographic parity difference of (group, actual, predicted) counts.
+
+    Over groups of at least k rows; None with fewer than two.
+    """
+    from fairlearn.metrics import demographic_parity_difference
+
+    table = table[table.sum(axis=(1, 2)) >= max(k, 1)]
+    if len(table) < 2:
+        return None
+
+    def rates(t: NDArray[Any]) -> NDArray[np.float64]:
+        share = t[..., 1].sum(axis=-1) / np.maximum(t.sum(axis=(-1, -2)), 1)
+        return np.asarray(share[..., None, :], dtype=np.float64)
+
+    found = spread(rates(table), rates(multinomial(table, rng, worth=worth)), level)
+    return _as_fairlearn_has_it(demographic_parity_difference, table, found)
+
+
+def odds_difference(
+    table: NDArray[np.int64], k: int, worth: float, level: float, rng: np.random.Generator
+) -> Finding | None:
+    """Equalised odds difference of (group, actual, predicted) counts, worst case of both rates.
+
+    Over groups with at least k rows of each actual label; None with fewer than two.
+    """
+    from fairlearn.metrics import equalized_odds_difference
+
+    table = table[(table.sum(axis=2) >= max(k, 1)).all(axis=1)]
+    if len(table) < 2:
+        return None
+
+    def rates(t: NDArray[Any]) -> NDArray[np.float64]:
+        share = t[..., 1] / np.maximum(t.sum(axis=-1), 1)  # (..., groups, actual)
+        return np.asarray(np.swapaxes(share, -1, -2), dtype=np.float64)
+
+    found = spread(rates(table), rates(multinomial(table, rng, worth=worth)), level)
+    return _as_fairlearn_has_it(equalized_odds_difference, table, found)
+
+
+def _as_fairlearn_has_it(metric: Any, table: NDArray[np.int64], found: Finding) -> Finding:
+    """The finding with the metric's own value: one weighted row stands for each cell."""
+    groups, actual, predicted = np.indices(table.shape).reshape(3, -1)
+    value = metric(
+        actual, predicted, sensitive_features=groups, sample_weight=table.ravel().astype(float)
+    )
+    return Finding(value=float(value), interval=found.interval)
+
+
+def _counts(groups: Codes, actual: Bools, predicted: Bools, size: int) -> NDArray[np.int64]:
+    """(groups, actual, predicted) counts."""
+    cells = (groups.astype(np.int64) * 2 + actual) * 2 + predicted
+    return np.bincount(cells, minlength=4 * size).reshape(size, 2, 2)
+
+
+def _groups(
+    schema: JointSchema, codes: Codes, columns: Sequence[str]
+) -> tuple[Codes, tuple[str, ...]]:
+    """Each row's group, row-major over the columns, and the groups' names."""
+    names = schema.names
+    sizes = [schema.column(c).size for c in columns]
+    place = np.ravel_multi_index([codes[:, names.index(c)] for c in columns], sizes)
+    said = tuple(", ".join(p) for p in product(*(schema.column(c).labels for c in columns)))
+    return place.astype(np.int32), said
+
+
+def _models(
+    codes: Codes, labels: Bools, used: Sequence[int], rng: np.random.Generator
+) -> tuple[Bools, list[_Model], dict[str, float], tuple[str, ...]]:
+    """The judging half, the models' predictions on it, their AUC, and what to know."""
+    judged = rng.permutation(len(codes)) % 2 == 1
+    two = all(len(np.unique(labels[part])) == 2 for part in (judged, ~judged))
+    if len(codes) < MIN_ROWS or not two:
+        return judged, [], {}, ("No model was trained: too few rows, or one label only.",)
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import roc_auc_score
+
+    models, auc = [], {}
+    for with_sensitive in (True, False):
+        dropped = used[:1] if with_sensitive else used
+        features = np.delete(codes, list(dropped), axis=1)
+        if not features.shape[1]:
+            continue
+        learner = HistGradientBoostingClassifier(random_state=int(rng.integers(2**31)))
+        learner.fit(features[~judged], labels[~judged])
+        score = learner.predict_proba(features[judged])[:, 1]
+        models.append(_Model(with_sensitive=with_sensitive, predicted=score >= 0.5))
+        name = "with sensitive columns" if with_sensitive else "without"
+        auc[name] = float(roc_auc_score(labels[judged], score))
+    return judged, models, auc, ()

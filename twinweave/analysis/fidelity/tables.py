@@ -1,0 +1,111 @@
+"""Do the synthetic rows tell what the measurements tell? (DESIGN section 13, utility)
+
+The server has no private row to compare with, so noisy tables are the reference: a distance
+of zero would mean that the noise was copied, and a distance near what the noise alone makes
+means that nothing is left to learn from the table. Post-processing: costs no privacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import pi, sqrt
+
+import numpy as np
+
+from twinweave.generators.layout import Layout, Rows
+from twinweave.synthesis.population import row_cells
+from twinweave.workload.measurement import Measurement
+
+WORST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFidelity:
+    """One measured table of counts.
+
+    ways: columns in it. tvd: total variation distance, half the sum of absolute differences
+    between synthetic and noisy counts over the synthetic total. noise_tvd: its expectation,
+    were the synthetic table the true one: 1/2 cells sd sqrt(2 / pi) / total.
+    chi2: mean over cells of squared difference over noise variance, about 1 at the truth.
+    """
+
+    name: str
+    ways: int
+    cells: int
+    tvd: float
+    noise_tvd: float
+    chi2: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaysFidelity:
+    """Means over all tables with the same number of columns."""
+
+    ways: int
+    tables: int
+    tvd: float
+    noise_tvd: float
+    chi2: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityReport:
+    """tables: as measured. worst: names, largest chi2 first. chi2: over all cells of all."""
+
+    by_ways: tuple[WaysFidelity, ...]
+    chi2: float
+    worst: tuple[str, ...]
+    tables: tuple[TableFidelity, ...] = field(repr=False)
+
+    def table(self, name: str) -> TableFidelity:
+        return next(t for t in self.tables if t.name == name)
+
+
+def fidelity(
+    layout: Layout, rows: Rows, measurements: Sequence[Measurement], users: float
+) -> FidelityReport:
+    """Compare every measured table of counts with the same table of the synthetic rows.
+
+    users: of the union, whom all rows together stand for. Sums of values are left aside:
+    the lift speaks of them.
+    """
+    each = users / max(len(rows), 1)
+    counted = [m for m in measurements if m.query.weight is None]
+    tables = tuple(_table(layout, rows, m, each) for m in counted)
+    cells = sum(t.cells for t in tables)
+    return FidelityReport(
+        by_ways=tuple(_ways(n, tables) for n in sorted({t.ways for t in tables})),
+        chi2=sum(t.chi2 * t.cells for t in tables) / max(cells, 1),
+        worst=tuple(t.name for t in sorted(tables, key=lambda t: -t.chi2)[:WORST]),
+        tables=tables,
+    )
+
+
+def _table(layout: Layout, rows: Rows, m: Measurement, each: float) -> TableFidelity:
+    """One table; [absent, absent] of a cross table is no cell. `each`: users a row stands for."""
+    noisy = m.values.reshape(-1)[: -1 if m.query.is_cross else None]
+    found = row_cells(m.query, layout, rows)
+    synthetic = np.bincount(found + 1, minlength=len(noisy) + 1)[1:] * each
+    total = max(float(synthetic.sum()), 1.0)
+    apart = synthetic - noisy
+    variance = max(m.variance, 1e-9)
+    return TableFidelity(
+        name=m.query.name,
+        ways=len(m.query.columns),
+        cells=len(noisy),
+        tvd=float(np.abs(apart).sum()) / 2 / total,
+        noise_tvd=len(noisy) * sqrt(2 / pi * variance) / 2 / total,
+        chi2=float((apart**2).mean()) / variance,
+    )
+
+
+def _ways(ways: int, tables: Sequence[TableFidelity]) -> WaysFidelity:
+    own = [t for t in tables if t.ways == ways]
+    return WaysFidelity(
+        ways=ways,
+        tables=len(own),
+        tvd=float(np.mean([t.tvd for t in own])),
+        noise_tvd=float(np.mean([t.noise_tvd for t in own])),
+        chi2=float(np.mean([t.chi2 for t in own])),
+    )

@@ -1,0 +1,33 @@
+"""The A/B lift report from noisy tables (DESIGN section 12)."""
+
+from twinweave.analysis.lift.analysis import analyse
+from twinweave.analysis.lift.results import (
+    ArmResult,
+    Breakdown,
+    Cell,
+    Comparison,
+    ConversionLift,
+    Finding,
+    Interaction,
+    LiftReport,
+    Relative,
+    SampleRatio,
+    ValueLift,
+    Verdict,
+)
+
+__all__ = [
+    "ArmResult",
+    "Breakdown",
+    "Cell",
+    "Comparison",
+    "ConversionLift",
+    "Finding",
+    "Interaction",
+    "LiftReport",
+    "Relative",
+    "SampleRatio",
+    "ValueLift",
+    "Verdict",
+    "analyse",
+]

@@ -1,0 +1,227 @@
+"""Confidence limits that count sampling and privacy noise together.
+
+One arm's mean has lower and upper limits at any normal quantile z; the limits of a
+difference or a ratio of two independent means follow from the arms' own limits (MOVER: Zou
+& Donner 2008, Statistics in Medicine 27; Donner & Zou 2012, SMMR 21). A rate's limits are
+Wilson's (1927) with the noise of numerator and denominator inside the score: the variance is
+taken at the hypothesised rate, so a small or negative noisy count gives no false certainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import hypot, inf, isfinite, sqrt
+from typing import Protocol
+
+from scipy.stats import norm
+
+from twinweave.analysis.lift.estimate import Arm
+from twinweave.analysis.lift.results import Interval
+
+_Z_MAX = 40.0
+
+
+class Estimate(Protocol):
+    """One arm's mean per user, seen through noise.
+
+    n_cov: covariance of the noise in mean * n, n held fixed, with that in n.
+    sampling, noise: the mean's two variances.
+    """
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def n(self) -> float: ...
+    @property
+    def var_n(self) -> float: ...
+    @property
+    def n_cov(self) -> float: ...
+    @property
+    def total(self) -> float: ...
+    @property
+    def var_total(self) -> float: ...
+    @property
+    def sampling(self) -> float: ...
+    @property
+    def noise(self) -> float: ...
+    def limits(self, z: float) -> Interval:
+        """Lower and upper limit at normal quantile z; never above or below the mean."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Conversion rate y / n of one arm."""
+
+    arm: Arm
+
+    @property
+    def mean(self) -> float:
+        return self.arm.y / self.arm.n
+
+    @property
+    def n(self) -> float:
+        return self.arm.n
+
+    @property
+    def var_n(self) -> float:
+        return self.arm.var_n
+
+    @property
+    def n_cov(self) -> float:
+        return self.arm.cov - self.mean * self.arm.var_n
+
+    @property
+    def total(self) -> float:
+        return self.arm.y
+
+    @property
+    def var_total(self) -> float:
+        return self.arm.var_y
+
+    @property
+    def sampling(self) -> float:
+        """p(1-p)/n with one success and one failure added (Agresti & Caffo 2000): never 0."""
+        p = (min(max(self.arm.y, 0.0), self.arm.n) + 1) / (self.arm.n + 2)
+        return p * (1 - p) / self.arm.n
+
+    @property
+    def noise(self) -> float:
+        """Delta method through the ratio: V(y - p n) / n**2."""
+        a, p = self.arm, self.mean
+        return max(a.var_y - 2 * p * a.cov + p * p * a.var_n, 0.0) / a.n**2
+
+    def limits(self, z: float) -> Interval:
+        """Solve (y - p n)^2 = z^2 (n p (1-p) + V(y - p n)) for p."""
+        low, high = self._roots(z, sampling=True)
+        low0, high0 = self._roots(z, sampling=False)
+        # Outside [0, 1] no sampling variance exists: the noise alone can have led there.
+        if not 0 <= low <= 1:
+            low = low0
+        if not 0 <= high <= 1:
+            high = high0
+        return min(low, self.mean), max(high, self.mean)
+
+    def _roots(self, z: float, *, sampling: bool) -> Interval:
+        """Ends of {p: a p^2 - 2 b p + c <= 0}; the whole line when n is lost in its noise."""
+        arm, z2 = self.arm, z * z
+        extra = z2 * arm.n if sampling else 0.0
+        a = arm.n**2 + extra - z2 * arm.var_n
+        b = arm.y * arm.n + extra / 2 - z2 * arm.cov
+        c = arm.y**2 - z2 * arm.var_y
+        if a <= 0:
+            return -inf, inf
+        root = b * b - a * c
+        if root < 0:  # y far outside [0, n]: no rate is compatible; fall back to noise alone
+            return -inf, -inf
+        return (b - sqrt(root)) / a, (b + sqrt(root)) / a
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Mean value per user of one arm, offset + excess / n, with normal limits.
+
+    excess: sum of what users have above `offset`; var_excess: its noise. variance: of one
+    user's value. All in the column's own unit, or its square.
+    """
+
+    excess: float
+    var_excess: float
+    n: float
+    var_n: float
+    variance: float
+    offset: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.offset + self.excess / self.n
+
+    @property
+    def n_cov(self) -> float:
+        return -self.excess / self.n * self.var_n
+
+    @property
+    def total(self) -> float:
+        return self.excess + self.offset * self.n
+
+    @property
+    def var_total(self) -> float:
+        return self.var_excess + self.offset**2 * self.var_n
+
+    @property
+    def sampling(self) -> float:
+        return self.variance / self.n
+
+    @property
+    def noise(self) -> float:
+        return (self.var_excess + (self.excess / self.n) ** 2 * self.var_n) / self.n**2
+
+    def limits(self, z: float) -> Interval:
+        half = z * sqrt(self.sampling + self.noise)
+        return self.mean - half, self.mean + half
+
+
+def quantile(level: float) -> float:
+    """Normal quantile of a two-sided interval."""
+    return float(norm.ppf((1 + level) / 2))
+
+
+def difference(test: Estimate, control: Estimate, z: float, scale: float = 1.0) -> Interval:
+    """Limits of test - scale * control, scale >= 0 (MOVER)."""
+    d = test.mean - scale * control.mean
+    l1, u1 = test.limits(z)
+    l2, u2 = control.limits(z)
+    down = hypot(test.mean - l1, scale * (u2 - control.mean))
+    up = hypot(u1 - test.mean, scale * (control.mean - l2))
+    return d - down, d + up
+
+
+def p_value(test: Estimate, control: Estimate) -> float:
+    """Two-sided p of no difference: the largest at which `difference` still holds zero."""
+    low, high = 0.0, _Z_MAX
+    for _ in range(60):
+        z = (low + high) / 2
+        a, b = difference(test, control, z)
+        low, high = (low, z) if a <= 0 <= b else (z, high)
+    return float(2 * norm.sf(low))
+
+
+def ratio_set(
+    test: Estimate, control: Estimate, z: float
+) -> tuple[tuple[float, float | None], ...]:
+    """All ratios r >= 0 with zero inside the limits of test - r * control (Fieller 1954).
+
+    Pieces in ascending order; an upper end of None is infinity. Empty when both means are
+    far below zero.
+    """
+    points = sorted(_crossings(test, control, z))
+    ends = [0.0, *points, inf]
+    pieces: list[tuple[float, float | None]] = []
+    for a, b in pairwise(ends):
+        inner = (a + b) / 2 if isfinite(b) else 2 * a + 1
+        low, high = difference(test, control, z, scale=inner)
+        if not low <= 0 <= high:
+            continue
+        start = pieces.pop()[0] if pieces and pieces[-1][1] == a else a
+        pieces.append((start, b if isfinite(b) else None))
+    return tuple(pieces)
+
+
+def _crossings(test: Estimate, control: Estimate, z: float) -> set[float]:
+    """Positive r at which a limit of test - r * control is zero (two quadratics)."""
+    p1, p2 = test.mean, control.mean
+    l1, u1 = test.limits(z)
+    l2, u2 = control.limits(z)
+    found: set[float] = set()
+    for side1, side2 in ((p1 - l1, u2 - p2), (u1 - p1, p2 - l2)):
+        if not (isfinite(side1) and isfinite(side2)):
+            continue
+        a, b, c = p2**2 - side2**2, p1 * p2, p1**2 - side1**2
+        root = b * b - a * c
+        if root < 0:
+            continue
+        # Both roots without cancellation, also when a is next to zero.
+        q = b + sqrt(root) if b >= 0 else b - sqrt(root)
+        found |= {x for x in ((q / a) if a else inf, (c / q) if q else 0.0) if 0 < x < inf}
+    return found

@@ -1,0 +1,182 @@
+"""A party's side of the cross tables: one-hot and weighted blocks over the spine's slots.
+
+The layout follows from the public schema and workload alone, so every party and the server
+derive the same one; only `build_blocks` touches data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ProtocolError
+from twinweave.protocols.ring import Ring, dtype_of
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.workload.queries import Query, Side, raised, side_codes, side_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which columns of a party's matrix belong to which side. Public.
+
+    widths: positions of each side's block; a count block has *absent* last, a weighted none.
+    """
+
+    party: str
+    sides: tuple[Side, ...]
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sides) != len(self.widths) or len(set(self.sides)) != len(self.sides):
+            raise ProtocolError("a layout lists each side once, with its width.")
+        if not self.sides or min(self.widths) < 1 or {s.party for s in self.sides} != {self.party}:
+            raise ProtocolError("a layout needs a side, and only sides of its own party.")
+
+    @property
+    def width(self) -> int:
+        """Number of columns of the party's matrix."""
+        return sum(self.widths)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """First column of each side's block."""
+        return tuple(sum(self.widths[:i]) for i in range(len(self.widths)))
+
+    def span(self, side: Side) -> slice:
+        """Columns of a side's block. Raises ProtocolError for a side that is not in it."""
+        if side not in self.sides:
+            raise ProtocolError(
+                f"party {self.party!r} did not take {', '.join(side.columns) or side.weight!r} "
+                "into the secure product. Name every table before it starts."
+            )
+        index = self.sides.index(side)
+        return slice(self.offsets[index], self.offsets[index] + self.widths[index])
+
+
+def layout_of(schema: JointSchema, party: str, queries: Iterable[Query]) -> Layout:
+    """The party's distinct sides among the queries, in order of first appearance."""
+    sides = tuple(dict.fromkeys(s for q in queries for s in q.sides if s.party == party))
+    widths = tuple(side_size(schema, s) + (s.weight is None) for s in sides)
+    return Layout(party=party, sides=sides, widths=widths)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockSet:
+    """A party's matrix over the spine, one non-zero entry a block and row. Private.
+
+    positions: int32 (n_slots, n_blocks), column of the entry of each block.
+    weights: block index -> uint32 (n_slots,) entries of a weighted block; 1 elsewhere.
+    """
+
+    layout: Layout
+    positions: NDArray[np.int32] = field(repr=False)
+    weights: Mapping[int, NDArray[np.uint32]] = field(repr=False)
+
+    @property
+    def n_slots(self) -> int:
+        return int(self.positions.shape[0])
+
+    def add_to(self, matrix: Ring, rows: slice) -> None:
+        """Add the rows of this matrix in place to a dense (rows, width) chunk."""
+        index = np.arange(matrix.shape[0])[:, None]
+        # A row's blocks occupy different columns, so no target repeats within one call.
+        matrix[index, self.positions[rows]] += self._entries(rows, matrix.dtype)
+
+    def product_t(self, matrix: Ring, rows: slice) -> Ring:
+        """(this matrix)[rows].T @ matrix in the matrix's ring: (width, q), exact."""
+        from scipy.sparse import csr_array  # too slow to import for every message
+
+        block: NDArray[np.int32] = self.positions[rows]
+        ends = np.arange(block.shape[0] + 1, dtype=np.int32) * np.int32(block.shape[1])
+        entries = self._entries(rows, matrix.dtype).ravel()
+        sparse = csr_array((entries, block.ravel(), ends), shape=(len(block), self.layout.width))
+        product: Ring = sparse.T @ matrix
+        return product
+
+    def dense(self, bits: int = 64) -> Ring:
+        """The whole (n_slots, width) matrix. For tests and small tables."""
+        matrix = np.zeros((self.n_slots, self.layout.width), dtype=dtype_of(bits))
+        self.add_to(matrix, slice(0, self.n_slots))
+        return matrix
+
+    def _entries(self, rows: slice, dtype: np.dtype[Any]) -> Ring:
+        entries = np.ones(self.positions[rows].shape, dtype=dtype)
+        for block, values in self.weights.items():
+            entries[:, block] = values[rows]
+        return entries
+
+
+def build_blocks(
+    schema: Schema,
+    layout: Layout,
+    *,
+    n_slots: int,
+    slots: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    units: Mapping[str, NDArray[np.integer[Any]]],
+) -> BlockSet:
+    """Place a party's encoded rows on the spine.
+
+    slots: (n_rows,) distinct, 0..n_slots-1. codes: (n_rows, n_columns) discrete codes in the
+    order of schema.data_columns. units: value column -> (n_rows,) integers 0..VALUE_UNITS.
+    Raises ProtocolError on a wrong shape, a repeated slot or a code outside its column.
+    """
+    slots = np.asarray(slots, dtype=np.int64)
+    codes = np.asarray(codes)
+    _check_rows(schema, n_slots, slots, codes)
+    positions = np.empty((n_slots, len(layout.sides)), dtype=np.int32)
+    weights: dict[int, NDArray[np.uint32]] = {}
+    for block, (side, offset, width) in enumerate(
+        zip(layout.sides, layout.offsets, layout.widths, strict=True)
+    ):
+        absent = width - 1 if side.weight is None else 0
+        positions[:, block] = offset + absent
+        positions[slots, block] = offset + side_codes(schema, side, codes)
+        if side.weight is not None:
+            weights[block] = np.zeros(n_slots, dtype=np.uint32)
+            weights[block][slots] = _weights(side, units, len(slots))
+    return BlockSet(layout=layout, positions=positions, weights=weights)
+
+
+def random_blocks(layout: Layout, n_slots: int, rng: np.random.Generator) -> BlockSet:
+    """Count blocks with uniform positions, for benchmarks. Raises ProtocolError on weights."""
+    if any(side.weight for side in layout.sides):
+        raise ProtocolError("random blocks are counts. Leave weighted sides out.")
+    columns = [
+        offset + rng.integers(0, width, n_slots)
+        for offset, width in zip(layout.offsets, layout.widths, strict=True)
+    ]
+    positions = np.stack(columns, axis=1).astype(np.int32)
+    return BlockSet(layout=layout, positions=positions, weights={})
+
+
+def _weights(
+    side: Side, units: Mapping[str, NDArray[np.integer[Any]]], n_rows: int
+) -> NDArray[np.uint32]:
+    assert side.weight is not None
+    if side.weight not in units or units[side.weight].shape != (n_rows,):
+        raise ProtocolError(f"no amounts for value column {side.weight!r}. Encode the table again.")
+    amounts = np.asarray(units[side.weight], dtype=np.int64)
+    if n_rows and (amounts.min() < 0 or amounts.max() > VALUE_UNITS):
+        raise ProtocolError(f"value column {side.weight!r}: amounts outside 0..{VALUE_UNITS}.")
+    return raised(amounts, side.power).astype(np.uint32)
+
+
+def _check_rows(
+    schema: Schema, n_slots: int, slots: NDArray[np.int64], codes: NDArray[np.int32]
+) -> None:
+    if slots.ndim != 1 or codes.shape != (len(slots), len(schema.names)):
+        raise ProtocolError("codes are one row a slot and one column a data column.")
+    if len(slots) and (slots.min() < 0 or slots.max() >= n_slots):
+        raise ProtocolError("a slot lies outside the spine. Align the tables again.")
+    if len(np.unique(slots)) != len(slots):
+        raise ProtocolError("two rows share a slot. Align the tables again.")
+    for index, column in enumerate(schema.data_columns):
+        if len(codes) and not 0 <= codes[:, index].min() <= codes[:, index].max() < column.size:
+            raise ProtocolError(f"column {column.name!r}: a code outside its levels. Encode again.")

@@ -1,0 +1,131 @@
+"""The summary's section on the synthetic data: same story as the measurements, and how fair."""
+
+from __future__ import annotations
+
+from twinweave.analysis.fairness.audit import FairnessReport, GroupFairness
+from twinweave.analysis.fidelity.tables import FidelityReport
+from twinweave.analysis.lift import Finding
+from twinweave.analysis.lift.synthetic import SyntheticEffect, SyntheticLift, SyntheticOutcome
+from twinweave.analysis.synthetic import SyntheticFindings
+from twinweave.report.terminal.text import WIDTH, paragraph, rule, shortened, table, unit_for
+
+TOLERATED = 1.5
+"""Mean chi-square a cell up to which synthetic and noisy tables agree as far as noise lets see."""
+
+_SHOWN_WORST = 3
+
+
+def synthetic_section(found: SyntheticFindings) -> list[str]:
+    """Lines of at most WIDTH characters."""
+    headline = f" Synthetic data by {found.generator}"
+    size = f"{found.rows:,} people "
+    held = ", ".join(f"{n:,} at {party}" for party, n in found.present.items())
+    lines = [
+        "",
+        rule(),
+        headline + size.rjust(WIDTH - len(headline)),
+        rule(),
+        *paragraph(f"{held}; worth {found.effective:,.0f} independent people."),
+        "",
+        *_fidelity(found.fidelity),
+    ]
+    if found.lift is not None and found.lift.outcomes:
+        lines += ["", *_lift(found.lift)]
+    if found.fairness is not None:
+        lines += ["", *_fairness(found.fairness)]
+    return lines
+
+
+def _fidelity(found: FidelityReport) -> list[str]:
+    rows = [["tables measured", "tables", "distance", "of noise alone", "misfit"]]
+    for ways in found.by_ways:
+        of = "of 1 column" if ways.ways == 1 else f"of {ways.ways} columns"
+        rows.append(
+            [of, f"{ways.tables}", f"{ways.tvd:.4f}", f"{ways.noise_tvd:.4f}", f"{ways.chi2:.2f}"]
+        )
+    worst = ", ".join(
+        f"{shortened(name, 60)} ({found.table(name).chi2:.1f})"
+        for name in found.worst[:_SHOWN_WORST]
+    )
+    says = "agree as far as the noise lets see"
+    if found.chi2 > TOLERATED:
+        says = "DIFFER by more than the noise explains"
+    return [
+        *table(rows),
+        *paragraph(
+            f"Synthetic and measured tables {says}: misfit {found.chi2:.2f} over all cells, "
+            f"about 1 at the truth. Distance is total variation, to the noisy table. "
+            f"Largest misfit: {worst}."
+        ),
+    ]
+
+
+def _lift(found: SyntheticLift) -> list[str]:
+    rows = [["lift", "synthetic tables say", "measured interval", ""]]
+    for outcome in found.outcomes:
+        rows.append([shortened(outcome.name), *_effect(outcome.overall, outcome.kind)])
+        rows += _levels(outcome)
+    return table(rows)
+
+
+def _effect(found: SyntheticEffect, kind: str) -> list[str]:
+    if found.lift is None or found.interval is None:
+        return ["not shown", "", ""]
+    low, high = found.interval
+    scale, suffix = (100.0, " pp") if kind == "conversion" else (1.0, "")
+    unit = unit_for((high - low) / 4, scale=scale, suffix=suffix)
+    says = "inside" if found.inside else "OUTSIDE"
+    return [unit.signed(found.lift) + suffix, unit.between(found.interval), says]
+
+
+def _levels(outcome: SyntheticOutcome) -> list[list[str]]:
+    """One line a breakdown: how many of its levels lie inside."""
+    rows = []
+    for column in dict.fromkeys(level.column for level in outcome.levels):
+        told = [level.effect.inside for level in outcome.levels if level.column == column]
+        known = [inside for inside in told if inside is not None]
+        if known:
+            says = "inside" if all(known) else f"{known.count(False)} OUTSIDE"
+            rows.append(
+                [f"  by {shortened(column)}", f"{len(known)} levels", "joint intervals", says]
+            )
+    return rows
+
+
+def _fairness(found: FairnessReport) -> list[str]:
+    lines = paragraph(
+        f"Fairness of {found.label} = {found.positive}, {found.rows:,} people who "
+        "have it: largest difference between two groups."
+    )
+    for one in found.audits:
+        lines += ["", *_groups(one, found)]
+    lines += paragraph(
+        "Parity: of the positive rates. Odds: of true or false positive rates. "
+        "The real data's interval is that of the privacy noise. "
+        f"Model: {found.model}."
+    )
+    for note in found.notes:
+        lines += paragraph(note)
+    return lines
+
+
+def _groups(one: GroupFairness, found: FairnessReport) -> list[str]:
+    interval = f"{found.level:.0%} interval"
+    rows = [[shortened(" x ".join(one.columns), 30), "parity", interval, "odds", interval]]
+    rows.append(["real data, noisy tables", *_difference(one.measured_parity)])
+    rows.append(["synthetic labels", *_difference(one.label_parity)])
+    for model in one.models:
+        name = "model" if model.with_sensitive else "model without sensitive"
+        rows.append([name, *_difference(model.parity), *_difference(model.odds)])
+    lines = table(rows)
+    if one.suppressed:
+        names = ", ".join(shortened(name) for name in one.suppressed)
+        lines += paragraph(f"Left out (fewer than {found.k} people): {names}.")
+    return lines
+
+
+def _difference(found: Finding | None) -> list[str]:
+    if found is None:
+        return ["not shown", ""]
+    low, high = found.interval
+    return [f"{found.value:.3f}", f"{low:.3f} to {high:.3f}"]

@@ -1,0 +1,104 @@
+"""Numbers, intervals and aligned tables for the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, log10
+
+from twinweave.analysis.lift import Relative
+
+WIDTH = 92
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """How a difference is written: `scale` times the number, `decimals` places, a suffix."""
+
+    scale: float
+    decimals: int
+    suffix: str
+
+    def plain(self, x: float) -> str:
+        return f"{_no_negative_zero(x * self.scale, self.decimals):,.{self.decimals}f}"
+
+    def signed(self, x: float) -> str:
+        return f"{_no_negative_zero(x * self.scale, self.decimals):+,.{self.decimals}f}"
+
+    def between(self, ends: tuple[float, float], *, signed: bool = True) -> str:
+        write = self.signed if signed else self.plain
+        return f"{write(ends[0])} to {write(ends[1])}{self.suffix}"
+
+
+def unit_for(error: float, *, scale: float, suffix: str) -> Unit:
+    """Enough decimals to show `error` (a standard error, unscaled) to two digits, 1 to 6."""
+    shown = error * scale
+    places = 2 if shown <= 0 else ceil(1 - log10(shown))
+    return Unit(scale=scale, decimals=min(max(places, 1), 6), suffix=suffix)
+
+
+def whole(x: float) -> str:
+    """A count of users or conversions."""
+    return f"{_no_negative_zero(x, 0):,.0f}"
+
+
+def percent(x: float) -> str:
+    return f"{100 * x:+.1f} %"
+
+
+def p_text(p: float) -> str:
+    if p < 1e-4:
+        return f"{p:.0e}" if p > 1e-99 else "<1e-99"
+    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def p_is(p: float) -> str:
+    """The p-value in a sentence."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def relative_text(relative: Relative) -> str:
+    """The confidence set of a relative lift in words; it need not be one bounded interval."""
+    written = []
+    for low, high in relative.intervals:
+        if high is None:
+            written.append("anything" if low <= -1 else f"{percent(low)} or more")
+        elif low <= -1:
+            written.append(f"{percent(high)} or less")
+        else:
+            written.append(f"{percent(low)} to {percent(high)}")
+    return ", or ".join(written) if written else "none possible"
+
+
+def rule(character: str = "─") -> str:
+    return character * WIDTH
+
+
+def paragraph(text: str, indent: str = "  ") -> list[str]:
+    """Wrap to the page; continuation lines are indented alike."""
+    return textwrap.wrap(text, WIDTH - 1, initial_indent=indent, subsequent_indent=indent)
+
+
+def table(rows: Sequence[Sequence[str]], *, left: int = 1, indent: str = "  ") -> list[str]:
+    """Aligned columns: the first `left` to the left, the others to the right."""
+    n = max(len(row) for row in rows)
+    padded = [[*row, *[""] * (n - len(row))] for row in rows]
+    widths = [max(len(row[i]) for row in padded) for i in range(n)]
+    return [
+        indent
+        + "   ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in padded
+    ]
+
+
+def shortened(text: str, width: int = 22) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _no_negative_zero(x: float, decimals: int) -> float:
+    return 0.0 if round(x, decimals) == 0 else x

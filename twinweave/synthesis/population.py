@@ -1,0 +1,163 @@
+"""What the measurements say about the union: who is present where, and which cell a row is in.
+
+Post-processing of measurements: no privacy cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ConfigError
+from twinweave.generators.layout import Layout, Rows
+from twinweave.synthesis.fit import Latents
+from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import Query, Side
+
+NOWHERE = -1
+"""Cell of a row that a query does not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Estimated users of the union by presence pattern.
+
+    patterns: bool (patterns, parties), every non-empty combination. users: float64
+    (patterns,), non-negative.
+    """
+
+    patterns: NDArray[np.bool_] = field(repr=False)
+    users: NDArray[np.float64]
+
+    @property
+    def size(self) -> int:
+        return max(1, round(float(self.users.sum())))
+
+    def presence(self, n: int) -> NDArray[np.bool_]:
+        """n rows with the patterns in proportion: bool (n, parties)."""
+        return np.repeat(self.patterns, _apportion(self.users, n), axis=0)
+
+    def latents(self, n: int) -> Latents:
+        """n components, a pattern's number proportional to the root of its users.
+
+        Small patterns get more components than users: a small overlap of the parties is
+        where all that is known across them sits. Each pattern of a user or more has one.
+        """
+        real = self.users >= min(1.0, self.users.max())
+        patterns, users = self.patterns[real], self.users[real]
+        count = 1 + _apportion(np.sqrt(users), max(n - len(users), 0))
+        each = users * (self.users.sum() / users.sum()) / count
+        return Latents(presence=np.repeat(patterns, count, axis=0), users=np.repeat(each, count))
+
+
+def _apportion(weights: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """Whole numbers that add up to n, proportional to the weights by largest remainders."""
+    share = n * weights / weights.sum()
+    count: NDArray[np.int64] = np.floor(share).astype(np.int64)
+    spare = np.argsort(count - share, kind="stable")[: n - int(count.sum())]
+    count[spare] += 1
+    return count
+
+
+def population(
+    parties: Sequence[str],
+    sizes: Mapping[str, int],
+    measurements: Sequence[Measurement],
+    pools: Sequence[tuple[int, ...]] = (),
+) -> Population:
+    """Presence patterns from the public table sizes and the cross tables' noisy overlaps.
+
+    Every cross table estimates its pair's overlap three times: the sum of its inner cells,
+    and each party's size less the other's absent row; estimates are averaged by precision.
+    With three parties or more, pairs leave the higher overlaps open: the smallest solution
+    (ridge) of the non-negative least-squares problem is taken. pools: indices of parties of
+    whom a user is at one at most.
+    Raises ConfigError if a party's size is missing.
+    """
+    if missing := [p for p in parties if p not in sizes]:
+        raise ConfigError("sizes", f"no table size of {missing}", "Give every party's row count.")
+    patterns = _patterns(len(parties), pools)
+    rows, wanted = [], []
+    for i, party in enumerate(parties):
+        rows.append(patterns[:, i] * 1e3)
+        wanted.append(sizes[party] * 1e3)
+    for (one, two), (value, variance) in overlaps(parties, sizes, measurements).items():
+        both = patterns[:, one].any(axis=1) & patterns[:, two].any(axis=1)
+        rows.append(both / np.sqrt(variance))
+        wanted.append(value / np.sqrt(variance))
+    from scipy.optimize import nnls
+
+    ridge = 1e-6 * np.eye(len(patterns))
+    users, _ = nnls(np.vstack([rows, ridge]), np.array([*wanted, *np.zeros(len(patterns))]))
+    return Population(patterns=patterns, users=np.asarray(users, dtype=np.float64))
+
+
+def _patterns(n_parties: int, pools: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
+    """Every possible presence but none at all: bool (patterns, parties), fullest first."""
+    own = {party: tuple(pool) for pool in pools for party in pool}
+    units = dict.fromkeys(own.get(i, (i,)) for i in range(n_parties))
+    found = []
+    for chosen in product(*((*unit, None) for unit in units)):
+        pattern = np.zeros(n_parties, dtype=bool)
+        pattern[[i for i in chosen if i is not None]] = True
+        found.append(pattern)
+    return np.array(found[:-1])
+
+
+Members = tuple[int, ...]
+
+
+def overlaps(
+    parties: Sequence[str], sizes: Mapping[str, int], measurements: Sequence[Measurement]
+) -> dict[tuple[Members, Members], tuple[float, float]]:
+    """Each measured pair's overlap: (estimate in users, its variance).
+
+    By the indices of the parties on either side: of a pool's side, of all its members.
+    """
+    sums: dict[tuple[Members, Members], tuple[float, float]] = {}
+    for m in measurements:
+        if not m.query.is_cross or m.query.weight is not None:
+            continue
+        ends = [tuple(parties.index(p) for p in side.members) for side in m.query.sides]
+        first, second = (sum(sizes[parties[i]] for i in end) for end in ends)
+        inner, v = m.values[:-1, :-1], max(m.variance, 1e-9)
+        estimates = (
+            (inner.sum(), v * inner.size),
+            (second - m.values[-1, :-1].sum(), v * inner.shape[1]),
+            (first - m.values[:-1, -1].sum(), v * inner.shape[0]),
+        )
+        a, b = sorted(ends)
+        top, bottom = sums.get((a, b), (0.0, 0.0))
+        for value, variance in estimates:
+            top, bottom = top + float(value) / variance, bottom + 1 / variance
+        sums[a, b] = (top, bottom)
+    caps = {p: min(sum(sizes[parties[i]] for i in end) for end in p) for p in sums}
+    return {p: (min(max(t / b, 0.0), caps[p]), 1 / b) for p, (t, b) in sums.items()}
+
+
+def row_cells(query: Query, layout: Layout, rows: Rows) -> NDArray[np.int32]:
+    """The flat cell of the query's table that each row adds to; NOWHERE if none: (n,) int32."""
+    places = [_side_cells(side, layout, rows) for side in query.sides]
+    if not query.is_cross:
+        local: NDArray[np.int32] = places[0][0].astype(np.int32)
+        return local
+    (first, rows_absent), (second, absent) = places
+    out = np.where(first < 0, rows_absent, first) * (absent + 1)
+    out += np.where(second < 0, absent, second)
+    out[(first < 0) & (second < 0)] = NOWHERE
+    cells: NDArray[np.int32] = out.astype(np.int32)
+    return cells
+
+
+def _side_cells(side: Side, layout: Layout, rows: Rows) -> tuple[NDArray[np.int64], int]:
+    """Row-major position in the side's block, NOWHERE if its parties are absent; block size."""
+    cell, size = np.zeros(len(rows), dtype=np.int64), 1
+    for name in side.columns:
+        i = layout.names.index(name)
+        cell, size = cell * layout.sizes[i] + rows.codes[:, i], size * layout.sizes[i]
+    cell[~rows.presence[:, layout.members(side)].any(axis=1)] = NOWHERE
+    return cell, size
