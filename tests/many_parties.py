@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from whole_run import COLUMNS, TRAINING, mapping
 
+from tests.whole_run import COLUMNS, TRAINING, mapping
 from twinweave.config import RunConf
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
-from test_summary import FACTS
-from test_synthetic_lift import union
 
+from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
+from tests.analysis.lift.test_synthetic_lift import union
+from tests.report.test_summary import FACTS
 from twinweave.analysis.lift import analyse
 from twinweave.analysis.synthetic import examine
 from twinweave.report.json import build_report

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from whole_run import Deployment, csv_mapping
 
 from clients.site import load_site, site_path
+from tests.whole_run import Deployment, csv_mapping
 from twinweave.errors import ConfigError
 
 PARTITION = {"partition-id": 1, "num-partitions": 3}

@@ -12,11 +12,11 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
-from clear import FALSE_ALARM, Clear, deviations, p_variance
 from scipy import stats
-from whole_run import Ran, readable
 
 from clients import crossing
+from tests.e2e.clear import FALSE_ALARM, Clear, deviations, p_variance
+from tests.whole_run import Ran, readable
 from twinweave.protocols.alignment import ristretto
 from twinweave.protocols.alignment.tags import Ristretto
 from twinweave.protocols.channel import keys as channel

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import whole_run
-from many_parties import OFFICES, horizontal, training
-from whole_run import Deployment, guard_rows
 
 from scripts.engines.inprocess import InProcessGrid
+from tests import whole_run
+from tests.many_parties import OFFICES, horizontal, training
+from tests.whole_run import Deployment, guard_rows
 from twinweave.errors import RunError
 from twinweave.protocols.secure_sum import MaskingParty
 from twinweave.synthesis.generation import first_weights

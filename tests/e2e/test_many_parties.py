@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
-from many_parties import GUARD_OFF, OFFICES, horizontal, mixed, training, vertical
 from scipy import stats
-from whole_run import TRAINING, Deployment, guard_rows, run, strategy
 
 from clients import measuring, pooling
 from strategies import records
+from tests.e2e.clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
+from tests.many_parties import GUARD_OFF, OFFICES, horizontal, mixed, training, vertical
+from tests.whole_run import TRAINING, Deployment, guard_rows, run, strategy
 from twinweave.analysis.lift import analyse
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
-from whole_run import configure, run, strategy
 
+from tests.e2e.clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
+from tests.whole_run import configure, run, strategy
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS

@@ -9,10 +9,15 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
-from leaks import _readable_shares, leaks, search
-from many_parties import vertical
-from whole_run import (
+
+from clients import crossing as party_crossing
+from clients.app import app
+from scripts.engines.inprocess import _over_the_wire
+from strategies import align, crossing, planning, records
+from tests.e2e.clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
+from tests.e2e.leaks import _readable_shares, leaks, search
+from tests.many_parties import vertical
+from tests.whole_run import (
     NODES,
     TRAINING,
     Deployment,
@@ -24,11 +29,6 @@ from whole_run import (
     run,
     strategy,
 )
-
-from clients import crossing as party_crossing
-from clients.app import app
-from scripts.engines.inprocess import _over_the_wire
-from strategies import align, crossing, planning, records
 from twinweave.config import RunConf
 from twinweave.errors import AppError, ConfigError, ProtocolError
 from twinweave.generators.layout import Layout

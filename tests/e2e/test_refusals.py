@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import sqlalchemy.dialects.sqlite.pysqlite as pysqlite
 from flwr.app import Message
-from whole_run import Deployment, csv_mapping, guard_rows, mapping, readable
 
 from scripts.engines.inprocess import InProcessGrid
 from strategies import records
+from tests.whole_run import Deployment, csv_mapping, guard_rows, mapping, readable
 from twinweave.errors import BY_NAME, AppError, ColumnError, SourceError
 from twinweave.protocols import messages as m
 from twinweave.protocols.channel.identity import Identity
@@ -380,7 +380,7 @@ def test_a_sweep_of_malformed_tables(tmp_path):
 
 def test_simulation_errors_name_the_party_too(tmp_path):
     """Without site files of their own: those that the run writes for its stand-ins."""
-    from whole_run import RunConf, run
+    from tests.whole_run import RunConf, run
 
     data = mapping(tmp_path / "out")
     data["data"]["parties"][1]["source"] = {"kind": "csv", "path": str(tmp_path / "gone.csv")}

@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Message
-from whole_run import (
+
+from clients import handling
+from clients.app import app
+from scripts.engines.inprocess import InProcessGrid, _over_the_wire
+from strategies import records
+from tests.whole_run import (
     NODES,
     REPLIES,
     REQUESTS,
@@ -21,11 +26,6 @@ from whole_run import (
     guard_rows,
     run,
 )
-
-from clients import handling
-from clients.app import app
-from scripts.engines.inprocess import InProcessGrid, _over_the_wire
-from strategies import records
 from twinweave.errors import AppError, BudgetError, ProtocolError, RunError
 from twinweave.protocols import messages as m
 from twinweave.protocols import wire

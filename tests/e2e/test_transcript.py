@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from clear import Clear
-from leaks import leaks, search
-from whole_run import TRAINING, configure, mapping, readable, run
 
 from clients import crossing, measuring
+from tests.e2e.clear import Clear
+from tests.e2e.leaks import leaks, search
+from tests.whole_run import TRAINING, configure, mapping, readable, run
 from twinweave.config import RunConf
 from twinweave.protocols.alignment import tags as alignment
 from twinweave.protocols.channel import keys as channel

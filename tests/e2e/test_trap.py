@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from whole_run import TRAINING, configure, run
 
 from clients.party import Party
 from clients.training import union_codes
+from tests.whole_run import TRAINING, configure, run
 from twinweave.generators.conf import TvaeConf
 from twinweave.generators.layout import Layout, Rows
 from twinweave.generators.local import coverage, initial_weights, load, train_round

@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from toys import CLASSES, KEY, ONE_WAY, TOY, conf, table
 
+from tests.generators.toys import CLASSES, KEY, ONE_WAY, TOY, conf, table
 from twinweave.errors import ConfigError
 from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.layout import ABSENT, Layout

@@ -7,10 +7,10 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from oracle import brute_force, clipped_sum, worst_change
 from torch import Tensor
-from toys import KEY, ONE_WAY, TOY, conf, table
 
+from tests.generators.oracle import brute_force, clipped_sum, worst_change
+from tests.generators.toys import KEY, ONE_WAY, TOY, conf, table
 from twinweave.generators import ctgan
 from twinweave.generators.ctgan import Adversary, Conditions, Ctgan, train_locally
 from twinweave.generators.dpsgd import PrivateSgd, Tally

@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from oracle import brute_force, clipped_sum, worst_change
 from scipy import stats
 from torch import Tensor, nn
 
+from tests.generators.oracle import brute_force, clipped_sum, worst_change
 from twinweave.errors import ConfigError
 from twinweave.generators.dpsgd import PrivateSgd, private_steps
 from twinweave.generators.flat import FlatAdam

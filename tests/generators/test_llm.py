@@ -10,8 +10,8 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import brute_force, clipped_sum
 
+from tests.generators.oracle import brute_force, clipped_sum
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import LlmConf
 from twinweave.generators.layout import ABSENT, Layout, Rows

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from oracle import brute_force, clipped_sum, worst_change
 from torch import Tensor
-from toys import TOY, conf, table
 
+from tests.generators.oracle import brute_force, clipped_sum, worst_change
+from tests.generators.toys import TOY, conf, table
 from twinweave.generators.layout import ABSENT
 from twinweave.generators.local import coverage
 from twinweave.generators.per_row import clipped_sums

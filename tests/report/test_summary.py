@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
 
+from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
 from twinweave.analysis.lift import Relative, analyse
 from twinweave.report.json import RunFacts, build_report
 from twinweave.report.terminal.summary import render

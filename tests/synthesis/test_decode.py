@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_world import rows, schema
 
+from tests.analysis.synthetic_world import rows, schema
 from twinweave import rundir
 from twinweave.errors import SourceError
 from twinweave.synthesis.decode import decode_rows, write_tables

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lift_world import SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
-from test_synthetic_lift import union
 
+from tests.analysis.lift.lift_world import SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
+from tests.analysis.lift.test_synthetic_lift import union
 from twinweave.analysis.fidelity.tables import fidelity
 from twinweave.generators.layout import Layout, Rows
 from twinweave.workload.measurement import Measurement

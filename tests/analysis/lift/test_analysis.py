@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
 
+from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
 from twinweave.analysis.lift import Verdict, analyse
 from twinweave.analysis.lift.estimate import estimate_counts, estimate_sum
 from twinweave.analysis.lift.tables import arm_sums

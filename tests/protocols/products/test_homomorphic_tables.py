@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from test_cross_tables import (
+
+from tests.protocols.products.test_cross_tables import (
     JOINT,
     QUERIES,
     SEGMENT_VISIT,
@@ -19,7 +20,6 @@ from test_cross_tables import (
     random_table,
     side,
 )
-
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols import lattice
 from twinweave.protocols.products import cross_tables as ct

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from secure_sum_parties import make_plan, secret
 
+from tests.protocols.secure_sum.secure_sum_parties import make_plan, secret
 from twinweave.errors import ChannelError, ConfigError, ProtocolError, RunError
 from twinweave.protocols import lattice, wire
 from twinweave.protocols.channel.keys import PairKeys

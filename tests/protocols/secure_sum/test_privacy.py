@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.stats import chisquare
-from secure_sum_parties import make_parties, make_plan
 
+from tests.protocols.secure_sum.secure_sum_parties import make_parties, make_plan
 from twinweave.protocols.secure_sum import RevealRequest, masking, shamir
 from twinweave.protocols.secure_sum.masks import apply_masks
 

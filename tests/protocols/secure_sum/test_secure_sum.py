@@ -10,8 +10,14 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from secure_sum_parties import keys_of, make_parties, make_plan, run_round, secret
 
+from tests.protocols.secure_sum.secure_sum_parties import (
+    keys_of,
+    make_parties,
+    make_plan,
+    run_round,
+    secret,
+)
 from twinweave.errors import ChannelError, ConfigError, ProtocolError, RunError
 from twinweave.parsing import canonical_json, parse
 from twinweave.protocols import wire
