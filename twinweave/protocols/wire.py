@@ -92,9 +92,11 @@ def _field_kinds(cls: Hashable) -> dict[str, tuple[bool, type]]:
 
 
 def _kind(hint: Any) -> tuple[bool, type]:
-    if get_origin(hint) is dict:
+    origin = get_origin(hint)
+    if origin is dict:
         return True, _kind(get_args(hint)[1])[1]
-    if get_origin(hint) is np.ndarray:
+    # From numpy 2.5 on NDArray is a type alias: its __value__ is what it stands for.
+    if np.ndarray in (origin, get_origin(getattr(origin, "__value__", None))):
         return False, np.ndarray
     assert hint in (str, int, float, bool, bytes), hint
     return False, hint
