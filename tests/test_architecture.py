@@ -140,6 +140,8 @@ def test_every_error_has_its_own_exit_code_and_can_travel():
     assert all(0 < code < 126 for code in codes)
     assert {cls.__name__: cls for cls in defined} == BY_NAME
     assert all(cls.__doc__ for cls in defined)
+    assert errors.__doc__
+    assert all(f"{cls.exit_code} {cls.__name__}" in errors.__doc__ for cls in defined)
 
 
 def test_no_other_module_defines_an_error_that_travels():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GeneratorConf
-from twinweave.parsing import STRICT, parse
+from twinweave.parsing import STRICT, check_not_negative, check_positive, parse
 from twinweave.privacy.events import Stage
 from twinweave.protocols.products.cross_tables import CrossTables
 from twinweave.protocols.secure_sum.kinds import Kind
@@ -90,7 +90,7 @@ class GuardConf:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyConf:
-    """The end-to-end budget and how it is shared over stages (DESIGN section 6)."""
+    """The end-to-end budget and how it is shared over stages."""
 
     __pydantic_config__ = STRICT
 
@@ -118,13 +118,12 @@ class PrivacyConf:
                 "the priority workload gets at least 0.25",
                 "Give a share in [0.25, 1].",
             )
-        if self.k < 0:
-            raise ConfigError("privacy.k", "must be 0 or more", "Common choice: 10.")
+        check_not_negative("privacy", self, "k")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolConf:
-    """Which protocol computes what (DESIGN section 8), and how long to wait for a party.
+    """Which protocol computes what, and how long to wait for a party.
 
     noise: of cross tables; `coins` (variance s^2, nobody knows the noise) as far as
         `coin_limit` dealt words go, `gaussian` (from each party: 2 s^2) beyond. Without a
@@ -151,12 +150,8 @@ class ProtocolConf:
                 "must be at least 300 s",
                 "A deployment starts a process at every party first.",
             )
-        if self.timeout <= 0 or self.coin_limit < 0:
-            raise ConfigError(
-                "protocol",
-                "timeout and coin_limit must not be negative",
-                "See conf/protocol/default.yaml.",
-            )
+        check_positive("protocol", self, "timeout")
+        check_not_negative("protocol", self, "coin_limit")
 
 
 @dataclass(frozen=True, kw_only=True)

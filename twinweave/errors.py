@@ -1,6 +1,21 @@
 """Errors a user can act on: each names the rule broken and the remedy, never a cell's value.
 
-Every subclass owns one process exit code; `scripts.run` passes it to the shell.
+Every class owns one exit status, which the commands in `scripts` pass to the shell:
+
+    0  the command did what was asked
+    1  an unexpected failure: a mistake in the program
+    2  a wrong command line
+    10 AppError         base of the others, never raised itself
+    11 ConfigError      a field of the configuration or of a site file
+    12 ColumnError      a column of a table breaks its schema
+    13 SchemaError      a schema is malformed, or two of them disagree
+    14 SourceError      a file, a database or a run directory cannot be read
+    15 BudgetError      a party's privacy budget would be exceeded
+    16 ProtocolError    a message breaks the protocol
+    17 ChannelError     a sealed message or a signed key does not verify
+    18 RunError         the run cannot go on
+    19 InternalError    an unexpected failure at a party, told in that party's log alone
+    130 interrupted from the keyboard
 """
 
 from __future__ import annotations

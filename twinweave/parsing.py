@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Hashable, Mapping
 from functools import cache
+from math import inf
 from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -38,10 +39,33 @@ def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
         first = error.errors(include_input=False, include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         rule = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
-        raise ConfigError(".".join(p for p in (where, path) if p), rule, _REMEDY) from None
+        raise ConfigError(_dotted(where, path), rule, _REMEDY) from None
 
 
 _REMEDY = "See conf/ for the fields there are and what each one takes."
+
+
+def check_positive(where: str, conf: object, *names: str) -> None:
+    """Raise ConfigError unless each of these fields of `conf` is above 0 and finite.
+
+    where: what the error puts before a field's name: its place in the configuration, or "".
+    """
+    for name in names:
+        if not 0 < getattr(conf, name) < inf:
+            field = _dotted(where, name)
+            raise ConfigError(field, "must be positive and finite", "Give a number above 0.")
+
+
+def check_not_negative(where: str, conf: object, *names: str) -> None:
+    """Raise ConfigError unless each of these fields of `conf` is 0 or more, and finite."""
+    for name in names:
+        if not 0 <= getattr(conf, name) < inf:
+            field = _dotted(where, name)
+            raise ConfigError(field, "must be 0 or more, and finite", "Give no negative number.")
+
+
+def _dotted(*parts: str) -> str:
+    return ".".join(filter(None, parts))
 
 
 def to_plain(value: Any) -> Any:

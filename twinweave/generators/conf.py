@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import STRICT, check_not_negative, check_positive
+
+FIELD = "generator"
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 
@@ -32,11 +33,8 @@ class TrainingConf:
     gradients: Literal["bookkeeping", "ghost", "hooks", "functorch"] = "bookkeeping"
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "clip", "expected_batch"):
-            positive(name, getattr(self, name))
-        for name in ("rounds", "local_steps"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"generator.{name}", "is negative", "Give 0 or more.")
+        check_positive(FIELD, self, "learning_rate", "clip", "expected_batch")
+        check_not_negative(FIELD, self, "rounds", "local_steps")
 
     @property
     def steps(self) -> int:
@@ -59,10 +57,8 @@ class TvaeConf(TrainingConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("layers", "width", "latent"):
-            positive(name, getattr(self, name))
-        if not (isfinite(self.beta) and self.beta >= 0):
-            raise ConfigError("generator.beta", "must be 0 or more", "Give a number such as 1.")
+        check_positive(FIELD, self, "layers", "width", "latent")
+        check_not_negative(FIELD, self, "beta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,22 +92,11 @@ class CtganConf(TrainingConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in (
-            "layers",
-            "width",
-            "latent",
-            "generator_learning_rate",
-            "generator_batch",
-            "discriminator_layers",
-            "discriminator_width",
-            "discriminator_steps",
-            "lipschitz",
-            "temperature",
-        ):
-            positive(name, getattr(self, name))
-        for name in ("condition", "anchor"):
-            if not (isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(f"generator.{name}", "must be 0 or more", "Give 0 or 1.")
+        check_positive(FIELD, self, "layers", "width", "latent", "lipschitz", "temperature")
+        check_positive(FIELD, self, "generator_learning_rate", "generator_batch")
+        check_positive(FIELD, self, "discriminator_layers", "discriminator_width")
+        check_positive(FIELD, self, "discriminator_steps")
+        check_not_negative(FIELD, self, "condition", "anchor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,19 +124,13 @@ class LlmConf(TrainingConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("layers", "width", "heads", "hidden", "format_learning_rate", "format_batch"):
-            positive(name, getattr(self, name))
+        check_positive(FIELD, self, "layers", "width", "heads", "hidden")
+        check_positive(FIELD, self, "format_learning_rate", "format_batch")
+        check_not_negative(FIELD, self, "format_steps")
         if self.width % self.heads:
             raise ConfigError("generator.heads", "does not divide the width", "Correct either.")
-        if self.format_steps < 0:
-            raise ConfigError("generator.format_steps", "is negative", "Give 0 or more.")
         if not 0 <= self.one_party <= 1:
             raise ConfigError("generator.one_party", "not in 0..1", "Give a share of the rows.")
 
 
 GeneratorConf = TvaeConf | CtganConf | LlmConf
-
-
-def positive(name: str, value: float) -> None:
-    if not (isfinite(value) and value > 0):
-        raise ConfigError(f"generator.{name}", "must be positive", "Give a number above 0.")

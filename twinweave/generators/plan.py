@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import TrainingConf
-from twinweave.parsing import STRICT
+from twinweave.parsing import STRICT, check_not_negative, check_positive
 from twinweave.privacy.events import NonPrivate, PoissonSgd
 
 
@@ -34,14 +33,8 @@ class SgdPlan:
     def __post_init__(self) -> None:
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
-        for name in ("clip", "learning_rate", "expected_batch"):
-            value = getattr(self, name)
-            if not (isfinite(value) and value > 0):
-                raise ConfigError(name, "must be positive", "Give a number above 0.")
-        if self.steps < 1:
-            raise ConfigError("steps", "must be positive", "Give the steps of one round.")
-        if not (isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
-            raise ConfigError("noise_multiplier", "must be positive", "Calibrate it to a budget.")
+        check_positive("", self, "clip", "learning_rate", "expected_batch", "steps")
+        check_not_negative("", self, "noise_multiplier")
         if self.noise_multiplier == 0 and not self.unsafe:
             raise ConfigError(
                 "noise_multiplier",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from twinweave.errors import BudgetError, ConfigError
+from twinweave.parsing import check_positive
 from twinweave.privacy import accountant
 from twinweave.privacy.events import (
     DiscreteGaussian,
@@ -55,16 +56,7 @@ class WorkItem:
     dealt: bool = True
 
     def __post_init__(self) -> None:
-        if not self.importance > 0:
-            raise ConfigError(
-                "workload", f"table {self.name!r} has no importance", "Give a number above 0."
-            )
-        if self.cells < 1 or self.sensitivity < 1:
-            raise ConfigError(
-                "workload",
-                f"table {self.name!r} has no cells or no sensitivity",
-                "Give at least 1 of each.",
-            )
+        check_positive(f"workload.{self.name}", self, "importance", "cells", "sensitivity")
         if self.coins and self.sensitivity != 1:
             raise ConfigError(
                 "workload",

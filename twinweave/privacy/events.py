@@ -6,12 +6,11 @@ removed everywhere (DESIGN section 6).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import STRICT, check_positive
 
 
 class Stage(StrEnum):
@@ -36,8 +35,7 @@ class DiscreteGaussian:
     sensitivity: int = 1
 
     def __post_init__(self) -> None:
-        _positive("noise_multiplier", self.noise_multiplier)
-        _positive("sensitivity", self.sensitivity)
+        check_positive("", self, "noise_multiplier", "sensitivity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,7 @@ class SharedBinomial:
     coins: int
 
     def __post_init__(self) -> None:
-        _positive("coins", self.coins)
+        check_positive("", self, "coins")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +61,7 @@ class PoissonSgd:
     steps: int
 
     def __post_init__(self) -> None:
-        _positive("noise_multiplier", self.noise_multiplier)
-        _positive("steps", self.steps)
+        check_positive("", self, "noise_multiplier", "steps")
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
 
@@ -91,8 +88,3 @@ class Event:
     stage: Stage
     parties: tuple[str, ...]
     mechanism: Mechanism
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ConfigError(name, "must be positive and finite", "Give a number above 0.")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
-from twinweave.parsing import canonical_json
+from twinweave.parsing import canonical_json, check_positive
 from twinweave.privacy import accountant
 from twinweave.privacy.events import Event
 from twinweave.privacy.ledger import event_from_record, event_to_record
@@ -95,8 +95,7 @@ class Guard:
     delta: float
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ConfigError("privacy.guard.epsilon", "must be positive", "Give a number above 0.")
+        check_positive("privacy.guard", self, "epsilon")
         if not 0 < self.delta < 1:
             raise ConfigError("privacy.guard.delta", "not between 0 and 1", "Give e.g. 1e-5.")
         object.__setattr__(self, "path", Path(self.path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import STRICT, check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,8 @@ class FitConf:
     free_lr: float = 0.3
 
     def __post_init__(self) -> None:
-        if min(self.latents, self.network_lr, self.free_lr) <= 0:
-            raise ConfigError("fit", "latents and learning rates must be positive", "See conf/.")
-        if min(self.network_steps, self.free_steps, self.spread) < 0:
-            raise ConfigError("fit", "steps and spread must not be negative", "See conf/.")
+        check_positive("synthesis.fit", self, "latents", "network_lr", "free_lr")
+        check_not_negative("synthesis.fit", self, "network_steps", "free_steps", "spread")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +49,10 @@ class RakeConf:
     exchanges: int = 200
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.strength <= 0 or min(self.steps, self.exchanges) < 0:
-            raise ConfigError(
-                "rake", "needs candidates >= 1, strength > 0, no negative steps", "See conf/."
-            )
+        check_positive("synthesis.rake", self, "strength")
+        check_not_negative("synthesis.rake", self, "steps", "exchanges")
+        if self.candidates < 1:
+            raise ConfigError("synthesis.rake.candidates", "below 1", "Give 1 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)

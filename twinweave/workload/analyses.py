@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import STRICT, check_not_negative, check_positive
 from twinweave.tables.column import Kind, Role
 from twinweave.tables.schema import JointSchema
 
@@ -57,12 +57,9 @@ class LiftConf:
                 raise ConfigError(f"lift.{field}", "columns repeat", "Name each column once.")
         if not 0.5 <= self.level < 1:
             raise ConfigError("lift.level", "not in [0.5, 1)", "Give a confidence level, 0.95 say.")
-        if self.k < 0:
-            raise ConfigError("lift.k", "is negative", "Give the smallest size to show, or 0.")
-        if self.ratio is not None and not self.ratio > 0:
-            raise ConfigError(
-                "lift.ratio", "must be positive", "Give users in test for each user in control."
-            )
+        check_not_negative("lift", self, "k")
+        if self.ratio is not None:
+            check_positive("lift", self, "ratio")
 
 
 def check_lift(schema: JointSchema, conf: LiftConf) -> None:

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import STRICT, check_not_negative, check_positive
 from twinweave.tables.column import Role
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf, LiftConf
@@ -63,12 +63,8 @@ class SelectionConf:
             )
         if not isfinite(self.threshold):
             raise ConfigError("selection.threshold", "is not finite", "Common choice: 2.")
-        if self.max_columns < 1 or self.max_cells < 0:
-            raise ConfigError(
-                "selection",
-                "max_columns and max_cells leave nothing",
-                "See conf/selection/default.yaml.",
-            )
+        check_positive("selection", self, "max_columns")
+        check_not_negative("selection", self, "max_cells")
 
     def applies(
         self,
