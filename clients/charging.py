@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from clients.party import Party
 from twinweave.errors import BudgetError, ProtocolError
 from twinweave.privacy.events import Event
+from twinweave.privacy.guard import Receipt
 
 
 def foresee(party: Party) -> None:
@@ -30,7 +31,7 @@ def within_budget(party: Party, events: Sequence[Event]) -> None:
         raise BudgetError("the plan exceeds the run's own epsilon. Nothing was released for it.")
 
 
-def charge(party: Party, phase: str, attempt: int, events: list[Event]) -> None:
+def charge(party: Party, phase: str, attempt: int, events: list[Event]) -> Receipt:
     """Charge the guard for what is about to be released. Raises BudgetError, ProtocolError."""
     receipt = party.guard.spend(
         fingerprint=party.session.fingerprint,
@@ -45,3 +46,4 @@ def charge(party: Party, phase: str, attempt: int, events: list[Event]) -> None:
             f"{phase}, attempt {attempt}: charged before, and its answer is lost. "
             "Ask as a new attempt; it is charged again."
         )
+    return receipt

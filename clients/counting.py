@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.party import Party
-from twinweave.privacy.mechanisms import discrete_gaussian
-from twinweave.protocols.pools.pooled import toss
+from twinweave.privacy.guard import Receipt
+from twinweave.privacy.mechanisms import draw
 from twinweave.spec import PlannedQuery
 from twinweave.workload.queries import Side, grouped_size, raised, side_codes
 
@@ -30,8 +29,6 @@ def exact_table(party: Party, side: Side) -> NDArray[np.int64]:
     return np.rint(sums).astype(np.int64).reshape(sizes)
 
 
-def own_draw(planned: PlannedQuery, cells: int) -> NDArray[np.int64]:
+def own_draw(planned: PlannedQuery, cells: int, receipt: Receipt) -> NDArray[np.int64]:
     """This party's noise for a pooled table, int64 (cells,): coins of its own, or a Gaussian."""
-    if planned.own_coins is not None:
-        return toss(cells, planned.own_coins, os.urandom(32))
-    return discrete_gaussian((cells,), planned.scale)
+    return draw(cells, planned.event, receipt, sharers=planned.unknown)

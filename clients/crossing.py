@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from clients.party import Party
 from clients.sealing import seal, unseal
 from twinweave.errors import ProtocolError
-from twinweave.privacy.mechanisms import discrete_gaussian
+from twinweave.privacy.guard import Receipt
+from twinweave.privacy.mechanisms import draw
 from twinweave.protocols import lattice
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.keystream import hkdf
@@ -73,8 +74,8 @@ class Crossing(Protocol):
     def opens(self, peer: str, hop: int) -> bool:
         """Whether this party opens the tables with the peer in this hop of `query.open`."""
 
-    def opened(self, peer: str, request: OpenRequest) -> Opened:
-        """Shares with noise, to be charged for first."""
+    def opened(self, peer: str, request: OpenRequest, receipt: Receipt) -> Opened:
+        """Shares with noise, which the receipt paid for."""
 
 
 def crossing(party: Party) -> Crossing:
@@ -108,7 +109,7 @@ class Dealt:
     def opens(self, peer: str, hop: int) -> bool:  # noqa: ARG002 (with every peer alike)
         return hop == 1
 
-    def opened(self, peer: str, request: OpenRequest) -> Opened:
+    def opened(self, peer: str, request: OpenRequest, receipt: Receipt) -> Opened:
         party, pair = self.party, pair_with(self.party, peer)
         role = pair.role(party.name)
         other = Role.SECOND if role is Role.FIRST else Role.FIRST
@@ -126,7 +127,7 @@ class Dealt:
             dealt = DealSecond(seed=seed, correction=request.corrections[peer])
             share = finish_second(pair, blocks(party, pair), dealt, theirs)
             coins = CoinsSecond(words=tuple(request.coin_words[i] for i in with_coins))
-        return Opened(shares=_noisy(party, peer, pair, share, coins, request.attempt))
+        return Opened(shares=_noisy(party, peer, pair, share, coins, request.attempt, receipt))
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Encrypted:
     def opens(self, peer: str, hop: int) -> bool:
         return hop == (2 if self._offers(pair_with(self.party, peer)) else 1)
 
-    def opened(self, peer: str, request: OpenRequest) -> Opened:
+    def opened(self, peer: str, request: OpenRequest, receipt: Receipt) -> Opened:
         """Also the answer, where the peer offered."""
         party, pair = self.party, pair_with(self.party, peer)
         phase, answer = in_pass(OPEN, party.session.step), b""
@@ -165,7 +166,7 @@ class Encrypted:
             answer = seal(party, peer, phase, party.name, plain)
         first = pair.role(party.name) is Role.FIRST
         none = CoinsFirst(seeds=()) if first else CoinsSecond(words=())
-        shares = _noisy(party, peer, pair, share, none, request.attempt)
+        shares = _noisy(party, peer, pair, share, none, request.attempt, receipt)
         return Opened(shares=shares, answer=answer)
 
     def _offers(self, pair: Pair) -> bool:
@@ -204,15 +205,18 @@ def blocks(party: Party, pair: Pair) -> BlockSet:
     )
 
 
-def own_noise(pair: Pair, planned: Sequence[PlannedQuery]) -> list[NDArray[np.int64]]:
+def own_noise(
+    pair: Pair, planned: Sequence[PlannedQuery], receipt: Receipt
+) -> list[NDArray[np.int64]]:
     """This party's draw for every table without coins; for a pooled one, which it draws for once
-    all products are done (clients/pooling.py), zeros."""
+    all products are done (clients/pooling.py), zeros. The receipt paid for every table."""
     draws = []
     for p in planned:
+        receipt.check(p.event)
         if p.coins is None:
             cells = open_cells(pair, p.query.between(pair.first.party, pair.second.party))
             pooled = p.query.is_pooled
-            draws.append(np.zeros(cells, np.int64) if pooled else discrete_gaussian(cells, p.scale))
+            draws.append(np.zeros(cells, np.int64) if pooled else draw(cells, p.event, receipt))
     return draws
 
 
@@ -223,6 +227,7 @@ def _noisy(
     share: Ring,
     coins: CoinsFirst | CoinsSecond,
     attempt: int,
+    receipt: Receipt,
 ) -> tuple[Ring, ...]:
     return open_shares(
         pair,
@@ -231,7 +236,7 @@ def _noisy(
         pair_secret=channel.pair_secret(party.keys(peer), "open cross tables"),
         label=f"{in_pass(OPEN, party.session.step)}/{attempt}",
         coins=coins,
-        noise=own_noise(pair, list(party.now.crossing(party.name, peer).values())),
+        noise=own_noise(pair, list(party.now.crossing(party.name, peer).values()), receipt),
     )
 
 

@@ -182,12 +182,12 @@ def share(request: ShareRequest, party: Party) -> tuple[ShareReply, Session]:
     end.check()
     local, phase = party.now.local(party.name), in_pass(SHARE, request.step)
     planned = [*local.values(), *party.now.pooled(party.name).values()]
-    charge(party, phase, request.attempt, [p.event for p in planned])
+    receipt = charge(party, phase, request.attempt, [p.event for p in planned])
     tables = {
-        str(i): release_table(exact_table(party, p.query.sides[0]), p.scale)
+        str(i): release_table(exact_table(party, p.query.sides[0]), p.event, receipt)
         for i, p in local.items()
     }
-    pooled = own_tables(party, f"{phase}/{request.attempt}")
+    pooled = own_tables(party, f"{phase}/{request.attempt}", receipt)
     given = {peer: end.given(peer) for peer in party.now.peers(party.name)}
     sealed = {peer: blob for peer, blob in given.items() if blob is not None}
     return ShareReply(sealed=sealed, tables=tables, pooled=pooled), session
@@ -205,16 +205,18 @@ def open_(request: OpenRequest, party: Party) -> tuple[OpenReply, Session]:
     }
     phase = in_pass(OPEN, request.step) + (f", hop {request.hop}" if request.hop > 1 else "")
     planned = {i: p for here in tables.values() for i, p in here.items()}
-    charge(party, phase, request.attempt, [p.event for p in planned.values()])
+    receipt = charge(party, phase, request.attempt, [p.event for p in planned.values()])
     parts: dict[int, list[Ring]] = {i: [] for i in planned}
     sealed: dict[str, bytes] = {}
     for peer, here in tables.items():
-        opened = end.opened(peer, request)
+        opened = end.opened(peer, request, receipt)
         for i, part in zip(here, opened.shares, strict=True):
             parts[i].append(part)
         sealed |= {peer: opened.answer} if opened.answer else {}
     shares = {
-        str(i): across(party, planned[i], found) if planned[i].query.is_pooled else found[0]
+        str(i): across(party, planned[i], found, receipt)
+        if planned[i].query.is_pooled
+        else found[0]
         for i, found in parts.items()
     }
     last = request.step == int(party.spec.selects) and request.hop == 1

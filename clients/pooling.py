@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from clients.counting import exact_table, own_draw
 from clients.party import Party
 from twinweave.errors import ProtocolError
+from twinweave.privacy.guard import Receipt
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.pools.pooled import cover
 from twinweave.protocols.ring import Ring, to_ring
@@ -27,10 +28,10 @@ from twinweave.spec import PlannedQuery
 from twinweave.workload.queries import Query, shape
 
 
-def own_tables(party: Party, phase: str) -> dict[str, Ring]:
+def own_tables(party: Party, phase: str, receipt: Receipt) -> dict[str, Ring]:
     """This member's part of its pool's tables, by index in the plan, with noise and masks.
 
-    phase: pass and attempt, so that no mask serves twice. Charge for the tables first.
+    phase: pass and attempt, so that no mask serves twice. receipt: paid for the tables.
     """
     planned = party.now.pooled(party.name)
     if not planned:
@@ -45,14 +46,14 @@ def own_tables(party: Party, phase: str) -> dict[str, Ring]:
     parts = {}
     for i, p in planned.items():
         exact = exact_table(party, p.query.sides[0])
-        noisy = exact.ravel() + own_draw(p, exact.size)
+        noisy = exact.ravel() + own_draw(p, exact.size, receipt)
         label = f"{plan} {phase} {i}"
         covered = cover(noisy, own=party.name, pool=pool, secrets=secrets, label=label)
         parts[str(i)] = covered.reshape(exact.shape)
     return parts
 
 
-def across(party: Party, planned: PlannedQuery, shares: Sequence[Ring]) -> Ring:
+def across(party: Party, planned: PlannedQuery, shares: Sequence[Ring], receipt: Receipt) -> Ring:
     """This party's part of a pooled table across: all its shares, its noise, in one.
 
     shares: of every product that the table takes part in here, masked, without noise.
@@ -64,7 +65,7 @@ def across(party: Party, planned: PlannedQuery, shares: Sequence[Ring]) -> Ring:
     if len(shares) != others or len({s.dtype for s in shares}) != 1:
         raise ProtocolError(f"table {query.name!r} needs a product with every member of the pool.")
     surplus = _surplus(party, query, own) * (others - 1)
-    addend = own_draw(planned, surplus.size) - surplus
+    addend = own_draw(planned, surplus.size, receipt) - surplus
     total: Ring = np.sum(shares, axis=0, dtype=shares[0].dtype)
     return total + to_ring(addend, total.dtype.itemsize * 8)
 

@@ -202,8 +202,8 @@ def test_shares_that_leave_one_by_one_are_refused(tmp_path, monkeypatch):
     """A party that forgets to add up its products would show one pair's table."""
     real = pooling.across
 
-    def across(party, planned, shares):
-        return real(party, planned, shares[:1])
+    def across(party, planned, shares, receipt):
+        return real(party, planned, shares[:1], receipt)
 
     monkeypatch.setattr(measuring, "across", across)
     with pytest.raises(ProtocolError, match="needs a product with every member of the pool"):

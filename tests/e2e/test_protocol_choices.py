@@ -162,9 +162,9 @@ def test_its_noise_has_the_published_variance(tmp_path, clear):
 def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, silent_call):
     real, calls = party_crossing.own_noise, []
 
-    def lazy(pair, planned):
-        calls.append(pair)
-        noise = real(pair, planned)
+    def lazy(*given):
+        calls.append(given)
+        noise = real(*given)
         return [0 * n for n in noise] if len(calls) - 1 == silent_call else noise
 
     monkeypatch.setattr(party_crossing, "own_noise", lazy)
@@ -185,9 +185,8 @@ def test_an_offer_in_the_clear_is_caught(tmp_path, clear, monkeypatch):
 def test_a_share_without_masks_is_caught(tmp_path, monkeypatch):
     real = party_crossing._noisy
 
-    def bare(party, peer, pair, share, coins, attempt):
-        shares = real(party, peer, pair, share, coins, attempt)
-        return tuple(np.zeros(len(s), np.uint32) for s in shares)
+    def bare(*given):
+        return tuple(np.zeros(len(s), np.uint32) for s in real(*given))
 
     monkeypatch.setattr(party_crossing, "_noisy", bare)
     assert "not uniform alone" in _readable_shares(encrypted(tmp_path))

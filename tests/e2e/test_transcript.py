@@ -4,6 +4,8 @@ a secret, or a count without noise. Each broken variant must be caught by the sa
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,21 +74,28 @@ def test_hashed_ids_for_tags_are_caught(tmp_path, clear, monkeypatch):
 
 
 def test_local_noise_off_is_caught(tmp_path, clear, monkeypatch):
-    monkeypatch.setattr(measuring, "release_table", lambda counts, scale: np.asarray(counts))
+    monkeypatch.setattr(measuring, "release_table", lambda counts, *_: np.asarray(counts))
     assert {"noise: local gaussian", "exact table"} <= caught(tmp_path, clear)
 
 
 def test_local_noise_of_the_wrong_scale_is_caught(tmp_path, clear, monkeypatch):
+    """Drawing less than was charged takes a forged receipt."""
     real = measuring.release_table
-    monkeypatch.setattr(measuring, "release_table", lambda c, scale: real(c, scale / 1.6))
+
+    def weaker(counts, event, receipt):
+        multiplier = event.mechanism.noise_multiplier / 1.6
+        less = replace(event, mechanism=replace(event.mechanism, noise_multiplier=multiplier))
+        return real(counts, less, replace(receipt, events=(less,)))
+
+    monkeypatch.setattr(measuring, "release_table", weaker)
     assert caught(tmp_path, clear) == {"noise: local gaussian"}
 
 
 def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch):
     real = crossing.own_noise
 
-    def lazy(pair, planned):
-        noise = real(pair, planned)
+    def lazy(*given):
+        noise = real(*given)
         lazy.calls += 1
         return noise if lazy.calls % 2 else [0 * n for n in noise]
 

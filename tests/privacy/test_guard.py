@@ -15,7 +15,7 @@ import pytest
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.privacy import accountant
 from twinweave.privacy.events import DiscreteGaussian, Event, Stage
-from twinweave.privacy.guard import BudgetGuard, Guard, GuardOff, SpendReceipt
+from twinweave.privacy.guard import BudgetGuard, Guard, GuardOff, Receipt
 
 DELTA = 1e-5
 QUERY = Event(
@@ -35,7 +35,7 @@ def guard(path: Path, *, times: int = 3) -> Guard:
     return Guard(path=path, epsilon=(cost(times) + cost(times + 1)) / 2, delta=DELTA)
 
 
-def ask(to: BudgetGuard, attempt: int = 0, **changes: Any) -> SpendReceipt:
+def ask(to: BudgetGuard, attempt: int = 0, **changes: Any) -> Receipt:
     request = {
         "fingerprint": "table-1",
         "run": "run-1",
@@ -74,25 +74,24 @@ def violations(make: Callable[[], BudgetGuard]) -> list[str]:
 class SpendsLate(Guard):
     """Writes a request only when the next one comes: after the release."""
 
-    def spend(self, **request: Any) -> SpendReceipt:
+    def spend(self, **request: Any) -> Receipt:
         pending = self.__dict__.setdefault("pending", [])
         for earlier in pending:
             super().spend(**earlier)
         self.__dict__["pending"] = [request]
-        return SpendReceipt(
-            **{k: v for k, v in request.items() if k != "events"}, epsilon=0.0, fresh=True
-        )
+        named = {k: request[k] for k in ("run", "phase", "request_hash")}
+        return Receipt(**named, events=tuple(request["events"]), epsilon=0.0, fresh=True)
 
 
 class IgnoresAttempts(Guard):
-    def spend(self, **request: Any) -> SpendReceipt:
+    def spend(self, **request: Any) -> Receipt:
         return super().spend(**(request | {"attempt": 0}))
 
 
 class ForgetsRequests(Guard):
     calls = 0
 
-    def spend(self, **request: Any) -> SpendReceipt:
+    def spend(self, **request: Any) -> Receipt:
         ForgetsRequests.calls += 1
         return super().spend(**(request | {"attempt": 100 + ForgetsRequests.calls}))
 

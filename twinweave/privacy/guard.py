@@ -41,8 +41,8 @@ CREATE TABLE IF NOT EXISTS spend (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpendReceipt:
-    """Permit to release what was asked.
+class Receipt:
+    """What paid for a release: `events` were charged, so that they, and no others, may happen.
 
     epsilon: spent on this dataset once this request was granted (at the guard's delta); 0
         where the guard is off.
@@ -51,14 +51,25 @@ class SpendReceipt:
     guarded: False from a guard that is off.
     """
 
-    fingerprint: str
     run: str
     phase: str
-    attempt: int
     request_hash: str
+    events: tuple[Event, ...]
     epsilon: float
     fresh: bool
     guarded: bool = True
+
+    def check(self, event: Event) -> None:
+        """Raise ProtocolError unless this receipt paid for that very event, and just now."""
+        if event not in self.events:
+            raise ProtocolError(
+                f"the release {event.label!r} was not paid for in {self.phase!r}. Charge it first."
+            )
+        if not self.fresh:
+            raise ProtocolError(
+                f"{self.phase!r} was charged before, and fresh noise would be a second release. "
+                "Start a new run."
+            )
 
 
 class BudgetGuard(Protocol):
@@ -73,7 +84,7 @@ class BudgetGuard(Protocol):
         attempt: int,
         request_hash: str,
         events: Sequence[Event],
-    ) -> SpendReceipt: ...
+    ) -> Receipt: ...
 
     def check(self, *, fingerprint: str, events: Sequence[Event]) -> None: ...
 
@@ -110,7 +121,7 @@ class Guard:
         attempt: int,
         request_hash: str,
         events: Sequence[Event],
-    ) -> SpendReceipt:
+    ) -> Receipt:
         """Record `events` durably, then permit their release, in one transaction.
 
         The same request again (run, phase, attempt, hash and events) returns its receipt and
@@ -120,13 +131,12 @@ class Guard:
         key = (fingerprint, run, phase, attempt)
         text = canonical_json([event_to_record(e) for e in events])
 
-        def receipt(epsilon: float, *, fresh: bool) -> SpendReceipt:
-            return SpendReceipt(
-                fingerprint=fingerprint,
+        def receipt(epsilon: float, *, fresh: bool) -> Receipt:
+            return Receipt(
                 run=run,
                 phase=phase,
-                attempt=attempt,
                 request_hash=request_hash,
+                events=tuple(events),
                 epsilon=epsilon,
                 fresh=fresh,
             )
@@ -211,15 +221,14 @@ class GuardOff:
         attempt: int,
         request_hash: str,
         events: Sequence[Event],
-    ) -> SpendReceipt:
+    ) -> Receipt:
         """Always a fresh receipt, marked as not guarded."""
-        del events
-        return SpendReceipt(
-            fingerprint=fingerprint,
+        del fingerprint, attempt
+        return Receipt(
             run=run,
             phase=phase,
-            attempt=attempt,
             request_hash=request_hash,
+            events=tuple(events),
             epsilon=0.0,
             fresh=True,
             guarded=False,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from twinweave.errors import ProtocolError
-from twinweave.protocols.pools.pooled import add_up, cover, toss
+from twinweave.protocols.pools.pooled import add_up, cover
 
 FALSE_ALARM = 1e-9  # per assertion
 
@@ -69,43 +67,3 @@ def test_every_member_needs_a_key_with_every_other():
             cover(np.zeros(3, np.int64), own="a", pool=("a", "b", "c"), secrets=changed, label="t")
     with pytest.raises(ProtocolError, match="differ in shape"):
         add_up([np.zeros(3, np.uint64), np.zeros(4, np.uint64)])
-
-
-@pytest.mark.parametrize("coins", [2, 10, 16, 18, 48])
-def test_coins_are_binomial(coins):
-    """Chi-square over the heads; the same draws are no binomial of two coins more or fewer."""
-    heads = toss(40_000, coins, os.urandom(32)) + coins // 2
-    assert heads.min() >= 0
-    assert heads.max() <= coins
-
-    def p_value(n):
-        expected = stats.binom.pmf(np.arange(coins + 3), n, 0.5) * heads.size
-        seen = np.bincount(heads, minlength=coins + 3)
-        if (seen[expected < 1e-12] > 0).any():
-            return 0.0
-        rare = expected < 5
-        seen = np.append(seen[~rare], seen[rare].sum())
-        expected = np.append(expected[~rare], expected[rare].sum())
-        return stats.chisquare(seen[expected > 0], expected[expected > 0]).pvalue
-
-    assert p_value(coins) > FALSE_ALARM
-    assert p_value(coins + 2) < FALSE_ALARM
-    assert coins == 2 or p_value(coins - 2) < FALSE_ALARM
-
-
-def test_many_coins_have_the_variance_of_a_quarter_each():
-    heads = toss(3000, 20_002, os.urandom(32))
-    z2 = float(heads @ heads) / (20_002 / 4)
-    p = 2 * min(stats.chi2.cdf(z2, 3000), stats.chi2.sf(z2, 3000))
-    assert p > FALSE_ALARM
-    for wrong in (0.8, 1.25):
-        assert 2 * min(stats.chi2.cdf(z2 * wrong, 3000), stats.chi2.sf(z2 * wrong, 3000)) < 1e-9
-
-
-def test_coins_are_drawn_alike_in_chunks_and_never_odd(monkeypatch):
-    key = bytes(range(32))
-    whole = toss(100, 50, key)
-    monkeypatch.setattr("twinweave.protocols.pools.pooled._CHUNK_WORDS", 13)
-    np.testing.assert_array_equal(toss(100, 50, key), whole)
-    with pytest.raises(ProtocolError, match="even number"):
-        toss(5, 3, key)

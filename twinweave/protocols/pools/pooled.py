@@ -33,8 +33,6 @@ from twinweave.errors import ProtocolError
 from twinweave.protocols.keystream import Keystream, hkdf
 from twinweave.protocols.ring import Ring, to_ring, to_signed
 
-_WORD = 16
-_CHUNK_WORDS = 1 << 22
 BITS = 64
 
 
@@ -68,32 +66,3 @@ def add_up(parts: Sequence[Ring]) -> NDArray[np.int64]:
     if any(p.shape != first.shape or p.dtype != first.dtype for p in parts):
         raise ProtocolError("the parts of a pooled table differ in shape or ring. Start a new run.")
     return to_signed(np.sum(parts, axis=0, dtype=first.dtype))
-
-
-def toss(cells: int, coins: int, key: bytes) -> NDArray[np.int64]:
-    """Heads of `coins` fair coins less half of them, independently in each cell: int64 (cells,).
-
-    coins: even. key: 32 bytes fresh from the operating system, used for nothing else.
-    """
-    if coins < 2 or coins % 2:
-        raise ProtocolError("a party tosses an even number of coins, so that the mean is whole.")
-    stream, width = Keystream(key), -(-coins // _WORD)
-    last = np.uint16((1 << (coins - _WORD * (width - 1))) - 1)
-    heads = np.empty(cells, dtype=np.int64)
-    step = max(1, _CHUNK_WORDS // width)
-    for start in range(0, cells, step):
-        stop = min(start + step, cells)
-        words = stream.words8(2 * (stop - start) * width).view("<u2").reshape(-1, width)
-        words[:, -1] &= last
-        heads[start:stop] = _ONES[words].sum(axis=1, dtype=np.int64)
-    return heads - coins // 2
-
-
-def _ones() -> NDArray[np.uint8]:
-    """Number of ones in each 16-bit word."""
-    small = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
-    table: NDArray[np.uint8] = (small[:, None] + small[None, :]).ravel()
-    return table
-
-
-_ONES = _ones()
