@@ -11,7 +11,8 @@ from clients.party import Party
 from twinweave.privacy.guard import Receipt
 from twinweave.privacy.mechanisms import draw
 from twinweave.spec import PlannedQuery
-from twinweave.workload.queries import Side, grouped_size, raised, side_codes
+from twinweave.tables.contingency import grouped_size
+from twinweave.workload.queries import Side, raised, side_codes
 
 
 def exact_table(party: Party, side: Side) -> NDArray[np.int64]:

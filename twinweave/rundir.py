@@ -14,9 +14,10 @@ import numpy as np
 
 from twinweave.errors import SourceError
 from twinweave.parsing import canonical_json, parse, to_plain
+from twinweave.tables.contingency import grouped_labels
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, grouped_labels, shape
+from twinweave.workload.queries import Query, shape
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,11 +30,12 @@ from twinweave.privacy.allocation import WorkItem, calibrate
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import Column, Kind, Role
+from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.choice import choose
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, group_of, n_cells
+from twinweave.workload.queries import Query, n_cells
 from twinweave.workload.selection import FeatureScore, SelectionConf, plan_selection, score
 
 Array = NDArray[np.float64]

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinweave.tables.column import MISSING, Column, Kind, Role, Rule
+from twinweave.tables.contingency import group_of, grouped_labels, grouped_size
 from twinweave.tables.schema import Schema
-from twinweave.workload.queries import Side, group_of, grouped_labels, grouped_size, side_codes
+from twinweave.workload.queries import Side, side_codes
 
 
 def column(name, size, missing=False):

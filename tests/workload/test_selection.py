@@ -18,13 +18,14 @@ from twinweave.parsing import parse
 from twinweave.protocols.products.blocks import build_blocks, layout_of
 from twinweave.rundir import cell_names
 from twinweave.tables.column import Column, Kind, Role, Rule
+from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload import build as workload
 from twinweave.workload.analyses import FairnessConf, LiftConf
 from twinweave.workload.association import associate, uncorrected
 from twinweave.workload.choice import choose
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, Side, group_of, n_cells, shape
+from twinweave.workload.queries import Query, Side, n_cells, shape
 from twinweave.workload.selection import (
     FeatureScore,
     SelectionConf,

@@ -10,18 +10,31 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.workload.queries import Query
+from twinweave.tables.contingency import Contingency
+from twinweave.tables.schema import JointSchema
+from twinweave.workload.queries import Query, cells_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measurement:
     """A query's noisy table.
 
-    values: float64, shape `query.shape(schema, query)`; unbiased; counts of users, or value
-        units (0..VALUE_UNITS a user) for a weighted query.
+    values: float64, of the shape of the query's cells; unbiased; counts of users, or value units
+        (0..VALUE_UNITS a user) for a weighted query.
     variance: of the noise in each cell, in the square of the same unit; known and public.
     """
 
     query: Query
     values: NDArray[np.float64] = field(repr=False)
     variance: float
+
+    def table(self, schema: JointSchema) -> Contingency:
+        """As a contingency table with its columns for axes."""
+        cells = cells_of(schema, self.query)
+        return Contingency(cells=cells, values=self.values, variance=self.variance)
+
+    @property
+    def by_sides(self) -> Contingency:
+        """As a contingency table whose sides' columns are not told apart: needs no schema."""
+        cells = self.query.sides_alone(self.values.shape)
+        return Contingency(cells=cells, values=self.values, variance=self.variance)

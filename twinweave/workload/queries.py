@@ -1,14 +1,13 @@
 """Linear counting queries on the union of users: what the protocols measure.
 
-A query is a contingency table over columns of one party (local) or of two (cross). A side
-is flattened to one combined one-hot block: row-major over its columns' codes. In a cross
-table each side has one more position, *absent*, for users whom that party does not hold.
+A query asks for a contingency table over columns of one party (local) or of two (cross); which
+axes and cells the table has, `tables/contingency.py` knows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT
-from twinweave.tables.column import VALUE_UNITS, Column, Role
+from twinweave.tables.column import VALUE_UNITS, Role
+from twinweave.tables.contingency import Axis, Cells, group_of, grouped_size
 from twinweave.tables.schema import JointSchema, Schema
 
 
@@ -53,14 +53,24 @@ class Side:
             return "+".join(self.members)
         return f"{self.party}+{len(self.members) - 1} more"
 
+    @property
+    def absent(self) -> str | None:
+        """What the last position of its axis in a table across two is called, if there is one."""
+        return None if self.weight else f"{self.party}: absent"
+
+    def axis(self, sizes: Mapping[str, int]) -> Axis:
+        """Its axis in a table across two. sizes: codes, or groups, of each column."""
+        own = tuple(sizes[c] for c in self.columns)
+        return Axis(names=self.columns, sizes=own, absent=self.absent)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """One contingency table. One user changes one cell, by at most `sensitivity`.
 
-    Shapes of the table, see `shape`: local, one axis a column; cross, two axes, one a side,
-    each with *absent* last (a weighted side has no absent position: an absent user adds 0).
-    The cell [absent, absent] of a count is zero by definition and is never measured.
+    A local table has an axis for each column; one across two parties has an axis for each side,
+    with a position *absent* for users whom the side does not hold (a weighted side has none: an
+    absent user adds 0).
     """
 
     __pydantic_config__ = STRICT
@@ -133,6 +143,18 @@ class Query:
         """(value column, power) of the weighted side, or None for a count."""
         return next(((s.weight, s.power) for s in self.sides if s.weight), None)
 
+    def cells(self, sizes: Mapping[str, int]) -> Cells:
+        """The cells of its table. sizes: codes, or groups, of each column."""
+        axes = tuple(side.axis(sizes) for side in self.sides)
+        return Cells(axes=axes if self.is_cross else axes[0].split())
+
+    def sides_alone(self, shape: tuple[int, ...]) -> Cells:
+        """The cells of a table of that shape, the columns of a side across two not told apart."""
+        if not self.is_cross:
+            return self.cells(dict(zip(self.columns, shape, strict=False)))
+        whole = zip(self.sides, shape, strict=True)
+        return Cells(axes=tuple(Axis.whole(size, side.absent) for side, size in whole))
+
     @property
     def name(self) -> str:
         """Readable and unique within a workload: "a.segment x b.visit", "sum spend by a.segment".
@@ -150,61 +172,45 @@ class Query:
         return f"sum {column}{'^2' if power == 2 else ''} by {label}"
 
 
-def side_size(schema: JointSchema, side: Side) -> int:
-    """Number of positions of a side's combined one-hot block, *absent* not counted."""
-    return prod(grouped_size(schema.column(c), side.groups) for c in side.columns)
+def axis_of(schema: Schema | JointSchema, side: Side) -> Axis:
+    """The axis of a side of a table across two; a weighted side's has no *absent* position."""
+    return side.axis(_sizes(schema, side))
+
+
+def cells_of(schema: JointSchema, query: Query) -> Cells:
+    """The cells of a query's table."""
+    return query.cells({n: s for side in query.sides for n, s in _sizes(schema, side).items()})
+
+
+def _sizes(schema: Schema | JointSchema, side: Side) -> dict[str, int]:
+    return {c: grouped_size(schema.column(c), side.groups) for c in side.columns}
 
 
 def shape(schema: JointSchema, query: Query) -> tuple[int, ...]:
     """Shape of the query's table: see Query."""
-    if not query.is_cross:
-        side = query.sides[0]
-        return tuple(grouped_size(schema.column(c), side.groups) for c in side.columns) or (1,)
-    return tuple(side_size(schema, s) + (s.weight is None) for s in query.sides)
+    return cells_of(schema, query).shape
 
 
 def n_cells(schema: JointSchema, query: Query) -> int:
-    return prod(shape(schema, query))
+    return cells_of(schema, query).size
 
 
-def group_of(column: Column, groups: int) -> NDArray[np.int64]:
-    """The group of every code, (size,): equal runs of neighbouring codes, in order.
-
-    From the public schema alone. Missing, where the column has that level, is a group of its
-    own beside the `groups` of the rest. 0 groups: every code is its own.
-    """
-    own = column.size - column.has_missing_level
-    if not 0 < groups < own:
-        return np.arange(column.size)
-    group = np.arange(own) * groups // own
-    return np.append(group, groups) if column.has_missing_level else group
-
-
-def grouped_size(column: Column, groups: int) -> int:
-    """Number of groups of `group_of`."""
-    return int(group_of(column, groups)[-1]) + 1 if groups else column.size
-
-
-def grouped_labels(column: Column, groups: int) -> tuple[str, ...]:
-    """Name of every group: its only code's, or the first and last: "north … west"."""
-    of, labels = group_of(column, groups), column.labels
-    members = [np.flatnonzero(of == g) for g in range(of[-1] + 1)]
-    return tuple(
-        labels[m[0]] if len(m) == 1 else f"{labels[m[0]]} … {labels[m[-1]]}" for m in members
-    )
+def side_size(schema: JointSchema, side: Side) -> int:
+    """Number of positions of a side's axis, *absent* not counted."""
+    return axis_of(schema, side).present
 
 
 def side_codes(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Row-major position of every row in the side's block: (n,); zeros for no column.
+    """Position of every row on the side's axis: (n,); zeros for no column.
 
     codes: (n, columns) discrete codes in the order of schema.data_columns.
     """
-    combined = np.zeros(len(codes), dtype=np.int64)
-    for name in side.columns:
-        column, own = schema.column(name), codes[:, schema.names.index(name)]
-        combined *= grouped_size(column, side.groups)
-        combined += group_of(column, side.groups)[own] if side.groups else own
-    return combined
+    grouped = [
+        group_of(schema.column(c), side.groups)[codes[:, schema.names.index(c)]]
+        for c in side.columns
+    ]
+    own = np.stack(grouped, axis=1) if grouped else codes[:, :0]
+    return axis_of(schema, side).positions(own)
 
 
 def check(schema: JointSchema, query: Query) -> None:

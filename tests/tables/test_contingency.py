@@ -1,0 +1,196 @@
+"""Tables with named axes against brute force: one user at a time, one cell at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twinweave.tables.contingency import Axis, Cells, Contingency
+
+GONE = "absent"
+
+
+@dataclass
+class World:
+    """A table's cells, and users as {column: code}, with the axes that they are present on."""
+
+    cells: Cells
+    users: list[tuple[dict[str, int], tuple[bool, ...]]]
+
+    def slow(self, weights=None) -> dict[tuple, float]:
+        """{(what stands on each axis): users}: codes of an axis's columns, or GONE."""
+        places = [
+            [*product(*map(range, a.sizes)), *([GONE] if a.absent else [])] for a in self.cells.axes
+        ]
+        table = dict.fromkeys(product(*places), 0.0)
+        for i, (row, held) in enumerate(self.users):
+            pairs = zip(self.cells.axes, held, strict=True)
+            at = tuple(tuple(row[n] for n in a.names) if here else GONE for a, here in pairs)
+            table[at] += 1 if weights is None else weights[i]
+        return table
+
+    def positions(self) -> list[np.ndarray]:
+        """What the product code is given: each axis's codes as arrays, and who is present."""
+        found = []
+        for i, axis in enumerate(self.cells.axes):
+            codes = np.array([[row[n] for n in axis.names] for row, _ in self.users], dtype=int)
+            held = np.array([held[i] for _, held in self.users], dtype=bool)
+            codes = codes.reshape(len(self.users), len(axis.names))
+            found.append(axis.positions(np.where(held[:, None], codes, -1), held))
+        return found
+
+    def table(self, variance) -> Contingency:
+        counts = self.cells.count(self.positions()).astype(float)
+        return Contingency(cells=self.cells, values=counts, variance=variance)
+
+
+@st.composite
+def worlds(draw):
+    names = iter("uvwxyz")
+    axes = []
+    for _ in range(draw(st.integers(1, 2))):
+        sizes = tuple(draw(st.lists(st.integers(1, 4), max_size=3)))
+        absent = draw(st.sampled_from([None, GONE]))
+        axes.append(Axis(names=tuple(next(names) for _ in sizes), sizes=sizes, absent=absent))
+    cells = Cells(axes=tuple(axes))
+    users = []
+    for _ in range(draw(st.integers(0, 12))):
+        row = {
+            n: draw(st.integers(0, s - 1))
+            for a in axes
+            for n, s in zip(a.names, a.sizes, strict=True)
+        }
+        held = tuple(a.absent is None or draw(st.booleans()) for a in axes)
+        if any(held) or len(axes) == 1:
+            users.append((row, held))
+    return World(cells, users)
+
+
+def nobody(world: World) -> bool:
+    return len(world.cells.axes) == 2 and all(a.absent for a in world.cells.axes)
+
+
+def variances(world: World) -> np.ndarray:
+    """A different one in every cell."""
+    return (np.arange(world.cells.size) + 1.0).reshape(world.cells.shape)
+
+
+@given(worlds())
+def test_rows_are_counted_where_brute_force_counts_them(world):
+    weights = np.arange(len(world.users)) + 0.5
+    counts = world.cells.count(world.positions())
+    assert counts.dtype == np.int64
+    assert counts.shape == world.cells.shape
+    assert counts.ravel().tolist() == list(world.slow().values())
+    summed = world.cells.count(world.positions(), weights)
+    assert summed.ravel().tolist() == pytest.approx(list(world.slow(weights).values()))
+
+
+@given(worlds())
+def test_opened_cells_are_all_but_nobodys(world):
+    cells, table = world.cells, variances(world)
+    opened = cells.opened(table)
+    assert cells.n_opened == len(opened) == cells.size - nobody(world)
+    whole = cells.table(opened)
+    assert whole.shape == cells.shape
+    assert whole.ravel().tolist() == [*opened, *[0.0] * nobody(world)]
+    assert cells.table(table.ravel()).tolist() == table.tolist()
+    with pytest.raises(ValueError, match="cells for a table"):
+        cells.table(np.zeros(cells.size + 1))
+
+
+@given(worlds())
+def test_positions_and_codes_undo_each_other(world):
+    cells = world.cells
+    places = cells.positions()
+    assert cells.of(list(places.T)).tolist() == list(range(cells.n_opened))
+    for axis in cells.axes:
+        assert axis.codes().tolist() == [list(p) for p in product(*map(range, axis.sizes))]
+        assert axis.positions(axis.codes()).tolist() == list(range(axis.present))
+
+
+@given(worlds())
+def test_labels_name_what_stands_in_each_cell(world):
+    levels = {
+        n: [f"{n}{i}" for i in range(s)]
+        for a in world.cells.axes
+        for n, s in zip(a.names, a.sizes, strict=True)
+    }
+
+    def said(axis, place):
+        if place == GONE:
+            return GONE
+        return ", ".join(f"{n}={n}{c}" for n, c in zip(axis.names, place, strict=True))
+
+    expected = [
+        ", ".join(t for a, p in zip(world.cells.axes, cell, strict=True) if (t := said(a, p)))
+        for cell in world.slow()
+    ]
+    assert world.cells.labels(levels) == expected
+
+
+@given(worlds(), st.data())
+def test_projection_sums_who_has_the_columns_and_the_noise(world, data):
+    names = data.draw(st.permutations(world.cells.names))
+    names = names[: data.draw(st.integers(0, len(names)))]
+    cut = data.draw(st.integers(0, len(names)))
+    axes = tuple(names[:cut]), tuple(names[cut:])
+    values, noise = {}, {}
+    of_cell = variances(world).ravel()
+    for i, (cell, count) in enumerate(world.slow().items()):
+        row = {}
+        for axis, place in zip(world.cells.axes, cell, strict=True):
+            if place != GONE:
+                row |= dict(zip(axis.names, place, strict=True))
+        if set(names) <= set(row):
+            at = tuple(row[n] for n in names)
+            values[at] = values.get(at, 0.0) + count
+            noise[at] = noise.get(at, 0.0) + of_cell[i] * (set(cell) != {GONE} or len(cell) == 1)
+    found = world.table(variances(world)).project(*axes)
+    assert [a.names for a in found.cells.axes] == list(axes)
+    assert found.values.shape == found.cells.shape
+    order = sorted(values)  # row-major over the columns in the order asked
+    assert found.values.ravel().tolist() == [values[at] for at in order]
+    assert found.variances.ravel().tolist() == [noise[at] for at in order]
+
+
+@given(worlds())
+def test_present_and_absent_share_out_the_table(world):
+    """Of a table across two: everyone is at both, at the first alone, or at the second alone."""
+    table = world.table(2.0)
+    parts = [table.present()]
+    axes = world.cells.axes
+    parts += [table.absent(i) for i, a in enumerate(axes) if a.absent and len(axes) == 2]
+    slow = world.slow()
+    gone = [sum(n for cell, n in slow.items() if cell[i] == GONE) for i in range(len(axes))]
+    assert parts[0].total[0] == sum(n for cell, n in slow.items() if GONE not in cell)
+    assert [p.total[0] for p in parts[1:]] == [
+        g for g, a in zip(gone, axes, strict=True) if a.absent and len(axes) == 2
+    ]
+    if len(axes) == 2:
+        assert sum(p.total[1] for p in parts) == table.total[1] == 2.0 * world.cells.n_opened
+
+
+@given(worlds())
+def test_projecting_twice_is_projecting_once(world):
+    table = world.table(3.0)
+    for some in combinations(world.cells.names, 2):
+        for axes in permutations(some):
+            once = table.project(axes)
+            twice = table.project(tuple(sorted(some))).project(axes)
+            # Whoever has both columns is left in either way.
+            assert once.values.tolist() == twice.values.tolist()
+            assert once.variances.tolist() == twice.variances.tolist()
+
+
+def test_what_does_not_fit_is_refused():
+    cells = Cells(axes=(Axis(names=("x",), sizes=(3,)),))
+    with pytest.raises(ValueError, match="for a table of"):
+        Contingency(cells=cells, values=np.zeros((3, 1)), variance=1.0)
+    with pytest.raises(ValueError, match="'y'"):
+        Contingency(cells=cells, values=np.zeros(3), variance=1.0).project(("x", "y"))

@@ -1,0 +1,247 @@
+"""Contingency tables with named axes: the one module that knows in which order cells are.
+
+A table counts users by some columns, or sums an amount over them. An axis stands for one column,
+or for all columns that one side brings into a table across two, row-major over their codes. The
+last position of such a side's axis may be *absent*: for users whom the side does not hold. In a
+table of which both axes have it, the cell [absent, absent] would count users whom nobody holds:
+it is zero by definition and never opened, and it is the last cell of all.
+
+Values travel with the variance of their noise, and cells whose noise is independent are added
+up together with it. The shape of the interface follows mbi's `Domain` and `Factor` (McKenna et
+al., private-pgm); differs: noise variances, several columns an axis, and *absent*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.tables.column import Column
+
+Floats = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis of a table: every combination of its columns' codes, *absent* last.
+
+    names, sizes: its columns and how many codes, or groups of codes, each has; an axis of no
+    column has one position. absent: how the last position is called, None where there is none.
+    """
+
+    names: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    absent: str | None = None
+
+    @classmethod
+    def whole(cls, size: int, absent: str | None) -> Axis:
+        """An axis of `size` positions in all, whose columns are not told apart."""
+        return cls(sizes=(size - (absent is not None),), absent=absent)
+
+    @property
+    def present(self) -> int:
+        """Number of positions, *absent* not counted."""
+        return prod(self.sizes)
+
+    @property
+    def size(self) -> int:
+        return self.present + (self.absent is not None)
+
+    def split(self) -> tuple[Axis, ...]:
+        """An axis for each column, without *absent*: those of a side's own table."""
+        pairs = zip(self.names, self.sizes, strict=True)
+        return tuple(Axis(names=(n,), sizes=(s,)) for n, s in pairs) or (Axis(),)
+
+    def positions(
+        self, codes: NDArray[np.integer[Any]], present: NDArray[np.bool_] | None = None
+    ) -> Index:
+        """Position of every row: int64 (n,). The inverse of `codes`.
+
+        codes: (n, columns of the axis); of any value where `present`, bool (n,), is false: such
+        a row is *absent*.
+        """
+        place = np.zeros(len(codes), dtype=np.int64)
+        for column, size in enumerate(self.sizes):
+            place *= size
+            place += codes[:, column]
+        return place if present is None else np.where(present, place, self.present)
+
+    def codes(self) -> Index:
+        """The columns' codes at every position but *absent*: int64 (present, columns)."""
+        return np.indices(self.sizes).reshape(len(self.sizes), self.present).T
+
+    def labels(self, levels: Mapping[str, Sequence[str]]) -> list[str]:
+        """Name of every position: "region=north, visit=1". levels: each column's own names."""
+        named = [[f"{name}={level}" for level in levels[name]] for name in self.names]
+        absent = [] if self.absent is None else [self.absent]
+        return [", ".join(place) for place in product(*named)] + absent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """All cells of a table, row-major over its axes."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every column of the axes, in order."""
+        return tuple(name for axis in self.axes for name in axis.names)
+
+    @property
+    def n_opened(self) -> int:
+        """Number of cells that are opened: all but [absent, absent], the last, if there is one."""
+        return self.size - (len(self.axes) == 2 and all(a.absent is not None for a in self.axes))
+
+    def opened(self, table: NDArray[Any]) -> NDArray[Any]:
+        """The opened cells of a table, in order: (n_opened,)."""
+        return table.reshape(self.size)[: self.n_opened]
+
+    def table(self, cells: NDArray[Any]) -> NDArray[Any]:
+        """The table of its opened, or of all, cells; what was never opened is 0."""
+        missing = self.size - cells.size
+        if missing not in (0, self.size - self.n_opened):
+            raise ValueError(f"{cells.size} cells for a table that opens {self.n_opened}")
+        return np.append(cells, np.zeros(missing, dtype=cells.dtype)).reshape(self.shape)
+
+    def of(self, positions: Sequence[Index]) -> Index:
+        """The cell of every row, int64 (n,): its place among all cells.
+
+        positions: on each axis, (n,). A row that is absent everywhere is at `n_opened`.
+        """
+        return Axis(sizes=self.shape).positions(np.stack(positions, axis=1))
+
+    def count(self, positions: Sequence[Index], weights: Floats | None = None) -> NDArray[Any]:
+        """How many rows, or how much weight, is in each cell: int64 or float64 of `shape`."""
+        found = np.bincount(self.of(positions), weights, minlength=self.size)
+        return found.reshape(self.shape)
+
+    def positions(self) -> Index:
+        """Position on each axis of every opened cell: int64 (n_opened, axes)."""
+        return Axis(sizes=self.shape).codes()[: self.n_opened]
+
+    def labels(self, levels: Mapping[str, Sequence[str]]) -> list[str]:
+        """Name of every cell: "segment=test, visit=1", "segment=test, shop: absent"."""
+        axes = [axis.labels(levels) for axis in self.axes]
+        return [", ".join(filter(None, cell)) for cell in product(*axes)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contingency:
+    """A table and its noise. values: float64 of `cells.shape`, unbiased.
+
+    variance: of the noise in each cell, one for all or an array of the same shape.
+    """
+
+    cells: Cells
+    values: Floats = field(repr=False)
+    variance: float | Floats = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.values.shape != self.cells.shape:
+            raise ValueError(f"values {self.values.shape} for a table of {self.cells.shape}")
+
+    @property
+    def variances(self) -> Floats:
+        """The noise's variance in each cell; 0 in the cell that is never opened."""
+        every = np.broadcast_to(np.asarray(self.variance, dtype=np.float64), self.cells.shape)
+        return np.asarray(self.cells.table(self.cells.opened(every)))
+
+    @property
+    def total(self) -> tuple[float, float]:
+        """The sum of all cells, and its noise's variance."""
+        return float(self.values.sum()), float(self.variances.sum())
+
+    def project(self, *axes: tuple[str, ...]) -> Contingency:
+        """The table over some columns alone: an axis for each argument, of the columns it names.
+
+        Users who are absent from an axis with a named column are left out, everyone else is
+        summed. A column that two axes have is taken from the first. Raises ValueError for a
+        column that the table lacks.
+        """
+        named = [name for axis in axes for name in axis]
+        asked = [not set(axis.names).isdisjoint(named) for axis in self.cells.axes]
+        parts = [
+            part
+            for axis, needed in zip(self.cells.axes, asked, strict=True)
+            for part in (axis.split() if needed else (Axis(sizes=(axis.size,)),))
+        ]
+        places = [part.names for part in parts]
+        order = [places.index((name,)) for name in named]
+        rest = [i for i in range(len(parts)) if i not in order]
+        size = {name: parts[i].size for name, i in zip(named, order, strict=True)}
+        cells = Cells(axes=tuple(Axis(names=a, sizes=tuple(size[n] for n in a)) for a in axes))
+        within = self._within(asked)
+
+        def folded(table: Floats) -> Floats:
+            apart = table[within].reshape([p.size for p in parts]).transpose(*order, *rest)
+            summed = apart.sum(axis=tuple(range(len(order), apart.ndim)))
+            return np.asarray(summed.reshape(cells.shape))
+
+        return Contingency(cells=cells, values=folded(self.values), variance=folded(self.variances))
+
+    def present(self) -> Contingency:
+        """The table of the users who are absent from no axis."""
+        axes = tuple(Axis(names=a.names, sizes=a.sizes) for a in self.cells.axes)
+        within = self._within([True] * len(axes))
+        return Contingency(
+            cells=Cells(axes=axes), values=self.values[within], variance=self.variances[within]
+        )
+
+    def absent(self, axis: int) -> Contingency:
+        """The table, over the other axes, of the users who are absent from this one alone."""
+        others = tuple(
+            Axis(names=a.names, sizes=a.sizes) for i, a in enumerate(self.cells.axes) if i != axis
+        )
+        gone: list[Any] = list(self._within([True] * len(self.cells.axes)))
+        gone[axis] = self.cells.axes[axis].present
+        return Contingency(
+            cells=Cells(axes=others), values=self.values[*gone], variance=self.variances[*gone]
+        )
+
+    def _within(self, asked: Sequence[bool]) -> tuple[slice, ...]:
+        """Of every axis that is asked the positions but *absent*; all of another."""
+        pairs = zip(self.cells.axes, asked, strict=True)
+        return tuple(slice(axis.present if needed else axis.size) for axis, needed in pairs)
+
+
+def group_of(column: Column, groups: int) -> Index:
+    """The group of every code, int64 (size,): equal runs of neighbouring codes, in order.
+
+    From the public schema alone. Missing, where the column has that level, is a group of its
+    own beside the `groups` of the rest. 0 groups: every code is its own.
+    """
+    own = column.size - column.has_missing_level
+    if not 0 < groups < own:
+        return np.arange(column.size)
+    group = np.arange(own) * groups // own
+    return np.append(group, groups) if column.has_missing_level else group
+
+
+def grouped_size(column: Column, groups: int) -> int:
+    """Number of groups of `group_of`."""
+    return int(group_of(column, groups)[-1]) + 1 if groups else column.size
+
+
+def grouped_labels(column: Column, groups: int) -> tuple[str, ...]:
+    """Name of every group: its only code's, or the first and last: "north … west"."""
+    of, labels = group_of(column, groups), column.labels
+    members = [np.flatnonzero(of == g) for g in range(of[-1] + 1)]
+    return tuple(
+        labels[m[0]] if len(m) == 1 else f"{labels[m[0]]} … {labels[m[-1]]}" for m in members
+    )
