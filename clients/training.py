@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from clients.charging import charge, within_budget
 from clients.party import Party, Session
 from twinweave.errors import ProtocolError
-from twinweave.generators.layout import ABSENT, Layout
 from twinweave.generators.local import train_round
+from twinweave.generators.union import ABSENT, UnionLayout
 from twinweave.parsing import parse
 from twinweave.protocols.messages import (
     RevealSumReply,
@@ -46,7 +46,7 @@ def train(request: TrainRequest, party: Party) -> tuple[TrainReply, Session]:
     torch.set_num_threads(1)  # small matrices; and the parties of a simulation share the cores
     result = train_round(
         training.generator,
-        Layout.of(party.spec.schema),
+        UnionLayout.of(party.spec.schema),
         party.name,
         request.weights,
         union_codes(party),

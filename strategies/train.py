@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.align import Roster
-from twinweave.generators.layout import Layout
 from twinweave.generators.local import coverage
+from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
 from twinweave.protocols import messages as m
 from twinweave.protocols.secure_sum import (
@@ -100,7 +100,7 @@ class Training:
     def _divisor(self, came: Mapping[str, object]) -> NDArray[np.float64]:
         """Total weight of the parties that train each entry; 1 where nobody does."""
         assert self.spec.training is not None
-        layout = Layout.of(self.spec.schema)
+        layout = UnionLayout.of(self.spec.schema)
         weight = row_weights(self.roster.rows)
         masks = (
             weight[party] * coverage(self.spec.training.generator, layout, party) for party in came

@@ -14,7 +14,7 @@ import numpy as np
 
 from server.configuration import compose
 from twinweave.generators.conf import CtganConf, GeneratorConf, TrainingConf
-from twinweave.generators.layout import Layout
+from twinweave.generators.union import UnionLayout
 from twinweave.parsing import parse
 
 SIZES = (16, 9, 16, 16, 7, 15, 6, 5, 2, 9, 6, 16, 42, 2)
@@ -66,9 +66,9 @@ def _medians(steps: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, 
     return {name: float(np.median(found)) for name, found in times.items() if found}
 
 
-def _layout() -> Layout:
+def _layout() -> UnionLayout:
     names = tuple(f"c{i}" for i in range(len(SIZES)))
-    return Layout(parties=("a",), names=names, sizes=SIZES, holders=((0,),) * len(SIZES))
+    return UnionLayout(parties=("a",), names=names, sizes=SIZES, holders=((0,),) * len(SIZES))
 
 
 def _rows() -> Any:
@@ -80,8 +80,8 @@ def _rows() -> Any:
 
 def _adversary(conf: CtganConf, mode: Any) -> Any:
     from twinweave.generators.ctgan import Adversary, Ctgan
-    from twinweave.generators.gradient_noise import NoiseSource
     from twinweave.generators.plan import SgdPlan
+    from twinweave.generators.random_source import RandomSource
 
     layout = _layout()
     return Adversary(
@@ -89,7 +89,7 @@ def _adversary(conf: CtganConf, mode: Any) -> Any:
         conf,
         np.ones(len(SIZES), bool),
         SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0),
-        source=NoiseSource(),
+        source=RandomSource(),
         one_way={n: np.ones(s) for n, s in zip(layout.names, SIZES, strict=True)},
         state={},
         mode=mode,
@@ -99,10 +99,10 @@ def _adversary(conf: CtganConf, mode: Any) -> Any:
 def _plain(conf: TrainingConf) -> Callable[[], Any]:
     import torch
 
-    from twinweave.generators.gradient_noise import NoiseSource
     from twinweave.generators.local import build
+    from twinweave.generators.random_source import RandomSource
 
-    rows, source, generator = _rows(), NoiseSource(), torch.Generator()
+    rows, source, generator = _rows(), RandomSource(), torch.Generator()
 
     def batch() -> Any:
         return rows[torch.from_numpy(source.poisson_sample(ROWS, conf.expected_batch / ROWS))]
@@ -142,9 +142,9 @@ def _private(conf: TrainingConf, mode: Any) -> Callable[[], Any]:
     import torch
 
     from twinweave.generators.dpsgd import PrivateSgd, Tally
-    from twinweave.generators.gradient_noise import NoiseSource
     from twinweave.generators.local import build
     from twinweave.generators.plan import SgdPlan
+    from twinweave.generators.random_source import RandomSource
 
     rows = _rows()
     if isinstance(conf, CtganConf):
@@ -152,7 +152,7 @@ def _private(conf: TrainingConf, mode: Any) -> Callable[[], Any]:
         return lambda: adversary.private_step(rows, tally)
     network, generator = build(conf, _layout()), torch.Generator()
     plan = SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0)
-    engine = PrivateSgd(network, plan, source=NoiseSource(), mode=mode)
+    engine = PrivateSgd(network, plan, source=RandomSource(), mode=mode)
 
     def step() -> None:
         index = torch.from_numpy(engine.batch(ROWS))

@@ -29,9 +29,9 @@ from strategies.planning import plan
 from strategies.train import one_way_tables
 from twinweave.config import RunConf
 from twinweave.generators.conf import LlmConf
-from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.generators.local import initial_weights
 from twinweave.generators.local import load as load_network
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.synthesis.population import row_cells
 from twinweave.synthesis.synthesise import synthesise
 from twinweave.tables.column import Role
@@ -51,7 +51,7 @@ class Data:
 
     conf: RunConf
     schema: JointSchema
-    layout: Layout
+    layout: UnionLayout
     union: Rows = field(repr=False)
     holdout: CODES | None = field(repr=False)
 
@@ -65,7 +65,7 @@ def load(root: str, *overrides: str) -> Data:
     """Read, clean and code a dataset as its parties would, and join it on the key."""
     conf = RunConf.parse(compose([f"data.root={root}", "privacy.delta=1e-5", *overrides]))
     schema = conf.data.schema
-    layout = Layout.of(schema)
+    layout = UnionLayout.of(schema)
     tables = []
     for party in conf.data.parties:
         assert party.source is not None
@@ -87,7 +87,7 @@ def load(root: str, *overrides: str) -> Data:
     )
 
 
-def _holdout(conf: RunConf, layout: Layout) -> CODES | None:
+def _holdout(conf: RunConf, layout: UnionLayout) -> CODES | None:
     if conf.data.holdout is None:
         return None
     codes: dict[str, CODES] = {}
@@ -167,14 +167,14 @@ def mean_tvd(a: CODES, b: CODES, sizes: tuple[int, ...]) -> float:
     return float(np.mean(found))
 
 
-def split(codes: CODES, layout: Layout) -> tuple[CODES, CODES]:
+def split(codes: CODES, layout: UnionLayout) -> tuple[CODES, CODES]:
     """Features and label of the rows that have every column."""
     label = layout.roles.index(Role.LABEL)
     whole = codes[(codes != ABSENT).all(axis=1)]
     return np.delete(whole, label, axis=1), whole[:, label]
 
 
-def aucs(train: CODES, test: CODES, layout: Layout) -> tuple[float, float]:
+def aucs(train: CODES, test: CODES, layout: UnionLayout) -> tuple[float, float]:
     """TSTR AUC of gradient boosting on ordinal codes and logistic regression on one-hot."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.tables.column import Column, Kind, Role, Rule
 from twinweave.tables.schema import JointSchema, Schema
 
@@ -70,7 +70,7 @@ def schema(*, parties: tuple[str, str] = ("shop", "bank"), keys=("id", "id")) ->
 def rows(joint: JointSchema, n: int, seed: int = 3) -> Rows:
     """Independent uniform codes, every presence; absent where no holder is present."""
     rng = np.random.default_rng(seed)
-    layout = Layout.of(joint)
+    layout = UnionLayout.of(joint)
     patterns = np.array([[True, True], [True, False], [False, True]])
     presence = patterns[rng.integers(0, 3, n)]
     codes = np.stack([rng.integers(0, s, n) for s in layout.sizes], axis=1).astype(np.int32)

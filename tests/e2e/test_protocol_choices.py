@@ -31,8 +31,8 @@ from tests.whole_run import (
 )
 from twinweave.config import RunConf
 from twinweave.errors import AppError, ConfigError, ProtocolError
-from twinweave.generators.layout import Layout
 from twinweave.generators.local import coverage
+from twinweave.generators.union import UnionLayout
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.protocols import messages as m
 from twinweave.protocols import wire
@@ -372,7 +372,7 @@ def test_training_moves_by_the_mean_update_and_shows_none(tmp_path, clear, monke
         for x in ran.messages
         if x.metadata.message_type == "train.generator" and x.metadata.dst_node_id == NODES[P]
     ] + [ran.findings.weights]
-    layout, shares = Layout.of(ran.spec.schema), row_weights(ran.findings.rows)
+    layout, shares = UnionLayout.of(ran.spec.schema), row_weights(ran.findings.rows)
     divisor = sum(
         shares[p] * coverage(ran.spec.training.generator, layout, p) for p in ran.spec.parties
     )

@@ -14,9 +14,9 @@ from clients.party import Party
 from clients.training import union_codes
 from tests.whole_run import TRAINING, configure, run
 from twinweave.generators.conf import TvaeConf
-from twinweave.generators.layout import Layout, Rows
 from twinweave.generators.local import coverage, initial_weights, load, train_round
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.parsing import parse
 from twinweave.synthesis.conf import FitConf, SynthesisConf
 from twinweave.synthesis.synthesise import synthesise
@@ -25,14 +25,14 @@ from twinweave.tables.campaign import CampaignConf, true_lift
 EFFECT = 2.5  # log-odds: a lift no honest method can miss
 
 
-def lift_of(rows: Rows, layout: Layout, arms: tuple[int, int]) -> float:
+def lift_of(rows: Rows, layout: UnionLayout, arms: tuple[int, int]) -> float:
     """Synthetic lift; a user whom the advertiser does not hold has not converted."""
     arm = rows.codes[:, layout.names.index("arm")]
     converted = rows.codes[:, layout.names.index("converted")] == 1
     return float(converted[arm == arms[0]].mean() - converted[arm == arms[1]].mean())
 
 
-def averaged_rows(parties: list[Party], layout: Layout, presence: np.ndarray) -> Rows:
+def averaged_rows(parties: list[Party], layout: UnionLayout, presence: np.ndarray) -> Rows:
     """Federated averaging alone: each party trains on its own columns, without noise."""
     import torch
 
@@ -65,7 +65,7 @@ def test_averaging_alone_loses_the_lift_that_cross_tables_keep(tmp_path):
             "protocol.alignment=prf",
         )
     )
-    layout = Layout.of(ran.spec.schema)
+    layout = UnionLayout.of(ran.spec.schema)
     levels = ran.spec.schema.column("arm").labels
     arms = levels.index("test"), levels.index("control")
     quick = SynthesisConf(fit=FitConf(latents=256, network_steps=0, free_steps=150))

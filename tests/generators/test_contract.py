@@ -13,10 +13,10 @@ from scipy import stats
 
 from tests.generators.toys import CLASSES, KEY, ONE_WAY, TOY, conf, table
 from twinweave.errors import ConfigError
-from twinweave.generators.gradient_noise import NoiseSource
-from twinweave.generators.layout import ABSENT, Layout
 from twinweave.generators.local import coverage, initial_weights, load, shared, train_round
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.random_source import RandomSource
+from twinweave.generators.union import ABSENT, UnionLayout
 
 FALSE_ALARM = 1e-9
 
@@ -81,7 +81,7 @@ def test_a_round_moves_what_the_party_covers_and_nothing_else(name: str) -> None
     c = conf(name, local_steps=10, **({"discriminator_steps": 1} if name == "ctgan" else {}))
     weights = initial_weights(c, TOY, seed=1)
     plan = SgdPlan.of(c, rows=120, noise_multiplier=1.0)
-    source = NoiseSource(KEY)
+    source = RandomSource(KEY)
     first = train_round(c, TOY, "a", weights, table("a"), plan, None, ONE_WAY, source=source)
     covered = coverage(c, TOY, "a")
     assert first.update.dtype == np.float32
@@ -136,13 +136,13 @@ def test_training_finds_the_dependence(name: str) -> None:
             "lipschitz": 1.5,
         }
     c = conf(name, **quick)
-    whole = Layout(
+    whole = UnionLayout(
         parties=("a",), names=TOY.names, sizes=TOY.sizes, holders=((0,),) * len(TOY.names)
     )
     weights = initial_weights(c, whole, seed=1, one_way=ONE_WAY)
     plan = SgdPlan.of(c, rows=1000, noise_multiplier=0.0, unsafe=True)
     done = train_round(
-        c, whole, "a", weights, table(n=1000), plan, None, ONE_WAY, source=NoiseSource(KEY)
+        c, whole, "a", weights, table(n=1000), plan, None, ONE_WAY, source=RandomSource(KEY)
     )
 
     def agreement(w: NDArray[np.float32]) -> float:
@@ -170,7 +170,7 @@ def test_configuration_is_checked(name: str) -> None:
 
 def test_reading_a_configuration_loads_no_torch(name: str) -> None:
     code = (
-        "import sys, twinweave.generators.layout, twinweave.generators.local;"
+        "import sys, twinweave.generators.union, twinweave.generators.local;"
         "sys.exit('torch' in sys.modules or 'opacus' in sys.modules)"
     )
     if name == "tvae":

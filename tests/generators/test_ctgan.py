@@ -14,9 +14,9 @@ from tests.generators.toys import KEY, ONE_WAY, TOY, conf, table
 from twinweave.generators import ctgan
 from twinweave.generators.ctgan import Adversary, Conditions, Ctgan, train_locally
 from twinweave.generators.dpsgd import PrivateSgd, Tally
-from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.per_row import clipped_sums
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.random_source import RandomSource
 
 
 def adversary(sigma: float = 1.0, *, steps: int = 6, one_way: dict | None = None) -> Adversary:
@@ -26,7 +26,7 @@ def adversary(sigma: float = 1.0, *, steps: int = 6, one_way: dict | None = None
         c,
         TOY.held_by("a"),
         SgdPlan.of(c, rows=120, noise_multiplier=sigma),
-        source=NoiseSource(KEY),
+        source=RandomSource(KEY),
         one_way=ONE_WAY if one_way is None else one_way,
         state={},
     )
@@ -120,7 +120,7 @@ def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
         TOY.held_by("a"),
         table("a"),
         plan,
-        source=NoiseSource(KEY),
+        source=RandomSource(KEY),
         one_way=ONE_WAY,
     )
     assert len(steps) == plan.steps == plan.mechanism().steps == 12

@@ -14,9 +14,9 @@ from tests.generators.oracle import brute_force, clipped_sum, worst_change
 from twinweave.errors import ConfigError
 from twinweave.generators.dpsgd import PrivateSgd, private_steps
 from twinweave.generators.flat import FlatAdam
-from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.per_row import Losses, clipped_sums
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.random_source import RandomSource
 from twinweave.privacy.events import NonPrivate, PoissonSgd
 
 FALSE_ALARM = 1e-9
@@ -181,7 +181,7 @@ def noise_of_steps(sigma: float, clip: float, n: int) -> np.ndarray:
     """What a step adds to an empty sum, in units of sigma * clip as the plan says."""
     module = nn.Linear(n // 2, 2, bias=False)
     optimizer = PrivateSgd(
-        module, plan(noise_multiplier=sigma, clip=clip, steps=2), source=NoiseSource(KEY)
+        module, plan(noise_multiplier=sigma, clip=clip, steps=2), source=RandomSource(KEY)
     )
     seen = []
     for _ in range(2):
@@ -208,8 +208,8 @@ def test_the_noise_has_the_charged_scale(sigma: float, clip: float) -> None:
 
 
 def test_noise_differs_from_source_to_source() -> None:
-    assert not torch.equal(NoiseSource().normal(8), NoiseSource().normal(8))
-    assert repr(NoiseSource(KEY)) == "NoiseSource()"
+    assert not torch.equal(RandomSource().normal(8), RandomSource().normal(8))
+    assert repr(RandomSource(KEY)) == "RandomSource()"
 
 
 def batch_sizes_fit(sizes: np.ndarray, n: int, rate: float) -> float:
@@ -222,7 +222,7 @@ def batch_sizes_fit(sizes: np.ndarray, n: int, rate: float) -> float:
 
 
 def test_batches_are_poisson_sampled() -> None:
-    source, n, rate = NoiseSource(KEY), 1000, 0.05
+    source, n, rate = RandomSource(KEY), 1000, 0.05
     batches = [source.poisson_sample(n, rate) for _ in range(2000)]
     sizes = np.array([len(b) for b in batches])
     assert batch_sizes_fit(sizes, n, rate) > FALSE_ALARM
@@ -241,7 +241,7 @@ def test_empty_batches_take_noise_alone_and_weights_move() -> None:
     module, codes = Dense(), rows(50).numpy().astype(np.int32)
     before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
     rare = plan(sampling_rate=1e-4, expected_batch=1.0, steps=5)
-    trace, _ = private_steps(module, codes, rare, source=NoiseSource(KEY))
+    trace, _ = private_steps(module, codes, rare, source=RandomSource(KEY))
     after = torch.cat([p.detach().flatten() for p in module.parameters()])
     assert trace.batches == (0, 0, 0, 0, 0)
     assert (before != after).all()
@@ -250,11 +250,11 @@ def test_empty_batches_take_noise_alone_and_weights_move() -> None:
 def test_training_lowers_the_loss_and_exactly_the_planned_steps_are_taken() -> None:
     torch.manual_seed(0)
     module, codes = Dense(), rows(200).numpy().astype(np.int32)
-    first, adam = private_steps(module, codes, plan(learning_rate=0.05), source=NoiseSource(KEY))
-    second, _ = private_steps(module, codes, plan(), source=NoiseSource(KEY), adam=adam)
+    first, adam = private_steps(module, codes, plan(learning_rate=0.05), source=RandomSource(KEY))
+    second, _ = private_steps(module, codes, plan(), source=RandomSource(KEY), adam=adam)
     assert second.loss < first.loss / 2
     assert len(first.batches) == 20
-    optimizer = PrivateSgd(module, plan(steps=1), source=NoiseSource(KEY))
+    optimizer = PrivateSgd(module, plan(steps=1), source=RandomSource(KEY))
     optimizer.step([])
     with pytest.raises(ConfigError, match="steps are taken"):
         optimizer.step([])
@@ -267,7 +267,7 @@ def test_micro_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(0)
         module = Dense()
         codes = rows(200).numpy().astype(np.int32)
-        private_steps(module, codes, plan(sampling_rate=0.5), source=NoiseSource(KEY))
+        private_steps(module, codes, plan(sampling_rate=0.5), source=RandomSource(KEY))
         results.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
 
@@ -276,7 +276,7 @@ def test_inactive_entries_stay_and_get_no_noise() -> None:
     module, codes = Dense(), rows(50).numpy().astype(np.int32)
     flat = torch.cat([p.detach().flatten() for p in module.parameters()])
     active = np.arange(len(flat)) % 3 != 0
-    private_steps(module, codes, plan(), source=NoiseSource(KEY), active=active)
+    private_steps(module, codes, plan(), source=RandomSource(KEY), active=active)
     after = torch.cat([p.detach().flatten() for p in module.parameters()])
     assert ((flat != after).numpy() == active).all()
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from tests.generators.oracle import brute_force, clipped_sum
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import LlmConf
-from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.generators.llm import SchemaTransformer, column_order, pretrain
 from twinweave.generators.per_row import clipped_sums
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.parsing import parse
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
 
-LAYOUT = Layout(
+LAYOUT = UnionLayout(
     parties=("a", "b"),
     names=("sex", "x", "y", "label"),
     sizes=(2, 3, 4, 2),
@@ -88,7 +88,7 @@ def test_order_is_sensitive_shared_party_by_party_label_last():
     )
     b = Schema(party="b", columns=(key, column("sale", Role.CONVERSION), race, column("v"), region))
     joint = JointSchema(schemas=(a, b))
-    written = [joint.names[i] for i in column_order(Layout.of(joint))]
+    written = [joint.names[i] for i in column_order(UnionLayout.of(joint))]
     assert written == ["race", "region", "arm", "u", "v", "sale", "label"]
 
 
@@ -220,7 +220,7 @@ def test_pretraining_learns_joint_rows_and_one_partys_view():
 def test_shipped_configuration_is_small():
     """About 71,000 parameters on a table as wide as Adult (13 columns, 165 levels)."""
     shipped = Path(__file__).parents[2] / "conf" / "generator" / "llm.yaml"
-    wide = Layout(
+    wide = UnionLayout(
         parties=("a",),
         names=tuple("abcdefghijklm"),
         holders=((0,),) * 13,

@@ -10,14 +10,14 @@ import yaml
 from numpy.typing import NDArray
 
 from twinweave.generators.conf import CtganConf, TrainingConf, TvaeConf
-from twinweave.generators.layout import ABSENT, Layout
+from twinweave.generators.union import ABSENT, UnionLayout
 from twinweave.parsing import parse
 
 CONF = Path(__file__).parents[2] / "conf" / "generator"
 CLASSES: dict[str, type[TrainingConf]] = {"tvae": TvaeConf, "ctgan": CtganConf}
 KEY = bytes(range(32))
 
-TOY = Layout(
+TOY = UnionLayout(
     parties=("a", "b"),
     names=("common", "left", "wide", "right", "label"),
     sizes=(3, 2, 6, 4, 2),

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from twinweave.errors import ConfigError
-from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.synthesis.fit import FitConf, Latents, Mixture, chi_square, fit
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 
-LAYOUT = Layout(
+LAYOUT = UnionLayout(
     parties=("a", "b", "c"),
     names=("s", "x", "y", "u", "v", "w"),
     sizes=(2, 3, 4, 2, 3, 2),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from twinweave.errors import ConfigError
-from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.synthesis.fit import FitConf
 from twinweave.synthesis.population import NOWHERE, Population, population, row_cells
 from twinweave.synthesis.rake import Constraint, RakeConf, Tables, constraints, rake
@@ -18,7 +18,7 @@ from twinweave.synthesis.synthesise import SynthesisConf, synthesise
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 
-LAYOUT = Layout(
+LAYOUT = UnionLayout(
     parties=("shop", "ads"),
     names=("region", "arm", "visit", "spend"),
     sizes=(3, 2, 2, 4),

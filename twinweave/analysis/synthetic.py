@@ -10,7 +10,7 @@ from twinweave.analysis.fairness.audit import FairnessReport, audit
 from twinweave.analysis.fidelity.tables import FidelityReport, fidelity
 from twinweave.analysis.lift import LiftReport
 from twinweave.analysis.lift.synthetic import SyntheticLift, synthetic_lift
-from twinweave.generators.layout import Layout
+from twinweave.generators.union import UnionLayout
 from twinweave.synthesis.decode import decode_rows, write_decoded
 from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.tables.schema import JointSchema
@@ -73,7 +73,7 @@ def examine(
         rows=len(rows),
         present={p: int(rows.presence[:, i].sum()) for i, p in enumerate(schema.parties)},
         effective=effective,
-        fidelity=fidelity(Layout.of(schema), rows, measurements, users),
+        fidelity=fidelity(UnionLayout.of(schema), rows, measurements, users),
         lift=told,
         fairness=fairness,
         tables={name: str(path) for name, path in written.items()},

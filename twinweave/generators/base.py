@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.layout import Rows
+from twinweave.generators.union import Rows
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ class SoftNetwork(Network, Protocol):
     latent: int
 
     def logits(self, z: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
-        """(n, latent) noise and (n, parties) presence in 0..1 -> (n, Layout.width) logits.
+        """(n, latent) noise and (n, parties) presence in 0..1 -> (n, UnionLayout.width) logits.
 
         Presence 1/2 means unknown (a party training alone does not know who else holds a
         user). Softmax within each column's block gives that column's distribution.

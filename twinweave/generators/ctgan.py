@@ -17,10 +17,9 @@ projected onto a ball of spectral norm after each step. No batch norm, no packin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +34,6 @@ from twinweave.generators.dpsgd import (
     Trace,
 )
 from twinweave.generators.flat import Arrays, FlatAdam, flatten, unflatten
-from twinweave.generators.gradient_noise import NoiseSource
-from twinweave.generators.layout import Layout, Rows
 from twinweave.generators.mlp import (
     Blocks,
     Decoder,
@@ -50,8 +47,8 @@ from twinweave.generators.mlp import (
 )
 from twinweave.generators.per_row import Losses, Mode
 from twinweave.generators.plan import SgdPlan
-
-OneWay = Mapping[str, NDArray[np.floating[Any]]]
+from twinweave.generators.random_source import RandomSource
+from twinweave.generators.union import OneWay, Rows, UnionLayout
 
 _UNCONDITIONAL = 0.5
 _POWER_STEPS = 2
@@ -61,7 +58,7 @@ class Ctgan(nn.Module):
     """SoftNetwork. A generated row follows z, presence and, while training, a condition."""
 
     def __init__(
-        self, conf: CtganConf, layout: Layout, *, seed: int = 0, one_way: OneWay | None = None
+        self, conf: CtganConf, layout: UnionLayout, *, seed: int = 0, one_way: OneWay | None = None
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -106,7 +103,7 @@ class Discriminator(nn.Module):
     Each row's score depends on that row and its condition alone.
     """
 
-    def __init__(self, conf: CtganConf, layout: Layout, held: NDArray[np.bool_]) -> None:
+    def __init__(self, conf: CtganConf, layout: UnionLayout, held: NDArray[np.bool_]) -> None:
         super().__init__()
         self.lipschitz = conf.lipschitz
         seen = np.flatnonzero(positions(layout, held))
@@ -158,7 +155,7 @@ class Conditions:
 
     @classmethod
     def of(
-        cls, layout: Layout, blocks: Blocks, held: NDArray[np.bool_], one_way: OneWay
+        cls, layout: UnionLayout, blocks: Blocks, held: NDArray[np.bool_], one_way: OneWay
     ) -> Conditions:
         allowed = np.array(
             [bool(h) and n in one_way for n, h in zip(layout.names, held, strict=True)]
@@ -209,7 +206,7 @@ class Adversary:
         held: NDArray[np.bool_],
         plan: SgdPlan,
         *,
-        source: NoiseSource,
+        source: RandomSource,
         one_way: OneWay,
         state: Arrays,
         mode: Mode = "bookkeeping",
@@ -309,7 +306,7 @@ def train_locally(
     codes: NDArray[np.int32],
     plan: SgdPlan,
     *,
-    source: NoiseSource,
+    source: RandomSource,
     one_way: OneWay | None = None,
     state: Arrays | None = None,
 ) -> tuple[Trace, Arrays]:
@@ -341,5 +338,5 @@ def _part(state: Arrays, prefix: str) -> Arrays:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def build(conf: CtganConf, layout: Layout) -> Ctgan:
+def build(conf: CtganConf, layout: UnionLayout) -> Ctgan:
     return Ctgan(conf, layout)

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from twinweave.errors import ConfigError
 from twinweave.generators.flat import Arrays, FlatAdam, views
-from twinweave.generators.gradient_noise import NoiseSource
 from twinweave.generators.per_row import Losses, Mode, clipped_sums, trainable
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.random_source import RandomSource
 
 if TYPE_CHECKING:
     from twinweave.generators.base import RowLoss
@@ -61,7 +61,7 @@ class PrivateSgd:
         module: nn.Module,
         plan: SgdPlan,
         *,
-        source: NoiseSource,
+        source: RandomSource,
         active: NDArray[np.bool_] | None = None,
         mode: Mode = "bookkeeping",
     ) -> None:
@@ -121,7 +121,7 @@ def private_steps(
     codes: NDArray[np.int32],
     plan: SgdPlan,
     *,
-    source: NoiseSource | None = None,
+    source: RandomSource | None = None,
     active: NDArray[np.bool_] | None = None,
     adam: Arrays | None = None,
     mode: Mode = "bookkeeping",
@@ -132,7 +132,7 @@ def private_steps(
     round before. Returns what happened, and Adam's state for the next round: both stay here.
     """
     loss: RowLoss = module  # type: ignore[assignment]
-    source = source or NoiseSource()
+    source = source or RandomSource()
     optimizer = PrivateSgd(module, plan, source=source, active=active, mode=mode)
     optimizer.restore(adam or {})
     device = next(module.parameters()).device

@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import Activation, LlmConf
-from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.generators.mlp import ACTIVATIONS, presence_input, proven
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.tables.column import Role
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SCORE = 30.0
 _OUTCOMES = (Role.CONVERSION, Role.VALUE, Role.LABEL)
 
 
-def column_order(layout: Layout) -> tuple[int, ...]:
+def column_order(layout: UnionLayout) -> tuple[int, ...]:
     """Union columns in the order they are written: sensitive, shared, party by party, outcomes.
 
     Shared columns come before a party's own, so that what one party trains (its columns given
@@ -103,7 +103,7 @@ class SchemaTransformer(nn.Module):
     def __init__(
         self,
         conf: LlmConf,
-        layout: Layout,
+        layout: UnionLayout,
         *,
         order: Sequence[int] | None = None,
         seed: int = 0,
@@ -267,7 +267,7 @@ class SchemaTransformer(nn.Module):
         return codes[:, self.order[j - 1]] != ABSENT
 
 
-def build(conf: LlmConf, layout: Layout) -> SchemaTransformer:
+def build(conf: LlmConf, layout: UnionLayout) -> SchemaTransformer:
     return SchemaTransformer(conf, layout)
 
 

@@ -18,16 +18,14 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import CtganConf, LlmConf, TrainingConf, TvaeConf
-from twinweave.generators.layout import Layout
+from twinweave.generators.union import OneWay, UnionLayout
 
 if TYPE_CHECKING:
     from torch import nn
 
     from twinweave.generators.dpsgd import Trace
-    from twinweave.generators.gradient_noise import NoiseSource
     from twinweave.generators.plan import SgdPlan
-
-OneWay = Mapping[str, NDArray[np.floating[Any]]]
+    from twinweave.generators.random_source import RandomSource
 
 _MODULES = {
     "tvae": "twinweave.generators.tvae",
@@ -49,7 +47,7 @@ class RoundResult:
     trace: Trace = field(repr=False)
 
 
-def build(conf: TrainingConf, layout: Layout) -> Any:
+def build(conf: TrainingConf, layout: UnionLayout) -> Any:
     """The network of a configuration (`base.Network`), on the CPU, weights arbitrary."""
     name = getattr(conf, "name", "")
     if name not in _MODULES:
@@ -63,7 +61,7 @@ def shared(network: Any) -> list[nn.Parameter]:
 
 
 def initial_weights(
-    conf: TrainingConf, layout: Layout, *, seed: int, one_way: OneWay | None = None
+    conf: TrainingConf, layout: UnionLayout, *, seed: int, one_way: OneWay | None = None
 ) -> NDArray[np.float32]:
     """Global weights before the first round, (parameters,): the same for the same seed.
 
@@ -90,7 +88,7 @@ def initial_weights(
     return flatten(shared(network))
 
 
-def load(conf: TrainingConf, layout: Layout, weights: NDArray[np.float32]) -> Any:
+def load(conf: TrainingConf, layout: UnionLayout, weights: NDArray[np.float32]) -> Any:
     """The network with these weights, for sampling or the fit. Raises ConfigError."""
     from twinweave.generators.flat import unflatten
 
@@ -99,7 +97,7 @@ def load(conf: TrainingConf, layout: Layout, weights: NDArray[np.float32]) -> An
     return network
 
 
-def coverage(conf: TrainingConf, layout: Layout, party: str) -> NDArray[np.bool_]:
+def coverage(conf: TrainingConf, layout: UnionLayout, party: str) -> NDArray[np.bool_]:
     """Which entries of the flat vector the party trains, (parameters,). Public.
 
     The party's update is zero elsewhere. A server that averages over the parties divides each
@@ -112,7 +110,7 @@ def coverage(conf: TrainingConf, layout: Layout, party: str) -> NDArray[np.bool_
 
 def train_round(
     conf: TrainingConf,
-    layout: Layout,
+    layout: UnionLayout,
     party: str,
     weights: NDArray[np.float32],
     codes: NDArray[np.int32],
@@ -120,7 +118,7 @@ def train_round(
     state: bytes | None = None,
     one_way: OneWay | None = None,
     *,
-    source: NoiseSource | None = None,
+    source: RandomSource | None = None,
     device: str | None = None,
 ) -> RoundResult:
     """Take `plan.steps` private steps from the global weights on the party's own rows.
@@ -132,9 +130,9 @@ def train_round(
     from twinweave.generators import ctgan
     from twinweave.generators.dpsgd import choose_device, private_steps
     from twinweave.generators.flat import flatten
-    from twinweave.generators.gradient_noise import NoiseSource
+    from twinweave.generators.random_source import RandomSource
 
-    source = source or NoiseSource()
+    source = source or RandomSource()
     covered = coverage(conf, layout, party)
     network = load(conf, layout, weights).to(choose_device(device))
     kept = unpack(state)

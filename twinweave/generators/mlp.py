@@ -1,11 +1,10 @@
-"""Multilayer networks over the one-hot blocks of a `Layout`: what tvae and ctgan are built of.
+"""Multilayer networks over the one-hot blocks of a `UnionLayout`: what tvae and ctgan are built of.
 
 No batch statistics anywhere: a row's output depends on that row alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twinweave.generators.conf import Activation
-from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.union import ABSENT, OneWay, Rows, UnionLayout
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -59,7 +58,7 @@ class Blocks(nn.Module):
     The constants are not parameters, nor part of a state: they follow from the layout.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: UnionLayout) -> None:
         super().__init__()
         self.sizes = list(layout.sizes)
         self.width = layout.width
@@ -125,7 +124,7 @@ class Decoder(nn.Module):
 
     def __init__(
         self,
-        layout: Layout,
+        layout: UnionLayout,
         *,
         latent: int,
         width: int,
@@ -152,7 +151,7 @@ class Decoder(nn.Module):
         assert isinstance(layer, nn.Linear)
         return layer
 
-    def start_at(self, layout: Layout, one_way: Mapping[str, NDArray[np.floating[Any]]]) -> None:
+    def start_at(self, layout: UnionLayout, one_way: OneWay) -> None:
         """Set the last bias to the log of noisy one-way tables (counts or shares), a column.
 
         Post-processing of measurements: training starts at the product of the marginals.
@@ -180,7 +179,7 @@ def shares(table: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def sample_rows(
     decoder: Decoder,
     blocks: Blocks,
-    layout: Layout,
+    layout: UnionLayout,
     latent: int,
     presence: NDArray[np.bool_],
     generator: torch.Generator,
@@ -196,12 +195,12 @@ def sample_rows(
     return Rows(codes=codes, presence=presence.astype(bool))
 
 
-def positions(layout: Layout, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def positions(layout: UnionLayout, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(columns,) held -> (width,): one-hot positions of the held columns."""
     return np.repeat(held, layout.sizes)
 
 
-def proven(layout: Layout, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def proven(layout: UnionLayout, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Parties of which a row with these columns proves the presence: (parties,)."""
     out = np.zeros(len(layout.parties), dtype=bool)
     for column, holders in enumerate(layout.holders):

@@ -8,8 +8,7 @@ loss. Encoder and decoder are both shared; every step sees a row through DP-SGD 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twinweave.generators.conf import TvaeConf
-from twinweave.generators.layout import ABSENT, Layout, Rows
 from twinweave.generators.mlp import (
     Blocks,
     Decoder,
@@ -28,6 +26,7 @@ from twinweave.generators.mlp import (
     proven,
     sample_rows,
 )
+from twinweave.generators.union import ABSENT, OneWay, Rows, UnionLayout
 
 
 class Tvae(nn.Module):
@@ -36,10 +35,10 @@ class Tvae(nn.Module):
     def __init__(
         self,
         conf: TvaeConf,
-        layout: Layout,
+        layout: UnionLayout,
         *,
         seed: int = 0,
-        one_way: Mapping[str, NDArray[np.floating[Any]]] | None = None,
+        one_way: OneWay | None = None,
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -123,7 +122,7 @@ class Tvae(nn.Module):
         return mask
 
 
-def latent_shares(layout: Layout, latent: int) -> NDArray[np.bool_]:
+def latent_shares(layout: UnionLayout, latent: int) -> NDArray[np.bool_]:
     """(parties, latent): coordinates of z that carry what a party's rows tell.
 
     Parties with columns of their own alone get separate coordinates: they encode their rows
@@ -138,5 +137,5 @@ def latent_shares(layout: Layout, latent: int) -> NDArray[np.bool_]:
     return out
 
 
-def build(conf: TvaeConf, layout: Layout) -> Tvae:
+def build(conf: TvaeConf, layout: UnionLayout) -> Tvae:
     return Tvae(conf, layout)

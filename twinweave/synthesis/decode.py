@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.layout import Rows
+from twinweave.generators.union import Rows
 from twinweave.rundir import JOINT, synthetic_names, write_json
 from twinweave.tables.encoding import decode
 from twinweave.tables.schema import JointSchema, Schema

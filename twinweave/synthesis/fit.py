@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.products import CellProducts, cell_products
 from twinweave.workload.measurement import Measurement
@@ -55,7 +55,7 @@ class Mixture:
     about 1 when only noise is left) along the steps.
     """
 
-    layout: Layout
+    layout: UnionLayout
     latents: Latents
     logits: NDArray[np.float32] = field(repr=False)
     trace: tuple[float, ...] = ()
@@ -96,7 +96,7 @@ class Mixture:
 
 def fit(
     network: SoftNetwork | None,
-    layout: Layout,
+    layout: UnionLayout,
     measurements: Sequence[Measurement],
     latents: Latents,
     conf: FitConf,
@@ -159,7 +159,7 @@ def _train(
     )
 
 
-def _marginals(layout: Layout, measurements: Sequence[Measurement]) -> NDArray[np.float32]:
+def _marginals(layout: UnionLayout, measurements: Sequence[Measurement]) -> NDArray[np.float32]:
     """Logits of the measured local one-way tables, 0 where a column has none: (width,)."""
     out = np.zeros(layout.width, dtype=np.float32)
     for m in measurements:
@@ -171,7 +171,7 @@ def _marginals(layout: Layout, measurements: Sequence[Measurement]) -> NDArray[n
 
 
 def chi_square(
-    layout: Layout,
+    layout: UnionLayout,
     measurements: Sequence[Measurement],
     logits: NDArray[np.floating[Any]],
     latents: Latents,
@@ -187,7 +187,7 @@ def chi_square(
 class _Loss:
     """Chi-square per measured cell of the mixture's expected tables."""
 
-    def __init__(self, layout: Layout, products: CellProducts, latents: Latents) -> None:
+    def __init__(self, layout: UnionLayout, products: CellProducts, latents: Latents) -> None:
         import torch
 
         self.layout = layout

@@ -9,8 +9,8 @@ from strategies.train import Weights, one_way_tables
 from strategies.weave import Findings
 from twinweave.config import RunConf
 from twinweave.generators.conf import LlmConf
-from twinweave.generators.layout import Layout
 from twinweave.generators.local import initial_weights, load, shared
+from twinweave.generators.union import UnionLayout
 from twinweave.synthesis.synthesise import SynthesisResult, synthesise
 
 log = logging.getLogger("twinweave.run")
@@ -19,7 +19,7 @@ log = logging.getLogger("twinweave.run")
 def first_weights(conf: RunConf, findings: Findings) -> Weights:
     """Weights before the first round: a function of seed and measurements, so free of cost."""
     assert conf.generator is not None
-    layout = Layout.of(findings.spec.schema)
+    layout = UnionLayout.of(findings.spec.schema)
     tables = one_way_tables(findings.measurements)
     weights = initial_weights(conf.generator, layout, seed=conf.seed, one_way=tables)
     if isinstance(conf.generator, LlmConf) and conf.generator.format_steps:
@@ -34,7 +34,7 @@ def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: W
     from twinweave.generators.flat import flatten
     from twinweave.generators.llm import pretrain
 
-    layout = Layout.of(findings.spec.schema)
+    layout = UnionLayout.of(findings.spec.schema)
     # Raked to meet the tables: what the format stage teaches is what the tables say.
     drafted = synthesise(
         None,
@@ -65,7 +65,7 @@ def _formatted(conf: RunConf, generator: LlmConf, findings: Findings, weights: W
 def synthetic_rows(conf: RunConf, findings: Findings) -> SynthesisResult:
     """Fit the trained network to the measurements, and weigh its rows to meet them."""
     assert conf.generator is not None
-    layout = Layout.of(findings.spec.schema)
+    layout = UnionLayout.of(findings.spec.schema)
     weights = findings.weights
     if weights is None:  # a generator that is not trained still starts from the tables
         weights = first_weights(conf, findings)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
-from twinweave.generators.layout import Layout, Rows
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.fit import Latents
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
@@ -139,7 +139,7 @@ def overlaps(
     return {p: (min(max(t / b, 0.0), caps[p]), 1 / b) for p, (t, b) in sums.items()}
 
 
-def row_cells(query: Query, layout: Layout, rows: Rows) -> NDArray[np.int32]:
+def row_cells(query: Query, layout: UnionLayout, rows: Rows) -> NDArray[np.int32]:
     """The flat cell of the query's table that each row adds to; NOWHERE if none: (n,) int32."""
     places = [_side_cells(side, layout, rows) for side in query.sides]
     if not query.is_cross:
@@ -153,7 +153,7 @@ def row_cells(query: Query, layout: Layout, rows: Rows) -> NDArray[np.int32]:
     return cells
 
 
-def _side_cells(side: Side, layout: Layout, rows: Rows) -> tuple[NDArray[np.int64], int]:
+def _side_cells(side: Side, layout: UnionLayout, rows: Rows) -> tuple[NDArray[np.int64], int]:
     """Row-major position in the side's block, NOWHERE if its parties are absent; block size."""
     cell, size = np.zeros(len(rows), dtype=np.int64), 1
     for name in side.columns:

@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.layout import Layout
+from twinweave.generators.union import UnionLayout
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Side
 
@@ -52,7 +52,7 @@ class CellProducts:
 class _Features:
     """Where each feature of a row sits."""
 
-    def __init__(self, layout: Layout, units: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, layout: UnionLayout, units: Sequence[tuple[int, ...]]) -> None:
         self.layout = layout
         self.sources: list[NDArray[np.int64]] = []
         self._start: dict[tuple[tuple[int, ...], str], int] = {}
@@ -80,7 +80,7 @@ class _Features:
 
 
 def cell_products(
-    layout: Layout, measurements: Sequence[Measurement], presence: NDArray[np.bool_]
+    layout: UnionLayout, measurements: Sequence[Measurement], presence: NDArray[np.bool_]
 ) -> CellProducts:
     """Lay out the count measurements; sums of values, and sides without columns, are left aside.
 

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.layout import Layout, Rows
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.population import NOWHERE, row_cells
 from twinweave.workload.measurement import Measurement
@@ -55,7 +55,7 @@ class Raked:
 
 
 def constraints(
-    measurements: Sequence[Measurement], layout: Layout, rows: Rows, users: float
+    measurements: Sequence[Measurement], layout: UnionLayout, rows: Rows, users: float
 ) -> list[Constraint]:
     """The count measurements as constraints on the rows; weighted ones are left aside.
 

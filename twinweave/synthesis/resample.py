@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.layout import Rows
+from twinweave.generators.union import Rows
 from twinweave.synthesis.rake import Constraint, Tables
 
 Vector = NDArray[np.float64]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from twinweave.generators.base import Network
-from twinweave.generators.layout import Layout, Rows
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import SynthesisConf
 from twinweave.synthesis.fit import Mixture, Progress, fit
 from twinweave.synthesis.population import Population, population
@@ -48,7 +48,7 @@ class SynthesisResult:
 
 def synthesise(
     network: Network | None,
-    layout: Layout,
+    layout: UnionLayout,
     measurements: Sequence[Measurement],
     sizes: Mapping[str, int],
     conf: SynthesisConf,
@@ -96,7 +96,7 @@ def is_soft(network: Network | None) -> bool:
 
 def _mixture(
     network: Network | None,
-    layout: Layout,
+    layout: UnionLayout,
     measurements: Sequence[Measurement],
     people: Population,
     conf: SynthesisConf,

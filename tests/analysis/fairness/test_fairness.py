@@ -10,7 +10,7 @@ import pytest
 from twinweave.analysis.fairness.audit import audit, odds_difference, parity_difference
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
-from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.parsing import to_plain
 from twinweave.synthesis.population import row_cells
 from twinweave.tables.column import Column, Kind, Role
@@ -34,7 +34,7 @@ SCHEMA = JointSchema(
         ),
     )
 )
-LAYOUT = Layout.of(SCHEMA)
+LAYOUT = UnionLayout.of(SCHEMA)
 CONF = FairnessConf(sensitive=("sex", "race"), label="good", positive="1")
 
 

@@ -8,11 +8,11 @@ import pytest
 from tests.analysis.lift.lift_world import SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
 from tests.analysis.lift.test_synthetic_lift import union
 from twinweave.analysis.fidelity.tables import fidelity
-from twinweave.generators.layout import Layout, Rows
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.workload.measurement import Measurement
 
 QUERIES = (*WORKLOAD, cross(b("channel")), cross(a("age", "region")), cross(a("age"), b("visited")))
-LAYOUT = Layout.of(SCHEMA)
+LAYOUT = UnionLayout.of(SCHEMA)
 COUNTED = [q for q in QUERIES if q.weight is None]
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
 from twinweave.analysis.lift import analyse
 from twinweave.analysis.lift.synthetic import synthetic_lift
-from twinweave.generators.layout import ABSENT, Layout, Rows
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.parsing import to_plain
 from twinweave.synthesis.decode import decode_rows
 from twinweave.tables.column import VALUE_UNITS
@@ -27,7 +27,7 @@ def union(users) -> Rows:
     presence = np.stack([users["at_a"], users["at_b"]], axis=1)
     codes = np.stack([binned if n == "spend" else users[n] for n in SCHEMA.names], axis=1)
     codes = codes.astype(np.int32)
-    codes[~Layout.of(SCHEMA).visible(presence)] = ABSENT
+    codes[~UnionLayout.of(SCHEMA).visible(presence)] = ABSENT
     return Rows(codes=codes, presence=presence)
 
 

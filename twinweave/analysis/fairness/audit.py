@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.analysis.lift.results import Finding
-from twinweave.generators.layout import ABSENT, Rows
+from twinweave.generators.union import ABSENT, Rows
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement

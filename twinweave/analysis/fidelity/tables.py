@@ -13,7 +13,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from twinweave.generators.layout import Layout, Rows
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.population import row_cells
 from twinweave.workload.measurement import Measurement
 
@@ -63,7 +63,7 @@ class FidelityReport:
 
 
 def fidelity(
-    layout: Layout, rows: Rows, measurements: Sequence[Measurement], users: float
+    layout: UnionLayout, rows: Rows, measurements: Sequence[Measurement], users: float
 ) -> FidelityReport:
     """Compare every measured table of counts with the same table of the synthetic rows.
 
@@ -82,7 +82,7 @@ def fidelity(
     )
 
 
-def _table(layout: Layout, rows: Rows, m: Measurement, each: float) -> TableFidelity:
+def _table(layout: UnionLayout, rows: Rows, m: Measurement, each: float) -> TableFidelity:
     """One table; [absent, absent] of a cross table is no cell. `each`: users a row stands for."""
     noisy = m.values.reshape(-1)[: -1 if m.query.is_cross else None]
     found = row_cells(m.query, layout, rows)

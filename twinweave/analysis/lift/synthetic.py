@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twinweave.analysis.lift.results import Comparison, Interval, LiftReport
 from twinweave.analysis.lift.tables import POSITIVE
-from twinweave.generators.layout import Rows
+from twinweave.generators.union import Rows
 from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf

@@ -22,7 +22,7 @@ _ROWS_AT_ONCE = 1 << 20
 _MANTISSA = 2.0**-53
 
 
-class NoiseSource:
+class RandomSource:
     """Cryptographic stream of random words.
 
     key: 32 bytes, for tests alone; by default fresh from the operating system.
@@ -37,7 +37,7 @@ class NoiseSource:
         self._stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
     def __repr__(self) -> str:
-        return "NoiseSource()"
+        return "RandomSource()"
 
     def words(self, n: int) -> NDArray[np.uint64]:
         """n uniform 64-bit words."""

@@ -1,4 +1,4 @@
-"""Rows of the union as arrays: the encoding every generator, fit and rake shares.
+"""Rows of the union as arrays, and their layout: what every generator, fit and rake shares.
 
 A row is a presence bit for each party and one discrete code for each union column; a column
 none of whose holders is present, or that a trainer does not hold, has code ABSENT.
@@ -6,6 +6,7 @@ none of whose holders is present, or that a trainer does not hold, has code ABSE
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,9 +20,12 @@ from twinweave.workload.queries import Side
 
 ABSENT = -1
 
+OneWay = Mapping[str, NDArray[np.floating[Any]]]
+"""Noisy one-way tables by column name: counts or shares, (size,) each."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class UnionLayout:
     """Sizes, holders and roles of the union columns, in `JointSchema.columns` order.
 
     sizes: discrete codes of each column. holders: for each column, the indices of the
@@ -37,7 +41,7 @@ class Layout:
     pools: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, schema: JointSchema) -> Layout:
+    def of(cls, schema: JointSchema) -> UnionLayout:
         index = {party: i for i, party in enumerate(schema.parties)}
         return cls(
             parties=schema.parties,
