@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from twinweave.config import RunConf
 from twinweave.privacy.events import SharedBinomial
 from twinweave.tables.column import MISSING, VALUE_UNITS
 from twinweave.tables.encoding import load_cleaned
 from twinweave.workload.queries import Query
-
-FALSE_ALARM = 1e-9  # per assertion
 
 
 class Clear:
@@ -123,16 +120,6 @@ def deviations(ran, clear: Clear) -> dict[str, np.ndarray]:
             z = z[:-1]
         found.setdefault(mechanism_of(planned), []).append(z)
     return {kind: np.concatenate(parts) for kind, parts in found.items()}
-
-
-def p_variance(z: np.ndarray) -> float:
-    """Two-sided p-value of sum z**2 as a chi-square: the noise has the stated variance."""
-    total = float(z @ z)
-    return 2 * min(stats.chi2.cdf(total, z.size), stats.chi2.sf(total, z.size))
-
-
-def p_mean(z: np.ndarray) -> float:
-    return float(2 * stats.norm.sf(abs(z.sum()) / np.sqrt(z.size)))
 
 
 def _labels(column, cells: pd.Series) -> pd.Series:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import stats
 
 from clients import crossing
-from tests.e2e.clear import FALSE_ALARM, Clear, deviations, p_variance
+from tests.e2e.clear import Clear, deviations
+from tests.statistics import FALSE_ALARM, p_variance
 from tests.whole_run import Ran, readable
 from twinweave.protocols.alignment import ristretto
 from twinweave.protocols.alignment.tags import Ristretto

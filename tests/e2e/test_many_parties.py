@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from clients import measuring, pooling
 from strategies import records
-from tests.e2e.clear import FALSE_ALARM, Clear, deviations, p_mean, p_variance
+from tests.e2e.clear import Clear, deviations
 from tests.many_parties import GUARD_OFF, OFFICES, horizontal, mixed, training, vertical
+from tests.statistics import assert_scale, p_mean, p_share, p_variance, plausible
 from tests.whole_run import TRAINING, Deployment, guard_rows, run, strategy
 from twinweave.analysis.lift import analyse
 from twinweave.config import RunConf
@@ -122,10 +122,8 @@ def noise(tmp_path_factory):
 def test_pooled_noise_has_the_published_variance(noise, kind):
     z = noise[kind]
     assert z.size >= 199
-    assert p_mean(z) > FALSE_ALARM
-    assert p_variance(z) > FALSE_ALARM
-    for wrong in (0.0, 1 / 3, 3.0):  # nobody's noise; one of three parties' alone; too much
-        assert p_variance(z * np.sqrt(wrong)) < FALSE_ALARM
+    assert plausible(p_mean(z))
+    assert_scale(z, p_variance, np.sqrt(1 / 3), np.sqrt(3.0))  # of three parties one alone
 
 
 def test_what_a_reader_cannot_know_is_what_is_accounted_for():
@@ -182,7 +180,7 @@ def parts(ran, kind, field):
 
 def p_uniform(found) -> float:
     """Two-sided p-value of the share of words in the half of their ring around zero."""
-    return float(stats.binomtest(int((np.abs(found) < 0.25).sum()), found.size, 0.5).pvalue)
+    return p_share((np.abs(found) < 0.25).sum(), found.size, 0.5)
 
 
 def test_parts_are_uniform(tmp_path):
@@ -190,12 +188,12 @@ def test_parts_are_uniform(tmp_path):
     for kind, field in (("query.share", "pooled"), ("query.open", "shares")):
         found = parts(ran, kind, field)
         assert found.size > 400
-        assert p_uniform(found) > FALSE_ALARM
+        assert plausible(p_uniform(found))
 
 
 def test_parts_without_masks_are_caught(tmp_path, monkeypatch):
     monkeypatch.setattr(pooling, "cover", lambda noisy, **_: to_ring(noisy, 64))
-    assert p_uniform(parts(run(mixed(tmp_path)), "query.share", "pooled")) < FALSE_ALARM
+    assert not plausible(p_uniform(parts(run(mixed(tmp_path)), "query.share", "pooled")))
 
 
 def test_shares_that_leave_one_by_one_are_refused(tmp_path, monkeypatch):
@@ -295,5 +293,5 @@ def test_features_are_selected_over_pools(tmp_path):
     chosen = replace(ran, spec=ran.findings.spec)
     assert chosen.spec.plan != first
     for kind, z in deviations(chosen, Clear(conf)).items():
-        assert p_mean(z) > FALSE_ALARM, kind
-        assert p_variance(z) > FALSE_ALARM, kind
+        assert plausible(p_mean(z)), kind
+        assert plausible(p_variance(z)), kind

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
+from tests.statistics import p_share, plausible
 from twinweave.errors import ProtocolError
 from twinweave.protocols.pools.pooled import add_up, cover
-
-FALSE_ALARM = 1e-9  # per assertion
 
 
 def secrets(pool, seed=b"pairs"):
@@ -49,9 +47,9 @@ def test_one_missing_and_nothing_is_seen():
         parts = covered(tables)
         del parts[missing]
         shown = np.abs(add_up(parts)) < 2.0**62  # half of the ring
-        assert stats.binomtest(int(shown.sum()), 1000, 0.5).pvalue > FALSE_ALARM
+        assert plausible(p_share(shown.sum(), 1000, 0.5))
     shown = np.abs(add_up([t.astype(np.uint64) for t in tables[1:]])) < 2.0**62
-    assert stats.binomtest(int(shown.sum()), 1000, 0.5).pvalue < FALSE_ALARM
+    assert not plausible(p_share(shown.sum(), 1000, 0.5))
 
 
 def test_no_mask_serves_two_tables():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
+from tests.statistics import assert_scale, p_levels, p_variance, plausible
 from twinweave.errors import ProtocolError
 from twinweave.protocols.keystream import Keystream, hkdf
 from twinweave.protocols.products import cross_tables as ct
@@ -22,7 +22,6 @@ from twinweave.tables.column import Role as ColumnRole
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.queries import Query, Side, shape
 
-FALSE_ALARM = 1e-9  # per assertion
 DEALER, PAIR = b"\x01" * 32, b"\x02" * 32
 
 
@@ -200,8 +199,7 @@ def test_coins_add_centred_binomial_noise(bits):
     noise = np.concatenate(noise)
     assert set(np.unique(noise % 1)) == {0.5}  # an odd number of coins, centred
     assert noise.any()
-    chi2 = (noise**2).sum() / (401 / 4)
-    assert min(stats.chi2.sf(chi2, len(noise)), stats.chi2.cdf(chi2, len(noise))) > FALSE_ALARM
+    assert_scale(noise / np.sqrt(401 / 4), p_variance, 0.5, 2.0)
 
 
 def test_the_ring_grows_with_weights():
@@ -253,16 +251,14 @@ def test_known_answer():
 def p_uniform(words, n_bytes):
     """Smallest chi-square p-value over the low bytes of 32-bit words."""
     each = np.ascontiguousarray(words, "<u4").view(np.uint8).reshape(-1, 4)
-    return min(
-        stats.chisquare(np.bincount(each[:, i], minlength=256)).pvalue for i in range(n_bytes)
-    )
+    return min(p_levels(each[:, i], 256) for i in range(n_bytes))
 
 
 def test_the_peer_sees_uniform_words():
     _, world = example(4000, (3000, 2500))
     for role, masked in zip(Role, world.masked, strict=True):
-        assert p_uniform(masked, 4) > FALSE_ALARM
-        assert p_uniform(world.blocks[role].dense(32), 4) < FALSE_ALARM
+        assert plausible(p_uniform(masked, 4))
+        assert not plausible(p_uniform(world.blocks[role].dense(32), 4))
 
 
 def dealer_guess(world, opened_share):
@@ -301,7 +297,7 @@ def test_an_opened_share_tells_the_dealer_nothing():
         world, share = first_opened(label=f"open/{i}")
         guess, truth = dealer_guess(world, share)
         differences.append((guess - truth).ravel()[:-1])
-    assert p_uniform(np.concatenate(differences), 4) > FALSE_ALARM
+    assert plausible(p_uniform(np.concatenate(differences), 4))
 
 
 def test_without_the_zero_sharing_the_dealer_recovers_a_product(monkeypatch):
@@ -321,7 +317,7 @@ def test_opened_coins_show_no_bits_beyond_their_modulus():
             collected += party
     words = np.concatenate(collected)
     assert (words < 1 << 16).all()  # 300 slots and 300 coins take two bytes
-    assert p_uniform(words, 2) > FALSE_ALARM
+    assert plausible(p_uniform(words, 2))
 
 
 def test_each_label_and_table_has_its_own_zero_sharing():

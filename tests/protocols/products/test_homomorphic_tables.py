@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from tests.protocols.products.test_cross_tables import (
     JOINT,
@@ -20,6 +19,7 @@ from tests.protocols.products.test_cross_tables import (
     random_table,
     side,
 )
+from tests.statistics import p_bytes, p_levels, plausible
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols import lattice
 from twinweave.protocols.products import cross_tables as ct
@@ -30,7 +30,6 @@ from twinweave.protocols.ring import matmul_t
 from twinweave.workload.queries import Query
 
 pytest.importorskip("tenseal")
-FALSE_ALARM = 1e-9  # per assertion
 KEY, PAIR = b"\x05" * 32, b"\x06" * 32
 SMALL = (SEGMENT_VISIT, SUM_SPEND)
 
@@ -143,10 +142,6 @@ def decrypted(pair, answered):
     return np.array(rows)
 
 
-def uniform(words):
-    return stats.chisquare(np.bincount(words.view(np.uint8).ravel(), minlength=256)).pvalue
-
-
 def answer(n_slots=4000):
     _, pair, blocks = build(n_slots, (n_slots // 2, n_slots // 2), (SEGMENT_VISIT,))
     own, other = roles(pair)
@@ -155,10 +150,10 @@ def answer(n_slots=4000):
 
 def test_decrypted_coefficients_are_uniform(monkeypatch):
     pair, _, (_, answered) = answer()
-    assert uniform(decrypted(pair, answered)) > FALSE_ALARM
+    assert plausible(p_bytes(decrypted(pair, answered)))
     monkeypatch.setattr(ht.secrets, "token_bytes", bytes)  # broken: no masks, cross terms show
     pair, _, (_, answered) = answer()
-    assert uniform(decrypted(pair, answered)) < FALSE_ALARM
+    assert not plausible(p_bytes(decrypted(pair, answered)))
 
 
 def errors(pair, parameters, shift, masks):
@@ -178,15 +173,15 @@ def flood_p_value(pair, parameters, bits):
     assert (np.abs(flood) <= 1 << bits).all()
     cells = ((flood + (1 << bits)) >> (bits - 5)).astype(np.int64)
     low = (flood & 63).astype(np.int64)
-    return min(stats.chisquare(np.bincount(c, minlength=64)).pvalue for c in (cells, low))
+    return min(p_levels(c, 64) for c in (cells, low))
 
 
 def test_flooding_noise_is_uniform_and_as_wide_as_claimed(monkeypatch):
     _, pair, _ = build(1000, (9, 9), (SEGMENT_VISIT,))
     parameters, bits = ht._parameters(pair), ht._flood_bits(pair)
-    assert flood_p_value(pair, parameters, bits) > FALSE_ALARM
+    assert plausible(flood_p_value(pair, parameters, bits))
     monkeypatch.setattr(ht, "_flood_bits", lambda _: bits - 1)  # broken: half as wide
-    assert flood_p_value(pair, parameters, bits) < FALSE_ALARM
+    assert not plausible(flood_p_value(pair, parameters, bits))
 
 
 def error_bits(pair, blocks):

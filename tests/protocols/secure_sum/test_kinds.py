@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from tests.protocols.secure_sum.secure_sum_parties import make_plan, secret
+from tests.statistics import p_bytes, plausible
 from twinweave.errors import ChannelError, ConfigError, ProtocolError, RunError
 from twinweave.protocols import lattice, wire
 from twinweave.protocols.channel.keys import PairKeys
@@ -29,7 +29,6 @@ from twinweave.protocols.secure_sum import (
 )
 
 pytest.importorskip("tenseal")
-FALSE_ALARM = 1e-9  # per assertion
 NEW = ("secret_sharing", "homomorphic")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 new_kinds = pytest.mark.parametrize("kind", NEW)
@@ -173,10 +172,6 @@ def test_ckks_noise_stays_far_below_half_a_unit(monkeypatch):
         run_round("homomorphic", make("homomorphic", plan), values)
 
 
-def uniform(words):
-    return chisquare(np.bincount(words.view(np.uint8), minlength=256)).pvalue
-
-
 def shares_of(values, monkeypatch=None):
     plan = make_plan(2)
     sent = []
@@ -196,8 +191,8 @@ def shares_of(values, monkeypatch=None):
 
 
 def test_a_share_is_uniform(monkeypatch):
-    assert uniform(shares_of(np.ones(1 << 16))) > FALSE_ALARM
-    assert uniform(shares_of(np.ones(1 << 16), monkeypatch)) < FALSE_ALARM  # broken: no mask
+    assert plausible(p_bytes(shares_of(np.ones(1 << 16))))
+    assert not plausible(p_bytes(shares_of(np.ones(1 << 16), monkeypatch)))  # broken: no mask
 
 
 def test_aggregators_sums_are_uniform_and_rounds_do_not_share_masks():
@@ -211,7 +206,7 @@ def test_aggregators_sums_are_uniform_and_rounds_do_not_share_masks():
         assert set(requests) == {"p000", "p001"}
         seen.append([at[a].reveal(r)[1].words for a, r in requests.items()])
     for words in (*seen[0], *seen[1], seen[0][0] - seen[1][0]):
-        assert uniform(words) > FALSE_ALARM
+        assert plausible(p_bytes(words))
 
 
 def test_two_parties_both_aggregate_and_more_collude_more_do():
