@@ -1,4 +1,13 @@
-"""What a run leaves behind: one directory with everything that is public about it."""
+"""What a run leaves behind: one directory with everything that is public about it.
+
+`server.lifecycle` writes the configuration, the status and the log; the others are written
+here once the parties have answered, in this order:
+
+1. spec.json, ledger.json, measurements.parquet, and selection.parquet where features were
+   selected: what was paid for is on disk before the long synthesis starts;
+2. generator.npy where a generator was trained, then the synthetic tables in synthetic/;
+3. report.json.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +22,45 @@ from twinweave import rundir
 from twinweave.analysis.lift import LiftReport, analyse
 from twinweave.analysis.synthetic import SyntheticFindings, examine
 from twinweave.config import RunConf
-from twinweave.report.json import RunFacts, build_report
-from twinweave.report.terminal.summary import render
+from twinweave.report.contents import Contents, RunFacts
+from twinweave.report.record import report_record
+from twinweave.report.terminal.summary import summary
 from twinweave.synthesis.generation import synthetic_rows
-from twinweave.tables.campaign import TrueLift, true_lift
 
 
 def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -> str:
     """Analyse, write every file into conf.output, and return the summary for the terminal.
 
-    seconds: since the run began. What the parties paid for is on disk before synthesis starts.
+    seconds: since the run began.
     """
     out = Path(conf.output)
+    ledger = findings.ledger.report(conf.privacy.delta)
+    _write_measured(out, findings, ledger)
+    data, selected = conf.data, findings.selected
+    lift = analyse(findings.spec.schema, findings.measurements, data.lift) if data.lift else None
+    synthetic = _synthetic(conf, findings, lift) if conf.generator else None
+    contents = Contents(
+        facts=_facts(conf, findings, ledger, seconds()),
+        lift=lift,
+        scores=selected.scores if selected else (),
+        choice=selected.choice if selected else None,
+        synthetic=synthetic,
+    )
+    rundir.write_json(out / rundir.REPORT, report_record(contents))
+    return summary(contents)
+
+
+def _write_measured(out: Path, findings: Findings, ledger: Mapping[str, Any]) -> None:
     schema = findings.spec.schema
     rundir.write_json(out / rundir.SPEC, findings.spec)
-    ledger = findings.ledger.report(conf.privacy.delta)
     rundir.write_json(out / rundir.LEDGER, ledger)
     rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
     if findings.selected is not None:
         coarse = findings.selected.measurements
         rundir.write_measurements(out / rundir.SELECTION, schema, coarse)
-    lift = analyse(schema, findings.measurements, conf.data.lift) if conf.data.lift else None
-    synthetic = synthesis(conf, findings, lift) if conf.generator else None
-    facts = run_facts(conf, findings, ledger, seconds())
-    rundir.write_json(out / rundir.REPORT, build_report(lift, facts, synthetic, findings.selected))
-    return render(lift, facts, synthetic, findings.selected)
 
 
-def synthesis(conf: RunConf, findings: Findings, lift: LiftReport | None) -> SyntheticFindings:
+def _synthetic(conf: RunConf, findings: Findings, lift: LiftReport | None) -> SyntheticFindings:
     """Synthetic tables into conf.output, and what there is to say of them."""
     assert conf.generator is not None
     if findings.weights is not None:
@@ -60,12 +80,10 @@ def synthesis(conf: RunConf, findings: Findings, lift: LiftReport | None) -> Syn
     )
 
 
-def run_facts(
+def _facts(
     conf: RunConf, findings: Findings, ledger: Mapping[str, Any], seconds: float
 ) -> RunFacts:
-    """What report and summary say of the run beside its findings."""
-    out = Path(conf.output)
-    truth = known_truth(conf) if conf.data.lift else None
+    out, truth = Path(conf.output), conf.data.true_lift()
     return RunFacts(
         run=findings.spec.run[:8],
         data=conf.data.name,
@@ -82,14 +100,6 @@ def run_facts(
             "measurements": str(out / rundir.MEASUREMENTS),
         },
         seconds=seconds,
-        truth={"converted": truth.absolute, "spend": truth.value} if truth else {},
-        truth_by={"converted": {"region": truth.by_region}} if truth else {},
+        truth=truth.outcomes if truth else {},
+        truth_by=truth.breakdowns if truth else {},
     )
-
-
-def known_truth(conf: RunConf) -> TrueLift | None:
-    """The true lift, where the data are the built-in simulation."""
-    for party in conf.data.parties:
-        if party.source is not None and party.source.campaign is not None:
-            return true_lift(party.source.campaign)
-    return None

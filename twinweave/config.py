@@ -14,6 +14,7 @@ from twinweave.privacy.events import Stage
 from twinweave.protocols.products.cross_tables import CrossTables
 from twinweave.protocols.secure_sum.kinds import Kind
 from twinweave.synthesis.conf import SynthesisConf
+from twinweave.tables.campaign import TrueLift, true_lift
 from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source
@@ -62,6 +63,12 @@ class DataConf:
             check_lift(schema, self.lift)
         if self.fairness is not None:
             check_fairness(schema, self.fairness)
+
+    def true_lift(self) -> TrueLift | None:
+        """The true lift where the data are the simulated campaign and an experiment is analysed."""
+        campaigns = (p.source.campaign for p in self.parties if p.source and p.source.campaign)
+        campaign = next(campaigns, None) if self.lift is not None else None
+        return None if campaign is None else true_lift(campaign)
 
     @property
     def schema(self) -> JointSchema:

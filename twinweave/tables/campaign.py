@@ -93,6 +93,16 @@ class TrueLift:
     by_region: Mapping[str, float]
     n: int
 
+    @property
+    def outcomes(self) -> dict[str, float]:
+        """{outcome's column: true absolute lift}."""
+        return {"converted": self.absolute, "spend": self.value}
+
+    @property
+    def breakdowns(self) -> dict[str, dict[str, Mapping[str, float]]]:
+        """{outcome's column: {column: {level: true absolute lift}}}."""
+        return {"converted": {"region": self.by_region}}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Population:

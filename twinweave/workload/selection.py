@@ -112,6 +112,11 @@ class FeatureScore:
     rank: int
     ranks: tuple[int, int]
 
+    @property
+    def strongest(self) -> Association | None:
+        """The association with the largest z, None where all are lost in the noise."""
+        return max((a for a in self.associations if a.df), key=lambda a: a.z, default=None)
+
     def with_target(self, target: str) -> Association | None:
         return next((a for a in self.associations if a.target == target), None)
 

@@ -19,6 +19,9 @@ from twinweave.workload.measurement import Measurement
 
 WORST = 5
 
+TOLERATED = 1.5
+"""Mean chi-square a cell up to which synthetic and noisy tables agree as far as noise lets see."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableFidelity:
@@ -57,6 +60,11 @@ class FidelityReport:
     chi2: float
     worst: tuple[str, ...]
     tables: tuple[TableFidelity, ...] = field(repr=False)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the tables differ by no more than the noise explains."""
+        return self.chi2 <= TOLERATED
 
     def table(self, name: str) -> TableFidelity:
         return next(t for t in self.tables if t.name == name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 Interval = tuple[float, float]
 
@@ -25,6 +26,10 @@ class Finding:
 
     value: float
     interval: Interval
+
+    def covers(self, truth: float) -> bool:
+        """Whether the interval has this value in it."""
+        return self.interval[0] <= truth <= self.interval[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,16 @@ class Comparison:
     def standard_error(self) -> float:
         return float((self.noise_sd**2 + self.sampling_error**2) ** 0.5)
 
+    @property
+    def noise_ratio(self) -> float:
+        """Privacy noise over sampling error, infinite without one."""
+        return self.noise_sd / self.sampling_error if self.sampling_error else inf
+
+    @property
+    def widening(self) -> float:
+        """By what share the noise makes the absolute interval wider, infinite without sampling."""
+        return self.standard_error / self.sampling_error - 1 if self.sampling_error else inf
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -111,6 +126,10 @@ class Interaction:
     q: float
     df: int
     p_value: float
+
+    def differs(self, level: float) -> bool:
+        """Whether there is evidence, at this confidence level, that the lift differs."""
+        return self.p_value < 1 - level
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,10 @@
-"""The report's section on feature selection: the ranking with its uncertainty, and the choice."""
+"""The summary's section on feature selection: the ranking with its uncertainty, and the choice."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from twinweave.parsing import to_plain
-from twinweave.report.terminal.text import WIDTH, paragraph, rule, shortened, table
+from twinweave.report.terminal.text import headline, paragraph, shortened, table
 from twinweave.workload.association import Association
 from twinweave.workload.choice import Choice, Dropped
 from twinweave.workload.selection import LEVEL, FeatureScore
@@ -18,20 +16,10 @@ _NAMED = 8
 """Names in a list before it ends in "and 12 more"."""
 
 
-def selection_facts(scores: Sequence[FeatureScore], choice: Choice) -> dict[str, Any]:
-    """The same as JSON: every score, and what was chosen. Numbers are finite."""
-    return {"rank_level": LEVEL, "scores": to_plain(tuple(scores)), "choice": to_plain(choice)}
-
-
 def selection_section(scores: Sequence[FeatureScore], choice: Choice) -> list[str]:
     """Lines of at most WIDTH characters."""
-    headline = " Feature selection"
-    kept = f"{len(choice.kept)} of {len(scores)} features kept "
     return [
-        "",
-        rule(),
-        headline + kept.rjust(WIDTH - len(headline)),
-        rule(),
+        *headline("Feature selection", f"{len(choice.kept)} of {len(scores)} features kept"),
         *_ranking(scores, choice),
         *_kept(choice),
         *_dropped(choice.dropped),
@@ -62,7 +50,7 @@ def _ranking(scores: Sequence[FeatureScore], choice: Choice) -> list[str]:
 
 def _row(score: FeatureScore) -> list[str]:
     low, high = score.ranks
-    best = max((a for a in score.associations if a.df), key=lambda a: a.z, default=None)
+    best = score.strongest
     return [
         shortened(score.column, 18),
         shortened(", ".join(score.parties), 10),
@@ -86,8 +74,8 @@ def _kept(choice: Choice) -> list[str]:
     for target, columns in choice.by_target.items():
         lines += paragraph(f"With {target} by itself: {_names(columns)}.")
     text = (
-        f"Measured together: {len(choice.pairs)} pairs and {len(choice.threes)} threes, "
-        f"{choice.cells:,} cells"
+        f"Measured together: {len(choice.pairs)} two-way and {len(choice.threes)} three-way "
+        f"tables, {choice.cells:,} cells"
     )
     if choice.unmeasured:
         text += f"; {choice.unmeasured} weaker ones did not fit (selection.max_cells)"

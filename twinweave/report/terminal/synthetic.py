@@ -7,24 +7,16 @@ from twinweave.analysis.fidelity.tables import FidelityReport
 from twinweave.analysis.lift import Finding
 from twinweave.analysis.lift.synthetic import SyntheticEffect, SyntheticLift, SyntheticOutcome
 from twinweave.analysis.synthetic import SyntheticFindings
-from twinweave.report.terminal.text import WIDTH, paragraph, rule, shortened, table, unit_for
-
-TOLERATED = 1.5
-"""Mean chi-square a cell up to which synthetic and noisy tables agree as far as noise lets see."""
+from twinweave.report.terminal.text import headline, paragraph, shortened, table, unit_for
 
 _SHOWN_WORST = 3
 
 
 def synthetic_section(found: SyntheticFindings) -> list[str]:
     """Lines of at most WIDTH characters."""
-    headline = f" Synthetic data by {found.generator}"
-    size = f"{found.rows:,} people "
     held = ", ".join(f"{n:,} at {party}" for party, n in found.present.items())
     lines = [
-        "",
-        rule(),
-        headline + size.rjust(WIDTH - len(headline)),
-        rule(),
+        *headline(f"Synthetic data by {found.generator}", f"{found.rows:,} people"),
         *paragraph(f"{held}; worth {found.effective:,.0f} independent people."),
         "",
         *_fidelity(found.fidelity),
@@ -47,9 +39,11 @@ def _fidelity(found: FidelityReport) -> list[str]:
         f"{shortened(name, 60)} ({found.table(name).chi2:.1f})"
         for name in found.worst[:_SHOWN_WORST]
     )
-    says = "agree as far as the noise lets see"
-    if found.chi2 > TOLERATED:
-        says = "DIFFER by more than the noise explains"
+    says = (
+        "agree as far as the noise lets see"
+        if found.agrees
+        else "DIFFER by more than the noise explains"
+    )
     return [
         *table(rows),
         *paragraph(

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log10
 
-from twinweave.analysis.lift import Relative
-
 WIDTH = 92
 
 
@@ -59,21 +57,13 @@ def p_is(p: float) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def relative_text(relative: Relative) -> str:
-    """The confidence set of a relative lift in words; it need not be one bounded interval."""
-    written = []
-    for low, high in relative.intervals:
-        if high is None:
-            written.append("anything" if low <= -1 else f"{percent(low)} or more")
-        elif low <= -1:
-            written.append(f"{percent(high)} or less")
-        else:
-            written.append(f"{percent(low)} to {percent(high)}")
-    return ", or ".join(written) if written else "none possible"
-
-
 def rule(character: str = "─") -> str:
     return character * WIDTH
+
+
+def headline(left: str, right: str) -> list[str]:
+    """The head of a section, between two rules."""
+    return ["", rule(), f" {left}{right:>{WIDTH - len(left) - 2}} ", rule()]
 
 
 def paragraph(text: str, indent: str = "  ") -> list[str]:

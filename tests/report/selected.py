@@ -1,11 +1,7 @@
-"""The selection's section: fits the page, shows uncertainty, says why a feature was dropped."""
+"""A selection among twenty features for the reports in the tests."""
 
 from __future__ import annotations
 
-import json
-
-from twinweave.report.terminal.selection import selection_facts, selection_section
-from twinweave.report.terminal.text import WIDTH
 from twinweave.workload.association import Association
 from twinweave.workload.choice import Choice, Dropped
 from twinweave.workload.selection import FeatureScore
@@ -51,35 +47,3 @@ CHOICE = Choice(
     cells=1234,
     unmeasured=7,
 )
-
-
-def test_the_section_fits_the_page_and_says_everything():
-    lines = selection_section(SCORES, CHOICE)
-    text = "\n".join(lines)
-    assert max(map(len, lines)) <= WIDTH
-    for part in (
-        "2 of 20 features kept",
-        "1.52 ± 0.30",
-        "2 (1–5)",
-        "and 15 more, dropped",
-        "Kept without a score: arm",
-        "With arm by itself: none",
-        "1,234 cells; 7 weaker",
-        "no sign: other3",
-        "and 9 more",
-        "lost in the noise: rare",
-    ):
-        assert part in text, part
-
-
-def test_the_facts_are_json():
-    facts = json.loads(json.dumps(selection_facts(SCORES, CHOICE), allow_nan=False))
-    assert facts["scores"][0]["associations"][0]["users"] == 60_000.4
-    assert facts["choice"]["dropped"][0] == {"column": "other3", "reason": "no sign"}
-
-
-def test_nothing_to_select_is_no_table():
-    empty = Choice(
-        pinned=(), kept=(), by_target={}, pairs=(), threes=(), dropped=(), cells=0, unmeasured=0
-    )
-    assert selection_section((), empty)

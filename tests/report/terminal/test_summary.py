@@ -1,39 +1,19 @@
-"""The terminal summary and report.json say everything and hide what is small."""
+"""The terminal summary says everything and hides what is small."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
+from tests.report.facts import FACTS
 from twinweave.analysis.lift import Relative, analyse
-from twinweave.report.json import RunFacts, build_report
-from twinweave.report.terminal.summary import render
-from twinweave.report.terminal.text import WIDTH, p_is, relative_text, unit_for
-
-FACTS = RunFacts(
-    run="4f2a",
-    data="campaign",
-    sizes={"a": 2250, "b": 2300},
-    epsilon=1.0,
-    delta=1e-5,
-    ledger={
-        "epsilon": 0.9987,
-        "epsilon_by_stage": {"measurement": 0.9987},
-        "epsilon_by_party": {"a": 0.99, "b": 0.9},
-        "notes": ["Stages do not add up."],
-    },
-    guards={"a": "off", "b": "on"},
-    tables=5,
-    cells=67,
-    files={"report": "runs/4f2a/report.json"},
-    seconds=12.0,
-    truth={"bought": 0.06},
-    truth_by={"bought": {"region": {"n": 0.06, "s": 0.06}}},
-)
+from twinweave.report.contents import Contents
+from twinweave.report.terminal.lift import relative_text
+from twinweave.report.terminal.summary import summary
+from twinweave.report.terminal.text import WIDTH, p_is, unit_for
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +26,7 @@ def report():
 
 
 def test_summary_says_what_must_be_said(report):
-    text = render(report, FACTS)
+    text = summary(Contents(facts=FACTS, lift=report))
     for part in (
         "bought",
         "LIFT",
@@ -73,25 +53,16 @@ def test_summary_says_what_must_be_said(report):
 
 def test_summary_of_a_hidden_arm_shows_no_figure_of_it(report):
     hidden = replace(report, conversions=(replace(report.conversions[0], overall=None),), values=())
-    text = render(hidden, FACTS)
+    text = summary(Contents(facts=FACTS, lift=hidden))
     assert "bought: not shown" in text
     assert "absolute lift" not in text
 
 
 def test_summary_without_an_experiment_still_tells_the_cost():
-    text = render(None, replace(FACTS, ledger={"epsilon": None}, guards={"a": "on", "b": "on"}))
+    facts = replace(FACTS, ledger={"epsilon": None}, guards={"a": "on", "b": "on"})
+    text = summary(Contents(facts=facts))
     assert "infinite" in text
     assert "guard: on at every party" in text
-
-
-def test_report_is_json_with_everything_in_it(report):
-    plain = json.loads(json.dumps(build_report(report, FACTS), allow_nan=False))
-    assert plain["version"] == 1
-    assert plain["privacy"]["spent_by_stage"] == {"measurement": 0.9987}
-    assert plain["lift"]["conversions"][0]["overall"]["verdict"] == "lift"
-    assert plain["truth"]["absolute_lift"] == {"bought": 0.06}
-    assert plain["who_sees_what"]
-    assert build_report(None, FACTS)["lift"] is None
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import pytest
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
 from tests.analysis.lift.test_synthetic_lift import union
-from tests.report.test_summary import FACTS
+from tests.report.facts import FACTS
 from twinweave.analysis.lift import analyse
 from twinweave.analysis.synthetic import examine
-from twinweave.report.json import build_report
-from twinweave.report.terminal.summary import render
+from twinweave.report.contents import Contents
+from twinweave.report.record import report_record
+from twinweave.report.terminal.summary import summary
 from twinweave.report.terminal.synthetic import synthetic_section
 from twinweave.report.terminal.text import WIDTH
 from twinweave.synthesis.population import population
@@ -59,7 +60,7 @@ def found(tmp_path_factory):
 
 def test_summary_says_what_must_be_said(found):
     lift, synthetic = found
-    text = render(lift, FACTS, synthetic)
+    text = summary(Contents(facts=FACTS, lift=lift, synthetic=synthetic))
     for part in (
         "Synthetic data by tvae",
         "3,000 people",
@@ -100,19 +101,21 @@ def test_summary_says_when_tables_tell_another_story(found):
 
 def test_summary_without_experiment_and_audit(found):
     _, synthetic = found
-    text = render(None, FACTS, replace(synthetic, lift=None, fairness=None))
+    bare = replace(synthetic, lift=None, fairness=None)
+    text = summary(Contents(facts=FACTS, synthetic=bare))
     assert "Fairness" not in text
     assert "synthetic tables say" not in text
-    assert "Synthetic data" not in render(None, FACTS)
+    assert "Synthetic data" not in summary(Contents(facts=FACTS))
 
 
 def test_report_has_it_all_and_is_json(found):
     lift, synthetic = found
-    plain = json.loads(json.dumps(build_report(lift, FACTS, synthetic), allow_nan=False))
+    contents = Contents(facts=FACTS, lift=lift, synthetic=synthetic)
+    plain = json.loads(json.dumps(report_record(contents), allow_nan=False))
     told = plain["synthetic"]
     assert told["rows"] == 3000
     assert told["lift"]["outcomes"][0]["overall"]["inside"] is True
     assert told["fidelity"]["by_ways"][0]["ways"] == 1
     assert told["fairness"]["audits"][0]["measured_parity"]["interval"]
     assert set(told["tables"]) == {"a", "b", "joint"}
-    assert build_report(lift, FACTS)["synthetic"] is None
+    assert report_record(replace(contents, synthetic=None))["synthetic"] is None

@@ -1,0 +1,53 @@
+"""What a report is written from: a run's findings, and the facts of the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from twinweave.analysis.lift import LiftReport
+from twinweave.analysis.synthetic import SyntheticFindings
+from twinweave.workload.choice import Choice
+from twinweave.workload.selection import FeatureScore
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a report says about its run beside the findings.
+
+    sizes: rows of each party's table after cleaning. delta, epsilon: the budget asked for.
+    ledger: `Ledger.report(delta)`. guards: each party's guard, "on" or "off".
+    tables, cells: how many were measured. files: what each is, and its path.
+    truth: {outcome: true absolute lift} where the data is simulated or known;
+    truth_by: {conversion: {column: {level: true absolute lift}}}.
+    """
+
+    run: str
+    data: str
+    sizes: Mapping[str, int]
+    epsilon: float
+    delta: float
+    ledger: Mapping[str, Any] = field(repr=False)
+    guards: Mapping[str, str]
+    tables: int
+    cells: int
+    files: Mapping[str, str]
+    seconds: float | None = None
+    truth: Mapping[str, float] = field(default_factory=dict)
+    truth_by: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that the terminal summary and report.json are written from.
+
+    lift: None for data without an experiment. choice, scores: None and empty for a run without
+    feature selection. synthetic: None for a run without a generator.
+    """
+
+    facts: RunFacts
+    lift: LiftReport | None = None
+    scores: tuple[FeatureScore, ...] = ()
+    choice: Choice | None = None
+    synthetic: SyntheticFindings | None = None

@@ -1,0 +1,69 @@
+"""report.json: what a run found, what it cost and who saw what; versioned, JSON-ready.
+
+The size of the overlap is not in it: the parties read this file and must not learn it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinweave.parsing import to_plain
+from twinweave.report.contents import Contents, RunFacts
+from twinweave.workload.selection import LEVEL
+
+VERSION = 1
+
+WHO_SEES_WHAT = (
+    "Each party keeps its rows. What the server reads of the joint data are noisy tables, every "
+    "one of them in the ledger; this report is computed from those tables alone.",
+    "The server also sees table sizes and which blinded ids match, and so the exact size of the "
+    "overlap. That is outside the (epsilon, delta) claim.",
+    "A party sees table sizes and this report. Two colluding parties, or the server and a party "
+    "together, learn more: see the threat model in the README.",
+)
+
+
+def report_record(contents: Contents) -> dict[str, Any]:
+    """The content of report.json; what the run did not do is null.
+
+    Numbers are finite; an infinite end of an interval, or epsilon, is null.
+    """
+    facts = contents.facts
+    return {
+        "version": VERSION,
+        "run": facts.run,
+        "data": facts.data,
+        "seconds": facts.seconds,
+        "sizes": dict(facts.sizes),
+        "measured": {"tables": facts.tables, "cells": facts.cells},
+        "privacy": _privacy(facts),
+        "lift": to_plain(contents.lift),
+        "selection": _selection(contents),
+        "synthetic": to_plain(contents.synthetic),
+        "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
+        "who_sees_what": list(WHO_SEES_WHAT),
+        "files": dict(facts.files),
+    }
+
+
+def _privacy(facts: RunFacts) -> dict[str, Any]:
+    return {
+        "unit": "user",
+        "budget": {"epsilon": facts.epsilon, "delta": facts.delta},
+        "spent": facts.ledger.get("epsilon"),
+        "spent_by_stage": dict(facts.ledger.get("epsilon_by_stage", {})),
+        "spent_by_party": dict(facts.ledger.get("epsilon_by_party", {})),
+        "notes": list(facts.ledger.get("notes", ())),
+        "guards": dict(facts.guards),
+    }
+
+
+def _selection(contents: Contents) -> dict[str, Any] | None:
+    """Every score, and what was chosen; rank_level: of the intervals of ranks."""
+    if contents.choice is None:
+        return None
+    return {
+        "rank_level": LEVEL,
+        "scores": to_plain(contents.scores),
+        "choice": to_plain(contents.choice),
+    }
