@@ -1,13 +1,14 @@
-"""scripts.describe: the draft parses, fits the file it came from, and marks what to confirm."""
+"""The draft of a schema parses, fits the file it came from, and marks what to confirm."""
 
 from __future__ import annotations
 
 import pytest
 import yaml
 
-from scripts.describe import describe, main
+from scripts.describe import main
 from twinweave.errors import SourceError
 from twinweave.parsing import parse
+from twinweave.tables.draft import draft_schema
 from twinweave.tables.encoding import load_party
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
@@ -19,7 +20,7 @@ def test_a_draft_fits_its_file(good, tmp_path, suffix):
     table = good.assign(note="same")
     table.loc[3, "visits"] = None
     table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
-    text = describe(path, party="shop")
+    text = draft_schema(path, party="shop")
     draft = yaml.safe_load(text)
     schema = parse(Schema, {"party": draft["name"], "columns": draft["columns"]})
     assert schema.key.name == "user"
@@ -39,10 +40,10 @@ def test_a_draft_fits_its_file(good, tmp_path, suffix):
 
 def test_a_file_without_ids(tmp_path):
     (tmp_path / "t.csv").write_text("c,x\na,1\nb,2\na,2\nb,3\n")
-    draft = yaml.safe_load(describe(tmp_path / "t.csv"))
+    draft = yaml.safe_load(draft_schema(tmp_path / "t.csv"))
     assert draft["source"]["key_from_row_number"] is True
     with pytest.raises(SourceError, match="--key"):
-        describe(tmp_path / "t.csv", key="nope")
+        draft_schema(tmp_path / "t.csv", key="nope")
 
 
 def test_the_command(good, tmp_path, capsys):
