@@ -152,13 +152,6 @@ def value_units(column: Column, amounts: NDArray[np.float64]) -> Codes:
     return units
 
 
-def units_to_value(column: Column, units: NDArray[Any]) -> NDArray[np.float64]:
-    """Amounts of units above the low bound: low + units / VALUE_UNITS * (high - low)."""
-    lo, hi = column.span
-    share = np.asarray(units, dtype=np.float64) / VALUE_UNITS
-    return np.asarray(lo + share * (hi - lo), dtype=np.float64)
-
-
 def fingerprint(table: EncodedTable) -> str:
     """Name of the users of a table, for the guard: 32 hex digits, order of rows irrelevant.
 

@@ -74,19 +74,6 @@ class Derived:
         return self.values.get(text, text if self.otherwise is None else self.otherwise)
 
 
-ICD9_CHAPTERS = (
-    "circulatory",
-    "respiratory",
-    "digestive",
-    "diabetes",
-    "injury",
-    "musculoskeletal",
-    "genitourinary",
-    "neoplasms",
-    "other",
-)
-"""The nine groups of ICD-9 codes of Strack et al. 2014, doi:10.1155/2014/781670, table 2."""
-
 _ICD9_RANGES = (
     (390, 459, "circulatory"),
     (785, 785, "circulatory"),
@@ -104,7 +91,10 @@ _ICD9_RANGES = (
 
 
 def icd9_chapter(code: str) -> str:
-    """One of ICD9_CHAPTERS for an ICD-9 code such as "250.83", "V27" or "E909"."""
+    """The group of an ICD-9 code such as "250.83", "V27" or "E909", one of nine.
+
+    Groups: Strack et al. 2014, doi:10.1155/2014/781670, table 2.
+    """
     whole = code.split(".")[0]
     if whole.isdecimal():
         number = int(whole) if len(whole) <= 3 else -1

@@ -91,13 +91,6 @@ def associate(target: str, values: Matrix, variance: float) -> Association:
     )
 
 
-def uncorrected(values: Matrix) -> float:
-    """Plug-in second-order mutual information, X2 / 2N: what the correction is for. Nats."""
-    t = np.asarray(values, dtype=np.float64)
-    expected = np.outer(t.sum(axis=1), t.sum(axis=0)) / t.sum()
-    return float(((t - expected) ** 2 / expected).sum() / (2 * t.sum()))
-
-
 def any_of(zs: Sequence[float]) -> tuple[float, float]:
     """(z, p) against "no association with any target": Sidak's correction of the largest z."""
     from scipy.special import log_ndtr

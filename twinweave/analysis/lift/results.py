@@ -44,10 +44,6 @@ class Relative:
     value: float | None
     intervals: tuple[tuple[float, float | None], ...]
 
-    @property
-    def is_bounded(self) -> bool:
-        return len(self.intervals) == 1 and self.intervals[0][1] is not None
-
 
 @dataclass(frozen=True, kw_only=True)
 class ArmResult:
