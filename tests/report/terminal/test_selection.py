@@ -18,7 +18,7 @@ def test_the_section_fits_the_page_and_says_everything():
         "2 (1–5)",
         "and 15 more, dropped",
         "Kept without a score: arm",
-        "With arm by itself: none",
+        "Associated with arm by itself: none",
         "1,234 cells; 7 weaker",
         "no sign: other3",
         "and 9 more",

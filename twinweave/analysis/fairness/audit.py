@@ -32,6 +32,9 @@ from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement
 
 MODEL = "HistGradientBoosting, trained on half of the synthetic rows, judged on the other half"
+LEVEL = 0.95
+"""Of every interval."""
+
 MIN_ROWS = 100
 """Below this no model is trained."""
 
@@ -110,7 +113,6 @@ def audit(
     k: int,
     seed: int,
     effective: float | None = None,
-    level: float = 0.95,
 ) -> FairnessReport:
     """Audit the synthetic rows whose label and sensitive columns are not absent.
 
@@ -124,14 +126,14 @@ def audit(
     judged, models, auc, notes = _models(codes, labels, used, rng)
     worth = min(1.0, (effective or len(rows)) / max(len(rows), 1))
     auditor = _Auditor(
-        labels=labels, judged=judged, models=models, k=k, worth=worth, level=level, rng=rng
+        labels=labels, judged=judged, models=models, k=k, worth=worth, level=LEVEL, rng=rng
     )
     wanted: list[tuple[str, ...]] = [(c,) for c in conf.sensitive]
     if len(conf.sensitive) > 1:
         wanted.append(conf.sensitive)
     audits = []
     for columns in wanted:
-        measured = measured_parity(schema, columns, conf, measurements, k, level, rng)
+        measured = measured_parity(schema, columns, conf, measurements, k, LEVEL, rng)
         groups, said = _groups(schema, codes, columns)
         audits.append(auditor.of(columns, groups, said, measured))
     return FairnessReport(
@@ -139,7 +141,7 @@ def audit(
         positive=conf.positive,
         rows=len(codes),
         k=k,
-        level=level,
+        level=LEVEL,
         model=MODEL,
         auc=auc,
         audits=tuple(audits),

@@ -27,12 +27,11 @@ def compare(
     level: float,
     possible: Interval,
     with_relative: bool = True,
-    alpha: float | None = None,
 ) -> Comparison:
     """Compare two arms at confidence `level`.
 
     possible: smallest and largest mean there can be; intervals are intersected with what
-    follows. alpha: error rate of the verdict, 1 - level unless given.
+    follows. 1 - level is the error rate of the verdict too.
     """
     z = quantile(level)
     span = possible[1] - possible[0]
@@ -52,7 +51,7 @@ def compare(
         mde=(z + float(norm.ppf(POWER))) * sqrt(noise**2 + sampling**2),
         noise_sd=noise,
         sampling_error=sampling,
-        verdict=verdict(lift, p, 1 - level if alpha is None else alpha),
+        verdict=verdict(lift, p, 1 - level),
     )
 
 

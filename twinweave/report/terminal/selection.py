@@ -72,7 +72,7 @@ def _kept(choice: Choice) -> list[str]:
     if choice.pinned:
         lines += paragraph(f"Kept without a score: {_names(choice.pinned)}.")
     for target, columns in choice.by_target.items():
-        lines += paragraph(f"With {target} by itself: {_names(columns)}.")
+        lines += paragraph(f"Associated with {target} by itself: {_names(columns)}.")
     text = (
         f"Measured together: {len(choice.pairs)} two-way and {len(choice.threes)} three-way "
         f"tables, {choice.cells:,} cells"
@@ -86,7 +86,7 @@ def _dropped(dropped: Sequence[Dropped]) -> list[str]:
     lines: list[str] = []
     for reason in dict.fromkeys(d.reason for d in dropped):
         names = [d.column for d in dropped if d.reason == reason]
-        lines += paragraph(f"By itself only, {reason}: {_names(names)}.")
+        lines += paragraph(f"Not measured with other columns, {reason}: {_names(names)}.")
     return lines
 
 
