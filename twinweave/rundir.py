@@ -17,7 +17,7 @@ from twinweave.parsing import canonical_json, parse, to_plain
 from twinweave.tables.contingency import grouped_labels
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, shape
+from twinweave.workload.queries import Query, cells_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,15 +50,15 @@ def write_measurements(
 
     frames = []
     for number, measurement in enumerate(measurements):
-        values = measurement.values.ravel()
+        cells = cells_of(schema, measurement.query)
         frames.append(
             pd.DataFrame(
                 {
                     "table": np.int32(number),
                     "name": measurement.query.name,
-                    "position": np.arange(values.size, dtype=np.int32),
+                    "position": np.arange(cells.size, dtype=np.int32),
                     "cell": cell_names(schema, measurement.query),
-                    "value": values,
+                    "value": measurement.values.ravel(),
                     "variance": measurement.variance,
                     "query": canonical_json(measurement.query),
                 }
@@ -79,7 +79,7 @@ def read_measurements(path: Path, schema: JointSchema) -> tuple[Measurement, ...
         found.append(
             Measurement(
                 query=query,
-                values=values.reshape(shape(schema, query)),
+                values=cells_of(schema, query).table(values),
                 variance=float(cells["variance"].iloc[0]),
             )
         )
@@ -88,18 +88,12 @@ def read_measurements(path: Path, schema: JointSchema) -> tuple[Measurement, ...
 
 def cell_names(schema: JointSchema, query: Query) -> list[str]:
     """Name of every cell, row-major: "segment=test, visit=1"; "publisher: absent"."""
-    sides = []
-    for side in query.sides:
-        names = [""]
-        for column in side.columns:
-            labels = grouped_labels(schema.column(column), side.groups)
-            names = [f"{n}, {column}={v}" if n else f"{column}={v}" for n in names for v in labels]
-        if query.is_cross and side.weight is None:
-            names.append(f"{side.party}: absent")
-        sides.append(names)
-    if len(sides) == 1:
-        return sides[0]
-    return [", ".join(filter(None, (a, b))) for a in sides[0] for b in sides[1]]
+    levels = {
+        column: grouped_labels(schema.column(column), side.groups)
+        for side in query.sides
+        for column in side.columns
+    }
+    return cells_of(schema, query).labels(levels)
 
 
 def synthetic_names(schema: JointSchema) -> dict[str, str]:

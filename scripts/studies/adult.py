@@ -14,7 +14,7 @@ import itertools
 import os
 import time
 from dataclasses import dataclass, field
-from math import prod, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,13 @@ from twinweave.generators.conf import LlmConf
 from twinweave.generators.local import initial_weights
 from twinweave.generators.local import load as load_network
 from twinweave.generators.union import ABSENT, Rows, UnionLayout
-from twinweave.synthesis.population import row_cells
+from twinweave.synthesis.population import row_counts
 from twinweave.synthesis.synthesise import synthesise
 from twinweave.tables.column import Role
 from twinweave.tables.encoding import load_party
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import shape
+from twinweave.workload.queries import cells_of
 
 CODES = NDArray[np.int32]
 
@@ -103,12 +103,10 @@ def measure(data: Data, conf: RunConf, rng: np.random.Generator) -> list[Measure
     for planned in plan(conf, run="0" * 32).plan:
         if planned.query.weight is not None:
             continue
-        cells = row_cells(planned.query, data.layout, data.union)
-        sizes = shape(data.schema, planned.query)
-        exact = np.bincount(cells[cells >= 0], minlength=prod(sizes)).astype(float)
-        values = (exact + rng.normal(0, sqrt(planned.variance), len(exact))).reshape(sizes)
-        if planned.query.is_cross:
-            values[-1, -1] = 0
+        exact = row_counts(planned.query, data.layout, data.union)
+        values = exact + rng.normal(0, sqrt(planned.variance), exact.shape)
+        cells = cells_of(data.schema, planned.query)
+        values = cells.table(cells.opened(values))
         out.append(Measurement(query=planned.query, values=values, variance=planned.variance))
     return out
 

@@ -110,8 +110,10 @@ def test_positions_and_codes_undo_each_other(world):
     places = cells.positions()
     assert cells.of(list(places.T)).tolist() == list(range(cells.n_opened))
     for axis in cells.axes:
-        assert axis.codes().tolist() == [list(p) for p in product(*map(range, axis.sizes))]
-        assert axis.positions(axis.codes()).tolist() == list(range(axis.present))
+        gone = [[-1] * len(axis.sizes)] if axis.absent else []
+        assert axis.codes().tolist() == [*map(list, product(*map(range, axis.sizes))), *gone]
+        held = np.arange(axis.size) < axis.present
+        assert axis.positions(axis.codes(), held).tolist() == list(range(axis.size))
 
 
 @given(worlds())
@@ -194,3 +196,5 @@ def test_what_does_not_fit_is_refused():
         Contingency(cells=cells, values=np.zeros((3, 1)), variance=1.0)
     with pytest.raises(ValueError, match="'y'"):
         Contingency(cells=cells, values=np.zeros(3), variance=1.0).project(("x", "y"))
+    with pytest.raises(ValueError, match="absent"):
+        cells.axes[0].positions(np.zeros((2, 1), dtype=int), np.array([True, False]))

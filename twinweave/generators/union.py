@@ -58,6 +58,11 @@ class UnionLayout:
         own = {party: pool for pool in self.pools for party in pool}
         return tuple(dict.fromkeys(own.get(i, (i,)) for i in range(len(self.parties))))
 
+    @cached_property
+    def size(self) -> dict[str, int]:
+        """Discrete codes of each column, by its name."""
+        return dict(zip(self.names, self.sizes, strict=True))
+
     def members(self, side: Side) -> tuple[int, ...]:
         """Indices of a query side's parties, at any of which a row is present on it."""
         return tuple(self.parties.index(p) for p in side.members)

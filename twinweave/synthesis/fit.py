@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
-from twinweave.synthesis.products import CellProducts, cell_products
+from twinweave.synthesis.marginals import Marginals, marginals
 from twinweave.workload.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def fit(
 
     started = time.process_time()
     generator = torch.Generator().manual_seed(seed)
-    loss = _Loss(layout, cell_products(layout, measurements, latents.presence), latents)
+    loss = _Loss(layout, marginals(layout, measurements, latents.presence), latents)
     bits = torch.from_numpy(latents.presence.astype(np.float32))
     trace: list[float] = []
     if network is None:
@@ -179,7 +179,7 @@ def chi_square(
     """Misfit per measured cell of the expected tables of a mixture with these logits."""
     import torch
 
-    loss = _Loss(layout, cell_products(layout, measurements, latents.presence), latents)
+    loss = _Loss(layout, marginals(layout, measurements, latents.presence), latents)
     with torch.no_grad():
         return float(loss(loss.softmax(torch.from_numpy(logits.astype(np.float32)))))
 
@@ -187,17 +187,17 @@ def chi_square(
 class _Loss:
     """Chi-square per measured cell of the mixture's expected tables."""
 
-    def __init__(self, layout: UnionLayout, products: CellProducts, latents: Latents) -> None:
+    def __init__(self, layout: UnionLayout, tables: Marginals, latents: Latents) -> None:
         import torch
 
         self.layout = layout
         self.users = torch.from_numpy(latents.users.astype(np.float32))[:, None]
         presence = torch.from_numpy(latents.presence.astype(np.float32))
-        self.cells = sum(int((s.precision > 0).sum()) for s in products.slices)
-        self.fixed = torch.from_numpy(products.fixed)
-        self.columns = [torch.from_numpy(c) for c in products.sources]
-        self.held = [presence[:, unit].amax(dim=1, keepdim=True) for unit in products.units]
-        self.slices = [
+        self.cells = sum(int((s.precision > 0).sum()) for s in tables.grams)
+        self.fixed = torch.from_numpy(tables.fixed)
+        self.columns = [torch.from_numpy(c) for c in tables.sources]
+        self.held = [presence[:, unit].amax(dim=1, keepdim=True) for unit in tables.units]
+        self.grams = [
             (
                 s.factors,
                 torch.from_numpy(s.left),
@@ -205,7 +205,7 @@ class _Loss:
                 torch.from_numpy(s.target),
                 torch.from_numpy(s.precision),
             )
-            for s in products.slices
+            for s in tables.grams
         ]
 
     def softmax(self, logits: torch.Tensor) -> torch.Tensor:
@@ -221,7 +221,7 @@ class _Loss:
         parts = [soft[:, c] * h for c, h in zip(self.columns, self.held, strict=True)]
         features = torch.cat([*parts, self.fixed], dim=1)
         total = soft.new_zeros(())
-        for factors, left, right, target, precision in self.slices:
+        for factors, left, right, target, precision in self.grams:
             a = features[:, left] * self.users
             for f in factors:
                 a = a * features[:, f : f + 1]

@@ -16,7 +16,7 @@ from twinweave.errors import ConfigError
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.fit import Latents
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, Side
+from twinweave.workload.queries import Query
 
 NOWHERE = -1
 """Cell of a row that a query does not count."""
@@ -124,16 +124,18 @@ def overlaps(
             continue
         ends = [tuple(parties.index(p) for p in side.members) for side in m.query.sides]
         first, second = (sum(sizes[parties[i]] for i in end) for end in ends)
-        inner, v = m.values[:-1, :-1], max(m.variance, 1e-9)
+        table = m.by_sides
+        at_second_alone, at_first_alone = table.absent(0).total, table.absent(1).total
         estimates = (
-            (inner.sum(), v * inner.size),
-            (second - m.values[-1, :-1].sum(), v * inner.shape[1]),
-            (first - m.values[:-1, -1].sum(), v * inner.shape[0]),
+            table.present().total,
+            (second - at_second_alone[0], at_second_alone[1]),
+            (first - at_first_alone[0], at_first_alone[1]),
         )
         a, b = sorted(ends)
         top, bottom = sums.get((a, b), (0.0, 0.0))
         for value, variance in estimates:
-            top, bottom = top + float(value) / variance, bottom + 1 / variance
+            precision = 1 / max(variance, 1e-9)
+            top, bottom = top + value * precision, bottom + precision
         sums[a, b] = (top, bottom)
     caps = {p: min(sum(sizes[parties[i]] for i in end) for end in p) for p in sums}
     return {p: (min(max(t / b, 0.0), caps[p]), 1 / b) for p, (t, b) in sums.items()}
@@ -141,23 +143,19 @@ def overlaps(
 
 def row_cells(query: Query, layout: UnionLayout, rows: Rows) -> NDArray[np.int32]:
     """The flat cell of the query's table that each row adds to; NOWHERE if none: (n,) int32."""
-    places = [_side_cells(side, layout, rows) for side in query.sides]
-    if not query.is_cross:
-        local: NDArray[np.int32] = places[0][0].astype(np.int32)
-        return local
-    (first, rows_absent), (second, absent) = places
-    out = np.where(first < 0, rows_absent, first) * (absent + 1)
-    out += np.where(second < 0, absent, second)
-    out[(first < 0) & (second < 0)] = NOWHERE
-    cells: NDArray[np.int32] = out.astype(np.int32)
-    return cells
+    cells = query.cells(layout.size)
+    held = [rows.presence[:, layout.members(side)].any(axis=1) for side in query.sides]
+    codes = (rows.codes[:, [layout.names.index(n) for n in axis.names]] for axis in cells.axes)
+    # On the axes of a local table there is no absent position: the row is in no cell.
+    present = held if query.is_cross else [None] * len(cells.axes)
+    places = zip(cells.axes, codes, present, strict=True)
+    found = cells.of([axis.positions(own, here) for axis, own, here in places])
+    found[~np.any(held, axis=0)] = NOWHERE
+    return found.astype(np.int32)
 
 
-def _side_cells(side: Side, layout: UnionLayout, rows: Rows) -> tuple[NDArray[np.int64], int]:
-    """Row-major position in the side's block, NOWHERE if its parties are absent; block size."""
-    cell, size = np.zeros(len(rows), dtype=np.int64), 1
-    for name in side.columns:
-        i = layout.names.index(name)
-        cell, size = cell * layout.sizes[i] + rows.codes[:, i], size * layout.sizes[i]
-    cell[~rows.presence[:, layout.members(side)].any(axis=1)] = NOWHERE
-    return cell, size
+def row_counts(query: Query, layout: UnionLayout, rows: Rows) -> NDArray[np.int64]:
+    """How many rows each cell of the query's table counts: int64, of the table's shape."""
+    cells = row_cells(query, layout, rows)
+    table = query.cells(layout.size)
+    return table.table(np.bincount(cells[cells != NOWHERE], minlength=table.size))

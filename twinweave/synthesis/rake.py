@@ -57,16 +57,13 @@ class Raked:
 def constraints(
     measurements: Sequence[Measurement], layout: UnionLayout, rows: Rows, users: float
 ) -> list[Constraint]:
-    """The count measurements as constraints on the rows; weighted ones are left aside.
-
-    In a cross table the cell [absent, absent] is no target.
-    """
+    """The opened cells of count measurements as constraints; weighted ones are left aside."""
     out = []
     for m in measurements:
         if m.query.weight is not None:
             continue
-        values = m.values.reshape(-1) / users
-        target = values[:-1] if m.query.is_cross else values
+        table = m.by_sides
+        target = table.cells.opened(table.values) / users
         variance = np.full(len(target), m.variance / users**2)
         cells = row_cells(m.query, layout, rows)
         out.append(Constraint(name=m.query.name, cells=cells, target=target, variance=variance))

@@ -65,17 +65,23 @@ class Axis:
         """Position of every row: int64 (n,). The inverse of `codes`.
 
         codes: (n, columns of the axis); of any value where `present`, bool (n,), is false: such
-        a row is *absent*.
+        a row is *absent*. Raises ValueError where the axis does not have that.
         """
         place = np.zeros(len(codes), dtype=np.int64)
-        for column, size in enumerate(self.sizes):
+        for size, own in zip(self.sizes, codes.T, strict=True):
             place *= size
-            place += codes[:, column]
-        return place if present is None else np.where(present, place, self.present)
+            place += own
+        if present is None:
+            return place
+        if self.absent is None and not present.all():
+            raise ValueError("rows are absent from an axis that does not count them")
+        return np.where(present, place, self.present)
 
     def codes(self) -> Index:
-        """The columns' codes at every position but *absent*: int64 (present, columns)."""
-        return np.indices(self.sizes).reshape(len(self.sizes), self.present).T
+        """The columns' codes at every position, -1 at *absent*: int64 (size, columns)."""
+        held = np.indices(self.sizes).reshape(len(self.sizes), self.present).T
+        gone = np.full((self.size - self.present, len(self.sizes)), -1)
+        return np.concatenate([held, gone])
 
     def labels(self, levels: Mapping[str, Sequence[str]]) -> list[str]:
         """Name of every position: "region=north, visit=1". levels: each column's own names."""
@@ -124,7 +130,7 @@ class Cells:
 
         positions: on each axis, (n,). A row that is absent everywhere is at `n_opened`.
         """
-        return Axis(sizes=self.shape).positions(np.stack(positions, axis=1))
+        return Axis(sizes=self.shape).positions(np.array(positions).T)
 
     def count(self, positions: Sequence[Index], weights: Floats | None = None) -> NDArray[Any]:
         """How many rows, or how much weight, is in each cell: int64 or float64 of `shape`."""

@@ -151,7 +151,7 @@ class Query:
     def sides_alone(self, shape: tuple[int, ...]) -> Cells:
         """The cells of a table of that shape, the columns of a side across two not told apart."""
         if not self.is_cross:
-            return self.cells(dict(zip(self.columns, shape, strict=False)))
+            return Cells(axes=tuple(Axis(sizes=(size,)) for size in shape))
         whole = zip(self.sides, shape, strict=True)
         return Cells(axes=tuple(Axis.whole(size, side.absent) for side, size in whole))
 

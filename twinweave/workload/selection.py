@@ -206,11 +206,11 @@ def score(
     found: dict[str, list[Association]] = {n: [] for n in names}
     for m in measurements:
         feature, target = m.query.columns
-        values = m.values[:-1, :-1] if m.query.is_cross else m.values
         if feature not in found:
-            feature, target, values = target, feature, values.T
+            feature, target = target, feature
         if feature in found and target in wanted:
-            found[feature].append(associate(target, values, m.variance))
+            table = m.table(schema).project((feature,), (target,))
+            found[feature].append(associate(target, table.values, m.variance))
     return _ranked([(n, schema.holders(n), tuple(a), *_combined(a)) for n, a in found.items()])
 
 

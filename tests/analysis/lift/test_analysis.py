@@ -11,8 +11,8 @@ import pytest
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
 from twinweave.analysis.lift import Verdict, analyse
+from twinweave.analysis.lift.arms import arm_sums
 from twinweave.analysis.lift.estimate import estimate_counts, estimate_sum
-from twinweave.analysis.lift.tables import arm_sums
 from twinweave.errors import ConfigError
 from twinweave.parsing import to_plain
 from twinweave.workload.analyses import LiftConf

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.analysis.lift.results import Finding
 from twinweave.generators.union import ABSENT, Rows
+from twinweave.tables.contingency import Axis, Index
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement
@@ -164,7 +164,7 @@ class _Auditor:
     def of(
         self,
         columns: tuple[str, ...],
-        groups: Codes,
+        groups: Index,
         said: Sequence[str],
         measured: Finding | None,
     ) -> GroupFairness:
@@ -184,7 +184,7 @@ class _Auditor:
             models=tuple(self._model(m, groups[self.judged], len(said)) for m in self.models),
         )
 
-    def _model(self, model: _Model, groups: Codes, size: int) -> ModelFairness:
+    def _model(self, model: _Model, groups: Index, size: int) -> ModelFairness:
         table = _counts(groups, self.labels[self.judged], model.predicted, size)
         return ModelFairness(
             with_sensitive=model.with_sensitive,
@@ -237,28 +237,28 @@ def odds_difference(
 
 def _as_fairlearn_has_it(metric: Any, table: NDArray[np.int64], found: Finding) -> Finding:
     """The finding with the metric's own value: one weighted row stands for each cell."""
-    groups, actual, predicted = np.indices(table.shape).reshape(3, -1)
-    value = metric(
-        actual, predicted, sensitive_features=groups, sample_weight=table.ravel().astype(float)
-    )
+    groups, actual, predicted = np.nonzero(table >= 0)
+    rows = table[groups, actual, predicted].astype(float)
+    value = metric(actual, predicted, sensitive_features=groups, sample_weight=rows)
     return Finding(value=float(value), interval=found.interval)
 
 
-def _counts(groups: Codes, actual: Bools, predicted: Bools, size: int) -> NDArray[np.int64]:
+def _counts(groups: Index, actual: Bools, predicted: Bools, size: int) -> NDArray[np.int64]:
     """(groups, actual, predicted) counts."""
-    cells = (groups.astype(np.int64) * 2 + actual) * 2 + predicted
-    return np.bincount(cells, minlength=4 * size).reshape(size, 2, 2)
+    table = np.zeros((size, 2, 2), dtype=np.int64)
+    np.add.at(table, (groups, actual.astype(int), predicted.astype(int)), 1)
+    return table
 
 
 def _groups(
     schema: JointSchema, codes: Codes, columns: Sequence[str]
-) -> tuple[Codes, tuple[str, ...]]:
-    """Each row's group, row-major over the columns, and the groups' names."""
-    names = schema.names
-    sizes = [schema.column(c).size for c in columns]
-    place = np.ravel_multi_index([codes[:, names.index(c)] for c in columns], sizes)
-    said = tuple(", ".join(p) for p in product(*(schema.column(c).labels for c in columns)))
-    return place.astype(np.int32), said
+) -> tuple[Index, tuple[str, ...]]:
+    """Each row's group, a position on the columns' axis, and the groups' names."""
+    levels = [schema.column(c).labels for c in columns]
+    axis = Axis(names=tuple(columns), sizes=tuple(map(len, levels)))
+    own = codes[:, [schema.names.index(c) for c in columns]]
+    said = (zip(levels, place, strict=True) for place in axis.codes())
+    return axis.positions(own), tuple(", ".join(names[code] for names, code in s) for s in said)
 
 
 def _models(

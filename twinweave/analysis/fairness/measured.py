@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from twinweave.analysis.fairness.spread import DRAWS, spread
 from twinweave.analysis.lift.results import Finding
@@ -14,8 +13,6 @@ from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query
-
-Floats = NDArray[np.float64]
 
 
 def measured_parity(
@@ -35,54 +32,26 @@ def measured_parity(
     """
     columns = (*sensitive, conf.label)
     tables = [
-        (m, *_folded(schema, columns, m))
+        m.table(schema).project(tuple(sensitive), (conf.label,))
         for m in measurements
         if m.query.weight is None and _same_people(schema, columns, m.query)
     ]
     if not tables:
         return None
     # Every table is unbiased for the same counts: the mean by precision is the best of them.
-    precision = np.array([1 / max(merged * m.variance, 1e-9) for m, _, merged in tables])
-    counts = np.tensordot(precision, np.stack([c for _, c, _ in tables]), 1) / precision.sum()
-    noise = 1 / precision.sum()
-    positive = schema.column(conf.label).labels.index(conf.positive)
-    flat = counts.reshape(-1, counts.shape[-1])
-    tens = np.stack([flat[:, positive], flat.sum(axis=1)], axis=1)
-    sd_size = np.sqrt(noise * flat.shape[1])
-    tens = tens[(tens[:, 1] >= max(k, 3 * sd_size)) & (tens[:, 1] > 0)]
-    if len(tens) < 2:
+    precision = np.array([1 / max(float(t.variances.max()), 1e-9) for t in tables])
+    counts = np.tensordot(precision, np.stack([t.values for t in tables]), 1) / precision.sum()
+    positive = counts[:, schema.column(conf.label).labels.index(conf.positive)]
+    size, noise, labels = counts.sum(axis=1), 1 / precision.sum(), counts.shape[1]
+    kept = (size >= max(k, 3 * np.sqrt(noise * labels))) & (size > 0)
+    if kept.sum() < 2:
         return None
-    inside = tens[:, 0] + rng.normal(0, np.sqrt(noise), (DRAWS, len(tens)))
-    others = np.sqrt(noise * (flat.shape[1] - 1))
-    outside = tens[:, 1] - tens[:, 0] + rng.normal(0, others, (DRAWS, len(tens)))
-    rates = (tens[:, 0] / tens[:, 1]).clip(0, 1)
+    positive, negative = positive[kept], (size - positive)[kept]
+    inside = positive + rng.normal(0, np.sqrt(noise), (DRAWS, len(positive)))
+    outside = negative + rng.normal(0, np.sqrt(noise * (labels - 1)), (DRAWS, len(negative)))
+    rates = (positive / size[kept]).clip(0, 1)
     draws = inside / np.maximum(inside + outside, 1)
     return spread(rates[None], draws[:, None], level)
-
-
-def _folded(schema: JointSchema, columns: Sequence[str], m: Measurement) -> tuple[Floats, int]:
-    """The table summed to `columns`, absent positions left out of their sides; cells merged."""
-    query = m.query
-    values = np.asarray(m.values, dtype=np.float64)
-    spare = 1
-    if query.is_cross:
-        needed = [bool(set(s.columns) & set(columns)) for s in query.sides]
-        for axis, asked in enumerate(needed):
-            if asked:
-                values = values.take(range(values.shape[axis] - 1), axis)
-            else:
-                spare = values.shape[axis]
-                values = values.sum(axis=axis, keepdims=True)
-        kept = [s for s, n in zip(query.sides, needed, strict=True) if n]
-    else:
-        kept = list(query.sides)
-    named = [c for s in kept for c in s.columns]
-    values = values.reshape([schema.column(c).size for c in named])
-    gone = tuple(i for i, c in enumerate(named) if c not in columns)
-    spare *= int(np.prod([values.shape[i] for i in gone]))
-    values = values.sum(axis=gone)
-    left = [c for c in named if c in columns]
-    return values.transpose([left.index(c) for c in columns]), spare
 
 
 def _same_people(schema: JointSchema, columns: Sequence[str], query: Query) -> bool:

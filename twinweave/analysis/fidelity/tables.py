@@ -14,7 +14,7 @@ from math import pi, sqrt
 import numpy as np
 
 from twinweave.generators.union import Rows, UnionLayout
-from twinweave.synthesis.population import row_cells
+from twinweave.synthesis.population import row_counts
 from twinweave.workload.measurement import Measurement
 
 WORST = 5
@@ -91,10 +91,10 @@ def fidelity(
 
 
 def _table(layout: UnionLayout, rows: Rows, m: Measurement, each: float) -> TableFidelity:
-    """One table; [absent, absent] of a cross table is no cell. `each`: users a row stands for."""
-    noisy = m.values.reshape(-1)[: -1 if m.query.is_cross else None]
-    found = row_cells(m.query, layout, rows)
-    synthetic = np.bincount(found + 1, minlength=len(noisy) + 1)[1:] * each
+    """One table's opened cells. each: users that a row stands for."""
+    cells = m.by_sides.cells
+    noisy = cells.opened(m.values)
+    synthetic = cells.opened(row_counts(m.query, layout, rows)) * each
     total = max(float(synthetic.sum()), 1.0)
     apart = synthetic - noisy
     variance = max(m.variance, 1e-9)

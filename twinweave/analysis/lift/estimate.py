@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twinweave.analysis.lift.tables import Floats, arm_sums
+from twinweave.analysis.lift.arms import Floats, arm_sums
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave.analysis.lift.arms import POSITIVE
 from twinweave.analysis.lift.results import Comparison, Interval, LiftReport
-from twinweave.analysis.lift.tables import POSITIVE
 from twinweave.generators.union import Rows
 from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema
