@@ -174,7 +174,7 @@ class WorkloadConf:
 
     one_way: bool
     pairs: bool
-    threes: bool
+    three_way: bool
     max_pair_columns: int
     max_cells: int
 

@@ -55,7 +55,7 @@ def run(environment, out, *overrides):
             "generator=none",
             "data.parties.0.source.campaign.users=300",
             "workload.pairs=false",
-            "workload.threes=false",
+            "workload.three_way=false",
             *overrides,
         ],
         cwd=REPOSITORY,

@@ -39,7 +39,7 @@ CHOICE = Choice(
     kept=("a_feature_with_a_very_long_name", "age"),
     by_target={"arm": (), "converted_within_thirty_days": ("age",)},
     pairs=(("age", "arm"),),
-    threes=(("arm", "age", "converted_within_thirty_days"),),
+    three_way=(("arm", "age", "converted_within_thirty_days"),),
     dropped=(
         *(Dropped(column=f"other{i}", reason="no sign") for i in range(3, 20)),
         Dropped(column="rare", reason="lost in the noise"),

@@ -16,7 +16,7 @@ from twinweave.tables.campaign import (
     campaign_frames,
     clipped_lognormal_mean,
     experiment,
-    population,
+    simulated_users,
     true_lift,
 )
 
@@ -25,7 +25,7 @@ CONF = CampaignConf(users=4000)
 
 def estimates(conf: CampaignConf, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """(draws, 2): lift in conversion and in clipped spend of simulated experiments; regions."""
-    people, rng = population(conf), np.random.default_rng(3)
+    people, rng = simulated_users(conf), np.random.default_rng(3)
     lifts, by_region = np.empty((draws, 2)), np.empty((draws, len(REGIONS)))
     for i in range(draws):
         drawn = experiment(people, rng)
@@ -48,7 +48,7 @@ def test_the_truth_in_closed_form_is_the_mean_of_experiments():
     error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
     assert np.abs((draws.mean(axis=0) - told) / error).max() < 6.5
     # Power: a truth that forgot the users whom the advertiser does not hold would be noticed.
-    people = population(CONF)
+    people = simulated_users(CONF)
     inside = people.eligible & people.at_advertiser
     forgetful = float((people.p1 - people.p0)[inside].mean())
     assert abs(draws[:, 0].mean() - forgetful) / error[0] > 10

@@ -41,7 +41,7 @@ DEFAULT = parse(SelectionConf, yaml.safe_load((CONF / "selection/default.yaml").
 WORKLOAD = {
     "one_way": True,
     "pairs": True,
-    "threes": True,
+    "three_way": True,
     "max_pair_columns": 30,
     "max_cells": 20_000,
 }
@@ -304,7 +304,7 @@ def test_tables_come_best_first_within_the_cells():
     found, _ = scores()
     whole = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
     assert whole.unmeasured == 0
-    assert set(whole.threes) == {
+    assert set(whole.three_way) == {
         ("arm", "x", "bought"),
         ("arm", "v", "bought"),
         ("arm", "good", "bought"),
@@ -320,7 +320,7 @@ def test_tables_come_best_first_within_the_cells():
     assert with_aim == sorted(with_aim, reverse=True)
     for limit in (0, 40, 200, whole.cells):
         some = choose(found, JOINT, CAMPAIGN, GOOD, replace(DEFAULT, max_cells=limit))
-        cells = [n_cells(JOINT, workload.table(JOINT, *t)) for t in (*some.pairs, *some.threes)]
+        cells = [n_cells(JOINT, workload.table(JOINT, *t)) for t in (*some.pairs, *some.three_way)]
         assert sum(cells) == some.cells <= limit
         assert len(cells) + some.unmeasured == 23
     assert some == whole
@@ -339,7 +339,7 @@ def test_the_workload_asks_the_choice_and_every_one_way():
     queries = workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, choice=choice, **WORKLOAD)
     asked = [frozenset(q.columns) for q in queries]
     assert {frozenset({n}) for n in JOINT.names} <= set(asked)
-    assert {frozenset(p) for p in (*choice.pairs, *choice.threes)} <= set(asked)
+    assert {frozenset(p) for p in (*choice.pairs, *choice.three_way)} <= set(asked)
     dropped = {d.column for d in choice.dropped}
     assert all(not dropped & a or len(a) == 1 for a in asked)
     plain = workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, **WORKLOAD)

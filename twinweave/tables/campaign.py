@@ -105,7 +105,7 @@ class TrueLift:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Population:
+class SimulatedUsers:
     """Every user of the union, with what no party knows: p0, p1, and who holds whom.
 
     All arrays have shape (users,). p0, p1: probability of buying without and with the
@@ -122,20 +122,20 @@ class Population:
     features: Mapping[str, NDArray[Any]] = field(repr=False)
 
 
-def population(conf: CampaignConf) -> Population:
+def simulated_users(conf: CampaignConf) -> SimulatedUsers:
     """Draw the users: who they are and what they would do, before the experiment."""
-    return _population(replace(conf, replicate=0))
+    return _simulated_users(replace(conf, replicate=0))
 
 
 @lru_cache(maxsize=2)
-def _population(conf: CampaignConf) -> Population:
+def _simulated_users(conf: CampaignConf) -> SimulatedUsers:
     rng = np.random.default_rng([conf.seed, 1])
     features, affinity = _features(conf.users, rng)
     at_publisher, at_advertiser = _presence(conf, affinity, rng)
     eligible = at_publisher & (rng.random(conf.users) < conf.eligible)
     odds, gain = _log_odds(conf, features, affinity)
     held = at_advertiser.astype(float)
-    return Population(
+    return SimulatedUsers(
         ids=_ids(conf.users, rng),
         at_publisher=at_publisher,
         at_advertiser=at_advertiser,
@@ -154,7 +154,7 @@ def campaign_frames(conf: CampaignConf) -> dict[str, pd.DataFrame]:
     arm. advertiser: user, gender, region, past_purchases, loyalty, basket, channel, newsletter,
     first_order, converted, spend, loyal.
     """
-    people = population(conf)
+    people = simulated_users(conf)
     rng = np.random.default_rng([conf.seed, 2, conf.replicate])
     cells = {"user": people.ids, **people.features, **experiment(people, rng)}
     return {
@@ -163,7 +163,7 @@ def campaign_frames(conf: CampaignConf) -> dict[str, pd.DataFrame]:
     }
 
 
-def experiment(people: Population, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+def experiment(people: SimulatedUsers, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """One draw of "arm" (text), "converted" (0, 1) and "spend" (two decimals), each (users,)."""
     n = len(people.ids)
     treated = rng.random(n) < 0.5
@@ -180,7 +180,7 @@ def experiment(people: Population, rng: np.random.Generator) -> dict[str, NDArra
 
 def true_lift(conf: CampaignConf) -> TrueLift:
     """Exact finite-population truth: averages of known probabilities over the experiment."""
-    people = population(conf)
+    people = simulated_users(conf)
     inside = people.eligible
     p0, p1 = people.p0[inside], people.p1[inside]
     amount = clipped_lognormal_mean(people.log_spend[inside], _SPREAD, MAX_SPEND)

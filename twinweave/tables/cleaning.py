@@ -1,4 +1,4 @@
-"""Declared cleaning (DESIGN section 7): a raw table to the schema's types, or one clear error.
+"""Declared cleaning: a raw table to the schema's types, or one clear error.
 
 What was changed is counted in a report that stays with the party. Errors may leave it: they
 name a column, a rule and a remedy, never a value and never how many cells were wrong.

@@ -1,7 +1,7 @@
 """One column of a party's table: public name, type, domain, bounds, bins, role, cleaning rule.
 
 Everything discrete downstream (one-hot positions, contingency tables, tokens) follows from
-`Column.levels` and `Column.edges` alone, never from data (DESIGN section 7).
+`Column.levels` and `Column.edges` alone, never from data.
 """
 
 from __future__ import annotations

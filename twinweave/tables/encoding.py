@@ -1,4 +1,4 @@
-"""Typed tables to discrete codes and back; the same code at every party (DESIGN section 7)."""
+"""Typed tables to discrete codes and back; the same code at every party."""
 
 from __future__ import annotations
 

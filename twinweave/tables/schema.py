@@ -1,6 +1,6 @@
 """A party's schema, and the parties' schemas side by side.
 
-Public and agreed before a run; order of columns is part of the contract (DESIGN section 7).
+Public and agreed before a run; the order of the columns is part of the contract.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Schema:
 
 @dataclass(frozen=True, kw_only=True)
 class JointSchema:
-    """The parties' schemas side by side: the columns of a row of the union (DESIGN section 7).
+    """The parties' schemas side by side: the columns of a row of the union.
 
     A shared column appears once; its holders are all parties that declare it. A column that
     is not shared has one holder. A row of the union also has one presence bit a party.

@@ -16,13 +16,13 @@ from twinweave.workload.queries import Query, Side, check, n_cells
 
 
 class Chosen(Protocol):
-    """What a feature selection hands over: columns of the pairs and threes worth a table."""
+    """What a feature selection hands over: columns of the tables worth measuring."""
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]: ...
 
     @property
-    def threes(self) -> tuple[tuple[str, str, str], ...]: ...
+    def three_way(self) -> tuple[tuple[str, str, str], ...]: ...
 
 
 def build(
@@ -32,7 +32,7 @@ def build(
     fairness: FairnessConf | None,
     one_way: bool,
     pairs: bool,
-    threes: bool,
+    three_way: bool,
     max_pair_columns: int,
     max_cells: int,
     choice: Chosen | None = None,
@@ -41,15 +41,15 @@ def build(
 
     max_pair_columns: up to so many union columns all pairs are measured, beyond only those
     with a membership, conversion, label or sensitive column.
-    choice: feature selection's (workload/choice.py): its pairs and threes instead of those.
+    choice: feature selection's (workload/choice.py): its pairs and three-way tables instead.
     """
     wanted: list[Query] = [*_priority(schema, lift, fairness)]
     if one_way:
         wanted += _one_way(schema)
     if pairs:
         wanted += _chosen(schema, choice.pairs) if choice else _pairs(schema, max_pair_columns)
-    if threes:
-        wanted += _chosen(schema, choice.threes) if choice else _threes(schema, fairness)
+    if three_way:
+        wanted += _chosen(schema, choice.three_way) if choice else _three_way(schema, fairness)
     kept: dict[str, Query] = {}
     for query in wanted:
         check(schema, query)
@@ -144,7 +144,7 @@ def _chosen(schema: JointSchema, tables: Iterable[tuple[str, ...]]) -> Iterator[
     return _some(table(schema, *columns) for columns in tables)
 
 
-def _threes(schema: JointSchema, fairness: FairnessConf | None) -> Iterator[Query]:
+def _three_way(schema: JointSchema, fairness: FairnessConf | None) -> Iterator[Query]:
     if fairness is not None:
         for s in fairness.sensitive:
             others = [n for n in schema.names if n not in (s, fairness.label)]

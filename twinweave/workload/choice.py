@@ -1,4 +1,4 @@
-"""What is worth measuring in full once features are scored: columns, pairs and threes.
+"""What is worth measuring in full once features are scored: columns, pairs, three-way tables.
 
 The rule is the project's own and is documented at `choose`. Post-processing of noisy tables.
 """
@@ -32,15 +32,15 @@ class Choice:
     pinned: columns kept without a score: targets, sensitive and value columns, breakdowns, and
         `selection.keep`. kept: features, strongest first.
     by_target: target -> kept features that are associated with it by themselves.
-    pairs, threes: columns of the tables to measure, best first. unmeasured: how many pairs and
-        threes of kept columns did not fit into max_cells.
+    pairs, three_way: columns of the tables to measure, best first. unmeasured: how many tables
+        of kept columns did not fit into max_cells.
     """
 
     pinned: tuple[str, ...]
     kept: tuple[str, ...]
     by_target: Mapping[str, tuple[str, ...]]
     pairs: tuple[tuple[str, str], ...] = field(repr=False)
-    threes: tuple[tuple[str, str, str], ...] = field(repr=False)
+    three_way: tuple[tuple[str, str, str], ...] = field(repr=False)
     dropped: tuple[Dropped, ...]
     cells: int
     unmeasured: int
@@ -57,8 +57,8 @@ def choose(
 
     Features: the strongest with z at least conf.threshold, as far as conf.max_columns leaves
     room beside the pinned columns. Tables, while they fit into conf.max_cells: first every kept
-    column by every target, then the threes (membership, x, conversion) and (sensitive, x,
-    label), then the remaining pairs of kept columns, by the product of their z; a pinned column
+    column by every target, then (membership, x, conversion) and (sensitive, x, label),
+    then the remaining pairs of kept columns, by the product of their z; a pinned column
     counts as strong as the strongest feature.
     """
     fixed = pinned(schema, lift, fairness, conf)
@@ -78,7 +78,7 @@ def choose(
         kept=kept,
         by_target=by_target,
         pairs=tuple((t[0], t[1]) for t in taken if len(t) == 2),
-        threes=tuple((t[0], t[1], t[2]) for t in taken if len(t) == 3),
+        three_way=tuple((t[0], t[1], t[2]) for t in taken if len(t) == 3),
         dropped=tuple(_dropped(s, conf) for s in scores if s.column not in kept),
         cells=cells,
         unmeasured=len(wanted) - len(taken),
@@ -113,7 +113,7 @@ def _tables(
     aims: Sequence[str],
     strength: Mapping[str, float],
 ) -> Iterator[tuple[str, ...]]:
-    """Every pair and three worth asking for, in order of preference, each once."""
+    """Every pair and three-way table worth asking for, in order of preference, each once."""
     order = {n: i for i, n in enumerate(schema.names)}
     names = sorted(strength, key=lambda n: (-strength[n], order[n]))
     pairs = [_in_order(pair, order) for pair in combinations(names, 2)]
@@ -134,7 +134,7 @@ def _in_order(pair: tuple[str, str], order: Mapping[str, int]) -> tuple[str, str
 
 
 def _contexts(lift: LiftConf | None, fairness: FairnessConf | None) -> Iterator[tuple[str, str]]:
-    """The pairs of columns that a kept feature is crossed with in a three."""
+    """The pairs of columns that a kept feature is crossed with in a three-way table."""
     if lift is not None:
         yield from ((lift.membership, c) for c in lift.conversions)
     if fairness is not None:

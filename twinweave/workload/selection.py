@@ -1,11 +1,11 @@
-"""Which columns deserve tables with others: feature selection inside the protocol (DESIGN 4, 10).
+"""Which columns deserve tables with others: feature selection inside the protocol.
 
 A run over many columns measures twice with the same machinery. First, under the `selection`
 budget, a coarse table of every candidate feature by every target (membership, conversions,
 label), at one party or across two: so the secure product is features x a few target positions
 however wide the tables are. Then `score` ranks the features, `choice.choose` says which pairs
-and threes are worth measuring in full, and the measurement stage asks for those alone. All but
-the first step is post-processing: it looks at noisy tables only.
+and three-way tables are worth measuring in full, and the measurement stage asks for those alone.
+All but the first step is post-processing: it looks at noisy tables only.
 
 Coarse, because a feature's signal against noise is what counts: the users of 16 levels in 4
 groups stand against a quarter of the noise's variance (scripts/studies/selection.py).
@@ -40,7 +40,7 @@ class SelectionConf:
     groups: of neighbouring codes to which every column of a selection table is coarsened.
     threshold: least combined z of a kept feature; 2 lets 1 in 44 unrelated features through.
     max_columns: kept in all, at most, targets and pinned ones included (those stay in any case).
-    max_cells: of all pairs and threes chosen together; the best come first.
+    max_cells: of all pairs and three-way tables chosen together; the best come first.
     """
 
     __pydantic_config__ = STRICT

@@ -29,6 +29,6 @@ def test_the_section_fits_the_page_and_says_everything():
 
 def test_nothing_to_select_is_no_table():
     empty = Choice(
-        pinned=(), kept=(), by_target={}, pairs=(), threes=(), dropped=(), cells=0, unmeasured=0
+        pinned=(), kept=(), by_target={}, pairs=(), three_way=(), dropped=(), cells=0, unmeasured=0
     )
     assert selection_section((), empty)

@@ -1,4 +1,4 @@
-"""First fairness audit: synthetic rows only, so no privacy cost (DESIGN section 11).
+"""Fairness audit of synthetic rows: it sees nothing else, so it costs no privacy.
 
 For every sensitive column and their intersection: demographic parity difference of the
 synthetic labels, and demographic parity and equalised odds differences of models trained on

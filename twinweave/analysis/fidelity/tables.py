@@ -1,4 +1,4 @@
-"""Do the synthetic rows tell what the measurements tell? (DESIGN section 13, utility)
+"""Do the synthetic rows tell what the measurements tell?
 
 The server has no private row to compare with, so noisy tables are the reference: a distance
 of zero would mean that the noise was copied, and a distance near what the noise alone makes

@@ -1,4 +1,4 @@
-"""The A/B lift report from noisy tables (DESIGN section 12)."""
+"""The A/B lift report from noisy tables."""
 
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import (

@@ -1,4 +1,4 @@
-"""The lift report from noisy tables (DESIGN section 12). Post-processing: costs no privacy."""
+"""The lift report from noisy tables. Post-processing: costs no privacy."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class SampleRatio:
 
 @dataclass(frozen=True, kw_only=True)
 class LiftReport:
-    """Everything DESIGN section 12 asks for. notes: plain sentences a reader must know."""
+    """Every finding about one experiment. notes: plain sentences a reader must know."""
 
     membership: str
     test: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The lift that the synthetic tables tell, beside the measured one (DESIGN section 12).
+"""The lift that the synthetic tables tell, beside the measured one.
 
 No interval of its own: a naive interval on synthetic rows covers far less than it claims, so
 the question is whether the tables' figure lies inside the measured interval.

@@ -74,7 +74,7 @@ def _kept(choice: Choice) -> list[str]:
     for target, columns in choice.by_target.items():
         lines += paragraph(f"Associated with {target} by itself: {_names(columns)}.")
     text = (
-        f"Measured together: {len(choice.pairs)} two-way and {len(choice.threes)} three-way "
+        f"Measured together: {len(choice.pairs)} two-way and {len(choice.three_way)} three-way "
         f"tables, {choice.cells:,} cells"
     )
     if choice.unmeasured:
