@@ -25,6 +25,7 @@ from twinweave.config import RunConf
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
+from twinweave.synthesis.decode import decode_rows
 from twinweave.synthesis.generation import synthetic_rows
 
 
@@ -38,9 +39,9 @@ def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -
     _write_measured(out, findings, ledger)
     data, selected = conf.data, findings.selected
     lift = analyse(findings.spec.schema, findings.measurements, data.lift) if data.lift else None
-    synthetic = _synthetic(conf, findings, lift) if conf.generator else None
+    synthetic, written = _synthetic(conf, findings, lift)
     contents = Contents(
-        facts=_facts(conf, findings, ledger, seconds()),
+        facts=_facts(conf, findings, ledger, written, seconds()),
         lift=lift,
         scores=selected.scores if selected else (),
         choice=selected.choice if selected else None,
@@ -60,28 +61,38 @@ def _write_measured(out: Path, findings: Findings, ledger: Mapping[str, Any]) ->
         rundir.write_measurements(out / rundir.SELECTION, schema, coarse)
 
 
-def _synthetic(conf: RunConf, findings: Findings, lift: LiftReport | None) -> SyntheticFindings:
-    """Synthetic tables into conf.output, and what there is to say of them."""
-    assert conf.generator is not None
+def _synthetic(
+    conf: RunConf, findings: Findings, lift: LiftReport | None
+) -> tuple[SyntheticFindings | None, dict[str, Path]]:
+    """What there is to say of the synthetic tables, and where they lie: {name: file}."""
+    if conf.generator is None:
+        return None, {}
+    out = Path(conf.output)
     if findings.weights is not None:
-        np.save(Path(conf.output) / rundir.WEIGHTS, findings.weights)
-    return examine(
-        synthetic_rows(conf, findings),
-        findings.spec.schema,
+        np.save(out / rundir.WEIGHTS, findings.weights)
+    result = synthetic_rows(conf, findings)
+    decoded = decode_rows(findings.spec.schema, result.rows, conf.seed)
+    written = rundir.write_synthetic(out / rundir.SYNTHETIC, decoded, csv=conf.synthesis.csv)
+    found = examine(
+        result,
+        decoded,
         findings.measurements,
-        Path(conf.output) / rundir.SYNTHETIC,
         generator=conf.generator.name,
         seed=conf.seed,
         k=conf.privacy.k,
         lift=lift,
         lift_conf=conf.data.lift,
         fairness_conf=conf.data.fairness,
-        csv=conf.synthesis.csv,
     )
+    return found, written
 
 
 def _facts(
-    conf: RunConf, findings: Findings, ledger: Mapping[str, Any], seconds: float
+    conf: RunConf,
+    findings: Findings,
+    ledger: Mapping[str, Any],
+    written: Mapping[str, Path],
+    seconds: float,
 ) -> RunFacts:
     out, truth = Path(conf.output), conf.data.true_lift()
     return RunFacts(
@@ -99,6 +110,7 @@ def _facts(
             "ledger": str(out / rundir.LEDGER),
             "measurements": str(out / rundir.MEASUREMENTS),
         },
+        synthetic={name: str(path) for name, path in written.items()},
         seconds=seconds,
         truth=truth.outcomes if truth else {},
         truth_by=truth.breakdowns if truth else {},

@@ -16,21 +16,28 @@ from twinweave.errors import SourceError
 from twinweave.parsing import canonical_json, parse, to_plain
 from twinweave.tables.contingency import grouped_labels
 from twinweave.tables.schema import JointSchema
+from twinweave.tables.sdv_metadata import TIME_FORMAT
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, cells_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIGURATION, SPEC, REPORT, LEDGER = (
-    "configuration.json",
-    "spec.json",
-    "report.json",
-    "ledger.json",
-)
-MEASUREMENTS, STATUS, LOG = "measurements.parquet", "status.json", "run.log"
-WEIGHTS, SELECTION = "generator.npy", "selection.parquet"
-SYNTHETIC, JOINT = "synthetic", "joint"
+    from twinweave.synthesis.decode import SyntheticTables
+
+CONFIGURATION = "configuration.json"
+STATUS = "status.json"
+LOG = "run.log"
+SPEC = "spec.json"
+LEDGER = "ledger.json"
+MEASUREMENTS = "measurements.parquet"
+SELECTION = "selection.parquet"
+WEIGHTS = "generator.npy"
+SYNTHETIC = "synthetic"
+REPORT = "report.json"
+
+JOINT = "joint"
+"""Name of the synthetic table that has all parties' columns."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -107,6 +114,25 @@ def synthetic_names(schema: JointSchema) -> dict[str, str]:
         taken.add(name.lower())
         names[party] = name
     return names
+
+
+def write_synthetic(folder: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
+    """`<name>.parquet` and `<name>.metadata.json` (SDV's) for each party and for `joint`.
+
+    csv: the same as CSV too. Returns the Parquet files by name (`synthetic_names`).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {
+        name: (tables.of(party), tables.metadata_of(party))
+        for party, name in synthetic_names(tables.schema).items()
+    }
+    named[JOINT] = tables.joint, tables.joint_metadata
+    for name, (table, metadata) in named.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+        write_json(folder / f"{name}.metadata.json", metadata)
+        if csv:
+            table.to_csv(folder / f"{name}.csv", index=False, date_format=TIME_FORMAT)
+    return {name: folder / f"{name}.parquet" for name in named}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ FACTS = RunFacts(
     tables=5,
     cells=67,
     files={"report": "runs/4f2a/report.json"},
+    synthetic={name: f"runs/4f2a/synthetic/{name}.parquet" for name in ("a", "b", "joint")},
     seconds=12.0,
     truth={"bought": 0.06},
     truth_by={"bought": {"region": {"n": 0.06, "s": 0.06}}},

@@ -11,7 +11,7 @@ import pytest
 from tests.analysis.synthetic_world import rows, schema
 from twinweave import rundir
 from twinweave.errors import SourceError
-from twinweave.synthesis.decode import decode_rows, write_tables
+from twinweave.synthesis.decode import decode_rows
 from twinweave.tables.encoding import column_codes
 
 SCHEMA = schema()
@@ -21,7 +21,7 @@ ROWS = rows(SCHEMA, 400)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "synthetic"
-    write_tables(path, SCHEMA, ROWS, 7, csv=True)
+    rundir.write_synthetic(path, decode_rows(SCHEMA, ROWS, 7), csv=True)
     return path
 
 
@@ -89,7 +89,7 @@ def test_the_seed_decides():
 
 def test_no_name_of_a_party_or_a_column_gets_in_the_way(tmp_path):
     odd = schema(parties=("joint", "../b"), keys=("synthetic_id", "bought_by"))
-    written = write_tables(tmp_path / "synthetic", odd, ROWS, 1)
+    written = rundir.write_synthetic(tmp_path / "synthetic", decode_rows(odd, ROWS, 1))
     assert len(set(written.values())) == 3
     assert all(p.parent == tmp_path / "synthetic" and p.exists() for p in written.values())
     assert next(iter(pd.read_parquet(written["joint_"]))) == "synthetic_id"
@@ -114,5 +114,5 @@ def test_a_run_without_a_generator_says_so(tmp_path):
 
 def test_an_empty_party_has_an_empty_table(tmp_path):
     alone = ROWS.take(np.flatnonzero(~ROWS.presence[:, 1]))
-    written = write_tables(tmp_path, SCHEMA, alone, 1)
+    written = rundir.write_synthetic(tmp_path, decode_rows(SCHEMA, alone, 1))
     assert pd.read_parquet(written["bank"]).empty

@@ -1,19 +1,17 @@
-"""What there is to say of a run's synthetic data, found and written in one call."""
+"""What there is to say of a run's synthetic data, beside its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from twinweave.analysis.fairness.audit import FairnessReport, audit
 from twinweave.analysis.fidelity.tables import FidelityReport, fidelity
 from twinweave.analysis.lift import LiftReport
 from twinweave.analysis.lift.synthetic import SyntheticLift, synthetic_lift
 from twinweave.generators.union import UnionLayout
-from twinweave.synthesis.decode import decode_rows, write_decoded
+from twinweave.synthesis.decode import SyntheticTables
 from twinweave.synthesis.synthesise import SynthesisResult
-from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf, LiftConf
 from twinweave.workload.measurement import Measurement
 
@@ -23,7 +21,7 @@ class SyntheticFindings:
     """The synthetic data of a run, for report and summary.
 
     rows: of the union; present: of them at each party. effective: independent rows that the
-    raked ones are worth. tables: {name: path of its Parquet file}.
+    raked ones are worth.
     """
 
     generator: str
@@ -33,14 +31,12 @@ class SyntheticFindings:
     fidelity: FidelityReport
     lift: SyntheticLift | None
     fairness: FairnessReport | None
-    tables: Mapping[str, str]
 
 
 def examine(
     result: SynthesisResult,
-    schema: JointSchema,
+    decoded: SyntheticTables,
     measurements: Sequence[Measurement],
-    folder: Path,
     *,
     generator: str,
     seed: int,
@@ -48,16 +44,13 @@ def examine(
     lift: LiftReport | None = None,
     lift_conf: LiftConf | None = None,
     fairness_conf: FairnessConf | None = None,
-    csv: bool = False,
 ) -> SyntheticFindings:
-    """Write the tables into `folder`; compare them with the measurements; audit fairness.
+    """Compare the rows with the measurements; audit their fairness. decoded: the same rows.
 
     lift: the measured report; with `lift_conf`, the tables' own lift stands beside it.
     Deterministic under the seed. All of it is post-processing: no privacy cost.
     """
-    rows = result.rows
-    decoded = decode_rows(schema, rows, seed)
-    written = write_decoded(folder, decoded, csv=csv)
+    rows, schema = result.rows, decoded.schema
     effective = min(result.effective, float(len(rows)))
     told = None
     if lift is not None and lift_conf is not None:
@@ -76,5 +69,4 @@ def examine(
         fidelity=fidelity(UnionLayout.of(schema), rows, measurements, users),
         lift=told,
         fairness=fairness,
-        tables={name: str(path) for name, path in written.items()},
     )

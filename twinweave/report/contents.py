@@ -19,6 +19,7 @@ class RunFacts:
     sizes: rows of each party's table after cleaning. delta, epsilon: the budget asked for.
     ledger: `Ledger.report(delta)`. guards: each party's guard, "on" or "off".
     tables, cells: how many were measured. files: what each is, and its path.
+    synthetic: {name of a synthetic table: path of its Parquet file}.
     truth: {outcome: true absolute lift} where the data is simulated or known;
     truth_by: {conversion: {column: {level: true absolute lift}}}.
     """
@@ -33,6 +34,7 @@ class RunFacts:
     tables: int
     cells: int
     files: Mapping[str, str]
+    synthetic: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     truth: Mapping[str, float] = field(default_factory=dict)
     truth_by: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)

@@ -39,7 +39,7 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "privacy": _privacy(facts),
         "lift": to_plain(contents.lift),
         "selection": _selection(contents),
-        "synthetic": to_plain(contents.synthetic),
+        "synthetic": _synthetic(contents),
         "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
         "who_sees_what": list(WHO_SEES_WHAT),
         "files": dict(facts.files),
@@ -56,6 +56,12 @@ def _privacy(facts: RunFacts) -> dict[str, Any]:
         "notes": list(facts.ledger.get("notes", ())),
         "guards": dict(facts.guards),
     }
+
+
+def _synthetic(contents: Contents) -> dict[str, Any] | None:
+    if contents.synthetic is None:
+        return None
+    return {**to_plain(contents.synthetic), "tables": dict(contents.facts.synthetic)}
 
 
 def _selection(contents: Contents) -> dict[str, Any] | None:

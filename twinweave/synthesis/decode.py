@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows
-from twinweave.rundir import JOINT, synthetic_names, write_json
 from twinweave.tables.encoding import decode
-from twinweave.tables.schema import JointSchema, Schema
+from twinweave.tables.schema import JointSchema
 from twinweave.tables.sdv_metadata import to_sdv_metadata
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # as the metadata says
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +42,19 @@ class SyntheticTables:
         table = rows[[self.key, *schema.names]].rename(columns={self.key: schema.key.name})
         return table.reset_index(drop=True)
 
+    def metadata_of(self, party: str) -> dict[str, Any]:
+        """SDV metadata of the party's table."""
+        schema = self.schema.schema(party)
+        return to_sdv_metadata(schema.data_columns, schema.key.name)
+
+    @property
+    def joint_metadata(self) -> dict[str, Any]:
+        """SDV metadata of the joint table."""
+        metadata = to_sdv_metadata(self.schema.columns, self.key)
+        columns = metadata["tables"]["table"]["columns"]
+        columns.update((name, {"sdtype": "boolean"}) for name in self.present.values())
+        return metadata
+
 
 def decode_rows(schema: JointSchema, rows: Rows, seed: int) -> SyntheticTables:
     """Decode union rows; numbers and dates are drawn within their bins, seeded.
@@ -64,50 +73,6 @@ def decode_rows(schema: JointSchema, rows: Rows, seed: int) -> SyntheticTables:
     flags = pd.DataFrame(rows.presence, columns=list(present.values()))
     joint = pd.concat([ids, values, flags], axis=1)
     return SyntheticTables(schema=schema, joint=joint, key=key, present=present)
-
-
-def write_tables(
-    folder: Path, schema: JointSchema, rows: Rows, seed: int, *, csv: bool = False
-) -> dict[str, Path]:
-    """Decode and write every table into `folder`: see `write_decoded`."""
-    return write_decoded(folder, decode_rows(schema, rows, seed), csv=csv)
-
-
-def write_decoded(folder: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
-    """`<name>.parquet` and `<name>.metadata.json` for each party and for `joint`.
-
-    csv: the same as CSV too. Returns the Parquet files by name (`rundir.synthetic_names`).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = synthetic_names(tables.schema)
-    written = {}
-    for party, name in names.items():
-        held = tables.schema.schema(party)
-        written[name] = _write(folder, name, tables.of(party), _metadata(held), csv=csv)
-    written[JOINT] = _write(folder, JOINT, tables.joint, _joint_metadata(tables), csv=csv)
-    return written
-
-
-def _write(
-    folder: Path, name: str, table: pd.DataFrame, metadata: dict[str, Any], *, csv: bool
-) -> Path:
-    path = folder / f"{name}.parquet"
-    table.to_parquet(path, index=False)
-    write_json(folder / f"{name}.metadata.json", metadata)
-    if csv:
-        table.to_csv(folder / f"{name}.csv", index=False, date_format=_TIME_FORMAT)
-    return path
-
-
-def _metadata(schema: Schema) -> dict[str, Any]:
-    return to_sdv_metadata(schema.data_columns, schema.key.name)
-
-
-def _joint_metadata(tables: SyntheticTables) -> dict[str, Any]:
-    metadata = to_sdv_metadata(tables.schema.columns, tables.key)
-    columns = metadata["tables"]["table"]["columns"]
-    columns.update((name, {"sdtype": "boolean"}) for name in tables.present.values())
-    return metadata
 
 
 def _ids(n: int) -> NDArray[np.object_]:

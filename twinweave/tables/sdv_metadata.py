@@ -10,7 +10,7 @@ from typing import Any
 
 from twinweave.tables.column import Column, Kind
 
-_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # how pandas writes what `decode` gives
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # how pandas writes what `decode` gives
 
 
 def to_sdv_metadata(columns: Sequence[Column], key: str | None) -> dict[str, Any]:
@@ -29,5 +29,5 @@ def to_sdv_metadata(columns: Sequence[Column], key: str | None) -> dict[str, Any
 
 def _sdtype(column: Column) -> dict[str, str]:
     if column.kind is Kind.DATETIME:
-        return {"sdtype": "datetime", "datetime_format": _TIME_FORMAT}
+        return {"sdtype": "datetime", "datetime_format": TIME_FORMAT}
     return {"sdtype": "numerical" if column.is_numeric else "categorical"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from twinweave.report.contents import RunFacts
 from twinweave.report.terminal.text import rule
 
 
-def files_section(files: Mapping[str, str]) -> list[str]:
-    """One line a file. files: what it is, and its path (which may be longer than the page)."""
+def files_section(facts: RunFacts) -> list[str]:
+    """One line a file: what it is, and its path (which may be longer than the page)."""
+    synthetic = {f"synthetic {name}": path for name, path in facts.synthetic.items()}
+    files = {**facts.files, **synthetic}
     if not files:
         return []
     width = max(len(what) for what in files)

@@ -14,7 +14,7 @@ from twinweave.report.terminal.text import rule
 
 def summary(contents: Contents) -> str:
     """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
-    facts, files = contents.facts, dict(contents.facts.files)
+    facts = contents.facts
     lines = heading(facts)
     if contents.lift is not None:
         lines += lift_section(contents.lift, facts)
@@ -22,7 +22,6 @@ def summary(contents: Contents) -> str:
         lines += selection_section(contents.scores, contents.choice)
     if contents.synthetic is not None:
         lines += synthetic_section(contents.synthetic)
-        files |= {f"synthetic {name}": path for name, path in contents.synthetic.tables.items()}
     lines += privacy_section(facts)
-    lines += files_section(files)
+    lines += files_section(facts)
     return "\n".join([*lines, rule("═"), ""])
