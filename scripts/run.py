@@ -19,12 +19,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from server.configuration import plain
-from twinweave.config import RunConf
+from twinweave.config import RunConf, conf_folder, plain
 from twinweave.errors import AppError, RunError
 
 
-@hydra.main(config_path="../conf", config_name="run", version_base=None)
+@hydra.main(config_path=str(conf_folder()), config_name="run", version_base=None)
 def main(raw: DictConfig) -> None:
     try:
         raw.output = str(Path(HydraConfig.get().runtime.output_dir).resolve())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 # Set before Flower is imported: nothing is installed, reported or looked up at run time.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -16,8 +19,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.configuration import from_run_config
 from server.lifecycle import run_directory
+from twinweave.config import RunConf, compose
 
 if TYPE_CHECKING:
     from strategies.train import Weights
@@ -42,3 +45,11 @@ def main(grid: Grid, context: Context) -> None:
             say(write_all(conf, findings, lambda: time.perf_counter() - started))
 
         Weave(conf, begin, finish).start(grid)
+
+
+def from_run_config(run_config: Mapping[str, Any]) -> RunConf:
+    """`config` (JSON, from scripts.run) or `overrides` (from `flwr run`) -> RunConf."""
+    text = str(run_config.get("config", ""))
+    if text:
+        return RunConf.parse(json.loads(text))
+    return RunConf.parse(compose(shlex.split(str(run_config.get("overrides", "")))))

@@ -170,8 +170,7 @@ DATA = sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml"
 
 
 def parsed(*overrides: str):
-    from server.configuration import compose
-    from twinweave.config import RunConf
+    from twinweave.config import RunConf, compose
 
     return RunConf.parse(
         compose(["output=x", "data.root=x", "privacy.epsilon=1", "privacy.delta=1e-5", *overrides])

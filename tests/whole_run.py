@@ -17,11 +17,10 @@ from clients.handling import _recall
 from clients.party import Party
 from clients.site import load_site
 from scripts.engines.inprocess import InProcessGrid
-from server.configuration import compose
 from strategies import records
 from strategies.sites import write_sites
 from strategies.weave import Findings, Weave
-from twinweave.config import RunConf
+from twinweave.config import RunConf, compose
 from twinweave.protocols import messages as m
 from twinweave.spec import PlannedQuery, RunSpec
 from twinweave.synthesis.generation import first_weights

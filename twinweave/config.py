@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any, Literal
 
 from twinweave.errors import ConfigError
@@ -235,3 +236,45 @@ class RunConf:
     def parse(cls, data: Mapping[str, Any]) -> RunConf:
         """Build from plain nested mappings. Raises ConfigError or SchemaError."""
         return parse(cls, data)
+
+
+def conf_folder() -> Path:
+    """conf/: inside the package in an installed wheel, beside it in a checkout and in a bundle."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """conf/run.yaml with overrides. Raises ConfigError for what Hydra refuses."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(config_dir=str(conf_folder()), version_base=None):
+            return plain(hydra_compose("run", overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError("overrides", first, "See conf/ for groups and fields.") from None
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A composed Hydra configuration as plain mappings, resolved, without Hydra's own part."""
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    with open_dict(config):
+        config.pop("hydra", None)
+    # The parties may run in another folder: what is relative here must not travel so.
+    if OmegaConf.select(config, "data.root") is not None:
+        config.data.root = str(Path(config.data.root).resolve())
+    try:
+        data = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "overrides"
+        first = str(error).splitlines()[0]
+        raise ConfigError(str(key), first, "Set it on the command line.") from None
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}

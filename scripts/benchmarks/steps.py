@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from server.configuration import compose
+from twinweave.config import compose
 from twinweave.generators.conf import CtganConf, GeneratorConf, TrainingConf
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import parse

@@ -24,10 +24,9 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 import numpy as np
 from numpy.typing import NDArray
 
-from server.configuration import compose
 from strategies.planning import plan
 from strategies.train import one_way_tables
-from twinweave.config import RunConf
+from twinweave.config import RunConf, compose
 from twinweave.generators.conf import LlmConf
 from twinweave.generators.local import initial_weights
 from twinweave.generators.local import load as load_network

@@ -22,8 +22,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 import numpy as np
 
 from scripts.studies.adult import CODES, Data, aucs, load, mean_tvd
-from server.configuration import compose
-from twinweave.config import RunConf
+from twinweave.config import RunConf, compose
 from twinweave.tables.encoding import column_codes, decode
 
 

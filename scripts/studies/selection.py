@@ -21,10 +21,9 @@ from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from server.configuration import CONF
+from twinweave.config import compose
 from twinweave.parsing import parse
 from twinweave.privacy.allocation import WorkItem, calibrate
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
@@ -251,7 +250,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, nargs="+", default=None)
     parser.add_argument("--coin-limit", type=int, default=10**12)
     arguments = parser.parse_args()
-    conf = parse(SelectionConf, yaml.safe_load((CONF / "selection/default.yaml").read_text()))
+    conf = parse(SelectionConf, compose([])["selection"])
     print(__doc__)
     print(f"epsilon {arguments.epsilon:g}, delta {arguments.delta:g}, {arguments.seeds} seeds\n")
     print(HEADER)

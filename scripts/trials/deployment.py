@@ -22,9 +22,8 @@ from pathlib import Path
 
 from scripts.engines.flower import run_with_flower
 from scripts.trials.keys import ssh_key, tls_certificates
-from server.configuration import compose
 from strategies.sites import write_sites
-from twinweave.config import FederationConf, RunConf
+from twinweave.config import FederationConf, RunConf, compose
 from twinweave.errors import AppError, RunError
 
 BIN = Path(sys.executable).parent

@@ -7,13 +7,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import yaml
 from scipy import stats
 
 from scripts.studies.selection import DRIVERS, LIFT, draw, measured, planned
 from scripts.studies.selection import schema as study_schema
-from server.configuration import CONF
 from tests.statistics import p_mean_of, p_normal, plausible
+from twinweave.config import compose
 from twinweave.errors import ConfigError
 from twinweave.parsing import parse
 from twinweave.protocols.products.blocks import build_blocks, layout_of
@@ -37,7 +36,7 @@ from twinweave.workload.selection import (
     targets,
 )
 
-DEFAULT = parse(SelectionConf, yaml.safe_load((CONF / "selection/default.yaml").read_text()))
+DEFAULT = parse(SelectionConf, compose([])["selection"])
 WORKLOAD = {
     "one_way": True,
     "pairs": True,
