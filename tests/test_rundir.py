@@ -1,0 +1,35 @@
+"""A run directory gives back what was written into it, and says when the run did not finish."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import twinweave
+from tests.analysis.lift.lift_world import SCHEMA, WORKLOAD, exact, noisy, people
+from twinweave import rundir
+from twinweave.errors import SourceError
+
+
+def test_measurements_come_back_as_they_were(tmp_path):
+    rng = np.random.default_rng(4)
+    users = people(500, rng)
+    written = [noisy(q, exact(users, q), 2.0, rng) for q in WORKLOAD]
+    rundir.write_json(tmp_path / rundir.SPEC, {"schema": SCHEMA})
+    rundir.write_json(tmp_path / rundir.STATUS, {"state": "finished"})
+    rundir.write_measurements(tmp_path / rundir.MEASUREMENTS, SCHEMA, written)
+    run = twinweave.load(tmp_path)
+    for found, expected in zip(run.measurements, written, strict=True):
+        assert (found.query, found.variance) == (expected.query, expected.variance)
+        np.testing.assert_array_equal(found.values, expected.values)
+    cells = run.cells()
+    assert len(cells) == sum(m.values.size for m in written)
+    assert "query" not in cells
+
+
+def test_what_is_no_finished_run_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="not a run directory"):
+        twinweave.load(tmp_path)
+    rundir.write_json(tmp_path / rundir.STATUS, {"state": "running"})
+    with pytest.raises(SourceError, match="cut short"):
+        twinweave.load(tmp_path)
