@@ -3,30 +3,47 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+STEP := @.ci/step
+PYTEST := $(BIN)/python -m pytest -n auto
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
-.PHONY: demo test setup check clean
+.PHONY: demo test setup install check unit e2e wheel newest clean
+.NOTPARALLEL:
 
 demo: setup
 	$(BIN)/python -m scripts.run
 
-test: check
-	$(BIN)/python -m pytest -n auto
+test: check unit e2e
 
 check: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(STEP) format $(BIN)/ruff format --check .
+	$(STEP) lint $(BIN)/ruff check .
+	$(STEP) types $(BIN)/mypy
+
+unit: setup
+	$(STEP) unit $(PYTEST) --ignore tests/e2e
+
+e2e: setup
+	$(STEP) "end to end" $(PYTEST) tests/e2e
+
+wheel: setup
+	$(STEP) wheel $(BIN)/python -m scripts.trials.installed wheel
+
+newest: setup
+	$(STEP) "newest python" $(BIN)/python -m scripts.trials.installed newest
 
 setup: $(STAMP)
 
 # A torch that is already there (a CPU build, say) is kept: constraints.txt names its release only.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml setup.py constraints.txt
+	$(STEP) install $(MAKE) --no-print-directory install
+
+install:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) outputs multirun
+	rm -rf $(VENV) build outputs multirun
