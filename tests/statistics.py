@@ -12,6 +12,7 @@ same noise at wrong scales, one too small and one too large, and no noise at all
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,7 +93,7 @@ def p_counts(
     return float(stats.chisquare(seen, told * seen.sum() / told.sum()).pvalue)
 
 
-def p_levels(values: NDArray[np.integer], levels: int) -> float:
+def p_levels(values: NDArray[np.integer[Any]], levels: int) -> float:
     """Chi-square of whole numbers that should be uniform in range(levels)."""
     return p_counts(np.bincount(values.ravel(), minlength=levels))
 
@@ -102,7 +103,7 @@ def p_bytes(words: NDArray[np.generic]) -> float:
     return p_levels(np.ascontiguousarray(words).view(np.uint8), 256)
 
 
-def p_binomial(sample: NDArray[np.integer], coins: int) -> float:
+def p_binomial(sample: NDArray[np.integer[Any]], coins: int) -> float:
     """Chi-square of a sample against Binomial(coins, 1/2)."""
     top = max(coins, int(sample.max()))
     expected = stats.binom.pmf(np.arange(top + 1), coins, 0.5)
@@ -114,6 +115,6 @@ def p_share(hits: int, trials: int, share: float) -> float:
     return float(stats.binomtest(int(hits), trials, share).pvalue)
 
 
-def p_independent(table: Sequence[NDArray[np.integer]]) -> float:
+def p_independent(table: Sequence[NDArray[np.integer[Any]]]) -> float:
     """Chi-square of a table of counts whose rows should be of one distribution."""
     return float(stats.chi2_contingency(np.stack(table)).pvalue)

@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from server.configuration import compose
 from server.lifecycle import run_directory
-from twinweave.config import RunConf
+from twinweave.config import RunConf, compose
 from twinweave.errors import BudgetError
 
 
