@@ -65,7 +65,7 @@ def write_measurements(
                     "name": measurement.query.name,
                     "position": np.arange(cells.size, dtype=np.int32),
                     "cell": cell_names(schema, measurement.query),
-                    "value": measurement.values.ravel(),
+                    "value": cells.flat(measurement.values),
                     "variance": measurement.variance,
                     "query": canonical_json(measurement.query),
                 }

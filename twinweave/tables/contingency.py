@@ -116,7 +116,11 @@ class Cells:
 
     def opened(self, table: NDArray[Any]) -> NDArray[Any]:
         """The opened cells of a table, in order: (n_opened,)."""
-        return table.reshape(self.size)[: self.n_opened]
+        return self.flat(table)[: self.n_opened]
+
+    def flat(self, table: NDArray[Any]) -> NDArray[Any]:
+        """All cells of a table, in order: (size,)."""
+        return table.reshape(self.size)
 
     def table(self, cells: NDArray[Any]) -> NDArray[Any]:
         """The table of its opened, or of all, cells; what was never opened is 0."""
