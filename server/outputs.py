@@ -19,8 +19,8 @@ import numpy as np
 
 from strategies.weave import Findings
 from twinweave import rundir
+from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift import LiftReport, analyse
-from twinweave.analysis.synthetic import SyntheticFindings, examine
 from twinweave.config import RunConf
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.record import report_record

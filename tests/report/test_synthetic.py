@@ -8,11 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
-from tests.analysis.lift.test_synthetic_lift import union
+from tests.analysis.lift.lift_world import (
+    CONF,
+    SCHEMA,
+    WORKLOAD,
+    a,
+    b,
+    cross,
+    exact,
+    noisy,
+    people,
+    union,
+)
 from tests.report.facts import FACTS
+from twinweave.analysis.examine import examine
 from twinweave.analysis.lift import analyse
-from twinweave.analysis.synthetic import examine
 from twinweave.report.contents import Contents
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.lift import LiftReport
-from twinweave.analysis.synthetic import SyntheticFindings
 from twinweave.workload.choice import Choice
 from twinweave.workload.selection import FeatureScore
 

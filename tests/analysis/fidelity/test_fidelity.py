@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.analysis.lift.lift_world import SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
-from tests.analysis.lift.test_synthetic_lift import union
+from tests.analysis.lift.lift_world import (
+    SCHEMA,
+    WORKLOAD,
+    a,
+    b,
+    cross,
+    exact,
+    noisy,
+    people,
+    union,
+)
 from twinweave.analysis.fidelity.tables import fidelity
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.workload.measurement import Measurement

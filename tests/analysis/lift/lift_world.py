@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.encoding import column_codes
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
@@ -69,6 +71,19 @@ def people(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "channel": rng.integers(0, 2, n),
         "spend": bought * rng.integers(100, VALUE_UNITS, n),
     }
+
+
+def union(users) -> Rows:
+    """The people as rows."""
+    spend = SCHEMA.column("spend")
+    import pandas as pd
+
+    binned = column_codes(spend, pd.Series(users["spend"] / VALUE_UNITS * 200.0))
+    presence = np.stack([users["at_a"], users["at_b"]], axis=1)
+    codes = np.stack([binned if n == "spend" else users[n] for n in SCHEMA.names], axis=1)
+    codes = codes.astype(np.int32)
+    codes[~UnionLayout.of(SCHEMA).visible(presence)] = ABSENT
+    return Rows(codes=codes, presence=presence)
 
 
 def exact(users: dict[str, np.ndarray], query: Query) -> np.ndarray:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
-from twinweave.analysis.lift.results import Finding
+from twinweave.analysis.finding import Finding
 from twinweave.generators.union import ABSENT, Rows
 from twinweave.tables.contingency import Axis, Index
 from twinweave.tables.schema import JointSchema

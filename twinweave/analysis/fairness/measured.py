@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from twinweave.analysis.fairness.spread import DRAWS, spread
-from twinweave.analysis.lift.results import Finding
+from twinweave.analysis.finding import Finding
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.analysis.lift.results import Finding
+from twinweave.analysis.finding import Finding
 
 DRAWS = 2000
 

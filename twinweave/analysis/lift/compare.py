@@ -6,12 +6,11 @@ from math import sqrt
 
 from scipy.stats import norm
 
+from twinweave.analysis.finding import Finding, Interval
 from twinweave.analysis.lift.intervals import Estimate, difference, p_value, quantile, ratio_set
 from twinweave.analysis.lift.results import (
     ArmResult,
     Comparison,
-    Finding,
-    Interval,
     Relative,
     Verdict,
 )

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from scipy.stats import norm
 
+from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.estimate import Arm
-from twinweave.analysis.lift.results import Interval
 
 _Z_MAX = 40.0
 

@@ -11,25 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-Interval = tuple[float, float]
+from twinweave.analysis.finding import Finding, Interval
 
 
 class Verdict(StrEnum):
     LIFT = "lift"
     HARM = "harm"
     INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """An estimate with its two-sided confidence interval."""
-
-    value: float
-    interval: Interval
-
-    def covers(self, truth: float) -> bool:
-        """Whether the interval has this value in it."""
-        return self.interval[0] <= truth <= self.interval[1]
 
 
 @dataclass(frozen=True, kw_only=True)

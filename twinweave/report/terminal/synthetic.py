@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.fairness.audit import FairnessReport, GroupFairness
 from twinweave.analysis.fidelity.tables import FidelityReport
-from twinweave.analysis.lift import Finding
-from twinweave.analysis.lift.synthetic import SyntheticEffect, SyntheticLift, SyntheticOutcome
-from twinweave.analysis.synthetic import SyntheticFindings
+from twinweave.analysis.finding import Finding
+from twinweave.analysis.lift.agreement import SyntheticEffect, SyntheticLift, SyntheticOutcome
 from twinweave.report.terminal.text import headline, paragraph, shortened, table, unit_for
 
 _SHOWN_WORST = 3

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.arms import POSITIVE
-from twinweave.analysis.lift.results import Comparison, Interval, LiftReport
+from twinweave.analysis.lift.results import Comparison, LiftReport
 from twinweave.generators.union import Rows
 from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema
@@ -129,9 +130,10 @@ def _effect(
     if measured is None or not all(n):
         return SyntheticEffect(n=n, rates=None, lift=None, interval=None, inside=None)
     rates = float(amounts[arms[0]].mean()), float(amounts[arms[1]].mean())
-    lift, interval = rates[0] - rates[1], measured.absolute.interval
-    inside = interval[0] <= lift <= interval[1]
-    return SyntheticEffect(n=n, rates=rates, lift=lift, interval=interval, inside=inside)
+    lift, found = rates[0] - rates[1], measured.absolute
+    return SyntheticEffect(
+        n=n, rates=rates, lift=lift, interval=found.interval, inside=found.covers(lift)
+    )
 
 
 def _arm(schema: JointSchema, rows: Rows, membership: str, levels: Sequence[str]) -> Mask:

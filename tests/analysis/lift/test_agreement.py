@@ -8,27 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
+from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people, union
 from twinweave.analysis.lift import analyse
-from twinweave.analysis.lift.synthetic import synthetic_lift
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.analysis.lift.agreement import synthetic_lift
+from twinweave.generators.union import Rows
 from twinweave.parsing import to_plain
 from twinweave.synthesis.decode import decode_rows
-from twinweave.tables.column import VALUE_UNITS
-from twinweave.tables.encoding import column_codes
-
-
-def union(users) -> Rows:
-    """The people as rows."""
-    spend = SCHEMA.column("spend")
-    import pandas as pd
-
-    binned = column_codes(spend, pd.Series(users["spend"] / VALUE_UNITS * 200.0))
-    presence = np.stack([users["at_a"], users["at_b"]], axis=1)
-    codes = np.stack([binned if n == "spend" else users[n] for n in SCHEMA.names], axis=1)
-    codes = codes.astype(np.int32)
-    codes[~UnionLayout.of(SCHEMA).visible(presence)] = ABSENT
-    return Rows(codes=codes, presence=presence)
 
 
 @pytest.fixture(scope="module")
