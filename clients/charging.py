@@ -11,15 +11,14 @@ from twinweave.privacy.guard import Receipt
 
 
 def foresee(party: Party) -> None:
-    """Refuse a pass whose tables do not all fit in the guard, before any party released one.
+    """Refuse a pass whose tables do not all fit, before any party released one of them.
 
-    Raises BudgetError; spends nothing. A pass that fits is still charged phase by phase. A
-    second pass must also stay within the run's epsilon together with the first.
+    Raises BudgetError; spends nothing. The tables of the run so far, at all parties, fit in the
+    run's epsilon; this party's own in what it has left. A pass that fits is still charged phase
+    by phase.
     """
-    if party.session.tables:
-        within_budget(party, party.events)
-    own = [p.event for p in party.now.plan if party.name in p.query.parties]
-    party.guard.check(fingerprint=party.session.fingerprint, events=own)
+    within_budget(party, party.events)
+    check(party, [p.event for p in party.now.plan if party.name in p.query.parties])
 
 
 def within_budget(party: Party, events: Sequence[Event]) -> None:
@@ -31,19 +30,26 @@ def within_budget(party: Party, events: Sequence[Event]) -> None:
         raise BudgetError("the plan exceeds the run's own epsilon. Nothing was released for it.")
 
 
-def charge(party: Party, phase: str, attempt: int, events: list[Event]) -> Receipt:
+def check(party: Party, events: Sequence[Event]) -> None:
+    """Raise BudgetError unless this party may still release all of the events."""
+    party.guard.check(
+        fingerprint=party.session.fingerprint,
+        run=party.session.run,
+        events=events,
+        run_limit=party.limit,
+    )
+
+
+def charge(party: Party, phase: str, events: Sequence[Event]) -> Receipt:
     """Charge the guard for what is about to be released. Raises BudgetError, ProtocolError."""
     receipt = party.guard.spend(
         fingerprint=party.session.fingerprint,
         run=party.session.run,
         phase=phase,
-        attempt=attempt,
         request_hash=party.spec.digest,
         events=events,
+        run_limit=party.limit,
     )
     if not receipt.fresh:
-        raise ProtocolError(
-            f"{phase}, attempt {attempt}: charged before, and its answer is lost. "
-            "Ask as a new attempt; it is charged again."
-        )
+        raise ProtocolError(f"{phase}: charged before, and answered once. Start a new run.")
     return receipt

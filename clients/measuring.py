@@ -182,7 +182,7 @@ def share(request: ShareRequest, party: Party) -> tuple[ShareReply, Session]:
     end.check()
     local, phase = party.now.local(party.name), in_pass(SHARE, request.step)
     planned = [*local.values(), *party.now.pooled(party.name).values()]
-    receipt = charge(party, phase, request.attempt, [p.event for p in planned])
+    receipt = charge(party, phase, [p.event for p in planned])
     tables = {
         str(i): release_table(exact_table(party, p.query.sides[0]), p.event, receipt)
         for i, p in local.items()
@@ -205,7 +205,7 @@ def open_(request: OpenRequest, party: Party) -> tuple[OpenReply, Session]:
     }
     phase = in_pass(OPEN, request.step) + (f", hop {request.hop}" if request.hop > 1 else "")
     planned = {i: p for here in tables.values() for i, p in here.items()}
-    receipt = charge(party, phase, request.attempt, [p.event for p in planned.values()])
+    receipt = charge(party, phase, [p.event for p in planned.values()])
     parts: dict[int, list[Ring]] = {i: [] for i in planned}
     sealed: dict[str, bytes] = {}
     for peer, here in tables.items():

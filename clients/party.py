@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from clients.site import Site
 from twinweave.errors import ProtocolError
 from twinweave.parsing import canonical_json, parse
 from twinweave.privacy.events import Event
-from twinweave.privacy.guard import Guard, GuardOff
+from twinweave.privacy.guard import Guard, Limit
 from twinweave.protocols.channel.hellos import load_hello
 from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.channel.keys import Hello, PairKeys, make_hello
@@ -132,20 +131,13 @@ class Party:
         )
 
     @cached_property
-    def guard(self) -> Guard | GuardOff:
-        return open_guard(self.site)
+    def guard(self) -> Guard:
+        return Guard.open(self.site.guard, party=self.name, folder=self.site.work)
 
-
-def open_guard(site: Site) -> Guard | GuardOff:
-    """The party's durable budget, or the explicit absence of one."""
-    conf = site.guard
-    if conf.mode == "off":
-        return GuardOff()
-    assert conf.epsilon is not None
-    assert conf.delta is not None
-    path = Path(conf.path or Path(site.work) / "guard.sqlite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return Guard(path=path, epsilon=conf.epsilon, delta=conf.delta)
+    @property
+    def limit(self) -> Limit:
+        """What this party accepted for the run as a whole."""
+        return Limit(epsilon=self.spec.epsilon, delta=self.spec.delta)
 
 
 def read_table(site: Site, run: str) -> EncodedTable:

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from twinweave.config import GuardConf
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT, parse
+from twinweave.privacy.guard import GuardConf
 from twinweave.tables.column import Column
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source

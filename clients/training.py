@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.charging import charge, within_budget
+from clients.charging import charge, check, within_budget
 from clients.party import Party, Session
 from twinweave.errors import ProtocolError
 from twinweave.generators.local import train_round
@@ -40,7 +40,7 @@ def train(request: TrainRequest, party: Party) -> tuple[TrainReply, Session]:
     plan = parse(TrainingPlan, json.loads(request.plan), where="training plan")
     if request.round == 0:
         _check(party, plan)
-    charge(party, f"{TRAIN}/{request.round}", request.attempt, [plan.event(party.name, rounds=1)])
+    charge(party, f"{TRAIN}/{request.round}", [plan.event(party.name, rounds=1)])
     import torch
 
     torch.set_num_threads(1)  # small matrices; and the parties of a simulation share the cores
@@ -98,8 +98,7 @@ def _check(party: Party, plan: TrainingPlan) -> None:
         if len({plan.parties[name].noise_multiplier for name in unit}) > 1:
             raise ProtocolError("the members of a pool train with one noise. Start a new run.")
     within_budget(party, [*party.events, *plan.events(party.spec.schema.units, rounds)])
-    mine = [plan.event(party.name, rounds)]
-    party.guard.check(fingerprint=party.session.fingerprint, events=mine)
+    check(party, [plan.event(party.name, rounds)])
 
 
 def union_codes(party: Party) -> NDArray[np.int32]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from flwr.app import Array, ArrayRecord, Message
 
 from clients.app import app
@@ -21,6 +22,7 @@ from strategies import records
 from strategies.sites import write_sites
 from strategies.weave import Findings, Weave
 from twinweave.config import RunConf, compose
+from twinweave.privacy import accountant
 from twinweave.protocols import messages as m
 from twinweave.spec import PlannedQuery, RunSpec
 from twinweave.synthesis.generation import first_weights
@@ -140,12 +142,18 @@ class Ran:
         raise LookupError(phase)
 
 
-def strategy(conf: RunConf, plan: tuple[PlannedQuery, ...] | None = None) -> Weave:
-    """The run's Strategy; with another plan of tables where one is given."""
-    weave = Weave(conf, partial(first_weights, conf), lambda _: None)
-    if plan is not None:
-        weave.spec = replace(weave.spec, plan=plan)
-    return weave
+def strategy(conf: RunConf) -> Weave:
+    """The run's Strategy."""
+    return Weave(conf, partial(first_weights, conf), lambda _: None)
+
+
+def run_of(conf: RunConf, plan: tuple[PlannedQuery, ...]) -> Ran:
+    """A run of other tables than its own, with any noise: whatever they cost is granted."""
+    weave = strategy(conf)
+    weave.spec = replace(weave.spec, plan=plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accountant, "epsilon", lambda events, delta: 0.0)
+        return run(conf, weave=weave)
 
 
 def run(
@@ -216,7 +224,7 @@ def _as_bytes(value: Any, is_array: bool) -> bytes:
 
 
 def guard_rows(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
-    """party -> (run, phase, attempt) of every spend its guard has on record."""
+    """party -> (run, phase) of every spend that its guard has on record."""
     import sqlite3
 
     found: dict[str, list[tuple[Any, ...]]] = {}
@@ -225,5 +233,6 @@ def guard_rows(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, list[tuple[A
         found[name] = []
         if path.exists():
             with sqlite3.connect(path) as db:
-                found[name] = db.execute("SELECT run, phase, attempt FROM spend").fetchall()
+                sql = "SELECT run, phase FROM spend WHERE party = ?"
+                found[name] = db.execute(sql, (name,)).fetchall()
     return found

@@ -12,6 +12,7 @@ from twinweave.errors import ConfigError
 from twinweave.generators.conf import GeneratorConf
 from twinweave.parsing import STRICT, check_not_negative, check_positive, parse
 from twinweave.privacy.events import Stage
+from twinweave.privacy.guard import GuardConf
 from twinweave.protocols.products.cross_tables import CrossTables
 from twinweave.protocols.secure_sum.kinds import Kind
 from twinweave.synthesis.conf import SynthesisConf
@@ -74,26 +75,6 @@ class DataConf:
     @property
     def schema(self) -> JointSchema:
         return JointSchema(schemas=tuple(p.schema for p in self.parties), pools=self.pools)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuardConf:
-    """A party's own durable budget. path null: a guard of this run alone, in its directory."""
-
-    __pydantic_config__ = STRICT
-
-    mode: Literal["on", "off"] = "on"
-    path: str | None = None
-    epsilon: float | None = None
-    delta: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode == "on" and (self.epsilon is None or self.delta is None):
-            raise ConfigError(
-                "guard",
-                "needs its own epsilon and delta while it is on",
-                "Give both, or say `mode: off` in as many words.",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

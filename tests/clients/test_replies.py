@@ -14,8 +14,8 @@ from clients import handling
 from clients.handling import Named, Replies
 from clients.party import Session
 from clients.site import Site
-from twinweave.config import GuardConf
 from twinweave.errors import ColumnError, InternalError, ProtocolError
+from twinweave.privacy.guard import GuardConf
 from twinweave.protocols import wire
 from twinweave.protocols.messages import MatchReply, MatchRequest, OpenReply, OpenRequest
 from twinweave.tables.column import Column, Kind, Role

@@ -12,7 +12,7 @@ from strategies import records
 from tests.e2e.clear import Clear, deviations
 from tests.many_parties import GUARD_OFF, OFFICES, horizontal, mixed, training, vertical
 from tests.statistics import assert_scale, p_mean, p_share, p_variance, plausible
-from tests.whole_run import TRAINING, Deployment, guard_rows, run, strategy
+from tests.whole_run import TRAINING, Deployment, guard_rows, run, run_of, strategy
 from twinweave.analysis.lift import analyse
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
@@ -35,7 +35,7 @@ def exact_everywhere(conf: RunConf) -> int:
         replace(p, mechanism=SILENT_SUM if p.query.weight else SILENT)
         for p in strategy(conf).spec.plan
     )
-    ran, clear = run(conf, weave=strategy(conf, silent)), Clear(conf)
+    ran, clear = run_of(conf, silent), Clear(conf)
     for planned, found in zip(silent, ran.findings.measurements, strict=True):
         name = planned.query.name
         np.testing.assert_array_equal(found.values, clear.table(planned.query), err_msg=name)
@@ -115,7 +115,7 @@ KINDS = [
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
     conf = mixed(tmp_path_factory.mktemp("noise"))
-    return deviations(run(conf, weave=strategy(conf, many_cells())), Clear(conf))
+    return deviations(run_of(conf, many_cells()), Clear(conf))
 
 
 @pytest.mark.parametrize("kind", KINDS)

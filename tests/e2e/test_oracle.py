@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.clear import Clear, deviations
 from tests.statistics import assert_scale, p_mean, p_variance, plausible
-from tests.whole_run import configure, run, strategy
+from tests.whole_run import configure, run, run_of, strategy
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
@@ -61,7 +61,7 @@ def clear(tmp_path_factory):
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory, clear):
     conf = configure(tmp_path_factory.mktemp("oracle"), "protocol.alignment=prf")
-    return deviations(run(conf, weave=strategy(conf, many_cells())), clear)
+    return deviations(run_of(conf, many_cells()), clear)
 
 
 KINDS = [
@@ -102,7 +102,7 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
         )
         for p in strategy(conf).spec.plan
     )
-    ran = run(conf, weave=strategy(conf, silent))
+    ran = run_of(conf, silent)
     for planned, measured in zip(silent, ran.findings.measurements, strict=True):
         query = planned.query
         np.testing.assert_array_equal(measured.values, clear.table(query), err_msg=query.name)

@@ -28,6 +28,7 @@ from tests.whole_run import (
     mapping,
     readable,
     run,
+    run_of,
     strategy,
 )
 from twinweave.config import RunConf
@@ -78,7 +79,7 @@ def many_cells():
 
 def encrypted(folder, plan=None, *, users=300):
     conf = configure(folder, HOMOMORPHIC, f"data.parties.0.source.campaign.users={users}")
-    return run(conf, weave=strategy(conf, plan))
+    return run(conf) if plan is None else run_of(conf, plan)
 
 
 def silent(plan):
@@ -139,7 +140,7 @@ def test_three_parties_offer_and_answer_at_once(tmp_path):
     publisher = Side(party=P, columns=("age", "arm"))
     panel, advertiser = Side(party="panel", columns=("device",)), Side(party=A, columns=("loyal",))
     plan = (table(publisher, panel), table(panel, advertiser), table(advertiser, publisher))
-    ran = run(conf, weave=strategy(conf, silent(plan)))
+    ran = run_of(conf, silent(plan))
     own = Clear(conf)
     for measured in ran.findings.measurements:
         np.testing.assert_array_equal(measured.values, own.table(measured.query))

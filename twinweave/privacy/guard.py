@@ -1,9 +1,11 @@
-"""A party's own durable budget: refuses what would exceed it, whatever the server asks.
+"""A party's own book of what it released: refuses what would exceed a limit, whatever is asked.
 
-One SQLite file at the party, keyed by dataset fingerprint: reruns and sweeps add up over the
-life of the file. A spend is committed before anything is released, so a crash in between costs
-budget, never privacy. Changing the data changes the fingerprint and opens a fresh budget: who
-edits a table and releases it again must account for both.
+One SQLite file at the party. Every run is held to the epsilon that the party accepted for it.
+Where the guard is on, all runs together are held to the party's lasting limit, by dataset
+fingerprint: reruns and sweeps add up over the life of the file. A spend is committed before
+anything is released, so a crash in between costs budget, never privacy. Changing the data
+changes the fingerprint and opens a fresh budget: who edits a table and releases it again must
+account for both.
 """
 
 from __future__ import annotations
@@ -15,40 +17,78 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
-from twinweave.parsing import canonical_json, check_positive
+from twinweave.parsing import STRICT, canonical_json
 from twinweave.privacy import accountant
 from twinweave.privacy.events import Event
 from twinweave.privacy.ledger import event_from_record, event_to_record
 
-_VERSION = 1
+_VERSION = 2
 _WAIT_SECONDS = 120.0  # for another process's transaction
+_SLACK = 1e-6  # of a run's epsilon, relative: its events may be composed in another order
 _TABLE = """
 CREATE TABLE IF NOT EXISTS spend (
     id INTEGER PRIMARY KEY,
+    party TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     run TEXT NOT NULL,
     phase TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
     request_hash TEXT NOT NULL,
     events TEXT NOT NULL,
     epsilon REAL NOT NULL,
-    UNIQUE (fingerprint, run, phase, attempt)
+    UNIQUE (party, fingerprint, run, phase)
 ) STRICT
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConf:
+    """A party's lasting limit. path null: a file in the party's own folder.
+
+    mode off: no lasting limit, for public data alone. A run's own limit holds either way.
+    """
+
+    __pydantic_config__ = STRICT
+
+    mode: Literal["on", "off"] = "on"
+    path: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode == "on" and (self.epsilon is None or self.delta is None):
+            raise ConfigError(
+                "guard",
+                "needs its own epsilon and delta while it is on",
+                "Give both, or say `mode: off` in as many words.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """The most that releases may compose to."""
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise ConfigError("privacy.epsilon", "must be positive", "Give a number above 0.")
+        if not 0 < self.delta < 1:
+            raise ConfigError("privacy.delta", "not between 0 and 1", "Give e.g. 1e-5.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
     """What paid for a release: `events` were charged, so that they, and no others, may happen.
 
-    epsilon: spent on this dataset once this request was granted (at the guard's delta); 0
-        where the guard is off.
+    epsilon: of all that is charged once this request was granted: on the dataset, at the
+        guard's delta; where the guard is off in this run, at the run's.
     fresh: False if this very request had been granted before. Then only the stored answer may
         be sent again: drawing new noise under an old receipt would be a second release.
-    guarded: False from a guard that is off.
+    guarded: False where the guard is off: only the run's own limit was kept.
     """
 
     run: str
@@ -57,7 +97,7 @@ class Receipt:
     events: tuple[Event, ...]
     epsilon: float
     fresh: bool
-    guarded: bool = True
+    guarded: bool
 
     def check(self, event: Event) -> None:
         """Raise ProtocolError unless this receipt paid for that very event, and just now."""
@@ -72,45 +112,32 @@ class Receipt:
             )
 
 
-class BudgetGuard(Protocol):
-    """What a party asks before it releases anything."""
-
-    def spend(
-        self,
-        *,
-        fingerprint: str,
-        run: str,
-        phase: str,
-        attempt: int,
-        request_hash: str,
-        events: Sequence[Event],
-    ) -> Receipt: ...
-
-    def check(self, *, fingerprint: str, events: Sequence[Event]) -> None: ...
-
-    def spent(self, fingerprint: str) -> float: ...
-
-    def history(self, fingerprint: str) -> tuple[Event, ...]: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """SQLite-backed guard; safe for threads and processes that share the file.
+    """The book of one party; safe for threads and processes that share the file.
 
-    epsilon, delta: limit for each dataset over the life of the file. The limit is this
+    limit: of each dataset over the life of the file, or None where the guard is off. It is this
     object's: a party may raise or lower it, and past spends stay.
     """
 
     path: Path
-    epsilon: float
-    delta: float
+    party: str
+    limit: Limit | None
 
     def __post_init__(self) -> None:
-        check_positive("privacy.guard", self, "epsilon")
-        if not 0 < self.delta < 1:
-            raise ConfigError("privacy.guard.delta", "not between 0 and 1", "Give e.g. 1e-5.")
         object.__setattr__(self, "path", Path(self.path))
         _create(self.path)
+
+    @classmethod
+    def open(cls, conf: GuardConf, *, party: str, folder: str | Path) -> Guard:
+        """The guard that a party's configuration describes. folder: the party's own."""
+        own = Path(folder) / "guard.sqlite"
+        if conf.mode == "off":
+            return cls(path=own, party=party, limit=None)
+        assert conf.epsilon is not None
+        assert conf.delta is not None
+        limit = Limit(epsilon=conf.epsilon, delta=conf.delta)
+        return cls(path=Path(conf.path) if conf.path else own, party=party, limit=limit)
 
     def spend(
         self,
@@ -118,77 +145,86 @@ class Guard:
         fingerprint: str,
         run: str,
         phase: str,
-        attempt: int,
         request_hash: str,
         events: Sequence[Event],
+        run_limit: Limit,
     ) -> Receipt:
         """Record `events` durably, then permit their release, in one transaction.
 
-        The same request again (run, phase, attempt, hash and events) returns its receipt and
-        spends nothing. Raises ProtocolError if (run, phase, attempt) was used for another
-        request, BudgetError if the limit would be exceeded; both leave the file as it was.
+        run_limit: what the party accepted for this run. The same request again (run, phase,
+        hash and events) returns its receipt, not fresh, and spends nothing. Raises ProtocolError
+        if (run, phase) was used for another request, BudgetError if a limit would be exceeded;
+        both leave the file as it was.
         """
-        key = (fingerprint, run, phase, attempt)
+        key = (self.party, fingerprint, run, phase)
         text = canonical_json([event_to_record(e) for e in events])
-
-        def receipt(epsilon: float, *, fresh: bool) -> Receipt:
-            return Receipt(
-                run=run,
-                phase=phase,
-                request_hash=request_hash,
-                events=tuple(events),
-                epsilon=epsilon,
-                fresh=fresh,
-            )
-
         with self._transaction() as db:
             earlier = db.execute(
                 "SELECT request_hash, events, epsilon FROM spend "
-                "WHERE fingerprint = ? AND run = ? AND phase = ? AND attempt = ?",
+                "WHERE party = ? AND fingerprint = ? AND run = ? AND phase = ?",
                 key,
             ).fetchone()
-            if earlier is not None:
-                if earlier[:2] != (request_hash, text):
-                    raise ProtocolError(
-                        f"phase {phase!r}, attempt {attempt}: granted before for another request. "
-                        "Repeat the same request, or ask as a new attempt."
-                    )
-                return receipt(earlier[2], fresh=False)
-            total = self._admit(_past(db, fingerprint), events)
-            db.execute(
-                "INSERT INTO spend "
-                "(fingerprint, run, phase, attempt, request_hash, events, epsilon) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*key, request_hash, text, total),
-            )
-        return receipt(total, fresh=True)
+            if earlier is None:
+                epsilon = self._admit(db, fingerprint, run, events, run_limit)
+                db.execute(
+                    "INSERT INTO spend "
+                    "(party, fingerprint, run, phase, request_hash, events, epsilon) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*key, request_hash, text, epsilon),
+                )
+            elif earlier[:2] == (request_hash, text):
+                epsilon = earlier[2]
+            else:
+                raise ProtocolError(
+                    f"phase {phase!r}: granted before for another request. Start a new run."
+                )
+        return Receipt(
+            run=run,
+            phase=phase,
+            request_hash=request_hash,
+            events=tuple(events),
+            epsilon=epsilon,
+            fresh=earlier is None,
+            guarded=self.limit is not None,
+        )
 
-    def check(self, *, fingerprint: str, events: Sequence[Event]) -> None:
-        """Raise BudgetError if `events` would now exceed the limit; records nothing."""
-        self._admit(self.history(fingerprint), events)
-
-    def spent(self, fingerprint: str) -> float:
-        """Epsilon spent on a dataset, at the guard's delta."""
-        return accountant.epsilon(self.history(fingerprint), self.delta)
+    def check(
+        self, *, fingerprint: str, run: str, events: Sequence[Event], run_limit: Limit
+    ) -> None:
+        """Raise BudgetError if `events` would now exceed a limit; records nothing."""
+        with closing(self._connect()) as db:
+            self._admit(db, fingerprint, run, events, run_limit)
 
     def history(self, fingerprint: str) -> tuple[Event, ...]:
         """Every event granted on a dataset, oldest first."""
         with closing(self._connect()) as db:
-            return _past(db, fingerprint)
+            return self._past(db, fingerprint)
 
-    def _admit(self, past: tuple[Event, ...], new: Sequence[Event]) -> float:
-        """Epsilon of everything composed; raises BudgetError above the limit."""
-        total = accountant.epsilon((*past, *new), self.delta)
-        if total > self.epsilon:
-            asked = accountant.epsilon(new, self.delta)
-            spent = accountant.epsilon(past, self.delta)
-            raise BudgetError(
-                f"privacy budget: epsilon {asked:.4g} was asked and {spent:.4g} is spent on this "
-                f"dataset; together {total:.4g}, over the limit {self.epsilon:.4g} (delta "
-                f"{self.delta:g}). Nothing was released. Ask for less, or raise "
-                "privacy.guard.epsilon at this party."
-            )
-        return total
+    def _admit(
+        self,
+        db: sqlite3.Connection,
+        fingerprint: str,
+        run: str,
+        events: Sequence[Event],
+        run_limit: Limit,
+    ) -> float:
+        """Epsilon of everything composed; raises BudgetError above a limit."""
+        accepted = Limit(epsilon=run_limit.epsilon * (1 + _SLACK), delta=run_limit.delta)
+        total = _within(accepted, self._past(db, fingerprint, run), events, _RUN)
+        if self.limit is None:
+            return total
+        return _within(self.limit, self._past(db, fingerprint), events, _DATASET)
+
+    def _past(
+        self, db: sqlite3.Connection, fingerprint: str, run: str | None = None
+    ) -> tuple[Event, ...]:
+        """Every event granted on a dataset, oldest first; of one run where it is named."""
+        rows = db.execute(
+            "SELECT events FROM spend "
+            "WHERE party = ? AND fingerprint = ? AND run = ifnull(?, run) ORDER BY id",
+            (self.party, fingerprint, run),
+        )
+        return tuple(event_from_record(e) for (text,) in rows for e in json.loads(text))
 
     def _connect(self) -> sqlite3.Connection:
         # A connection a call: nothing is shared between threads or across a fork.
@@ -208,47 +244,25 @@ class Guard:
             db.execute("COMMIT")
 
 
-@dataclass(frozen=True, kw_only=True)
-class GuardOff:
-    """Grants everything and remembers nothing: for benchmarks on public data only."""
+_RUN = "in this run", "start a run whose privacy.epsilon covers it"
+_DATASET = "on this dataset", "raise privacy.guard.epsilon at this party"
 
-    def spend(
-        self,
-        *,
-        fingerprint: str,
-        run: str,
-        phase: str,
-        attempt: int,
-        request_hash: str,
-        events: Sequence[Event],
-    ) -> Receipt:
-        """Always a fresh receipt, marked as not guarded."""
-        del fingerprint, attempt
-        return Receipt(
-            run=run,
-            phase=phase,
-            request_hash=request_hash,
-            events=tuple(events),
-            epsilon=0.0,
-            fresh=True,
-            guarded=False,
+
+def _within(
+    limit: Limit, past: Sequence[Event], new: Sequence[Event], words: tuple[str, str]
+) -> float:
+    """Epsilon of both composed; raises BudgetError above the limit."""
+    total = accountant.epsilon((*past, *new), limit.delta)
+    if total > limit.epsilon:
+        where, remedy = words
+        asked = accountant.epsilon(new, limit.delta)
+        spent = accountant.epsilon(past, limit.delta)
+        raise BudgetError(
+            f"privacy budget: epsilon {asked:.4g} was asked and {spent:.4g} is spent {where}; "
+            f"together {total:.4g}, over the limit {limit.epsilon:.4g} (delta {limit.delta:g}). "
+            f"Nothing was released. Ask for less, or {remedy}."
         )
-
-    def check(self, *, fingerprint: str, events: Sequence[Event]) -> None:
-        del fingerprint, events
-
-    def spent(self, fingerprint: str) -> float:
-        del fingerprint
-        return 0.0
-
-    def history(self, fingerprint: str) -> tuple[Event, ...]:
-        del fingerprint
-        return ()
-
-
-def _past(db: sqlite3.Connection, fingerprint: str) -> tuple[Event, ...]:
-    rows = db.execute("SELECT events FROM spend WHERE fingerprint = ? ORDER BY id", (fingerprint,))
-    return tuple(event_from_record(e) for (text,) in rows for e in json.loads(text))
+    return total
 
 
 def _create(path: Path) -> None:
