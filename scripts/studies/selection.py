@@ -34,7 +34,7 @@ from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.choice import choose
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, n_cells
+from twinweave.workload.queries import Query, cells_of
 from twinweave.workload.selection import FeatureScore, SelectionConf, plan_selection, score
 
 Array = NDArray[np.float64]
@@ -146,7 +146,7 @@ def planned(
     items = [
         WorkItem(
             name=q.name,
-            cells=n_cells(joint, q),
+            cells=cells_of(joint, q).size,
             parties=q.parties,
             stage=Stage.SELECTION,
             coins=q.is_cross,

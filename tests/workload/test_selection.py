@@ -25,7 +25,7 @@ from twinweave.workload.analyses import FairnessConf, LiftConf
 from twinweave.workload.association import associate
 from twinweave.workload.choice import choose
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, Side, n_cells, shape
+from twinweave.workload.queries import Query, Side, cells_of
 from twinweave.workload.selection import (
     FeatureScore,
     SelectionConf,
@@ -195,12 +195,12 @@ def test_every_candidate_meets_every_target_once_and_coarse():
     asked = [q.columns for q in queries]
     assert set(asked) == {(f, t) for f in "xyzvw" for t in ("arm", "bought", "good")}
     assert len({q.name for q in queries}) == len(asked) == 15
-    assert {q.columns: shape(JOINT, q) for q in queries} | {
+    assert {q.columns: cells_of(JOINT, q).shape for q in queries} | {
         ("x", "arm"): (4, 2),
         ("x", "bought"): (5, 3),
         ("w", "arm"): (6, 3),
         ("v", "good"): (4, 2),
-    } == {q.columns: shape(JOINT, q) for q in queries}
+    } == {q.columns: cells_of(JOINT, q).shape for q in queries}
     full = {q.name for q in workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, **WORKLOAD)}
     assert not full & {q.name for q in queries}
 
@@ -255,7 +255,7 @@ def scores(seed=0, conf=DEFAULT, strong=("x", "v"), lost=()):
     rng = np.random.default_rng(seed)
     measurements = []
     for q in plan_selection(JOINT, CAMPAIGN, GOOD, conf):
-        size = shape(JOINT, q)
+        size = cells_of(JOINT, q).shape
         mean = np.full(size, 0.0 if q.columns[0] in lost else 4000.0)
         if q.columns[0] in strong:
             mean[0, 0] *= 1.6 if q.columns[0] == "x" else 1.3
@@ -319,7 +319,9 @@ def test_tables_come_best_first_within_the_cells():
     assert with_aim == sorted(with_aim, reverse=True)
     for limit in (0, 40, 200, whole.cells):
         some = choose(found, JOINT, CAMPAIGN, GOOD, replace(DEFAULT, max_cells=limit))
-        cells = [n_cells(JOINT, workload.table(JOINT, *t)) for t in (*some.pairs, *some.three_way)]
+        cells = [
+            cells_of(JOINT, workload.table(JOINT, *t)).size for t in (*some.pairs, *some.three_way)
+        ]
         assert sum(cells) == some.cells <= limit
         assert len(cells) + some.unmeasured == 23
     assert some == whole
@@ -390,8 +392,8 @@ def test_a_coarse_table_is_the_full_one_summed(groups):
         tables[g] = matrices[0].T @ matrices[1]
     query = Query(sides=tuple(Side(party=p, columns=(c,), groups=groups) for p, c in ("ax", "bw")))
     assert query.name == f"a.x/{groups} x b.w/{groups}"
-    assert tables[groups].shape == shape(JOINT, query)
-    expected = np.zeros(shape(JOINT, query))
+    assert tables[groups].shape == cells_of(JOINT, query).shape
+    expected = np.zeros(cells_of(JOINT, query).shape)
     of = [
         [*group_of(JOINT.column(c), groups), s - 1]
         for c, s in zip("xw", expected.shape, strict=True)

@@ -108,7 +108,7 @@ class JointSchema:
     def _ordered(self, parties: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(p for p in self.parties if p in parties)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Union columns: party by party in schema order, a shared one at its first holder."""
         seen: dict[str, Column] = {}

@@ -1,4 +1,8 @@
-"""Which columns an experiment's lift is about: membership, conversions, values, breakdowns."""
+"""What a run's tables must answer: an experiment's lift, and how an outcome differs by group.
+
+Both are declared with the data. The workload asks their tables first, and the analyses read them
+back from the noisy tables and from the synthetic rows.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +106,11 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FairnessConf:
-    """Which outcome is audited for which groups. positive: the label's favourable level."""
+    """Which outcome is audited for which groups.
+
+    sensitive: columns whose levels, and intersections of levels, are the groups. label: the
+    column with the outcome; positive: its favourable level.
+    """
 
     __pydantic_config__ = STRICT
 

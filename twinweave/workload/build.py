@@ -12,7 +12,7 @@ from typing import Protocol
 from twinweave.tables.column import Role
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf, LiftConf
-from twinweave.workload.queries import Query, Side, check, n_cells
+from twinweave.workload.queries import Query, Side, cells_of, check
 
 
 class Chosen(Protocol):
@@ -53,7 +53,7 @@ def build(
     kept: dict[str, Query] = {}
     for query in wanted:
         check(schema, query)
-        if query.priority or n_cells(schema, query) <= max_cells:
+        if query.priority or cells_of(schema, query).size <= max_cells:
             kept.setdefault(_key(query), query)
     return tuple(kept.values())
 

@@ -13,7 +13,7 @@ from math import inf
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf, LiftConf
 from twinweave.workload.build import table
-from twinweave.workload.queries import n_cells
+from twinweave.workload.queries import cells_of
 from twinweave.workload.selection import FeatureScore, SelectionConf, pinned, targets
 
 
@@ -148,7 +148,7 @@ def _fitting(
     taken, cells = [], 0
     for columns in wanted:
         query = table(schema, *columns)
-        size = n_cells(schema, query) if query is not None else inf
+        size = cells_of(schema, query).size if query is not None else inf
         if cells + size <= max_cells:
             taken.append(columns)
             cells += int(size)

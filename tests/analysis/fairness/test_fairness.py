@@ -12,12 +12,12 @@ from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.parsing import to_plain
-from twinweave.synthesis.population import row_cells
+from twinweave.synthesis.population import row_counts
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, Side, shape
+from twinweave.workload.queries import Query, Side
 
 KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
 SEX = Column(name="sex", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, shared=True, levels=("f", "m"))
@@ -52,10 +52,8 @@ def union(n: int, seed: int = 1) -> Rows:
 
 
 def measured(query: Query, rows: Rows, sd: float, seed: int = 2) -> Measurement:
-    size = shape(SCHEMA, query)
-    cells = row_cells(query, LAYOUT, rows)
-    table = np.bincount(cells + 1, minlength=int(np.prod(size)) + 1)[1:].reshape(size)
-    noise = np.random.default_rng(seed).normal(0, sd, size)
+    table = row_counts(query, LAYOUT, rows)
+    noise = np.random.default_rng(seed).normal(0, sd, table.shape)
     return Measurement(query=query, values=table + noise, variance=sd**2)
 
 

@@ -10,7 +10,7 @@ from twinweave.tables.encoding import column_codes
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, Side, shape
+from twinweave.workload.queries import Query, Side, cells_of
 
 KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
 
@@ -88,7 +88,7 @@ def union(users) -> Rows:
 
 def exact(users: dict[str, np.ndarray], query: Query) -> np.ndarray:
     """The table in the clear, one user at a time: slow and obvious."""
-    table = np.zeros(shape(SCHEMA, query))
+    table = np.zeros(cells_of(SCHEMA, query).shape)
     for u in range(len(users["arm"])):
         held = [bool(users[f"at_{s.party}"][u]) for s in query.sides]
         if not (any(held) if query.is_cross else held[0]):
