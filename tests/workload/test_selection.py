@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scripts.studies.selection import DRIVERS, LIFT, draw, measured, planned
-from scripts.studies.selection import schema as study_schema
 from tests.statistics import p_mean_of, p_normal, plausible
+from tests.workload import planted
 from twinweave.config import compose
 from twinweave.errors import ConfigError
 from twinweave.parsing import parse
@@ -359,18 +358,17 @@ def test_a_feature_no_two_parties_share_with_a_target_is_dropped():
 
 
 def test_planted_features_are_found_and_only_with_the_cross_tables():
-    """Epsilon .3, two seeds of scripts/studies/selection.py; the study runs 100."""
-    joint = study_schema()
-    queries = plan_selection(joint, LIFT, None, DEFAULT)
+    """Noise as at epsilon .3, for 240 tables of both parties or for 60 of one party's own."""
+    queries = plan_selection(planted.SCHEMA, planted.LIFT, None, DEFAULT)
     here = tuple(q for q in queries if q.parties == ("b",))
-    for some, enough, at_a in ((queries, 4, True), (here, 2, False)):
-        plan = planned(joint, some, 0.3, 1e-5, 10**12)
-        for seed in (0, 1):
-            rng = np.random.default_rng(seed)
-            world = draw(joint, 0.5, rng)
-            found = score(measured(world, plan, rng), joint, LIFT, None, DEFAULT)
-            kept = choose(found, joint, LIFT, None, DEFAULT).kept
-            assert len(set(DRIVERS) & set(kept)) >= enough
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        users = planted.draw(0.5, rng)
+        for some, sd, enough, at_a in ((queries, 180.0, 4, True), (here, 90.0, 2, False)):
+            tables = planted.measured(users, some, sd, rng)
+            found = score(tables, planted.SCHEMA, planted.LIFT, None, DEFAULT)
+            kept = choose(found, planted.SCHEMA, planted.LIFT, None, DEFAULT).kept
+            assert len(set(planted.DRIVERS) & set(kept)) >= enough
             assert any(n.startswith("a") for n in kept) == at_a
             assert len(kept) <= 5 + 12  # 2.6 false ones expected
 
