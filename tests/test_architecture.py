@@ -113,6 +113,16 @@ def test_the_library_knows_no_flower():
     assert not wrong
 
 
+def test_tests_import_no_study():
+    wrong = [
+        (path.name, name)
+        for path in sorted((REPOSITORY / "tests").rglob("*.py"))
+        for name in imports(".".join(path.relative_to(REPOSITORY).with_suffix("").parts), path)
+        if name.startswith(("scripts.studies", "scripts.benchmarks"))
+    ]
+    assert not wrong
+
+
 def test_the_checker_sees_a_wrong_arrow(tmp_path):
     """An import hidden in a function, and a relative one."""
     path = tmp_path / "bad.py"

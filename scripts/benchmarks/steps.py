@@ -1,6 +1,7 @@
-"""A private step over a plain one, for each generator, both timed in the same run.
+"""A private step over a plain one, for each generator: `python -m scripts.benchmarks.steps`.
 
-CPU milliseconds of one thread, medians; rows of Adult's shape drawn at random.
+Both timed in the same run, in CPU milliseconds of one thread, medians; rows of Adult's shape
+drawn at random.
 """
 
 from __future__ import annotations
@@ -159,3 +160,7 @@ def _private(conf: TrainingConf, mode: Any) -> Callable[[], Any]:
         engine.step([lambda: network.row_loss(rows[index], generator)])
 
     return step
+
+
+if __name__ == "__main__":
+    main()

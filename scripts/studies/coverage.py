@@ -1,189 +1,25 @@
 """Coverage of the lift intervals: how often they hold the true difference, over replicates.
 
-Each replicate draws a new experiment from the scenario's true rates, adds the noise of a
-private run to its tables, and runs the analysis of a real report. The truth is the
-difference of the rates, so both sampling and noise must be inside the interval.
-
     python -m scripts.studies.coverage --replicates 500 --epsilon 0.5 1 4
+
+The experiments are those of tests/analysis/lift/experiments.py.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
-from numpy.random import Generator
-from numpy.typing import NDArray
 from scipy.stats import beta
 
-from twinweave.analysis.lift import Comparison, analyse
-from twinweave.privacy.accountant import gaussian_mu
-from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
-from twinweave.tables.schema import JointSchema, Schema
-from twinweave.workload.analyses import LiftConf
-from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, Side
-
-Sampler = Callable[[Generator, int], NDArray[np.float64]]
-
-DELTA = 1e-5
-SPEND_BOUND = 500.0
+from tests.analysis.lift.experiments import SCENARIOS, priority_sigma, study
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """An experiment whose truth is known.
-
-    n: users in control and in test; rates: of the conversion in each. known: share of users
-    whom the conversion's party holds. spend: amount of one converted user, or None.
-    """
-
-    name: str
-    n: tuple[int, int]
-    rates: tuple[float, float]
-    known: float = 0.7
-    spend: Sampler | None = None
-
-
-def _spend(rng: Generator, size: int) -> NDArray[np.float64]:
-    """Skewed amounts like Hillstrom's: median about 80, clipped at the bound."""
-    return np.minimum(29 + rng.gamma(0.8, 110.0, size), SPEND_BOUND)
-
-
-SCENARIOS = (
-    Scenario(name="hillstrom visit", n=(21_300, 21_300), rates=(0.106, 0.183)),
-    Scenario(name="hillstrom conversion", n=(21_300, 21_300), rates=(0.0057, 0.0125)),
-    Scenario(name="campaign", n=(7_000, 7_000), rates=(0.06, 0.09)),
-    Scenario(name="small", n=(900, 600), rates=(0.02, 0.03)),
-    Scenario(name="hillstrom spend", n=(21_300, 21_300), rates=(0.0057, 0.0125), spend=_spend),
-)
-
-SCHEMA = JointSchema(
-    schemas=(
-        Schema(
-            party="a",
-            columns=(
-                Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY),
-                Column(
-                    name="segment",
-                    kind=Kind.CATEGORICAL,
-                    role=Role.MEMBERSHIP,
-                    levels=("control", "test", "neither"),
-                ),
-            ),
-        ),
-        Schema(
-            party="b",
-            columns=(
-                Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY),
-                Column(name="converted", kind=Kind.BOOLEAN, role=Role.CONVERSION),
-                Column(
-                    name="spend", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0.0, SPEND_BOUND)
-                ),
-            ),
-        ),
-    )
-)
-
-CONF = LiftConf(
-    membership="segment",
-    test=("test",),
-    control=("control",),
-    conversions=("converted",),
-    values=("spend",),
-    k=20,
-)
-
-SEGMENT = Side(party="a", columns=("segment",))
-CROSS = Query(sides=(SEGMENT, Side(party="b", columns=("converted",))), priority=True)
-SIZES = Query(sides=(SEGMENT,))
-SPENT, SQUARED = (
-    Query(sides=(SEGMENT, Side(party="b", weight="spend", power=power)), priority=True)
-    for power in (1, 2)
-)
-
-
-def priority_sigma(epsilon: float, *, share: float = 0.25, tables: int = 4) -> float:
-    """Noise multiplier of each of `tables` releases that together have `share` of 1/sigma**2.
-
-    The whole is one Gaussian release of (epsilon, DELTA) (Balle & Wang 2018).
-    """
-    return sqrt(tables / share) / gaussian_mu(epsilon, DELTA)
-
-
-def replicate(scenario: Scenario, sigma: float, rng: Generator) -> list[Measurement]:
-    """One experiment and its noisy tables, every one with noise multiplier `sigma`."""
-    counts, spent, squared = _experiment(scenario, rng)
-    tables = [
-        _binomial(CROSS, counts, sigma, rng),
-        _gaussian(SIZES, counts[:-1].sum(axis=1), sigma, rng),
-    ]
-    if scenario.spend:
-        tables += [
-            _gaussian(SPENT, spent, sigma * VALUE_UNITS, rng),
-            _gaussian(SQUARED, squared, sigma * VALUE_UNITS, rng),
-        ]
-    return tables
-
-
-def truth(scenario: Scenario) -> float:
-    """True difference of what `finding` reports."""
-    lift = scenario.rates[1] - scenario.rates[0]
-    if scenario.spend is None:
-        return lift
-    return lift * float(scenario.spend(np.random.default_rng(0), 4_000_000).mean())
-
-
-def finding(scenario: Scenario, tables: Sequence[Measurement]) -> Comparison | None:
-    """What the report says of the scenario's outcome; None when it is suppressed."""
-    report = analyse(SCHEMA, tables, CONF)
-    return report.values[0].overall if scenario.spend else report.conversions[0].overall
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """Share of replicates whose interval holds the truth, with its exact 95 % interval."""
-
-    replicates: int
-    hits: int
-    relative_hits: int
-    width: float
-    noise_over_sampling: float
-
-    @property
-    def share(self) -> float:
-        return self.hits / self.replicates
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Clopper & Pearson (1934)."""
-        n, hits = self.replicates, self.hits
-        low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
-        high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
-        return low, high
-
-
-def study(scenario: Scenario, sigma: float, replicates: int, rng: Generator) -> Coverage:
-    """Run `replicates` experiments and count the intervals that hold the truth."""
-    lift = truth(scenario)
-    ratio = scenario.rates[1] / scenario.rates[0] - 1  # also of the mean spend
-    found = [c for c in _findings(scenario, sigma, replicates, rng) if c is not None]
-    inside = [c.absolute.interval[0] <= lift <= c.absolute.interval[1] for c in found]
-    relative = [
-        any(low <= ratio and (high is None or ratio <= high) for low, high in c.relative.intervals)
-        for c in found
-        if c.relative is not None
-    ]
-    return Coverage(
-        replicates=len(found),
-        hits=sum(inside),
-        relative_hits=sum(relative),
-        width=float(np.mean([c.absolute.interval[1] - c.absolute.interval[0] for c in found])),
-        noise_over_sampling=float(np.median([c.noise_sd / c.sampling_error for c in found])),
-    )
+def interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Clopper and Pearson, 1934)."""
+    low = float(beta.ppf(0.025, hits, n - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high
 
 
 def main() -> None:
@@ -201,53 +37,13 @@ def main() -> None:
         for epsilon in options.epsilon:
             sigma = priority_sigma(epsilon)
             c = study(scenario, sigma, options.replicates, rng)
-            low, high = c.interval
-            shown = f"{c.share:.1%} ({low:.1%} to {high:.1%})"
+            low, high = interval(c.hits, c.replicates)
+            shown = f"{c.hits / c.replicates:.1%} ({low:.1%} to {high:.1%})"
             relative = c.relative_hits / c.replicates
             print(
                 f"{scenario.name:<22}{epsilon:>8g}{sigma:>8.1f}{shown:>32}"
                 f"{relative:>10.1%}{c.width:>11.5f}{c.noise_over_sampling:>16.2f}"
             )
-
-
-def _findings(
-    scenario: Scenario, sigma: float, replicates: int, rng: Generator
-) -> Iterator[Comparison | None]:
-    for _ in range(replicates):
-        yield finding(scenario, replicate(scenario, sigma, rng))
-
-
-def _experiment(
-    scenario: Scenario, rng: Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Exact tables: counts (4, 3), and sums of amounts and of their squares (4, 1)."""
-    counts = np.zeros((4, 3), dtype=np.int64)
-    counts[2:] = [[5_000, 500, 2_000], [3_000, 300, 0]]
-    sums = np.zeros((2, 4, 1), dtype=np.int64)
-    for arm, (n, rate) in enumerate(zip(scenario.n, scenario.rates, strict=True)):
-        converted = rng.binomial(n, rate)
-        unknown = min(rng.binomial(n, 1 - scenario.known), n - converted)
-        counts[arm] = n - converted - unknown, converted, unknown
-        if scenario.spend:
-            spent = scenario.spend(rng, converted)
-            units = np.rint(spent / SPEND_BOUND * VALUE_UNITS).astype(np.int64)
-            sums[0, arm] = units.sum()
-            sums[1, arm] = np.rint(units * units / VALUE_UNITS).sum()
-    return counts, sums[0], sums[1]
-
-
-def _binomial(query: Query, exact: NDArray[np.int64], sigma: float, rng: Generator) -> Measurement:
-    """Shared coins: Binomial(coins, 1/2) - coins/2, of variance coins/4."""
-    coins = round(4 * sigma**2)
-    values = exact + rng.binomial(coins, 0.5, exact.shape) - coins / 2
-    if query.is_cross:
-        values[-1, -1] = 0.0
-    return Measurement(query=query, values=values, variance=coins / 4)
-
-
-def _gaussian(query: Query, exact: NDArray[np.int64], scale: float, rng: Generator) -> Measurement:
-    values = exact + np.rint(rng.normal(0, scale, exact.shape))
-    return Measurement(query=query, values=values, variance=scale**2 + 1 / 12)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Quality of synthetic data from real runs: `python -m scripts.studies.quality data=adult`.
+"""Quality of synthetic data from real runs.
+
+    python -m scripts.studies.quality data=adult data.root=data
 
 Each line is one whole run (alignment, secure tables, training, synthesis, under one epsilon)
 in this process: mean 2-way TVD to the held-out real rows, AUC on them of models trained on
@@ -10,18 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
-
 import numpy as np
 
-from scripts.studies.adult import CODES, Data, aucs, load, mean_tvd
+import twinweave
+from scripts.studies.datasets import CODES, Data, aucs, load, mean_tvd, one_way_tvd
 from twinweave.config import RunConf, compose
 from twinweave.tables.encoding import column_codes, decode
 
@@ -74,16 +73,8 @@ def score(what: str, epsilon: float, seed: int, codes: CODES, data: Data, cpu: f
     )
 
 
-def one_way_tvd(a: CODES, b: CODES, size: int) -> float:
-    """Total variation distance of one column's codes in two tables, absent ones left out."""
-    shares = [np.bincount(c[c >= 0], minlength=size) / max(int((c >= 0).sum()), 1) for c in (a, b)]
-    return float(np.abs(shares[0] - shares[1]).sum() / 2)
-
-
 def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, seed: int) -> Score:
     """A run as a user starts it, its joint table read back from the run directory."""
-    import pandas as pd
-
     from scripts.run import run_in_process
 
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +94,7 @@ def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, se
         started = time.process_time()
         run_in_process(conf)
         spent = time.process_time() - started
-        joint = pd.read_parquet(Path(folder) / "run" / "synthetic" / "joint.parquet")
+        joint = twinweave.load(Path(folder) / "run").synthetic()
     # The noisy estimate of the overlap may place a few people at one party only.
     at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
     joint = joint[np.logical_and.reduce(at)]
@@ -136,18 +127,14 @@ def baseline(name: str, data: Data, seed: int, epochs: int) -> Score:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. data=adult")
+    parser.add_argument("overrides", nargs="+", help="e.g. data=adult data.root=data")
     parser.add_argument("--epsilon", type=float, nargs="+", default=[0.5, 1.0, 3.0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--generators", nargs="+", default=["tvae", "ctgan", "llm"])
     parser.add_argument("--baselines", type=int, default=0, metavar="EPOCHS")
     parser.add_argument("--out", type=Path, help="append every score as a JSON line")
     arguments = parser.parse_args()
-    root = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-    overrides = arguments.overrides or ["data=adult"]
-    if not any(o.startswith("data.root=") for o in overrides):
-        overrides = [*overrides, f"data.root={root}"]
-    data = load(*_split_root(overrides))
+    data = load(arguments.overrides)
     rows: list[Score] = []
 
     def keep(found: Score) -> None:
@@ -163,13 +150,8 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for epsilon in arguments.epsilon:
             for generator in arguments.generators:
-                keep(one_run(data, overrides, generator, epsilon, seed))
+                keep(one_run(data, arguments.overrides, generator, epsilon, seed))
     print("\n".join(["", HEADER, *(str(r) for r in rows)]))
-
-
-def _split_root(overrides: list[str]) -> tuple[str, ...]:
-    root = next(o for o in overrides if o.startswith("data.root="))
-    return root.removeprefix("data.root="), *(o for o in overrides if o is not root)
 
 
 if __name__ == "__main__":

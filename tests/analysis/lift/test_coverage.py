@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from scripts.studies.coverage import SCENARIOS, finding, priority_sigma, replicate, study, truth
+from tests.analysis.lift.experiments import (
+    SCENARIOS,
+    finding,
+    priority_sigma,
+    replicate,
+    study,
+    truth,
+)
 
 REPLICATES = 500
 FALSE_ALARM = 1e-6

@@ -1,18 +1,14 @@
-"""Benchmarks of the design's figures: `python -m scripts.benchmarks.benchmark protocols|steps`.
+"""Secure product and alignment at full size: `python -m scripts.benchmarks.figures`.
 
 CPU seconds of this process (and its children), one thread; each line names its target.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable
 from typing import Any
-
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # before numpy: figures are for one thread
 
 import numpy as np
 
@@ -96,29 +92,12 @@ def alignment(n_prf: int, n_ristretto: int) -> None:
     )
 
 
-def protocols(_: argparse.Namespace) -> None:
+def main() -> None:
     started = time.perf_counter()
     secure_product(64_000, 60, "0.3 s")
     secure_product(1_000_000, 60, "8 s")
     alignment(1_000_000, 20_000)
     print(f"({time.perf_counter() - started:.0f} s in all)")
-
-
-def steps(_: argparse.Namespace) -> None:
-    from scripts.benchmarks.steps import main as time_steps
-
-    time_steps()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    commands.add_parser("protocols", help="secure product and alignment").set_defaults(
-        act=protocols
-    )
-    commands.add_parser("steps", help="private step over plain step").set_defaults(act=steps)
-    arguments = parser.parse_args()
-    arguments.act(arguments)
 
 
 if __name__ == "__main__":
