@@ -34,18 +34,18 @@ class World:
             table[at] += 1 if weights is None else weights[i]
         return table
 
-    def positions(self) -> list[np.ndarray]:
-        """What the product code is given: each axis's codes as arrays, and who is present."""
+    def places(self) -> np.ndarray:
+        """What the code finds, given each axis's codes as arrays, and who is present."""
         found = []
         for i, axis in enumerate(self.cells.axes):
             codes = np.array([[row[n] for n in axis.names] for row, _ in self.users], dtype=int)
             held = np.array([held[i] for _, held in self.users], dtype=bool)
             codes = codes.reshape(len(self.users), len(axis.names))
             found.append(axis.positions(np.where(held[:, None], codes, -1), held))
-        return found
+        return self.cells.of(found)
 
     def table(self, variance) -> Contingency:
-        counts = self.cells.count(self.positions()).astype(float)
+        counts = self.cells.count(self.places()).astype(float)
         return Contingency(cells=self.cells, values=counts, variance=variance)
 
 
@@ -71,6 +71,10 @@ def worlds(draw):
     return World(cells, users)
 
 
+def names_of(world: World) -> list[str]:
+    return [name for axis in world.cells.axes for name in axis.names]
+
+
 def nobody(world: World) -> bool:
     return len(world.cells.axes) == 2 and all(a.absent for a in world.cells.axes)
 
@@ -83,11 +87,11 @@ def variances(world: World) -> np.ndarray:
 @given(worlds())
 def test_rows_are_counted_where_brute_force_counts_them(world):
     weights = np.arange(len(world.users)) + 0.5
-    counts = world.cells.count(world.positions())
+    counts = world.cells.count(world.places())
     assert counts.dtype == np.int64
     assert counts.shape == world.cells.shape
     assert counts.ravel().tolist() == list(world.slow().values())
-    summed = world.cells.count(world.positions(), weights)
+    summed = world.cells.count(world.places(), weights)
     assert summed.ravel().tolist() == pytest.approx(list(world.slow(weights).values()))
 
 
@@ -138,7 +142,7 @@ def test_labels_name_what_stands_in_each_cell(world):
 
 @given(worlds(), st.data())
 def test_projection_sums_who_has_the_columns_and_the_noise(world, data):
-    names = data.draw(st.permutations(world.cells.names))
+    names = data.draw(st.permutations(names_of(world)))
     names = names[: data.draw(st.integers(0, len(names)))]
     cut = data.draw(st.integers(0, len(names)))
     axes = tuple(names[:cut]), tuple(names[cut:])
@@ -181,7 +185,7 @@ def test_present_and_absent_share_out_the_table(world):
 @given(worlds())
 def test_projecting_twice_is_projecting_once(world):
     table = world.table(3.0)
-    for some in combinations(world.cells.names, 2):
+    for some in combinations(names_of(world), 2):
         for axes in permutations(some):
             once = table.project(axes)
             twice = table.project(tuple(sorted(some))).project(axes)

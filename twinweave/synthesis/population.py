@@ -157,5 +157,5 @@ def row_cells(query: Query, layout: UnionLayout, rows: Rows) -> NDArray[np.int32
 def row_counts(query: Query, layout: UnionLayout, rows: Rows) -> NDArray[np.int64]:
     """How many rows each cell of the query's table counts: int64, of the table's shape."""
     cells = row_cells(query, layout, rows)
-    table = query.cells(layout.size)
-    return table.table(np.bincount(cells[cells != NOWHERE], minlength=table.size))
+    counts: NDArray[np.int64] = query.cells(layout.size).count(cells[cells != NOWHERE])
+    return counts

@@ -105,11 +105,6 @@ class Cells:
         return prod(self.shape)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Every column of the axes, in order."""
-        return tuple(name for axis in self.axes for name in axis.names)
-
-    @property
     def n_opened(self) -> int:
         """Number of cells that are opened: all but [absent, absent], the last, if there is one."""
         return self.size - (len(self.axes) == 2 and all(a.absent is not None for a in self.axes))
@@ -136,10 +131,12 @@ class Cells:
         """
         return Axis(sizes=self.shape).positions(np.array(positions).T)
 
-    def count(self, positions: Sequence[Index], weights: Floats | None = None) -> NDArray[Any]:
-        """How many rows, or how much weight, is in each cell: int64 or float64 of `shape`."""
-        found = np.bincount(self.of(positions), weights, minlength=self.size)
-        return found.reshape(self.shape)
+    def count(self, places: Index, weights: NDArray[Any] | None = None) -> NDArray[Any]:
+        """How many rows, or how much weight, is in each cell: int64, or float64, of `shape`.
+
+        places: of each row among all cells, (n,), as `of` gives them.
+        """
+        return np.bincount(places, weights, minlength=self.size).reshape(self.shape)
 
     def positions(self) -> Index:
         """Position on each axis of every opened cell: int64 (n_opened, axes)."""
