@@ -1,17 +1,15 @@
 """Secure product and alignment at full size: `python -m scripts.benchmarks.figures`.
 
-CPU seconds of this process (and its children), one thread; each line names its target.
+CPU seconds, one thread; each line names its target.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from scripts.benchmarks.timing import cpu
 from twinweave.protocols.alignment.tags import Prf, Ristretto, match
 from twinweave.protocols.keystream import Keystream
 from twinweave.protocols.products.blocks import random_blocks
@@ -28,14 +26,6 @@ from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.queries import Query, Side
 
 SECRET = bytes(range(32))
-
-
-def cpu(act: Callable[[], Any]) -> tuple[Any, float]:
-    """Result and CPU seconds, children included."""
-    started = os.times()
-    result = act()
-    ended = os.times()
-    return result, sum(ended[:4]) - sum(started[:4])
 
 
 def line(what: str, seconds: float, target: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -19,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.benchmarks.timing import cpu
 from twinweave.errors import ConfigError
 from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.products import cross_tables as ct
@@ -53,9 +53,8 @@ class Meter:
 
     def run(self, who: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` returns; its CPU seconds are on `who`'s account."""
-        started = time.process_time()
-        result = work(*args, **kwargs)
-        self.seconds[who] = self.seconds.get(who, 0.0) + time.process_time() - started
+        result, seconds = cpu(lambda: work(*args, **kwargs))
+        self.seconds[who] = self.seconds.get(who, 0.0) + seconds
         return result
 
     def send(self, who: str, size: int) -> None:

@@ -10,106 +10,71 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.protocols.channel.keys import PairKeys
+from scripts.benchmarks.parties import Meter, sum_parties
+from scripts.benchmarks.timing import cpu, fewest
 from twinweave.protocols.ring import dtype_of
-from twinweave.protocols.secure_sum import FixedPoint, MaskingParty, MaskingServer, Plan, Revealed
+from twinweave.protocols.secure_sum import FixedPoint, Plan, SumParty, SumServer, server_end
 from twinweave.protocols.secure_sum.graph import derived_degree
 from twinweave.protocols.secure_sum.masks import apply_masks
 
 FRACTIONAL_BITS = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seconds:
-    """One figure of each kind: processor and wall-clock seconds."""
-
-    cpu: float
-    wall: float
-
-
-def timed(work: Callable[[], object], repeat: int) -> Seconds:
-    """The repetition with the fewest CPU seconds."""
-    runs = []
-    for _ in range(repeat):
-        wall, cpu = time.perf_counter(), time.process_time()
-        work()
-        runs.append(Seconds(cpu=time.process_time() - cpu, wall=time.perf_counter() - wall))
-    return min(runs, key=lambda run: run.cpu)
-
-
-def make_parties(n_parties: int, bits: int, rounds: int) -> dict[str, MaskingParty]:
-    """Parties that have dealt and accepted, under random pair roots."""
-    names = tuple(f"party{i:04d}" for i in range(n_parties))
-    encoding = FixedPoint(
-        bits=64 if bits == 64 else 32, fractional_bits=FRACTIONAL_BITS, n_parties=n_parties
-    )
-    plan = Plan(
-        run="bench", label="bench", parties=names, rounds=rounds, encoding=encoding, colluding=1
-    )
-    roots = {frozenset((a, b)): os.urandom(32) for a in names for b in plan.neighbours[a]}
-
-    def keys(own: str) -> dict[str, PairKeys]:
-        return {
-            peer: PairKeys(own=own, peer=peer, run_id="bench", root=roots[frozenset((own, peer))])
-            for peer in plan.neighbours[own]
-        }
-
-    parties = {
-        name: MaskingParty(plan=plan, own=name, secret=os.urandom(32), keys=keys(name))
-        for name in names
-    }
-    dealt = {name: party.deal() for name, party in parties.items()}
-    return {
-        name: party.accept({peer: dealt[peer][name] for peer in party.neighbours})
-        for name, party in parties.items()
-    }
-
-
-def bench_masking(n_params: int, n_parties: int, bits: int, repeat: int) -> dict[str, Seconds]:
+def bench_masking(n_params: int, n_parties: int, bits: int, repeat: int) -> dict[str, float]:
     """Our own figures: setup, masks alone, encoding and masks, unmasking with one dropped."""
-    setup = timed(lambda: make_parties(n_parties, bits, repeat + 1), 1)
-    parties = make_parties(n_parties, bits, repeat + 1)
+    plan = Plan(
+        run="bench",
+        label="bench",
+        parties=tuple(f"party{i:04d}" for i in range(n_parties)),
+        rounds=repeat + 1,
+        encoding=FixedPoint(
+            bits=64 if bits == 64 else 32, fractional_bits=FRACTIONAL_BITS, n_parties=n_parties
+        ),
+        colluding=1,
+    )
+    parties, setup = cpu(lambda: sum_parties("masking", plan, Meter()))
     names = list(parties)
-    degree = len(parties[names[0]].neighbours)
+    degree = len(plan.neighbours[names[0]])
     values = np.random.default_rng(0).normal(0, 0.01, n_params)
     words = np.zeros(n_params, dtype_of(bits))
     seeds = [os.urandom(32) for _ in range(degree + 1)]
-    masks = timed(lambda: apply_masks(words, plus=seeds, minus=()), repeat)
     rounds = iter(range(1, repeat + 1))
-    protect = timed(lambda: parties[names[0]].protect(values, next(rounds)), repeat)
-    alive = names[:-1] if not parties[names[0]].plan.needs_everyone else names
-    server, answers = _filled(parties, alive, values)
-    unmask = timed(lambda: server.finish(answers), repeat)
+    alive = names if plan.needs_everyone else names[:-1]
+    server, answers = _filled(plan, {name: parties[name] for name in alive}, values)
     return {
         f"setup of all {n_parties} parties": setup,
-        f"mask: {degree + 1} masks in place": masks,
-        "mask: encoding and masks": protect,
-        f"unmask with {n_parties - len(alive)} dropped": unmask,
+        f"mask: {degree + 1} masks in place": fewest(
+            lambda: apply_masks(words, plus=seeds, minus=()), repeat
+        ),
+        "mask: encoding and masks": fewest(
+            lambda: parties[names[0]].protect(values, next(rounds)), repeat
+        ),
+        f"unmask with {n_parties - len(alive)} dropped": fewest(
+            lambda: server.finish(answers), repeat
+        ),
     }
 
 
 def _filled(
-    parties: Mapping[str, MaskingParty], alive: Sequence[str], values: NDArray[np.float64]
-) -> tuple[MaskingServer, dict[str, Revealed]]:
+    plan: Plan, alive: Mapping[str, SumParty], values: NDArray[np.float64]
+) -> tuple[SumServer, dict[str, Any]]:
     """A server that has the uploads of round 0 and the answers to its request."""
-    plan = parties[alive[0]].plan
-    server = MaskingServer(plan, round_=0, length=len(values))
+    server = server_end("masking", plan, round_=0, length=len(values))
     masked = {}
-    for name in alive:
-        masked[name], upload = parties[name].protect(values, 0)
+    for name, party in alive.items():
+        masked[name], upload = party.protect(values, 0)
         server.add(name, upload)
     requests = server.requests()
     return server, {name: masked[name].reveal(request)[1] for name, request in requests.items()}
 
 
-def bench_flower(n_params: int, n_parties: int, degree: int, repeat: int) -> dict[str, Seconds]:
+def bench_flower(n_params: int, n_parties: int, degree: int, repeat: int) -> dict[str, float]:
     """Flower's SecAgg+ utilities in the order of its client and server, on the same graph.
 
     Raises ImportError.
@@ -141,16 +106,16 @@ def bench_flower(n_params: int, n_parties: int, degree: int, repeat: int) -> dic
         return parameters_mod(vector, modulus)
 
     return {
-        f"mask: {degree + 1} masks": timed(mask, repeat),
-        "mask: quantisation and masks": timed(lambda: (quantize(values, 8.0, 1 << 22), mask()), 1),
-        "unmask with 1 dropped": timed(unmask, repeat),
+        f"mask: {degree + 1} masks": fewest(mask, repeat),
+        "mask: quantisation and masks": fewest(lambda: (quantize(values, 8.0, 1 << 22), mask()), 1),
+        "unmask with 1 dropped": fewest(unmask, repeat),
     }
 
 
-def show(title: str, figures: Mapping[str, Seconds]) -> None:
+def show(title: str, figures: Mapping[str, float]) -> None:
     print(title)
     for name, seconds in figures.items():
-        print(f"  {name:<34} {seconds.cpu:8.3f} s CPU {seconds.wall:8.3f} s wall")
+        print(f"  {name:<34} {seconds:8.3f} s CPU")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
