@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from twinweave.config import RunConf, conf_folder, plain
-from twinweave.errors import AppError, RunError
+from twinweave.errors import AppError
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="run", version_base=None)
@@ -29,6 +29,8 @@ def main(raw: DictConfig) -> None:
         raw.output = str(Path(HydraConfig.get().runtime.output_dir).resolve())
         conf = RunConf.parse(plain(raw))
         if conf.engine == "inprocess":
+            from scripts.engines.inprocess import run_in_process
+
             run_in_process(conf)
         else:
             from scripts.engines.flower import run_with_flower
@@ -40,28 +42,6 @@ def main(raw: DictConfig) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-
-
-def run_in_process(conf: RunConf) -> None:
-    """The same apps over a Grid in this process. Raises the run's own AppError."""
-    from flwr.app import Context, RecordDict
-
-    from clients.app import app as client_app
-    from scripts.engines.inprocess import InProcessGrid
-    from server.app import app as server_app
-    from twinweave.parsing import canonical_json
-
-    if conf.federation.mode == "deployment":
-        raise RunError("engine=inprocess plays every party. Use engine=flower for a deployment.")
-    grid = InProcessGrid(client_app, nodes=len(conf.data.parties))
-    context = Context(
-        run_id=1,
-        node_id=0,
-        node_config={},
-        state=RecordDict(),
-        run_config={"config": canonical_json(conf)},
-    )
-    server_app(grid, context)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.run import run_in_process
+from scripts.engines.inprocess import run_in_process
 from twinweave.config import RunConf, compose
 
 DRIVERS = {"publisher": (3, 41), "advertiser": (7, 23, 77)}

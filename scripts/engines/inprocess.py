@@ -17,7 +17,28 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from twinweave.config import RunConf
+from twinweave.errors import RunError
+from twinweave.parsing import canonical_json
+
 Tap = Callable[[Message], None]
+
+
+def run_in_process(conf: RunConf) -> None:
+    """A whole simulation. Raises the run's own AppError."""
+    from clients.app import app as client_app
+    from server.app import app as server_app
+
+    if conf.federation.mode == "deployment":
+        raise RunError("engine=inprocess plays every party. Use engine=flower for a deployment.")
+    context = Context(
+        run_id=1,
+        node_id=0,
+        node_config={},
+        state=RecordDict(),
+        run_config={"config": canonical_json(conf)},
+    )
+    server_app(InProcessGrid(client_app, nodes=len(conf.data.parties)), context)
 
 
 class InProcessGrid(Grid):

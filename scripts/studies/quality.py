@@ -75,7 +75,7 @@ def score(what: str, epsilon: float, seed: int, codes: CODES, data: Data, cpu: f
 
 def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, seed: int) -> Score:
     """A run as a user starts it, its joint table read back from the run directory."""
-    from scripts.run import run_in_process
+    from scripts.engines.inprocess import run_in_process
 
     with tempfile.TemporaryDirectory() as folder:
         conf = RunConf.parse(
