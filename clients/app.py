@@ -1,4 +1,4 @@
-"""The Flower ClientApp: one handler a phase, each thin (DESIGN section 4)."""
+"""The Flower ClientApp: one handler a phase; the steps are the library's."""
 
 from __future__ import annotations
 
@@ -11,48 +11,28 @@ os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
 # Threads that spin while they wait slow down whoever else plays a party on this machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients import measuring, training
-from clients.handling import begin, go_on
-from twinweave.protocols import messages
+from clients.handling import begins, handles
+from twinweave.protocols.alignment import messages as alignment
+from twinweave.protocols.alignment.party import Aligned, blind, match
+from twinweave.protocols.channel.messages import SetupReply, SetupRequest
+from twinweave.protocols.channel.party import setup
+from twinweave.protocols.party import Introduced, Joined
+from twinweave.protocols.products import messages as products
+from twinweave.protocols.products.pair import Shared
+from twinweave.protocols.products.party import open_, share
+from twinweave.protocols.training import messages as training
+from twinweave.protocols.training.party import Trained, reveal, train
 
 app = ClientApp()
 
-
-@app.query("setup")
-def setup(message: Message, context: Context) -> Message:
-    return begin(message, context, messages.SetupRequest, messages.SetupReply, measuring.setup)
-
-
-@app.query("blind")
-def blind(message: Message, context: Context) -> Message:
-    return go_on(message, context, messages.BlindRequest, messages.BlindReply, measuring.blind)
-
-
-@app.query("match")
-def match(message: Message, context: Context) -> Message:
-    return go_on(message, context, messages.MatchRequest, messages.MatchReply, measuring.match)
-
-
-@app.query("share")
-def share(message: Message, context: Context) -> Message:
-    return go_on(message, context, messages.ShareRequest, messages.ShareReply, measuring.share)
-
-
-@app.query("open")
-def open_tables(message: Message, context: Context) -> Message:
-    return go_on(message, context, messages.OpenRequest, messages.OpenReply, measuring.open_)
-
-
-@app.train("generator")
-def train(message: Message, context: Context) -> Message:
-    return go_on(message, context, messages.TrainRequest, messages.TrainReply, training.train)
-
-
-@app.train("reveal")
-def reveal(message: Message, context: Context) -> Message:
-    return go_on(
-        message, context, messages.RevealSumRequest, messages.RevealSumReply, training.reveal
-    )
+app.query("setup")(begins(SetupRequest, SetupReply(hello="", guard="off"))(setup))
+app.query("blind")(handles(alignment.BlindRequest, alignment.BlindReply, Joined)(blind))
+app.query("match")(
+    handles(alignment.MatchRequest, alignment.MatchReply, Introduced, Aligned)(match)
+)
+app.query("share")(handles(products.ShareRequest, products.ShareReply, Aligned, Shared)(share))
+app.query("open")(handles(products.OpenRequest, products.OpenReply, Shared)(open_))
+app.train("generator")(handles(training.TrainRequest, training.TrainReply, Shared, Trained)(train))
+app.train("reveal")(handles(training.RevealSumRequest, training.RevealSumReply, Trained)(reveal))

@@ -1,4 +1,4 @@
-"""A party's own configuration: its table, its identity, its pinned peers, its guard.
+"""Where a node's site file is, and how it is read.
 
 In a deployment the SuperNode is started with `--node-config 'site="/etc/twinweave/site.yaml"'`
 and nothing the server sends can change what the file says. In a simulation (the node has
@@ -8,44 +8,18 @@ nothing but Flower's partition number) the server names a folder of such files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT, parse
-from twinweave.privacy.guard import GuardConf
-from twinweave.tables.column import Column
-from twinweave.tables.schema import Schema
-from twinweave.tables.sources import Source
+from twinweave.parsing import parse
+from twinweave.site import Site
 
 # LibYAML's parser where there is one: the file is read for every message.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SIMULATION_KEYS = {"partition-id", "num-partitions"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """identity: file of this party's Ed25519 key. pins: peer -> public key, hex.
-
-    work: private folder for replies already given (a repeated message gets the same one).
-    """
-
-    __pydantic_config__ = STRICT
-
-    party: str
-    columns: tuple[Column, ...]
-    source: Source
-    identity: str
-    pins: dict[str, str]
-    guard: GuardConf
-    work: str = field(default=".twinweave")
-
-    @property
-    def schema(self) -> Schema:
-        return Schema(party=self.party, columns=self.columns)
 
 
 def load_site(path: str | Path) -> Site:

@@ -7,7 +7,7 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # Set before Flower is imported: nothing is installed, reported or looked up at run time.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -22,9 +22,6 @@ from flwr.serverapp import Grid, ServerApp
 from server.lifecycle import run_directory
 from twinweave.config import RunConf, compose
 
-if TYPE_CHECKING:
-    from strategies.train import Weights
-
 app = ServerApp()
 
 
@@ -33,18 +30,20 @@ def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
     with run_directory(conf) as say:
         from server.outputs import write_all
-        from strategies.weave import Findings, Weave
+        from server.simulation import sites_of
+        from strategies.weave import conduct
         from twinweave.synthesis.generation import first_weights
 
         started = time.perf_counter()
-
-        def begin(findings: Findings) -> Weights:
-            return first_weights(conf, findings)
-
-        def finish(findings: Findings) -> None:
-            say(write_all(conf, findings, lambda: time.perf_counter() - started))
-
-        Weave(conf, begin, finish).start(grid)
+        conduct(
+            grid,
+            conf,
+            begin=lambda findings: first_weights(conf, findings),
+            finish=lambda findings: say(
+                write_all(conf, findings, lambda: time.perf_counter() - started)
+            ),
+            sites=sites_of(conf),
+        )
 
 
 def from_run_config(run_config: Mapping[str, Any]) -> RunConf:

@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from twinweave.errors import BY_NAME, ProtocolError
 from twinweave.protocols import wire
-from twinweave.protocols.messages import ErrorReply
+from twinweave.protocols.channel.messages import ErrorReply
 
 M = TypeVar("M")
 _SCALARS, _ARRAYS, _ERROR = "scalars", "arrays", "error"
@@ -43,7 +43,3 @@ def text(value: str) -> ConfigRecord:
 
 def read_text(record: Any) -> str:
     return str(record["value"])
-
-
-def as_records(state: dict[str, Any]) -> RecordDict:
-    return RecordDict(state)

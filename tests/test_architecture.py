@@ -126,8 +126,8 @@ def test_tests_import_no_study():
 def test_the_checker_sees_a_wrong_arrow(tmp_path):
     """An import hidden in a function, and a relative one."""
     path = tmp_path / "bad.py"
-    path.write_text("def f():\n    from server.app import main\n    from . import party\n")
-    assert list(imports("clients.bad", path)) == ["server.app", "clients.party"]
+    path.write_text("def f():\n    from server.app import main\n    from . import site\n")
+    assert list(imports("clients.bad", path)) == ["server.app", "clients.site"]
     assert RANK[group("server.app")] >= RANK[group("clients.bad")]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,20 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message
 
 from clients.app import app
-from clients.handling import _recall
-from clients.party import Party
+from clients.handling import site_of
+from clients.journal import Journal
 from clients.site import load_site
 from scripts.engines.inprocess import InProcessGrid
+from server.simulation import sites_of, write_sites
 from strategies import records
-from strategies.sites import write_sites
-from strategies.weave import Findings, Weave
+from strategies.weave import Findings, conduct
+from tests.messages import REPLIES, REQUESTS, OpenReply
 from twinweave.config import RunConf, compose
+from twinweave.planning import plan as plan_run
 from twinweave.privacy import accountant
-from twinweave.protocols import messages as m
+from twinweave.protocols.party import Party
+from twinweave.protocols.products.pair import Pass, Shared
+from twinweave.protocols.training.party import Trained
 from twinweave.spec import PlannedQuery, RunSpec
 from twinweave.synthesis.generation import first_weights
 from twinweave.tables.campaign import CampaignConf, campaign_frames
@@ -33,21 +37,6 @@ COLUMNS = {
     "advertiser": ("user", "gender", "region", "loyalty", "channel", "converted", "spend", "loyal"),
 }
 NODES = {"publisher": 1, "advertiser": 2}
-
-REQUESTS = {
-    "query.setup": m.SetupRequest,
-    "query.blind": m.BlindRequest,
-    "query.match": m.MatchRequest,
-    "query.share": m.ShareRequest,
-    "query.open": m.OpenRequest,
-}
-REPLIES = {
-    "query.setup": m.SetupReply,
-    "query.blind": m.BlindReply,
-    "query.match": m.MatchReply,
-    "query.share": m.ShareReply,
-    "query.open": m.OpenReply,
-}
 
 
 def mapping(output: Path, *overrides: str) -> dict[str, Any]:
@@ -109,10 +98,13 @@ class Ran:
     grid: InProcessGrid
     messages: list[Message]
 
-    def party(self, name: str) -> Party:
+    def party(self, name: str) -> Pass:
         """The party as it stood at the end of the run, secrets included."""
-        path, session = _recall(self.grid._contexts[NODES[name]], self.spec.run)
-        return Party(load_site(path), session)
+        site = load_site(site_of(self.grid._contexts[NODES[name]]))
+        state = Journal(site, self.spec.run).state()
+        shared = state.shared if isinstance(state, Trained) else state
+        assert isinstance(shared, Shared)
+        return Pass(Party(site, shared.aligned.introduced), shared)
 
     def request(self, phase: str, party: str) -> Any:
         """The request of a phase as it reached a party."""
@@ -131,7 +123,7 @@ class Ran:
         for message in self.messages:
             meta = message.metadata
             if meta.message_type == "query.open" and meta.src_node_id == NODES[party]:
-                found |= records.unpack(m.OpenReply, message.content).shares
+                found |= records.unpack(OpenReply, message.content).shares
         return found
 
     def asked(self, phase: str, party: str) -> Message:
@@ -142,36 +134,40 @@ class Ran:
         raise LookupError(phase)
 
 
-def strategy(conf: RunConf) -> Weave:
-    """The run's Strategy."""
-    return Weave(conf, partial(first_weights, conf), lambda _: None)
+def spec_of(conf: RunConf) -> RunSpec:
+    """The specification of a run of this configuration."""
+    return plan_run(conf, secrets.token_hex(16))
 
 
 def run_of(conf: RunConf, plan: tuple[PlannedQuery, ...]) -> Ran:
     """A run of other tables than its own, with any noise: whatever they cost is granted."""
-    weave = strategy(conf)
-    weave.spec = replace(weave.spec, plan=plan)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accountant, "epsilon", lambda events, delta: 0.0)
-        return run(conf, weave=weave)
+        return run(conf, spec=replace(spec_of(conf), plan=plan))
 
 
 def run(
     conf: RunConf,
     *,
-    weave: Weave | None = None,
+    spec: RunSpec | None = None,
     grid: InProcessGrid | None = None,
     messages: list[Message] | None = None,
 ) -> Ran:
     """Run to the end, or raise the run's own AppError; `messages` is filled in both cases."""
     messages = [] if messages is None else messages
     findings: list[Findings] = []
-    weave = weave or strategy(conf)
-    weave.finish = findings.append
+    spec = spec or spec_of(conf)
     grid = grid or InProcessGrid(app, len(conf.data.parties))
     grid._tap = messages.append
-    weave.start(grid)
-    return Ran(conf=conf, spec=weave.spec, findings=findings[0], grid=grid, messages=messages)
+    conduct(
+        grid,
+        conf,
+        begin=lambda measured: first_weights(conf, measured),
+        finish=findings.append,
+        sites=sites_of(conf),
+        spec=spec,
+    )
+    return Ran(conf=conf, spec=spec, findings=findings[0], grid=grid, messages=messages)
 
 
 @dataclass

@@ -13,8 +13,7 @@ from twinweave.generators.conf import GeneratorConf
 from twinweave.parsing import STRICT, check_not_negative, check_positive, parse
 from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import GuardConf
-from twinweave.protocols.products.cross_tables import CrossTables
-from twinweave.protocols.secure_sum.kinds import Kind
+from twinweave.spec import CrossTables, SecureSum
 from twinweave.synthesis.conf import SynthesisConf
 from twinweave.tables.campaign import TrueLift, true_lift
 from twinweave.tables.column import Column
@@ -125,7 +124,7 @@ class ProtocolConf:
 
     alignment: Literal["ristretto", "prf"]
     cross_tables: CrossTables
-    secure_sum: Kind
+    secure_sum: SecureSum
     noise: Literal["coins", "gaussian"]
     coin_limit: int
     colluding: int

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import combinations, product
 from math import ceil
 from typing import Literal
 
-from twinweave.errors import ConfigError, ProtocolError
+from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
-from twinweave.generators.plan import SgdPlan
 from twinweave.parsing import STRICT, canonical_json, parse
 from twinweave.privacy.events import DiscreteGaussian, Event, SharedBinomial, Stage
 from twinweave.privacy.mechanisms import noise_scale, noise_variance
-from twinweave.protocols.products.cross_tables import CrossTables, OpenPlan, Pair, pair_of
-from twinweave.protocols.secure_sum.fixed_point import FixedPoint
-from twinweave.protocols.secure_sum.kinds import Kind, check_kind
-from twinweave.protocols.secure_sum.plan import Plan
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Query
 
-VERSION = 1
+VERSION = 2
+
+CrossTables = Literal["secret_sharing", "homomorphic"]
+"""The product that a run computes: from dealt randomness, or under encryption (BFV)."""
+
+SecureSum = Literal["masking", "secret_sharing", "homomorphic"]
+"""How updates are added up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +108,6 @@ class PlannedQuery:
         )
 
 
-UPDATE_BOUND = 16.0
-"""Largest magnitude of one coordinate of a weighted update: far beyond what Adam can reach."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
     """The federated training of a run. colluding: parties that may pool what they know."""
@@ -120,38 +116,7 @@ class TrainingSpec:
 
     generator: GeneratorConf
     colluding: int
-    secure_sum: Kind = "masking"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """Every party's private steps of one round: fixed once the table sizes are known."""
-
-    __pydantic_config__ = STRICT
-
-    parties: dict[str, SgdPlan]
-
-    def event(self, party: str, rounds: int) -> Event:
-        """What `rounds` rounds at a party release."""
-        return Event(
-            label=f"training at {party}",
-            stage=Stage.TRAINING,
-            parties=(party,),
-            mechanism=self.parties[party].mechanism(rounds),
-        )
-
-    def events(self, units: tuple[tuple[str, ...], ...], rounds: int) -> list[Event]:
-        """What `rounds` rounds at all parties release, one event a unit (`JointSchema.units`).
-
-        A user is at one member of a pool at most, so the members' trainings compose in
-        parallel (McSherry 2009, theorem 4): together they cost what the dearest does.
-        """
-        found = []
-        for unit in units:
-            at = max(unit, key=lambda p: self.parties[p].sampling_rate)
-            label = f"training at {unit[0]}" + (f" and {len(unit) - 1} more" if unit[1:] else "")
-            found.append(replace(self.event(at, rounds), label=label, parties=unit))
-        return found
+    secure_sum: SecureSum = "masking"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,35 +232,11 @@ class RunSpec:
         """Parties with which this one computes a product, in run order."""
         return tuple(a if b == party else b for a, b in self.pairs() if party in (a, b))
 
-    def product(self, a: str, b: str, n_slots: int) -> Pair:
-        """Public shape of the secure product between two parties, whatever their order."""
-        first, second = sorted((a, b), key=self.parties.index)
-        tables = self.crossing(first, second).values()
-        queries = [p.query.between(first, second) for p in tables]
-        return pair_of(self.schema, queries, n_slots, first=first, second=second)
+    def within_budget(self, events: Sequence[Event]) -> None:
+        """Raise BudgetError unless the events compose to the run's own epsilon or less."""
+        from twinweave.privacy import accountant
 
-    @cached_property
-    def sums(self) -> Plan:
-        """Terms of the secure sums of the training: one a round."""
-        assert self.training is not None
-        plan = Plan(
-            run=self.run,
-            label="training",
-            parties=self.parties,
-            rounds=self.training.generator.rounds,
-            encoding=FixedPoint.fitting(UPDATE_BOUND, n_parties=len(self.parties), bits=32),
-            colluding=self.training.colluding,
-        )
-        check_kind(self.training.secure_sum, plan)
-        return plan
-
-    def openings(self, a: str, b: str) -> tuple[OpenPlan, ...]:
-        """Terms of the tables between two parties; of a pooled one, of their part of it."""
-        tables = self.crossing(a, b).values()
-        return tuple(OpenPlan(query=p.query.between(a, b), coins=p.coins) for p in tables)
-
-
-def row_weights(rows: Mapping[str, int]) -> dict[str, float]:
-    """Each party's weight in an average: its rows over the mean. Sizes are public."""
-    mean = sum(rows.values()) / len(rows)
-    return {party: n / mean for party, n in rows.items()}
+        if accountant.epsilon(events, self.delta) > self.epsilon * (1 + 1e-6):
+            raise BudgetError(
+                "the plan exceeds the run's own epsilon. Nothing was released for it."
+            )

@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 
 from scripts.studies.datasets import CODES, Data, aucs, load, mean_tvd
-from strategies.planning import plan
-from strategies.train import one_way_tables
 from twinweave.config import RunConf, compose
 from twinweave.generators.conf import LlmConf
 from twinweave.generators.local import initial_weights
 from twinweave.generators.local import load as load_network
+from twinweave.planning import plan
 from twinweave.synthesis.population import row_counts
 from twinweave.synthesis.synthesise import synthesise
-from twinweave.workload.measurement import Measurement
+from twinweave.workload.measurement import Measurement, one_way_tables
 from twinweave.workload.queries import cells_of
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from scripts.engines.flower import run_with_flower
 from scripts.trials.keys import ssh_key, tls_certificates
-from strategies.sites import write_sites
+from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
 from twinweave.errors import AppError, RunError
 

@@ -74,6 +74,6 @@ def test_the_server_cannot_switch_a_guard_off(tmp_path):
     ran = deployment.start()
     assert ran.conf.privacy.guard.mode == "off"
     for name in ("publisher", "advertiser"):
-        party = ran.party(name)
+        party = ran.party(name).party
         assert party.guard.limit is not None
-        assert party.guard.history(party.session.fingerprint)
+        assert party.guard.history(party.state.joined.fingerprint)

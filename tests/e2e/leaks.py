@@ -14,7 +14,6 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import stats
 
-from clients import crossing
 from tests.e2e.clear import Clear, deviations
 from tests.statistics import FALSE_ALARM, p_variance
 from tests.whole_run import Ran, readable
@@ -25,15 +24,11 @@ from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.keystream import encode_context, hkdf
 from twinweave.protocols.products import cross_tables as ct
 from twinweave.protocols.products.coins import modulus_mask, word_bytes
+from twinweave.protocols.products.dealt import DealtParty
+from twinweave.protocols.products.pair import openings, product_of
 
 GIVEN = {  # what a party may send: everything else is a leak by its name alone
-    "query.setup": {
-        "scalars.party",
-        "scalars.rows",
-        "scalars.spec_hash",
-        "scalars.hello",
-        "scalars.guard",
-    },
+    "query.setup": {"scalars.hello", "scalars.guard"},
     "query.blind": {"scalars.sealed/*"},
     "query.match": {"scalars.sealed/*", "arrays.tags/*"},
     "query.share": {"scalars.sealed/*", "arrays.tables/*"},
@@ -58,7 +53,8 @@ def leaks(ran: Ran, clear: Clear) -> set[str]:
 
 def needles(ran: Ran, clear: Clear) -> dict[str, list[bytes]]:
     """What must not occur, by name; at least eight bytes each."""
-    parties = [ran.party(name) for name in ran.spec.parties]
+    passes = [ran.party(name) for name in ran.spec.parties]
+    parties = [here.party for here in passes]
     found: dict[str, list[bytes]] = {
         "id": [],
         "hash of an id": [],
@@ -67,15 +63,16 @@ def needles(ran: Ran, clear: Clear) -> dict[str, list[bytes]]:
         "secret": [],
         "exact table": [],
     }
-    for party in parties:
+    for here in passes:
+        party, joined = here.party, here.party.state.joined
         ids = [str(i).encode() for i in party.table.ids]
         found["id"] += ids
         found["hash of an id"] += _hashes(ids)
-        for digest in (party.session.fingerprint, party.session.contents):
+        for digest in (joined.fingerprint, joined.contents):
             found["hash of an id"].append(bytes.fromhex(digest))
         found["tag blinded once"] += _tags(parties, party.table.ids, ids, ran.spec.run)
-        found["matrix"] += _matrices(party)
-        found["secret"] += _secrets(party)
+        found["matrix"] += _matrices(here)
+        found["secret"] += _secrets(here)
     for planned in ran.spec.plan:
         exact = clear.table(planned.query)
         if np.count_nonzero(exact) > 6:
@@ -137,24 +134,25 @@ def _tags(parties, ids, raw: list[bytes], run: str) -> list[bytes]:
     bare = ristretto.from_uniform(np.frombuffer(uniform, np.uint8).reshape(-1, 64))
     found = [row.tobytes() for row in bare]
     for party in parties:
-        once = Ristretto(run_id=run).start(ids, party.session.secret)[1]
+        once = Ristretto(run_id=run).start(ids, party.secret)[1]
         found += [row.tobytes() for row in once]
     return found
 
 
-def _matrices(party) -> list[bytes]:
+def _matrices(here) -> list[bytes]:
     """Rows of X and, with a dealer, of X + R for every peer; the codes that X is made of."""
     found: list[bytes] = []
-    for peer in party.spec.peers(party.name):
-        pair = party.spec.product(party.name, peer, party.session.n_slots)
-        if party.session.seeds:
-            found += [row.tobytes() for row in crossing.masked(party, peer)]
-        dense = crossing.blocks(party, pair).dense(pair.bits)
-        own = dense[party.session.slots[:40]].astype(np.int64)
+    party, state = here.party, here.state
+    for peer in here.peers:
+        pair = here.pair(peer)
+        if state.seeds:
+            found += [row.tobytes() for row in DealtParty(here).masked(peer)]
+        dense = here.blocks(pair).dense(pair.bits)
+        own = dense[state.slots[:40]].astype(np.int64)
         for row in own:
             found += _as(row, "u1", "<i4", "<i8", "<f4", "<f8")
     codes = party.table.codes
-    for order in (slice(None), party.session.order, np.argsort(party.session.slots)):
+    for order in (slice(None), state.aligned.order, np.argsort(state.slots)):
         rows = codes[order]
         for column in rows.T:
             found += _as(column[:64], "u1", "<i4", "<i8")
@@ -162,22 +160,22 @@ def _matrices(party) -> list[bytes]:
     return found
 
 
-def _secrets(party) -> list[bytes]:
-    session, run = party.session, party.session.run
+def _secrets(here) -> list[bytes]:
+    party, run = here.party, here.party.run
     private, _ = party._own_key
     found = [
-        session.secret,
+        party.secret,
         private.private_bytes_raw(),
         Identity.load(party.site.identity)._key.private_bytes_raw(),
-        channel.make_group_key(session.secret, run),
-        hkdf(session.secret, "alignment scalar", run),
-        hkdf(session.secret, "alignment order", run),
-        Ristretto(run_id=run)._scalar(session.secret),
-        hkdf(session.secret, "secure sums"),
+        channel.make_group_key(party.secret, run),
+        hkdf(party.secret, "alignment scalar", run),
+        hkdf(party.secret, "alignment order", run),
+        Ristretto(run_id=run)._scalar(party.secret),
+        hkdf(party.secret, "secure sums"),
     ]
-    for peer in party.spec.peers(party.name):
+    for peer in here.peers:
         keys = party.keys(peer)
-        found.append(hkdf(session.secret, "bfv", peer, str(session.step)))
+        found.append(hkdf(party.secret, "bfv", peer, str(here.state.step)))
         found += [keys.root, channel.pair_secret(keys, "open cross tables")]
     return found
 
@@ -278,18 +276,18 @@ def _exact_shares(ran: Ran, first: str, second: str) -> dict[str, list[np.ndarra
     Empty where nobody deals: shares then follow from the parties' own randomness alone.
     """
     one, two = ran.party(first), ran.party(second)
-    if not one.session.seeds:
+    if not one.state.seeds:
         return {}
-    pair = ran.spec.product(first, second, one.session.n_slots)
+    pair = product_of(ran.spec, first, second, one.state.n_slots)
     left = ct.finish_first(
-        pair, ct.DealFirst(seed=one.session.seeds[second]), crossing.masked(two, first)
+        pair, ct.DealFirst(seed=one.state.seeds[second]), DealtParty(two).masked(first)
     )
     dealt = ct.DealSecond(
-        seed=two.session.seeds[first],
+        seed=two.state.seeds[first],
         correction=ran.request("query.open", second).corrections[first],
     )
-    right = ct.finish_second(pair, crossing.blocks(two, pair), dealt, crossing.masked(one, second))
-    plans = ran.spec.openings(first, second)
+    right = ct.finish_second(pair, two.blocks(pair), dealt, DealtParty(one).masked(second))
+    plans = openings(ran.spec, first, second)
     return {
         name: [ct._block(pair, s, p.query).ravel()[: ct.open_cells(pair, p.query)] for p in plans]
         for name, s in ((first, left), (second, right))

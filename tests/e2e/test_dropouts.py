@@ -112,9 +112,9 @@ def test_what_the_survivors_trained_is_what_moves_the_weights(tmp_path, monkeypa
     seen = {}
     real = MaskingParty.protect
 
-    def protect(self, values, round_):
+    def protect(self, values, round_, terms):
         seen[self.own, round_] = values.copy()
-        return real(self, values, round_)
+        return real(self, values, round_, terms)
 
     monkeypatch.setattr(MaskingParty, "protect", protect)
     first = []

@@ -7,19 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients import measuring, pooling
 from strategies import records
+from tests import messages as m
 from tests.e2e.clear import Clear, deviations
 from tests.many_parties import GUARD_OFF, OFFICES, horizontal, mixed, training, vertical
 from tests.statistics import assert_scale, p_mean, p_share, p_variance, plausible
-from tests.whole_run import TRAINING, Deployment, guard_rows, run, run_of, strategy
+from tests.whole_run import TRAINING, Deployment, guard_rows, run, run_of, spec_of
 from twinweave.analysis.lift import analyse
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
 from twinweave.generators.conf import TvaeConf
 from twinweave.parsing import parse
 from twinweave.privacy.events import DiscreteGaussian, PoissonSgd, SharedBinomial, Stage
-from twinweave.protocols import messages as m
+from twinweave.protocols.pools import party as pools
+from twinweave.protocols.products import party as products
 from twinweave.protocols.ring import to_ring, to_signed
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
@@ -32,8 +33,7 @@ SILENT_SUM = DiscreteGaussian(noise_multiplier=1e-2 / VALUE_UNITS, sensitivity=V
 def exact_everywhere(conf: RunConf) -> int:
     """Run the planned workload with next to no noise: every cell equals the plaintext's."""
     silent = tuple(
-        replace(p, mechanism=SILENT_SUM if p.query.weight else SILENT)
-        for p in strategy(conf).spec.plan
+        replace(p, mechanism=SILENT_SUM if p.query.weight else SILENT) for p in spec_of(conf).plan
     )
     ran, clear = run_of(conf, silent), Clear(conf)
     for planned, found in zip(silent, ran.findings.measurements, strict=True):
@@ -45,10 +45,10 @@ def exact_everywhere(conf: RunConf) -> int:
 def test_three_parties_of_different_columns(tmp_path):
     conf = vertical(tmp_path)
     assert exact_everywhere(conf) > 20
-    pairs = strategy(conf).spec.pairs()
+    pairs = spec_of(conf).pairs()
     assert len(pairs) == 3
-    weave = strategy(conf)
-    assert {len(p.query.parties) for p in weave.spec.plan} == {1, 2}
+    spec = spec_of(conf)
+    assert {len(p.query.parties) for p in spec.plan} == {1, 2}
 
 
 def test_three_parties_align_in_a_ring(tmp_path):
@@ -58,7 +58,7 @@ def test_three_parties_align_in_a_ring(tmp_path):
 
 def test_five_parties_of_the_same_columns(tmp_path):
     conf = RunConf.parse(horizontal(tmp_path, GUARD_OFF))
-    assert all(p.query.is_pooled and not p.query.is_cross for p in strategy(conf).spec.plan)
+    assert all(p.query.is_pooled and not p.query.is_cross for p in spec_of(conf).plan)
     assert exact_everywhere(conf) > 20
 
 
@@ -67,7 +67,7 @@ def test_pooled_publishers_with_one_advertiser_or_a_pool_of_them(tmp_path, adver
     """Cross tables between a pool and a party, and between two pools: absent rows, sums of
     values and their squares included."""
     conf = mixed(tmp_path, advertisers=advertisers)
-    crossing_ = [p.query for p in strategy(conf).spec.plan if p.query.is_cross]
+    crossing_ = [p.query for p in spec_of(conf).plan if p.query.is_cross]
     assert any(q.weight == ("spend", 2) for q in crossing_)
     assert {len(q.parties) for q in crossing_} == {2 + advertisers}
     assert exact_everywhere(conf) > 20
@@ -192,18 +192,18 @@ def test_parts_are_uniform(tmp_path):
 
 
 def test_parts_without_masks_are_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr(pooling, "cover", lambda noisy, **_: to_ring(noisy, 64))
+    monkeypatch.setattr(pools, "cover", lambda noisy, **_: to_ring(noisy, 64))
     assert not plausible(p_uniform(parts(run(mixed(tmp_path)), "query.share", "pooled")))
 
 
 def test_shares_that_leave_one_by_one_are_refused(tmp_path, monkeypatch):
     """A party that forgets to add up its products would show one pair's table."""
-    real = pooling.across
+    real = pools.across
 
     def across(party, planned, shares, receipt):
         return real(party, planned, shares[:1], receipt)
 
-    monkeypatch.setattr(measuring, "across", across)
+    monkeypatch.setattr(products, "across", across)
     with pytest.raises(ProtocolError, match="needs a product with every member of the pool"):
         run(mixed(tmp_path))
 
@@ -252,7 +252,7 @@ def test_members_hold_the_same_columns(tmp_path):
 def test_pooled_tables_across_take_the_dealer(tmp_path):
     conf = mixed(tmp_path)
     with pytest.raises(ConfigError, match="no sum over a pool"):
-        replace(strategy(conf).spec, cross_tables="homomorphic")
+        replace(spec_of(conf), cross_tables="homomorphic")
 
 
 # --- training ------------------------------------------------------------------------------
@@ -284,12 +284,12 @@ def test_a_pool_beside_another_party_trains_as_two(tmp_path):
 def test_features_are_selected_over_pools(tmp_path):
     """Coarse tables first, then the chosen ones; noise as published in the second pass."""
     conf = mixed(tmp_path, "selection.when=always", "privacy.epsilon=8")
-    weave = strategy(conf)
-    assert weave.spec.selects
-    first = weave.spec.plan
+    spec = spec_of(conf)
+    assert spec.selects
+    first = spec.plan
     assert all(p.query.sides[0].groups for p in first)
     assert any(p.query.is_cross and p.query.is_pooled for p in first)
-    ran = run(conf, weave=weave)
+    ran = run(conf, spec=spec)
     chosen = replace(ran, spec=ran.findings.spec)
     assert chosen.spec.plan != first
     for kind, z in deviations(chosen, Clear(conf)).items():

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.clear import Clear, deviations
 from tests.statistics import assert_scale, p_mean, p_variance, plausible
-from tests.whole_run import configure, run, run_of, strategy
+from tests.whole_run import configure, run, run_of, spec_of
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
@@ -100,7 +100,7 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
                 sensitivity=VALUE_UNITS if p.query.weight else 1,
             ),
         )
-        for p in strategy(conf).spec.plan
+        for p in spec_of(conf).plan
     )
     ran = run_of(conf, silent)
     for planned, measured in zip(silent, ran.findings.measurements, strict=True):

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from clients import crossing as party_crossing
 from clients.app import app
 from scripts.engines.inprocess import _over_the_wire
-from strategies import align, crossing, planning, records
+from strategies import measuring, records
+from tests import messages as m
 from tests.e2e.clear import Clear, deviations
 from tests.e2e.leaks import _readable_shares, leaks, search
 from tests.many_parties import vertical
@@ -29,19 +29,21 @@ from tests.whole_run import (
     readable,
     run,
     run_of,
-    strategy,
+    spec_of,
 )
+from twinweave import planning
 from twinweave.config import RunConf
-from twinweave.errors import AppError, ConfigError, ProtocolError
+from twinweave.errors import ConfigError, ProtocolError
 from twinweave.generators.local import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
-from twinweave.protocols import messages as m
 from twinweave.protocols import wire
 from twinweave.protocols.channel import keys as channel
-from twinweave.protocols.products import homomorphic_tables
+from twinweave.protocols.products import homomorphic_tables, kinds
+from twinweave.protocols.products.pair import Pass
 from twinweave.protocols.secure_sum import KINDS, MaskingParty, homomorphic, secret_sharing
-from twinweave.spec import PlannedQuery, row_weights
+from twinweave.protocols.training.plan import row_weights
+from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.workload.queries import Query, Side
 
@@ -108,7 +110,7 @@ def test_the_default_workload(tmp_path, clear):
         assert plausible(p_variance(z)), kind
     planned = [p.query for p in ran.spec.plan]
     assert all(q.priority for q in planned if q.is_cross)
-    other = strategy(configure(tmp_path)).spec.plan
+    other = spec_of(configure(tmp_path)).plan
     wanted = [p.query for p in other if p.query.priority or not p.query.is_cross]
     assert planned == wanted
     assert len(other) > len(planned)
@@ -119,7 +121,7 @@ def test_the_default_workload(tmp_path, clear):
 @pytest.mark.parametrize("offering", [P, A])
 def test_without_noise_every_table_is_exact(tmp_path, clear, offering):
     """Whichever party encrypts: the one with the narrower matrix."""
-    plan = many_cells() if offering == P else strategy(configure(tmp_path, HOMOMORPHIC)).spec.plan
+    plan = many_cells() if offering == P else spec_of(configure(tmp_path, HOMOMORPHIC)).plan
     ran = encrypted(tmp_path, silent(plan))
     for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
         query = planned.query
@@ -162,14 +164,14 @@ def test_its_noise_has_the_published_variance(tmp_path, clear):
 @tenseal
 @pytest.mark.parametrize("silent_call", [0, 1])
 def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, silent_call):
-    real, calls = party_crossing.own_noise, []
+    real, calls = Pass._own_noise, []
 
     def lazy(*given):
         calls.append(given)
         noise = real(*given)
         return [0 * n for n in noise] if len(calls) - 1 == silent_call else noise
 
-    monkeypatch.setattr(party_crossing, "own_noise", lazy)
+    monkeypatch.setattr(Pass, "_own_noise", lazy)
     kinds = deviations(encrypted(tmp_path, many_cells()), clear)
     assert not plausible(p_variance(kinds["cross gaussian"]))
     assert plausible(p_variance(kinds["local gaussian"]))
@@ -185,12 +187,12 @@ def test_an_offer_in_the_clear_is_caught(tmp_path, clear, monkeypatch):
 
 @tenseal
 def test_a_share_without_masks_is_caught(tmp_path, monkeypatch):
-    real = party_crossing._noisy
+    real = Pass.noisy
 
     def bare(*given):
         return tuple(np.zeros(len(s), np.uint32) for s in real(*given))
 
-    monkeypatch.setattr(party_crossing, "_noisy", bare)
+    monkeypatch.setattr(Pass, "noisy", bare)
     assert "not uniform alone" in _readable_shares(encrypted(tmp_path))
 
 
@@ -201,11 +203,11 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     drawn = []
     deployment = Deployment(csv_mapping(folder, HOMOMORPHIC), folder)
-    real = party_crossing.own_noise
+    real = Pass._own_noise
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            party_crossing,
-            "own_noise",
+            Pass,
+            "_own_noise",
             lambda *a: (drawn.append(guard_rows(deployment.sites)), real(*a))[1],
         )
         ran = deployment.start()
@@ -253,9 +255,6 @@ def test_another_offer_under_the_same_name_is_refused(finished):
     other = replace(request, sealed={A: request.sealed[A][::-1]})
     with pytest.raises(ProtocolError, match="another request was answered"):
         records.unpack(m.OpenReply, send(ran, P, other).content)
-    fresh = replace(other, attempt=1)
-    with pytest.raises(AppError, match="party 'publisher'"):
-        records.unpack(m.OpenReply, send(ran, P, fresh).content)
     assert guard_rows(deployment.sites)[A] == before[A]
 
 
@@ -282,8 +281,8 @@ def test_tables_too_large_are_refused_before_anything_is_spent(tmp_path, monkeyp
     small = partial(homomorphic_tables.check, max_seconds=1e-3)
     monkeypatch.setattr(homomorphic_tables, "check", small)
     if not server_looks:
-        monkeypatch.setattr(align, "check", lambda spec, n_slots: None)
-        monkeypatch.setattr(crossing, "check", lambda spec, n_slots: None)
+        monkeypatch.setattr(measuring, "check_sizes", lambda spec, n_slots: None)
+        monkeypatch.setattr(kinds, "check_sizes", lambda spec, n_slots: None)
     with pytest.raises(ConfigError, match="too large for homomorphic") as caught:
         deployment.start()
     text = str(caught.value)
@@ -312,11 +311,11 @@ def test_a_server_without_tenseal_says_what_to_install(tmp_path, monkeypatch):
 @tenseal
 def test_a_party_without_tenseal_says_what_to_install(tmp_path, monkeypatch):
     conf = configure(tmp_path, HOMOMORPHIC)
-    weave = strategy(conf)
+    spec = spec_of(conf)
     missing(monkeypatch)
     seen = []
     with pytest.raises(ConfigError, match=r"^party 'publisher': .*twinweave\[homomorphic\]"):
-        run(conf, weave=weave, messages=seen)
+        run(conf, spec=spec, messages=seen)
     assert {x.metadata.message_type for x in seen} == {"query.setup"}
 
 
@@ -325,9 +324,9 @@ def test_without_priority_tables_across_it_is_refused():
     cross = Query(sides=(Side(party=P, columns=("age",)), Side(party=A, columns=("channel",))))
     local = Query(sides=(Side(party=P, columns=("age",)),))
     with pytest.raises(ConfigError, match="secret_sharing"):
-        crossing.measurable("homomorphic", (cross, local))
-    assert crossing.measurable("homomorphic", (local,)) == (local,)
-    assert crossing.measurable("secret_sharing", (cross, local)) == (cross, local)
+        kinds.measurable("homomorphic", (cross, local))
+    assert kinds.measurable("homomorphic", (local,)) == (local,)
+    assert kinds.measurable("secret_sharing", (cross, local)) == (cross, local)
 
 
 def test_selection_by_few_tables_is_refused(tmp_path):
@@ -336,7 +335,7 @@ def test_selection_by_few_tables_is_refused(tmp_path):
 
 
 def test_coins_without_a_dealer_are_refused(tmp_path):
-    spec = strategy(configure(tmp_path)).spec
+    spec = spec_of(configure(tmp_path))
     assert any(isinstance(p.mechanism, SharedBinomial) for p in spec.plan)
     with pytest.raises(ProtocolError, match="coins need a dealer"):
         replace(spec, cross_tables="homomorphic")
@@ -358,9 +357,9 @@ def test_training_moves_by_the_mean_update_and_shows_none(tmp_path, clear, monke
     updates = {}
     end, real = ENDS[kind], ENDS[kind].protect
 
-    def protect(self, values, round_):
+    def protect(self, values, round_, terms):
         updates[self.own, round_] = values.copy()
-        return real(self, values, round_)
+        return real(self, values, round_, terms)
 
     monkeypatch.setattr(end, "protect", protect)
     data = mapping(tmp_path, f"protocol.secure_sum={kind}", "privacy.epsilon=8")

@@ -16,9 +16,9 @@ from flwr.app import Message
 
 from scripts.engines.inprocess import InProcessGrid
 from strategies import records
+from tests import messages as m
 from tests.whole_run import Deployment, csv_mapping, guard_rows, mapping, readable
 from twinweave.errors import BY_NAME, AppError, ColumnError, SourceError
-from twinweave.protocols import messages as m
 from twinweave.protocols.channel.identity import Identity
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 

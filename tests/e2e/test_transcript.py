@@ -9,14 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients import crossing, measuring
 from tests.e2e.clear import Clear
 from tests.e2e.leaks import leaks, search
 from tests.whole_run import TRAINING, configure, mapping, readable, run
 from twinweave.config import RunConf
 from twinweave.protocols.alignment import tags as alignment
 from twinweave.protocols.channel import keys as channel
-from twinweave.protocols.products import coins, cross_tables
+from twinweave.protocols.products import coins, cross_tables, pair, party
 from twinweave.protocols.secure_sum import MaskingParty, masking
 
 COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with coins
@@ -74,25 +73,25 @@ def test_hashed_ids_for_tags_are_caught(tmp_path, clear, monkeypatch):
 
 
 def test_local_noise_off_is_caught(tmp_path, clear, monkeypatch):
-    monkeypatch.setattr(measuring, "release_table", lambda counts, *_: np.asarray(counts))
+    monkeypatch.setattr(party, "release_table", lambda counts, *_: np.asarray(counts))
     assert {"noise: local gaussian", "exact table"} <= caught(tmp_path, clear)
 
 
 def test_local_noise_of_the_wrong_scale_is_caught(tmp_path, clear, monkeypatch):
     """Drawing less than was charged takes a forged receipt."""
-    real = measuring.release_table
+    real = party.release_table
 
     def weaker(counts, event, receipt):
         multiplier = event.mechanism.noise_multiplier / 1.6
         less = replace(event, mechanism=replace(event.mechanism, noise_multiplier=multiplier))
         return real(counts, less, replace(receipt, events=(less,)))
 
-    monkeypatch.setattr(measuring, "release_table", weaker)
+    monkeypatch.setattr(party, "release_table", weaker)
     assert caught(tmp_path, clear) == {"noise: local gaussian"}
 
 
 def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch):
-    real = crossing.own_noise
+    real = pair.Pass._own_noise
 
     def lazy(*given):
         noise = real(*given)
@@ -100,7 +99,7 @@ def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch
         return noise if lazy.calls % 2 else [0 * n for n in noise]
 
     lazy.calls = 0
-    monkeypatch.setattr(crossing, "own_noise", lazy)
+    monkeypatch.setattr(pair.Pass, "_own_noise", lazy)
     assert caught(tmp_path, clear) == {"noise: cross gaussian"}
 
 
@@ -135,9 +134,9 @@ def updates(monkeypatch):
     seen = []
     real = MaskingParty.protect
 
-    def protect(self, values, round_):
+    def protect(self, values, round_, terms):
         seen.append((values.copy(), self.plan.encoding))
-        return real(self, values, round_)
+        return real(self, values, round_, terms)
 
     monkeypatch.setattr(MaskingParty, "protect", protect)
     return seen

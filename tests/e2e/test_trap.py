@@ -1,4 +1,4 @@
-"""The trap of DESIGN section 2, kept visible: averaging models of disjoint columns sees no lift.
+"""The trap, kept visible: averaging models of disjoint columns sees no lift.
 
 Membership is at one party, conversion at the other. Averaged generators, trained here without
 noise (their best case), give synthetic tables whose lift is near zero; rows that meet the same
@@ -10,14 +10,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.party import Party
-from clients.training import union_codes
 from tests.whole_run import TRAINING, configure, run
 from twinweave.generators.conf import TvaeConf
 from twinweave.generators.local import coverage, initial_weights, load, train_round
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.parsing import parse
+from twinweave.protocols.party import Party
+from twinweave.protocols.training.party import union_codes
 from twinweave.synthesis.conf import FitConf, SynthesisConf
 from twinweave.synthesis.synthesise import synthesise
 from twinweave.tables.campaign import CampaignConf, true_lift
@@ -72,7 +72,9 @@ def test_averaging_alone_loses_the_lift_that_cross_tables_keep(tmp_path):
     measured = synthesise(
         None, layout, ran.findings.measurements, ran.findings.rows, quick, seed=0
     ).rows
-    naive = averaged_rows([ran.party(name) for name in layout.parties], layout, measured.presence)
+    naive = averaged_rows(
+        [ran.party(name).party for name in layout.parties], layout, measured.presence
+    )
     truth = true_lift(CampaignConf(users=4000, effect=EFFECT, seed=11)).absolute
     assert lift_of(measured, layout, arms) > 0.75 * truth
     assert abs(lift_of(naive, layout, arms)) < 0.25 * truth

@@ -8,10 +8,10 @@ from flwr.app import Error, Message
 from scripts.engines.inprocess import InProcessGrid
 from strategies import records
 from strategies.exchange import Exchange
+from tests.messages import BlindReply, ErrorReply, MatchRequest
 from twinweave.errors import ColumnError, ProtocolError, RunError
-from twinweave.protocols.messages import BlindReply, ErrorReply, MatchRequest
 
-ASKED = MatchRequest(run="r", attempt=0, hop=1, sealed={})
+ASKED = MatchRequest(run="r", hop=1, sealed={})
 REQUESTS = {1: ASKED, 2: ASKED}
 NAMES = {1: "a", 2: "b"}
 
@@ -41,8 +41,8 @@ class Scripted(InProcessGrid):
 
 def ask(script, grid=None):
     grid = grid or Scripted(script)
-    exchange = Exchange(grid=grid, timeout=5)
-    return exchange.ask("query.match", REQUESTS, BlindReply, names=NAMES), grid
+    exchange = Exchange(grid=grid, timeout=5, names=NAMES)
+    return exchange.ask("query.match", REQUESTS, BlindReply), grid
 
 
 GOOD = BlindReply(sealed={"x": b"1"})

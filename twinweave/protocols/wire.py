@@ -1,8 +1,9 @@
 """Message dataclasses as flat named scalars and arrays: one walk for every transport.
 
-A field is a scalar (str, int, float, bool, bytes), an array, or a dict[str, …] of bytes,
-ints, strings or arrays; a dict's entry travels under "field/key". What a message class does
-not declare is refused, as is a missing field or a wrong type (STYLE 9).
+A field is a scalar (str, int, float, bool, bytes), an array, a dict[str, …] of bytes, ints,
+strings or arrays, or another such dataclass; a dict's entry travels under "field/key", an inner
+field under "field.inner". What a message class does not declare is refused, as is a missing
+field or a wrong type.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -28,41 +29,67 @@ def flatten(message: Any) -> tuple[dict[str, Scalar], dict[str, Array]]:
     """Message dataclass -> (scalars, arrays) by name."""
     scalars: dict[str, Scalar] = {}
     arrays: dict[str, Array] = {}
+    for name, entry in _entries(message):
+        if isinstance(entry, np.ndarray):
+            arrays[name] = entry
+        else:
+            scalars[name] = entry
+    return scalars, arrays
+
+
+def _entries(message: Any) -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(message):
         value = getattr(message, field.name)
-        entries = (
-            {f"{field.name}/{key}": v for key, v in value.items()}
-            if isinstance(value, dict)
-            else {field.name: value}
-        )
-        for name, entry in entries.items():
-            if isinstance(entry, np.ndarray):
-                arrays[name] = entry
-            else:
-                scalars[name] = entry
-    return scalars, arrays
+        if isinstance(value, dict):
+            yield from ((f"{field.name}/{key}", entry) for key, entry in value.items())
+        elif dataclasses.is_dataclass(value):
+            yield from ((f"{field.name}.{name}", entry) for name, entry in _entries(value))
+        else:
+            yield field.name, value
 
 
 def build(cls: type[M], scalars: Mapping[str, Any], arrays: Mapping[str, Array]) -> M:
     """(scalars, arrays) -> message. Raises ProtocolError on anything unexpected."""
-    kinds = _field_kinds(cast("Hashable", cls))
-    values: dict[str, Any] = {name: {} for name, (is_dict, _) in kinds.items() if is_dict}
-    for name, value in [*scalars.items(), *arrays.items()]:
-        field, _, key = name.partition("/")
-        is_dict, kind = kinds.get(field, (None, None))
-        if kind is None or is_dict != bool(key):
+    return _built(cls, {**scalars, **arrays})
+
+
+def _built(cls: type[M], entries: Mapping[str, Any]) -> M:
+    kinds = _fields(cast("Hashable", cls))
+    inner: dict[str, dict[str, Any]] = {n: {} for n, k in kinds.items() if k.shape is not None}
+    values: dict[str, Any] = {}
+    for name, value in entries.items():
+        field, mark, key = _split(name)
+        kind = kinds.get(field)
+        if kind is None or mark != (kind.shape or ""):
             raise ProtocolError(f"{cls.__name__}: unknown field. Run the same version everywhere.")
-        if type(value) is not kind and not (kind is np.ndarray and isinstance(value, np.ndarray)):
+        if kind.shape == ".":
+            inner[field][key] = value
+            continue
+        if type(value) is not kind.type and not (
+            kind.type is np.ndarray and isinstance(value, np.ndarray)
+        ):
             raise ProtocolError(
                 f"{cls.__name__}.{field}: wrong type. Run the same version everywhere."
             )
-        if is_dict:
-            values[field][key] = value
+        if kind.shape == "/":
+            inner[field][key] = value
         else:
             values[field] = value
+    for field, found in inner.items():
+        kind = kinds[field]
+        values[field] = found if kind.shape == "/" else _built(kind.type, found)
     if missing := sorted(set(kinds) - set(values)):
         raise ProtocolError(f"{cls.__name__}: {', '.join(missing)} missing. The message is cut.")
     return cls(**values)
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """(field, "/" or "." or "", rest): the first mark decides; a dict's keys may hold both."""
+    found = [(at, mark) for mark in "/." if (at := name.find(mark)) >= 0]
+    if not found:
+        return name, "", ""
+    at, mark = min(found)
+    return name[:at], mark, name[at + 1 :]
 
 
 def to_bytes(message: Any) -> bytes:
@@ -85,18 +112,28 @@ def from_bytes(cls: type[M], data: bytes) -> M:
     return build(cls, scalars, arrays)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """type: of the value, or of a dict's values. shape: "/" a dict, "." a dataclass, or None."""
+
+    type: Any
+    shape: str | None = None
+
+
 @cache
-def _field_kinds(cls: Hashable) -> dict[str, tuple[bool, type]]:
-    """Field name -> (is a dict, exact type of the value or of the dict's values)."""
+def _fields(cls: Hashable) -> dict[str, _Kind]:
     return {name: _kind(hint) for name, hint in get_type_hints(cast("Any", cls)).items()}
 
 
-def _kind(hint: Any) -> tuple[bool, type]:
+def _kind(hint: Any) -> _Kind:
     origin = get_origin(hint)
     if origin is dict:
-        return True, _kind(get_args(hint)[1])[1]
+        return _Kind(type=_kind(get_args(hint)[1]).type, shape="/")
     # From numpy 2.5 on NDArray is a type alias: its __value__ is what it stands for.
     if np.ndarray in (origin, get_origin(getattr(origin, "__value__", None))):
-        return False, np.ndarray
-    assert hint in (str, int, float, bool, bytes), hint
-    return False, hint
+        return _Kind(type=np.ndarray)
+    if dataclasses.is_dataclass(hint):
+        return _Kind(type=hint, shape=".")
+    if hint not in (str, int, float, bool, bytes):
+        raise TypeError(f"{hint} cannot travel")
+    return _Kind(type=hint)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from strategies.train import Weights, one_way_tables
+import numpy as np
+from numpy.typing import NDArray
+
 from strategies.weave import Findings
 from twinweave.config import RunConf
 from twinweave.generators.conf import LlmConf
 from twinweave.generators.local import initial_weights, load, shared
 from twinweave.generators.union import UnionLayout
 from twinweave.synthesis.synthesise import SynthesisResult, synthesise
+from twinweave.workload.measurement import one_way_tables
 
+Weights = NDArray[np.float32]
 log = logging.getLogger("twinweave.run")
 
 

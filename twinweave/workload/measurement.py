@@ -5,6 +5,7 @@ Everything on the server (lift, fit, raking, report) is post-processing of these
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,3 +39,14 @@ class Measurement:
         """As a contingency table whose sides' columns are not told apart: needs no schema."""
         cells = self.query.sides_alone(self.values.shape)
         return Contingency(cells=cells, values=self.values, variance=self.variance)
+
+
+def one_way_tables(found: Iterable[Measurement]) -> dict[str, NDArray[np.float64]]:
+    """Noisy one-way table of every column, summed over its holders where several have it."""
+    tables: dict[str, NDArray[np.float64]] = {}
+    for measurement in found:
+        query = measurement.query
+        if not query.is_cross and len(query.columns) == 1 and query.weight is None:
+            name = query.columns[0]
+            tables[name] = tables.get(name, 0) + measurement.values
+    return tables

@@ -35,8 +35,9 @@ PINS = {"a": A.public_hex, "b": B.public_hex, "c": C.public_hex}
 PLACE = {"run": "run-1", "phase": "query.blind", "sender": "a", "receiver": "b", "label": "1"}
 
 
-def hello(identity, party, run="run-1", spec="spec"):
-    return make_hello(identity, party, run, spec, run_secret=identity.public_hex.encode()[:32])
+def hello(identity, party, run="run-1", spec="spec", rows=3):
+    secret = identity.public_hex.encode()[:32]
+    return make_hello(identity, party, run, spec, rows=rows, run_secret=secret)
 
 
 def pair(run="run-1", one=("a", A), other=("b", B)):
@@ -226,6 +227,7 @@ def test_a_run_replayed_in_another_run_does_not_open():
         ({"public_key": bytes(range(32))}, PINS, "signature"),
         ({"run_id": "run-0"}, PINS, "signature"),
         ({"spec_hash": "other"}, PINS, "signature"),
+        ({"rows": 10**9}, PINS, "signature"),
     ],
 )
 def test_a_wrong_hello_is_named(change, pins, names):
@@ -256,7 +258,7 @@ def test_agreement_refuses_itself_a_foreign_key_and_small_order():
         PairKeys.agree(key, mine, mine, pins=PINS)
     with pytest.raises(ChannelError, match="not the one"):
         PairKeys.agree(X25519PrivateKey.generate(), mine, peers, pins=PINS)
-    signed = channel._signed_part("b", "run-1", "spec", bytes(32))
+    signed = channel._signed_part("b", "run-1", "spec", 3, bytes(32))
     forged = replace(peers, public_key=bytes(32), signature=B.sign(signed))
     with pytest.raises(ChannelError, match="small order"):
         PairKeys.agree(key, mine, forged, pins=PINS)
@@ -274,12 +276,14 @@ def test_both_ends_share_secrets_that_differ_by_purpose_pair_and_run():
 
 def test_a_repeated_setup_gets_the_same_hello_and_other_runs_other_keys():
     secret = bytes(32)
-    first = make_hello(A, "a", "run-1", "spec", run_secret=secret)[1]
-    assert make_hello(A, "a", "run-1", "spec", run_secret=secret)[1] == first
+    first = make_hello(A, "a", "run-1", "spec", rows=3, run_secret=secret)[1]
+    assert make_hello(A, "a", "run-1", "spec", rows=3, run_secret=secret)[1] == first
     others = [("run-2", "spec"), ("run-1", "other")]
     for run, spec in others:
-        assert make_hello(A, "a", run, spec, run_secret=secret)[1].public_key != first.public_key
-    assert make_hello(A, "a", "run-1", "spec")[1].public_key != first.public_key
+        assert (
+            make_hello(A, "a", run, spec, rows=3, run_secret=secret)[1].public_key
+            != first.public_key
+        )
 
 
 def test_the_group_key_reaches_the_others_only():

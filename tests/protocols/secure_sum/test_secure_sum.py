@@ -32,9 +32,6 @@ from twinweave.protocols.secure_sum import (
     RevealRequest,
     Upload,
     check_collusion,
-    graph_seed,
-    pack,
-    unpack,
 )
 from twinweave.protocols.secure_sum.masks import _CHUNK_BYTES, apply_masks
 
@@ -106,10 +103,10 @@ def test_setup_from_signed_hellos():
     identities = {p: Identity.from_seed(bytes([i]) * 32) for i, p in enumerate("abcde", start=1)}
     pins = {p: identity.public_hex for p, identity in identities.items()}
     made = {
-        p: make_hello(i, p, "run-1", "spec", run_secret=secret(p)) for p, i in identities.items()
+        p: make_hello(i, p, "run-1", "spec", rows=9, run_secret=secret(p))
+        for p, i in identities.items()
     }
-    seed = graph_seed(hello for _, hello in made.values())
-    plan = replace(make_plan(5), parties=tuple("abcde"), seed=seed)
+    plan = replace(make_plan(5), parties=tuple("abcde"))
     keys = {
         p: {
             q: PairKeys.agree(made[p][0], made[p][1], made[q][1], pins=pins)
@@ -143,11 +140,16 @@ def reference_stream(key, n_words):
 def test_masked_vector_is_the_documented_one():
     plan = make_plan(3)
     own, round_ = "p001", 2
-    _, upload = make_parties(plan)[own].protect(np.array([1.0, -1.0, 0.25]), round_)
+    values = np.array([1.0, -1.0, 0.25])
+    _, upload = make_parties(plan)[own].protect(values, round_, "what all were told")
     at = (plan.digest, str(round_))
     self_mask = reference_hkdf(secret(own), "secure sum: self mask", *at)
     pair = {
-        peer: reference_hkdf(reference_hkdf(keys.root, "pair secret", "secure sum: pair mask"), *at)
+        peer: reference_hkdf(
+            reference_hkdf(keys.root, "pair secret", "secure sum: pair mask"),
+            *at,
+            "what all were told",
+        )
         for peer, keys in keys_of(plan, own).items()
     }
     expected = np.array([1 << 16, -1 << 16, 1 << 14, 1]).astype(np.uint32)
@@ -160,10 +162,10 @@ def test_masked_vector_stays_the_same_across_versions():
     parties = make_parties(make_plan(3))
     _, upload = parties["p000"].protect(np.zeros(1000), 0)
     assert sha256(upload.words.astype("<u4").tobytes()).hexdigest() == (
-        "f2b487bdbb5607b6d121e8743088effddfbbc8c4f8e1616d3c80e4f426572403"
+        "ea43eef314486dc41740a67b5062e3ae2ffd3741d94a8c00eff5a182e2b8776b"
     )
     assert sha256(upload.secrets["p001"] + upload.secrets["p002"]).hexdigest() == (
-        "6c23eef0b55b3cdd2dba3042c6bd48f98438ec6871b5d5b73026e864436cea00"
+        "0496d409375fadcf49295b136c908972809ca8acf35a701540dc4477c68e0b16"
     )
 
 
@@ -216,7 +218,7 @@ def test_party_answers_one_set_of_survivors_a_round():
 def test_party_masks_a_round_once_and_with_masks_of_its_own():
     party = make_parties(make_plan(5))["p000"]
     masked, first = party.protect(np.zeros(50), 0)
-    with pytest.raises(ProtocolError, match="round 0 was masked before"):
+    with pytest.raises(ProtocolError, match="round 0 was protected before"):
         masked.protect(np.ones(50), 0)
     _, second = masked.protect(np.zeros(50), 1)
     other_run = make_parties(make_plan(5, run="run-2"))["p000"].protect(np.zeros(50), 0)[1]
@@ -250,7 +252,7 @@ def test_progress_survives_storage():
     restored = replace(party, progress=stored)
     assert stored == party.progress
     assert restored.reveal(RevealRequest(round=0, alive=ALIVE))[1].secrets == told.secrets
-    with pytest.raises(ProtocolError, match="masked before"):
+    with pytest.raises(ProtocolError, match="protected before"):
         restored.protect(np.zeros(2), 0)
 
 
@@ -358,25 +360,3 @@ def test_sum_without_privacy_needs_two_honest_parties(n, colluding, private, all
     with pytest.raises(ConfigError):
         check_collusion(n, colluding, private=private)
     return None
-
-
-def test_weighted_mean_and_metrics_are_coordinates_of_the_sum():
-    plan = make_plan(5, fractional_bits=20)
-    rng = np.random.default_rng(1)
-    updates = {p: rng.normal(size=20).astype(np.float32) for p in plan.parties}
-    weight = {p: 0.1 * (i + 1) for i, p in enumerate(plan.parties)}
-    loss = {p: float(rng.uniform(0, 3)) for p in plan.parties}
-    packed = {p: pack(updates[p], weight[p], {"loss": loss[p], "auc": 0.5}) for p in plan.parties}
-    mean = unpack(run_round(make_parties(plan), packed), ["loss", "auc"])
-    weights = list(weight.values())
-    expected = np.average(list(updates.values()), axis=0, weights=weights)
-    np.testing.assert_allclose(mean.update, expected, atol=1e-5)
-    assert mean.weight == pytest.approx(1.5, abs=1e-5)
-    assert mean.metrics["loss"] == pytest.approx(
-        np.average(list(loss.values()), weights=weights), abs=1e-5
-    )
-    assert mean.metrics["auc"] == pytest.approx(0.5, abs=1e-5)
-    with pytest.raises(ProtocolError):
-        unpack(np.zeros(3), ["loss"])
-    with pytest.raises(ProtocolError):
-        pack(np.zeros(3), float("nan"))

@@ -13,6 +13,7 @@ alter them, or pass one off as a message of another run, phase, attempt, sender 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,9 +24,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from twinweave.errors import ChannelError
+from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.identity import Identity, pinned_key
 from twinweave.protocols.keystream import encode_context, hkdf
 
+MAX_ROWS = 1 << 40
 SEGMENT_BYTES = 1 << 20
 TAG_BYTES = 16
 _SALT_BYTES = 32
@@ -35,15 +38,17 @@ _MAGIC = b"TWS1"
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """A party's signed, ephemeral key for one run.
+    """A party's signed, ephemeral key for one run, and what its peers must know of it.
 
-    spec_hash: hash of the run specification that the party accepted; public_key: 32 bytes,
-    X25519; signature: 64 bytes, Ed25519, over all the other fields.
+    spec_hash: hash of the run specification that the party accepted; rows: of its table, so
+    that no server chooses the sizes that a peer reckons with; public_key: 32 bytes, X25519;
+    signature: 64 bytes, Ed25519, over all the other fields.
     """
 
     party: str
     run_id: str
     spec_hash: str
+    rows: int
     public_key: bytes
     signature: bytes
 
@@ -52,32 +57,58 @@ class Hello:
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise ChannelError(f"hello: {name} is not a text. Send a hello of this version.")
+        if type(self.rows) is not int or not 0 <= self.rows < MAX_ROWS:
+            raise ChannelError("hello: rows are not a table's size. Send a hello of this version.")
         for name, size in (("public_key", 32), ("signature", 64)):
             value = getattr(self, name)
             if not isinstance(value, bytes) or len(value) != size:
                 raise ChannelError(f"hello: {name} is not {size} bytes. Send one of this version.")
 
+    def dumps(self) -> str:
+        """As text, for the messages that carry it."""
+        return canonical_json(
+            {
+                name: value.hex() if isinstance(value, bytes) else value
+                for name, value in vars(self).items()
+            }
+        )
 
-def _signed_part(party: str, run_id: str, spec_hash: str, public_key: bytes) -> bytes:
-    return encode_context("twinweave hello 1", party, run_id, spec_hash, public_key)
+    @classmethod
+    def loads(cls, text: str) -> Hello:
+        """Inverse of `dumps`. Raises ChannelError on anything else."""
+        try:
+            data = json.loads(text)
+            data["public_key"] = bytes.fromhex(data["public_key"])
+            data["signature"] = bytes.fromhex(data["signature"])
+            return cls(**data)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ChannelError("a hello is malformed. Send one of this version.") from None
+
+
+def _signed_part(party: str, run_id: str, spec_hash: str, rows: int, public_key: bytes) -> bytes:
+    return encode_context("twinweave hello 2", party, run_id, spec_hash, str(rows), public_key)
 
 
 def make_hello(
-    identity: Identity, party: str, run_id: str, spec_hash: str, *, run_secret: bytes | None = None
+    identity: Identity, party: str, run_id: str, spec_hash: str, *, rows: int, run_secret: bytes
 ) -> tuple[X25519PrivateKey, Hello]:
     """Return the party's ephemeral private key for this run and the hello that announces it.
 
-    With `run_secret` (32 bytes, fresh per run) the answer is a function of the arguments, so a
-    repeated message gets the same hello; without it the key is drawn anew.
+    run_secret: 32 bytes, fresh for the run. The answer is a function of the arguments, so a
+    repeated message gets the same hello.
     """
-    seed = os.urandom(32) if run_secret is None else run_secret
     # The run and its specification enter: the same secret never serves two of them.
-    raw = hkdf(seed, "x25519 key of one run", party, run_id, spec_hash)
+    raw = hkdf(run_secret, "x25519 key of one run", party, run_id, spec_hash)
     private_key = X25519PrivateKey.from_private_bytes(raw)
     public = private_key.public_key().public_bytes_raw()
-    signature = identity.sign(_signed_part(party, run_id, spec_hash, public))
+    signature = identity.sign(_signed_part(party, run_id, spec_hash, rows, public))
     return private_key, Hello(
-        party=party, run_id=run_id, spec_hash=spec_hash, public_key=public, signature=signature
+        party=party,
+        run_id=run_id,
+        spec_hash=spec_hash,
+        rows=rows,
+        public_key=public,
+        signature=signature,
     )
 
 
@@ -88,7 +119,7 @@ def verify_hello(hello: Hello, pins: Mapping[str, str], run_id: str, spec_hash: 
     wrong: not pinned, another run, another specification, signature.
     """
     identity = Ed25519PublicKey.from_public_bytes(pinned_key(pins, hello.party))
-    signed = _signed_part(hello.party, hello.run_id, hello.spec_hash, hello.public_key)
+    signed = _signed_part(hello.party, hello.run_id, hello.spec_hash, hello.rows, hello.public_key)
     try:
         identity.verify(hello.signature, signed)
     except InvalidSignature:

@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +46,6 @@ from twinweave.protocols.ring import (
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Query
-
-CrossTables = Literal["secret_sharing", "homomorphic"]
-"""Which product a run computes: this module's, or `homomorphic_tables`, which needs no dealer."""
 
 
 class Role(StrEnum):

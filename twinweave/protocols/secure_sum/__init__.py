@@ -35,7 +35,6 @@ need no second message. The other two always ask: the aggregators, or one party.
 from __future__ import annotations
 
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
-from twinweave.protocols.secure_sum.graph import graph_seed
 from twinweave.protocols.secure_sum.interface import (
     Progress,
     Revealed,
@@ -46,23 +45,19 @@ from twinweave.protocols.secure_sum.interface import (
 )
 from twinweave.protocols.secure_sum.kinds import (
     KINDS,
-    Kind,
     check_kind,
     party_end,
     peers,
     server_end,
 )
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
-from twinweave.protocols.secure_sum.packing import Mean, pack, unpack
 from twinweave.protocols.secure_sum.plan import Plan, check_collusion
 
 __all__ = [
     "KINDS",
     "FixedPoint",
-    "Kind",
     "MaskingParty",
     "MaskingServer",
-    "Mean",
     "Plan",
     "Progress",
     "RevealRequest",
@@ -72,10 +67,7 @@ __all__ = [
     "Upload",
     "check_collusion",
     "check_kind",
-    "graph_seed",
-    "pack",
     "party_end",
     "peers",
     "server_end",
-    "unpack",
 ]

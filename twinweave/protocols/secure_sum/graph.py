@@ -7,24 +7,15 @@ costs grow with k, which is O(log n), and not with n. All tail probabilities her
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import comb
 
 from twinweave.errors import ConfigError
-from twinweave.protocols.channel.keys import Hello
 from twinweave.protocols.keystream import Keystream, encode_context, hkdf
 
 FULL_UP_TO = 30
 SECURITY_BITS = 40  # a graph fails to protect with probability below 2**-40
 FAILURE_BITS = 20  # a round fails for lack of living neighbours with probability below 2**-20
 DROPOUTS = 5  # beyond 30 parties up to one in five may drop out of a round
-
-
-def graph_seed(hellos: Iterable[Hello]) -> str:
-    """A public seed that no party chose alone: a hash of all fresh keys of the run, hex."""
-    parts = sorted((hello.party, hello.public_key) for hello in hellos)
-    flat = [part for pair in parts for part in pair]
-    return hkdf(encode_context("mask graph", *flat), "graph seed").hex()
 
 
 def max_dropouts(n_parties: int) -> int:

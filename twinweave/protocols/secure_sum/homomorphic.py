@@ -159,7 +159,7 @@ class HomomorphicParty:
         return replace(self, progress=replace(self.progress, shares=shares))
 
     def protect(
-        self, values: NDArray[np.floating[Any]], round_: int
+        self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
     ) -> tuple[HomomorphicParty, Upload]:
         """Encode and encrypt float32 or float64 (d,): `words`, uint8, the ciphertexts.
 
@@ -167,12 +167,12 @@ class HomomorphicParty:
         protected before.
         """
         seed = self._seed()
-        progress = rounds.begin(self.plan, self.progress, round_)
+        progress = rounds.begin(self.plan, self.progress, round_, terms)
         units = self.plan.encoding.encode(values).view(np.int32)
         count = _ciphertexts(len(units))
         padded = np.zeros(count * VALUES)
         padded[: len(units)] = units
-        tags = _tags(self.plan, seed, self.own, round_, count)
+        tags = _tags(self.plan, seed, self.own, round_, terms, count)
         slots = np.column_stack([padded.reshape(count, VALUES), tags])
         blob = lattice.join(_encrypt(PARAMETERS.secret_key(seed), slots))
         words = np.frombuffer(blob, np.uint8)
@@ -191,10 +191,12 @@ class HomomorphicParty:
             raise ProtocolError(
                 f"secure sum: {self.own!r} does not decrypt round {request.round}. Refused."
             )
-        progress = rounds.answer(plan, self.progress, request, self.own, ())
+        rounds.check_alive(plan, request.alive, self.own, ())
+        progress = rounds.answer(self.progress, request)
+        terms = progress.terms[str(request.round)]
         units = _rounded(_decrypt(PARAMETERS.secret_key(seed), request.words))
         present = [party for party, alive in request.alive.items() if alive]
-        tags = sum(_tags(plan, seed, party, request.round, len(units)) for party in present)
+        tags = sum(_tags(plan, seed, p, request.round, terms, len(units)) for p in present)
         if not np.array_equal(units[:, VALUES], tags):
             raise ProtocolError(
                 "secure sum: the ciphertext is not the sum of the vectors of this round. Refused."
@@ -259,9 +261,11 @@ def _ciphertexts(length: int) -> int:
     return -(-length // VALUES)
 
 
-def _tags(plan: Plan, seed: bytes, party: str, round_: int, count: int) -> NDArray[np.int64]:
+def _tags(
+    plan: Plan, seed: bytes, party: str, round_: int, terms: str, count: int
+) -> NDArray[np.int64]:
     """A party's secret tag of each ciphertext of a round: uniform in 0..2**20 - 1."""
-    stream = Keystream(hkdf(seed, "secure sum: tags", plan.digest, str(round_), party))
+    stream = Keystream(hkdf(seed, "secure sum: tags", plan.digest, str(round_), terms, party))
     return (stream.words32(count) >> np.uint32(32 - _TAG_BITS)).astype(np.int64)
 
 

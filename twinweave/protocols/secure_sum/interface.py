@@ -64,11 +64,12 @@ class Progress:
 
     shares: what was dealt, by sender (masking: self-mask shares of a neighbour, 32 bytes a
     round; homomorphic: the key's seed). rounds: number of each round that was protected -> ""
-    or the hash of the one request answered in it.
+    or the hash of the one request answered in it. terms: of each of those rounds.
     """
 
     shares: dict[str, bytes] = field(default_factory=dict, repr=False)
     rounds: dict[str, str] = field(default_factory=dict)
+    terms: dict[str, str] = field(default_factory=dict)
 
 
 class SumParty(Protocol):
@@ -84,8 +85,14 @@ class SumParty(Protocol):
     def accept(self, sealed: Mapping[str, bytes]) -> Self:
         """Once a run: what the peers dealt, by sender. Raises ChannelError, ProtocolError."""
 
-    def protect(self, values: NDArray[np.floating[Any]], round_: int) -> tuple[Self, Upload]:
-        """float32 or float64 (d,) -> what may leave the party. Raises ProtocolError."""
+    def protect(
+        self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
+    ) -> tuple[Self, Upload]:
+        """float32 or float64 (d,) -> what may leave the party. Raises ProtocolError.
+
+        terms: a digest of whatever else the parties must have been told alike in this round;
+        parties with different ones get no sum.
+        """
 
     def reveal(self, request: RevealRequest) -> tuple[Self, Revealed]:
         """Answer the request of a round, or refuse it with a ProtocolError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, get_args
+from typing import get_args
 
 from twinweave.errors import ConfigError
 from twinweave.protocols.channel.keys import PairKeys
@@ -11,9 +11,9 @@ from twinweave.protocols.secure_sum import homomorphic, secret_sharing
 from twinweave.protocols.secure_sum.interface import Progress, SumParty, SumServer
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
 from twinweave.protocols.secure_sum.plan import Plan
+from twinweave.spec import SecureSum
 
-Kind = Literal["masking", "secret_sharing", "homomorphic"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[SecureSum, ...] = get_args(SecureSum)
 
 _PARTIES: dict[str, Callable[..., SumParty]] = {
     "masking": MaskingParty,

@@ -37,7 +37,6 @@ Differs from the paper:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,7 +45,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError, RunError
-from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.keys import PairKeys, open_sealed, pair_secret, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
@@ -132,7 +130,7 @@ class MaskingParty:
         return replace(self, progress=replace(self.progress, shares=shares))
 
     def protect(
-        self, values: NDArray[np.floating[Any]], round_: int
+        self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
     ) -> tuple[MaskingParty, Upload]:
         """Encode and mask float32 or float64 (d,): uint32 or uint64 (d + 1,).
 
@@ -141,20 +139,15 @@ class MaskingParty:
         answer a repeated message with the stored reply).
         """
         self._check_round(round_)
-        if str(round_) in self.progress.rounds:
-            raise ProtocolError(
-                f"secure sum: round {round_} was masked before. Send the stored reply, or protect "
-                "the same values under the next round's number."
-            )
+        state = replace(self, progress=rounds.begin(self.plan, self.progress, round_, terms))
         words = np.empty(len(values) + 1, dtype_of(self.plan.encoding.bits))
         self.plan.encoding.encode(values, out=words[:-1])
         words[-1] = 1
         position = self.plan.parties.index
-        pairs = {peer: self._pair_seed(peer, round_) for peer in self.neighbours}
+        pairs = {peer: state._pair_seed(peer, round_) for peer in self.neighbours}
         after = [s for peer, s in pairs.items() if position(peer) > position(self.own)]
         before = [s for peer, s in pairs.items() if position(peer) < position(self.own)]
         apply_masks(words, plus=[self._self_seed(round_), *after], minus=before)
-        state = self._at(round_, "")
         if not self.plan.needs_everyone:
             return state, Upload(words=words)
         everyone = RevealRequest(round=round_, alive=dict.fromkeys(self.plan.parties, True))
@@ -170,28 +163,14 @@ class MaskingParty:
         """
         self._check_round(request.round)
         check_alive(self.plan, request.alive, self.own)
-        given = self.progress.rounds.get(str(request.round))
-        if given is None:
-            raise ProtocolError(
-                f"secure sum: nothing was masked in round {request.round} yet. Refused."
-            )
-        asked = hashlib.sha256(canonical_json(request.alive).encode()).hexdigest()
-        if given not in ("", asked):
-            raise ProtocolError(
-                f"secure sum: other survivors than before in round {request.round}. Both answers "
-                "together would show one party's part; refused."
-            )
+        progress = rounds.answer(self.progress, request)
         secrets = {
             peer: self._share(peer, request.round)
             if request.alive[peer]
             else self._pair_seed(peer, request.round)
             for peer in self.neighbours
         }
-        return self._at(request.round, asked), Revealed(secrets=secrets)
-
-    def _at(self, round_: int, answered: str) -> MaskingParty:
-        rounds = {**self.progress.rounds, str(round_): answered}
-        return replace(self, progress=replace(self.progress, rounds=rounds))
+        return replace(self, progress=progress), Revealed(secrets=secrets)
 
     def _check_round(self, round_: int) -> None:
         rounds.check_round(self.plan, round_)
@@ -203,7 +182,8 @@ class MaskingParty:
 
     def _pair_seed(self, peer: str, round_: int) -> bytes:
         root = pair_secret(self.keys[peer], "secure sum: pair mask")
-        return hkdf(root, self.plan.digest, str(round_))
+        terms = self.progress.terms.get(str(round_), "")
+        return hkdf(root, self.plan.digest, str(round_), terms)
 
     def _share(self, peer: str, round_: int) -> bytes:
         return self.progress.shares[peer][KEY_BYTES * round_ : KEY_BYTES * (round_ + 1)]
@@ -211,14 +191,7 @@ class MaskingParty:
 
 def check_alive(plan: Plan, alive: Mapping[str, bool], own: str) -> None:
     """Raise ProtocolError unless `own` may help to open the sum over these parties."""
-    if set(alive) != set(plan.parties) or any(type(value) is not bool for value in alive.values()):
-        raise ProtocolError(
-            "secure sum: the request does not say of each party once whether it is in the sum."
-        )
-    if not alive[own]:
-        raise ProtocolError(
-            f"secure sum: {own!r} is asked to open a sum that it is left out of. Refused."
-        )
+    rounds.check_placed(plan, alive, own, ())
     near = _near(plan, alive, own)
     if sum(alive.values()) < plan.min_alive or near < plan.shares_needed:
         raise ProtocolError(

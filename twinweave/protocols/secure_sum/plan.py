@@ -20,8 +20,8 @@ class Plan:
     run, label: the run, and the name of this series in it; parties: their order is part of the
     contract; rounds: how many sums at most (numbers 0 to rounds - 1, each used once); colluding:
     how many parties may pool what they know with the server (or, since a sum minus one's own
-    part is the others', with each other: count a curious party too); seed: public, draws the
-    graph (`graph.graph_seed`); degree, threshold: 0 for the derived ones.
+    part is the others', with each other: count a curious party too); degree, threshold: 0 for the
+    derived ones.
 
     threshold: a party's self-mask is shared among its neighbours, this many restore it, and a
     party answers only when this many of its neighbours are in the sum. Higher: more parties in
@@ -37,7 +37,6 @@ class Plan:
     rounds: int
     encoding: FixedPoint
     colluding: int
-    seed: str = ""
     degree: int = 0
     threshold: int = 0
 
@@ -86,7 +85,7 @@ class Plan:
 
     @cached_property
     def neighbours(self) -> dict[str, tuple[str, ...]]:
-        return graph.neighbours(self.parties, self.neighbour_count, self.seed or self.run)
+        return graph.neighbours(self.parties, self.neighbour_count, self.run)
 
     @cached_property
     def shares_needed(self) -> int:

@@ -1,9 +1,9 @@
 """What the sums by shares and by encryption have in common: one vector, one answer a round.
 
-`check_party` and `check_round` are `masking`'s too. The other two have no threshold as it has:
-whoever opens a sum answers one set of survivors a round, so a server that tells parties
-different sets opens nothing, or one sum. It must only contain enough parties: two that do not
-collude, so that it is not one party's part.
+The bookkeeping of rounds is `masking`'s too. The other two have no threshold as it has: whoever
+opens a sum answers one set of survivors a round, so a server that tells parties different sets
+opens nothing, or one sum. It must only contain enough parties: two that do not collude, so that
+it is not one party's part.
 """
 
 from __future__ import annotations
@@ -39,27 +39,29 @@ def check_party(plan: Plan, own: str, keys: Mapping[str, PairKeys], peers: tuple
             )
 
 
-def begin(plan: Plan, progress: Progress, round_: int) -> Progress:
-    """Take note that a vector is protected in this round. Raises ProtocolError for a second."""
+def begin(plan: Plan, progress: Progress, round_: int, terms: str) -> Progress:
+    """Take note that a vector is protected in this round. Raises ProtocolError for a second:
+    two vectors under one mask would show their difference."""
     check_round(plan, round_)
-    if str(round_) in progress.rounds:
+    number = str(round_)
+    if number in progress.rounds:
         raise ProtocolError(
             f"secure sum: round {round_} was protected before. Send the stored reply, or protect "
             "the same values under the next round's number."
         )
-    return replace(progress, rounds={**progress.rounds, str(round_): ""})
+    return replace(
+        progress,
+        rounds={**progress.rounds, number: ""},
+        terms={**progress.terms, number: terms},
+    )
 
 
-def answer(
-    plan: Plan, progress: Progress, request: RevealRequest, own: str, needed: tuple[str, ...]
-) -> Progress:
-    """Take note of the request that is answered. needed: parties that must be in the sum.
+def answer(progress: Progress, request: RevealRequest) -> Progress:
+    """Take note of the request that is answered, once it has been checked.
 
-    Raises ProtocolError: as `check_alive`; nothing was uploaded in the round; another set of
-    survivors was answered in it.
+    Raises ProtocolError: nothing was uploaded in the round; another set of survivors was
+    answered in it.
     """
-    check_round(plan, request.round)
-    check_alive(plan, request.alive, own, needed)
     given = progress.rounds.get(str(request.round))
     if given is None:
         raise ProtocolError(
@@ -79,8 +81,8 @@ def check_round(plan: Plan, round_: int) -> None:
         raise ProtocolError("secure sum: a round outside the plan. Plan more rounds.")
 
 
-def check_alive(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]) -> None:
-    """Raise ProtocolError unless `own` may help to open the sum over these parties."""
+def check_placed(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]) -> None:
+    """Raise ProtocolError unless every party is placed once, and `own` and `needed` are in."""
     if set(alive) != set(plan.parties) or any(type(value) is not bool for value in alive.values()):
         raise ProtocolError(
             "secure sum: the request does not say of each party once whether it is in the sum."
@@ -89,6 +91,11 @@ def check_alive(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[s
         raise ProtocolError(
             "secure sum: asked to open a sum without a party that must be in it. Refused."
         )
+
+
+def check_alive(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]) -> None:
+    """Raise ProtocolError unless `own` may help to open the sum over these parties."""
+    check_placed(plan, alive, own, needed)
     if sum(alive.values()) < least_in_sum(plan):
         raise ProtocolError(
             f"secure sum: too few parties in the sum ({sum(alive.values())} of "

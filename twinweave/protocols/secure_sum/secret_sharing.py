@@ -88,14 +88,14 @@ class SharingParty:
         return self
 
     def protect(
-        self, values: NDArray[np.floating[Any]], round_: int
+        self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
     ) -> tuple[SharingParty, Upload]:
         """Encode float32 or float64 (d,) and share it: `sealed`, one for each other aggregator.
 
         Raises ProtocolError: a value out of range, a round outside the plan or shared before.
         """
         plan = self.plan
-        progress = rounds.begin(plan, self.progress, round_)
+        progress = rounds.begin(plan, self.progress, round_, terms)
         words = np.empty(len(values) + 1, dtype_of(plan.encoding.bits))
         plan.encoding.encode(values, out=words[:-1])
         words[-1] = 1
@@ -109,7 +109,7 @@ class SharingParty:
                 share,
                 run=plan.run,
                 phase=PHASE,
-                label=_label(plan, round_),
+                label=_label(plan, round_, terms),
                 sender=self.own,
                 receiver=a,
                 keys=self.keys[a],
@@ -127,9 +127,9 @@ class SharingParty:
         """
         if self.own not in aggregators(self.plan):
             raise ProtocolError(f"secure sum: {self.own!r} aggregates nothing. Refused.")
-        progress = rounds.answer(
-            self.plan, self.progress, request, self.own, aggregators(self.plan)
-        )
+        rounds.check_round(self.plan, request.round)
+        rounds.check_alive(self.plan, request.alive, self.own, aggregators(self.plan))
+        progress = rounds.answer(self.progress, request)
         senders = [p for p, alive in request.alive.items() if alive and p != self.own]
         if set(request.sealed) != set(senders):
             raise ProtocolError(
@@ -147,7 +147,7 @@ class SharingParty:
                 request.sealed[sender],
                 run=plan.run,
                 phase=PHASE,
-                label=_label(plan, request.round),
+                label=_label(plan, request.round, self.progress.terms[str(request.round)]),
                 sender=sender,
                 receiver=self.own,
                 keys=self.keys[sender],
@@ -229,5 +229,5 @@ class SharingServer:
         return encoding.decode(total[:-1])
 
 
-def _label(plan: Plan, round_: int) -> str:
-    return f"{plan.digest}/{round_}"
+def _label(plan: Plan, round_: int, terms: str) -> str:
+    return f"{plan.digest}/{round_}/{terms}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from strategies import crossing
 from twinweave.config import RunConf
+from twinweave.errors import ConfigError
 from twinweave.generators.plan import SgdPlan
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate
 from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, SharedBinomial, Stage
-from twinweave.spec import VERSION, PlannedQuery, RunSpec, TrainingPlan, TrainingSpec
+from twinweave.protocols.products import kinds
+from twinweave.protocols.training.plan import TrainingPlan, training_of
+from twinweave.spec import VERSION, PlannedQuery, RunSpec, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS, Role
 from twinweave.tables.schema import JointSchema
 from twinweave.workload import build as workload
@@ -27,7 +29,7 @@ NOMINAL_RATE = 0.02
 def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
     schema, data = conf.data.schema, conf.data
-    selects = crossing.selects(conf) and conf.selection.applies(
+    selects = _can_select(conf) and conf.selection.applies(
         schema, data.lift, data.fairness, conf.workload.max_pair_columns
     )
     if selects:
@@ -47,6 +49,18 @@ def plan(conf: RunConf, run: str) -> RunSpec:
         selects=selects,
         cross_tables=conf.protocol.cross_tables,
     )
+
+
+def _can_select(conf: RunConf) -> bool:
+    """Raises ConfigError where a product that cannot select features is told to."""
+    able = kinds.can_select(conf.protocol.cross_tables)
+    if not able and conf.selection.when == "always":
+        raise ConfigError(
+            "selection.when",
+            "homomorphic tables are too few to select features by",
+            "Use selection.when=never, or protocol.cross_tables=secret_sharing.",
+        )
+    return able
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +93,7 @@ def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
         choice=choice,
         **asdict(conf.workload),
     )
-    return crossing.measurable(conf.protocol.cross_tables, queries)
+    return kinds.measurable(conf.protocol.cross_tables, queries)
 
 
 def _with_noise(
@@ -132,8 +146,7 @@ def plan_training(
     rows: public table sizes, known since setup. spent: the events of all tables.
     Raises BudgetError.
     """
-    assert spec.training is not None
-    generator = spec.training.generator
+    generator = training_of(spec).generator
     rates = {p: SgdPlan.of(generator, rows=n, noise_multiplier=1.0) for p, n in rows.items()}
     noise = calibrate(
         epsilon=conf.privacy.epsilon,

@@ -33,8 +33,16 @@ def write_sites(conf: RunConf, folder: Path) -> Path:
             "identity": str(identity),
             "pins": {name: pin for name, pin in pins.items() if name != party.name},
             "guard": to_plain(conf.privacy.guard),
+            "pools": [list(pool) for pool in conf.data.pools],
             "work": str(work),
         }
         # JSON is YAML; numbered so that the partition number finds its file.
         (sites / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))
     return sites
+
+
+def sites_of(conf: RunConf) -> str:
+    """Folder of the site files of a simulation, written anew; "" in a deployment."""
+    if conf.federation.mode == "deployment":
+        return ""
+    return str(write_sites(conf, Path(conf.output).resolve() / "parties"))

@@ -13,41 +13,54 @@ by (members - 1) times B's own table, which B takes off its part.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.counting import exact_table, own_draw
-from clients.party import Party
 from twinweave.errors import ProtocolError
 from twinweave.privacy.guard import Receipt
-from twinweave.protocols.channel import keys as channel
+from twinweave.privacy.mechanisms import draw
+from twinweave.protocols.party import Party
 from twinweave.protocols.pools.pooled import cover
 from twinweave.protocols.ring import Ring, to_ring
-from twinweave.spec import PlannedQuery
-from twinweave.workload.queries import Query, shape
+from twinweave.spec import PlannedQuery, RunSpec
+from twinweave.tables.contingency import grouped_size
+from twinweave.workload.queries import Query, Side, raised, shape, side_codes
 
 
-def own_tables(party: Party, phase: str, receipt: Receipt) -> dict[str, Ring]:
+def exact_table(party: Party, side: Side) -> NDArray[np.int64]:
+    """The table over one side at this party, int64, one axis a column (of none, one cell).
+
+    Of a pooled side, this member's part. Exact: it leaves with noise only.
+    """
+    schema = party.site.schema
+    sizes = tuple(grouped_size(schema.column(c), side.groups) for c in side.columns) or (1,)
+    combined = side_codes(schema, side, party.table.codes)
+    if side.weight is None:
+        return np.bincount(combined, minlength=prod(sizes)).reshape(sizes).astype(np.int64)
+    amounts = raised(party.table.units[side.weight], side.power)
+    sums = np.bincount(combined, weights=amounts, minlength=prod(sizes))
+    return np.rint(sums).astype(np.int64).reshape(sizes)
+
+
+def own_tables(party: Party, spec: RunSpec, phase: str, receipt: Receipt) -> dict[str, Ring]:
     """This member's part of its pool's tables, by index in the plan, with noise and masks.
 
-    phase: pass and attempt, so that no mask serves twice. receipt: paid for the tables.
+    spec: with the tables of the pass. phase: names the pass, so that no mask serves twice.
     """
-    planned = party.now.pooled(party.name)
+    planned = spec.pooled(party.name)
     if not planned:
         return {}
     pool = party.spec.schema.unit(party.name)
     secrets = {
-        peer: channel.pair_secret(party.keys(peer), "pooled tables")
-        for peer in pool
-        if peer != party.name
+        peer: party.pair_secret(peer, "pooled tables") for peer in pool if peer != party.name
     }
-    plan = party.now.digest
     parts = {}
     for i, p in planned.items():
         exact = exact_table(party, p.query.sides[0])
-        noisy = exact.ravel() + own_draw(p, exact.size, receipt)
-        label = f"{plan} {phase} {i}"
+        noisy = exact.ravel() + draw(exact.size, p.event, receipt, sharers=p.unknown)
+        label = f"{spec.digest} {phase} {i}"
         covered = cover(noisy, own=party.name, pool=pool, secrets=secrets, label=label)
         parts[str(i)] = covered.reshape(exact.shape)
     return parts
@@ -65,7 +78,7 @@ def across(party: Party, planned: PlannedQuery, shares: Sequence[Ring], receipt:
     if len(shares) != others or len({s.dtype for s in shares}) != 1:
         raise ProtocolError(f"table {query.name!r} needs a product with every member of the pool.")
     surplus = _surplus(party, query, own) * (others - 1)
-    addend = own_draw(planned, surplus.size, receipt) - surplus
+    addend = draw(surplus.size, planned.event, receipt, sharers=planned.unknown) - surplus
     total: Ring = np.sum(shares, axis=0, dtype=shares[0].dtype)
     return total + to_ring(addend, total.dtype.itemsize * 8)
 

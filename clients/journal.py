@@ -1,0 +1,121 @@
+"""A party's own record of a run: what it answered, and the state it is in. On its own disk.
+
+Flower keeps a context for each node, but a server that replays messages can take that back, so
+nothing that must not be rolled back is kept there. Every answer is a folder, written aside and
+then renamed: a crash leaves it whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from twinweave.errors import ProtocolError
+from twinweave.protocols import wire
+from twinweave.protocols.alignment.party import Aligned
+from twinweave.protocols.party import Introduced, Joined
+from twinweave.protocols.products.pair import Shared
+from twinweave.protocols.training.party import Trained
+from twinweave.site import Site
+
+KEPT = 24 * 3600.0
+"""Seconds after the last answer of a run for which a party still repeats its answers."""
+
+STATES: dict[str, type[Any]] = {
+    cls.__name__: cls for cls in (Joined, Introduced, Aligned, Shared, Trained)
+}
+_COUNTERS = ("step", "hop", "round")  # of requests that a phase sends several times in a run
+
+
+class Journal:
+    """The record of one run at one party; `locked` while a message is answered."""
+
+    def __init__(self, site: Site, run: str) -> None:
+        self.folder = folder_of(site, run)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One message of the run at a time, whatever processes play this party."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(self.folder / "lock", "w", opener=_private) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def state(self) -> Any:
+        """The party's state in the run, None before its first answer."""
+        files = sorted(self.folder.glob("[0-9]*/state"))
+        if not files:
+            return None
+        name, _, data = files[-1].read_bytes().partition(b"\n")
+        return wire.from_bytes(STATES[name.decode()], data)
+
+    def answered(self, phase: str, request: Any, reply: type[Any]) -> Any:
+        """The stored answer to this very request, None where there is none yet.
+
+        Raises ProtocolError where another request was answered under its name: answering both
+        could release the same data under fresh noise.
+        """
+        found = next(self.folder.glob(f"[0-9]*-{_name(phase, request)}"), None)
+        if found is None:
+            return None
+        if (found / "request").read_text() != _digest(request):
+            raise ProtocolError("another request was answered under this run and phase.")
+        return wire.from_bytes(reply, (found / "reply").read_bytes())
+
+    def write(self, phase: str, request: Any, reply: Any, state: Any) -> None:
+        """Keep an answer and the state after it; earlier states, secrets included, go."""
+        earlier = sorted(self.folder.glob("[0-9]*-*"))
+        aside = self.folder / "aside"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(mode=0o700)
+        _write(aside / "request", _digest(request).encode())
+        _write(aside / "reply", wire.to_bytes(reply))
+        _write(aside / "state", type(state).__name__.encode() + b"\n" + wire.to_bytes(state))
+        aside.rename(self.folder / f"{len(earlier):04d}-{_name(phase, request)}")
+        for folder in earlier:
+            (folder / "state").unlink(missing_ok=True)
+
+
+def folder_of(site: Site, run: str) -> Path:
+    """The folder of a run's record. Names come from outside, so hashes stand for them."""
+    party, name = (hashlib.sha256(text.encode()).hexdigest()[:24] for text in (site.party, run))
+    return Path(site.work) / "runs" / party / name
+
+
+def forget(site: Site, run: str) -> None:
+    """Delete the records, and with them the secrets, of runs silent for longer than KEPT.
+
+    Not of `run`, the one that begins. A repeat that comes later still gets no second release:
+    the guard remembers what it was charged for.
+    """
+    current = folder_of(site, run)
+    for folder in current.parent.glob("*"):
+        with suppress(FileNotFoundError):  # another run that begins forgets as well
+            # A folder's time is that of its last answer: each is a new folder inside.
+            if folder != current and folder.stat().st_mtime < time.time() - KEPT:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(phase: str, request: Any) -> str:
+    counters = [str(getattr(request, name)) for name in _COUNTERS if hasattr(request, name)]
+    return "-".join((phase, *counters))
+
+
+def _digest(request: Any) -> str:
+    return hashlib.sha256(wire.to_bytes(request)).hexdigest()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb", opener=_private) as file:
+        file.write(data)

@@ -1,0 +1,115 @@
+"""A run's phases up to its noisy tables: setup, alignment, one pass of products or two."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+
+from flwr.serverapp import Grid
+
+from strategies.exchange import Exchange, Parties
+from twinweave.config import RunConf
+from twinweave.errors import RunError
+from twinweave.planning import Selected, select
+from twinweave.privacy.ledger import Ledger
+from twinweave.protocols.alignment.server import align
+from twinweave.protocols.channel.messages import SetupReply, SetupRequest
+from twinweave.protocols.channel.server import Roster, roster
+from twinweave.protocols.products.kinds import check_sizes
+from twinweave.protocols.products.server import measure, sections
+from twinweave.spec import RunSpec
+from twinweave.workload.measurement import Measurement
+
+log = logging.getLogger("twinweave.run")
+SETUP = "query.setup"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a run holds once its tables are measured: public by differential privacy.
+
+    spec: with the tables that were measured. selected: what chose them, where a selection did.
+    dealt: for the secure sums to come.
+    """
+
+    spec: RunSpec
+    roster: Roster
+    parties: Parties
+    measurements: tuple[Measurement, ...] = field(repr=False)
+    ledger: Ledger
+    dealt: dict[str, dict[str, bytes]] = field(repr=False)
+    selected: Selected | None = field(default=None, repr=False)
+
+
+def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Measured:
+    """Align, then measure: once, or coarsely first and then what a selection chose.
+
+    sites: folder of site files (simulation), or "". Raises an AppError that names what went
+    wrong and what to do.
+    """
+    _announce(conf, spec)
+    parties, members = setup(grid, conf, spec, sites)
+    check_sizes(spec, members.n_slots)
+    sizes = " and ".join(f"{n:,} ids of {p}" for p, n in members.rows.items())
+    log.info("aligning %s by %s", sizes, spec.alignment)
+    slots = parties.drive(align(spec, members))
+    found = parties.drive(measure(spec, members, slots))
+    events = [planned.event for planned in spec.plan]
+    selected = None
+    if spec.selects:
+        selected, tables = select(conf, spec, found.measurements)
+        log.info("selected %d columns; %d tables", len(selected.choice.kept), len(tables))
+        spec = replace(spec, plan=tables)
+        found = parties.drive(measure(spec, members, slots, step=1))
+        events += [planned.event for planned in tables]
+    return Measured(
+        spec=spec,
+        roster=members,
+        parties=parties,
+        measurements=found.measurements,
+        ledger=Ledger().charge(*events),
+        dealt=found.dealt,
+        selected=selected,
+    )
+
+
+def setup(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> tuple[Parties, Roster]:
+    """Wait for the nodes, send the specification, see who answered and what they accepted."""
+    protocol = conf.protocol
+    nodes = _wait_for_nodes(grid, len(spec.parties), protocol.first_timeout)
+    first = Exchange(grid=grid, timeout=protocol.first_timeout, names={})
+    request = SetupRequest(run=spec.run, spec=spec.dumps(), sites=sites)
+    asked = first.ask(SETUP, dict.fromkeys(nodes, request), SetupReply)
+    replies = {node: reply for node, reply in asked.items() if reply.hello}
+    members = roster(spec, replies.values())
+    hellos = {text: party for party, text in members.hellos.items()}
+    names = {node: hellos[reply.hello] for node, reply in replies.items()}
+    exchange = Exchange(grid=grid, timeout=protocol.timeout, names=names)
+    return Parties(exchange=exchange, nodes={p: node for node, p in names.items()}), members
+
+
+def _wait_for_nodes(grid: Grid, wanted: int, timeout: float) -> list[int]:
+    deadline = time.monotonic() + timeout
+    while len(nodes := list(grid.get_node_ids())) < wanted:
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"{len(nodes)} of {wanted} parties connected within {timeout:.0f} s. Start a "
+                "SuperNode at each party (in a simulation: set num-supernodes)."
+            )
+        time.sleep(0.2)
+    return nodes
+
+
+def _announce(conf: RunConf, spec: RunSpec) -> None:
+    """Log what the run will do, before anything is sent."""
+    log.info(
+        "run %s on %s: epsilon %g, delta %g, %d tables",
+        spec.run[:8],
+        conf.data.name,
+        spec.epsilon,
+        spec.delta,
+        len(spec.plan),
+    )
+    for line in sections(spec):
+        log.info("  %s", line)

@@ -1,0 +1,143 @@
+"""A party's record of a run: the same request gets the same bytes, another one is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients import journal
+from clients.handling import named
+from clients.journal import Journal
+from tests.messages import MatchReply, MatchRequest, OpenReply, OpenRequest
+from twinweave.errors import ColumnError, InternalError, ProtocolError
+from twinweave.privacy.guard import GuardConf
+from twinweave.protocols import wire
+from twinweave.protocols.alignment.party import Aligned
+from twinweave.protocols.party import Introduced, Joined
+from twinweave.site import Site
+from twinweave.tables.column import Column, Kind, Role
+from twinweave.tables.sources import Source, SourceKind
+
+ASKED = MatchRequest(run="r", hop=1, sealed={"a": b"x"})
+REPLY = MatchReply(sealed={"b": b"\0y"}, tags={"a": np.arange(64, dtype=np.uint8).reshape(2, 32)})
+JOINED = Joined(run="r", spec="{}", secret=b"s" * 32, rows=3, fingerprint="f", contents="c")
+STATE = Aligned(
+    introduced=Introduced(joined=JOINED, hellos={"b/x.y": "{}"}), order=np.arange(3, dtype=np.int64)
+)
+MATCH = "query.match"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(
+        party="a",
+        columns=(Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY),),
+        source=Source(kind=SourceKind.CSV, path="x.csv"),
+        identity="x",
+        pins={},
+        guard=GuardConf(mode="off"),
+        work=str(tmp_path / "work"),
+    )
+
+
+def record(site: Site, run: str = "r") -> Journal:
+    """A new record of the run with one answer in it."""
+    found = Journal(site, run)
+    with found.locked():
+        found.write(MATCH, replace(ASKED, run=run), REPLY, STATE)
+    return found
+
+
+def test_a_stored_reply_comes_back_and_so_does_the_state(site: Site) -> None:
+    assert Journal(site, "r").state() is None
+    assert Journal(site, "r").answered(MATCH, ASKED, MatchReply) is None
+    record(site)
+    reply = Journal(site, "r").answered(MATCH, ASKED, MatchReply)
+    assert wire.to_bytes(reply) == wire.to_bytes(REPLY)
+    assert wire.to_bytes(Journal(site, "r").state()) == wire.to_bytes(STATE)
+
+
+def test_other_names_have_other_replies(site: Site) -> None:
+    found = record(site)
+    assert found.answered(MATCH, replace(ASKED, hop=2), MatchReply) is None
+    assert found.answered("query.share", ASKED, MatchReply) is None
+    assert Journal(site, "s").answered(MATCH, replace(ASKED, run="s"), MatchReply) is None
+    other = Journal(replace(site, party="b"), "r")  # two nodes may share one work folder
+    assert other.answered(MATCH, ASKED, MatchReply) is None
+
+
+@pytest.mark.parametrize("change", [{"hop": 2}, {"step": 1}])
+def test_every_counter_of_a_request_is_in_its_name(site: Site, change: dict[str, int]) -> None:
+    """Tables may be opened in two hops of two passes: four replies of one phase."""
+    asked = OpenRequest(
+        run="r", step=0, hop=1, sealed={}, corrections={}, coin_seeds={}, coin_words={}
+    )
+    found = record(site)
+    found.write("query.open", asked, OpenReply(shares={}, sealed={}, dealt={}), STATE)
+    assert found.answered("query.open", replace(asked, **change), OpenReply) is None
+    assert found.answered("query.open", asked, OpenReply) is not None
+
+
+def test_only_the_last_state_and_its_secrets_stay(site: Site) -> None:
+    found = record(site)
+    found.write(MATCH, replace(ASKED, hop=2), REPLY, JOINED)
+    assert isinstance(found.state(), Joined)
+    assert len(list(found.folder.glob("*/state"))) == 1
+
+
+def test_a_run_that_begins_forgets_the_secrets_of_old_ones(site: Site) -> None:
+    records = {run: record(site, run) for run in ("old", "silent since", "current")}
+    long_ago = time.time() - journal.KEPT - 60
+    for run in ("old", "current"):
+        os.utime(records[run].folder, (long_ago, long_ago))
+    journal.forget(site, "current")
+    assert [r.state() is not None for r in records.values()] == [False, True, True]
+    # A new answer keeps a run for another day.
+    os.utime(records["current"].folder, (long_ago, long_ago))
+    records["current"].write(MATCH, replace(ASKED, run="current", hop=2), REPLY, STATE)
+    journal.forget(site, "next")
+    assert records["current"].folder.exists()
+
+
+def test_another_request_under_the_same_name_is_refused(site: Site) -> None:
+    with pytest.raises(ProtocolError, match="another request"):
+        record(site).answered(MATCH, replace(ASKED, sealed={"a": b"z"}), MatchReply)
+
+
+def test_an_answer_cut_short_by_a_crash_does_not_count(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = record(site)
+    monkeypatch.setattr(Path, "rename", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        found.write(MATCH, replace(ASKED, hop=2), REPLY, JOINED)
+    assert found.answered(MATCH, replace(ASKED, hop=2), MatchReply) is None
+    assert isinstance(found.state(), Aligned)
+
+
+def test_run_names_from_outside_cannot_leave_the_folder(site: Site, tmp_path: Path) -> None:
+    assert (tmp_path / "work") in record(site, "../../../etc/x").folder.parents
+
+
+def test_only_the_owner_can_read(site: Site) -> None:
+    found = record(site).folder
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+    for path in found.rglob("*"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+def test_errors_leave_with_the_partys_name_and_without_a_cause(site: Site) -> None:
+    with pytest.raises(ColumnError) as known, named(site):
+        raise ColumnError("x", "a rule", "A remedy.") from ValueError("cell 4711")
+    assert str(known.value) == "party 'a': column 'x': a rule. A remedy."
+    assert known.value.__cause__ is None
+    with pytest.raises(InternalError) as other, named(site):
+        raise ValueError("cell 4711")
+    assert "4711" not in str(other.value)
+    assert "ValueError" in str(other.value)

@@ -1,0 +1,53 @@
+"""Every message of a run under one name, and those of each phase, for tests that read them."""
+
+from __future__ import annotations
+
+from twinweave.protocols.alignment.messages import (
+    BlindReply,
+    BlindRequest,
+    MatchReply,
+    MatchRequest,
+)
+from twinweave.protocols.channel.messages import ErrorReply, SetupReply, SetupRequest
+from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
+from twinweave.protocols.training.messages import (
+    RevealSumReply,
+    RevealSumRequest,
+    TrainReply,
+    TrainRequest,
+)
+
+__all__ = [
+    "REPLIES",
+    "REQUESTS",
+    "BlindReply",
+    "BlindRequest",
+    "ErrorReply",
+    "MatchReply",
+    "MatchRequest",
+    "OpenReply",
+    "OpenRequest",
+    "RevealSumReply",
+    "RevealSumRequest",
+    "SetupReply",
+    "SetupRequest",
+    "ShareReply",
+    "ShareRequest",
+    "TrainReply",
+    "TrainRequest",
+]
+
+REQUESTS = {
+    "query.setup": SetupRequest,
+    "query.blind": BlindRequest,
+    "query.match": MatchRequest,
+    "query.share": ShareRequest,
+    "query.open": OpenRequest,
+}
+REPLIES = {
+    "query.setup": SetupReply,
+    "query.blind": BlindReply,
+    "query.match": MatchReply,
+    "query.share": ShareReply,
+    "query.open": OpenReply,
+}

@@ -1,0 +1,226 @@
+"""One party in one run: its table, its keys, its guard. What a protocol's steps work with.
+
+Each step of a protocol is a function of (request, state, site) to (reply, next state). The
+states are typed, so that a phase out of its order finds no state to work on:
+
+    Joined -> Introduced -> Aligned -> Shared (-> Shared) -> Trained -> ...
+
+and each holds the one before it. What leaves is sealed for a peer, blinded by every party, under
+masks, or carries noise that the guard has been charged for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ProtocolError
+from twinweave.parsing import canonical_json, parse
+from twinweave.privacy.events import Event
+from twinweave.privacy.guard import Guard, Limit, Receipt
+from twinweave.protocols.channel import keys as channel
+from twinweave.protocols.channel.identity import Identity
+from twinweave.protocols.channel.keys import Hello, PairKeys, make_hello
+from twinweave.site import Site
+from twinweave.spec import RunSpec
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    from twinweave.tables.encoding import EncodedTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """A party that accepted a run's specification. Private.
+
+    spec: its JSON. secret: 32 bytes that every key and mask of the run follows from.
+    fingerprint: whose data it is (the guard's key); contents: of the whole table at setup.
+    """
+
+    run: str
+    spec: str
+    secret: bytes = field(repr=False)
+    rows: int
+    fingerprint: str
+    contents: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Introduced:
+    """A party that holds its peers' signed keys. hellos: as text, by party, its own included."""
+
+    joined: Joined
+    hellos: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Party:
+    """One party's view of one run. Cheap to build: everything heavy is computed on demand."""
+
+    site: Site
+    state: Introduced
+
+    @property
+    def name(self) -> str:
+        return self.site.party
+
+    @property
+    def run(self) -> str:
+        return self.state.joined.run
+
+    @property
+    def secret(self) -> bytes:
+        return self.state.joined.secret
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        return RunSpec.loads(self.state.joined.spec)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Every other party of the run, in run order."""
+        return tuple(p for p in self.spec.parties if p != self.name)
+
+    @cached_property
+    def table(self) -> EncodedTable:
+        """The encoded table. Raises ProtocolError when it changed since setup."""
+        from twinweave.tables.encoding import contents
+
+        table = read_table(self.site, self.run)
+        if contents(table) != self.state.joined.contents:
+            raise ProtocolError("the table changed during the run. Start a new run.")
+        return table
+
+    # --- keys ---------------------------------------------------------------------------
+
+    @cached_property
+    def hello(self) -> Hello:
+        return self._own_key[1]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Every party's table size, as it signed it."""
+        return {self.name: self.state.joined.rows} | {p: self._hello(p).rows for p in self.peers}
+
+    def keys(self, peer: str) -> PairKeys:
+        """Keys with a peer. Raises ChannelError unless its hello verifies under the pin."""
+        private, own = self._own_key
+        return PairKeys.agree(private, own, self._hello(peer), pins=self.site.pins)
+
+    def pair_secret(self, peer: str, purpose: str) -> bytes:
+        """32 bytes that the peer knows too and the server does not; one for each purpose."""
+        return channel.pair_secret(self.keys(peer), purpose)
+
+    def _hello(self, peer: str) -> Hello:
+        if peer not in self.state.hellos:
+            raise ProtocolError(f"no hello of {peer!r} in this run. Start a new run.")
+        theirs = Hello.loads(self.state.hellos[peer])
+        if theirs.party != peer:
+            raise ProtocolError(f"the hello under the name {peer!r} is of another party.")
+        return theirs
+
+    @cached_property
+    def _own_key(self) -> tuple[X25519PrivateKey, Hello]:
+        joined = self.state.joined
+        return make_hello(
+            Identity.load(self.site.identity),
+            self.name,
+            joined.run,
+            self.spec.digest,
+            rows=joined.rows,
+            run_secret=joined.secret,
+        )
+
+    def seal(
+        self, peer: str, phase: str, label: str, content: bytes | NDArray[np.generic]
+    ) -> bytes:
+        """Content, or an array's bytes, for the peer alone; bound to run, phase and label."""
+        plain = content if isinstance(content, bytes) else np.ascontiguousarray(content).data
+        return channel.seal(
+            plain,
+            run=self.run,
+            phase=phase,
+            sender=self.name,
+            receiver=peer,
+            keys=self.keys(peer),
+            label=label,
+        )
+
+    def unseal(self, peer: str, phase: str, label: str, blob: bytes) -> bytes:
+        """Inverse, from the peer. Raises ChannelError."""
+        return channel.open_sealed(
+            blob,
+            run=self.run,
+            phase=phase,
+            sender=peer,
+            receiver=self.name,
+            keys=self.keys(peer),
+            label=label,
+        )
+
+    # --- budget -------------------------------------------------------------------------
+
+    @cached_property
+    def guard(self) -> Guard:
+        return Guard.open(self.site.guard, party=self.name, folder=self.site.work)
+
+    @property
+    def limit(self) -> Limit:
+        """What this party accepted for the run as a whole."""
+        return Limit(epsilon=self.spec.epsilon, delta=self.spec.delta)
+
+    def foresee(self, own: Sequence[Event], everyones: Sequence[Event]) -> None:
+        """Refuse what does not fit in the guard or the run, before anybody released any of it.
+
+        own: to come at this party. everyones: all of the run at every party, so far and to come.
+        Raises BudgetError; spends nothing.
+        """
+        self.spec.within_budget(everyones)
+        self.guard.check(
+            fingerprint=self.state.joined.fingerprint,
+            run=self.run,
+            events=own,
+            run_limit=self.limit,
+        )
+
+    def charge(self, phase: str, events: Sequence[Event]) -> Receipt:
+        """Charge the guard for what is about to be released: the receipt every release takes.
+
+        Raises BudgetError; ProtocolError where it was charged before and its answer is lost.
+        """
+        receipt = self.guard.spend(
+            fingerprint=self.state.joined.fingerprint,
+            run=self.run,
+            phase=phase,
+            request_hash=self.spec.digest,
+            events=events,
+            run_limit=self.limit,
+        )
+        if not receipt.fresh:
+            raise ProtocolError(
+                f"{phase}: charged before, and its answer is lost. Start a new run."
+            )
+        return receipt
+
+
+def read_table(site: Site, run: str) -> EncodedTable:
+    """Read, clean and encode the party's table; once a run in one process.
+
+    A process can outlive a run, and the table may change between runs.
+    """
+    return _read_table(canonical_json(site), run)
+
+
+@lru_cache(maxsize=4)
+def _read_table(site: str, run: str) -> EncodedTable:  # noqa: ARG001 (a key of the cache)
+    from twinweave.tables.encoding import load_party
+
+    own = parse(Site, json.loads(site))
+    return load_party(own.source, own.schema, own.party)

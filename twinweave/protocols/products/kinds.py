@@ -1,0 +1,106 @@
+"""The products by name (`protocol.cross_tables`), and what each of them is for."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from twinweave.errors import ConfigError
+from twinweave.privacy.guard import Receipt
+from twinweave.protocols import lattice
+from twinweave.protocols.products import homomorphic_tables
+from twinweave.protocols.products.dealt import DealtParty, DealtServer
+from twinweave.protocols.products.encrypted import EncryptedParty, EncryptedServer
+from twinweave.protocols.products.messages import OpenRequest
+from twinweave.protocols.products.pair import Opened, Pass, Sealed, product_of
+from twinweave.spec import CrossTables, RunSpec
+from twinweave.workload.queries import Query
+
+log = logging.getLogger("twinweave.run")
+
+
+class PartyEnd(Protocol):
+    """One kind of product, seen from one party in one pass."""
+
+    def check(self) -> None:
+        """Raise ConfigError where a product of this pass cannot be computed; sizes are known."""
+
+    def given(self, peer: str) -> bytes | None:
+        """What this party seals for the peer in `query.share`; None where it has nothing to."""
+
+    def opens(self, peer: str, hop: int) -> bool:
+        """Whether this party opens the tables with the peer in this hop of `query.open`."""
+
+    def opened(self, peer: str, request: OpenRequest, receipt: Receipt) -> Opened:
+        """Shares with noise, paid for by the receipt."""
+
+
+class ServerEnd(Protocol):
+    """One kind of product over all pairs of parties, in one pass."""
+
+    @property
+    def hops(self) -> int:
+        """Times that `query.open` is asked."""
+
+    def seeds(self, party: str) -> dict[str, bytes]:
+        """What is dealt to a party for `query.share`, by peer."""
+
+    def requests(self, hop: int, sealed: Sealed) -> dict[str, OpenRequest]:
+        """Whom to ask what in a hop. sealed: of `query.share`, then of the hop before."""
+
+
+def party_end(here: Pass) -> PartyEnd:
+    """This party's end, as the specification says."""
+    encrypted = here.spec.cross_tables == "homomorphic"
+    return EncryptedParty(here) if encrypted else DealtParty(here)
+
+
+def server_end(spec: RunSpec, n_slots: int, step: int) -> ServerEnd:
+    """The server's end, as the specification says. Raises ConfigError as `check_sizes`."""
+    check_sizes(spec, n_slots)
+    encrypted = spec.cross_tables == "homomorphic"
+    return (EncryptedServer if encrypted else DealtServer)(spec=spec, n_slots=n_slots, step=step)
+
+
+def check_installed(kind: CrossTables) -> None:
+    """Raise ConfigError where what the kind needs is missing here."""
+    if kind == "homomorphic":
+        lattice.available(homomorphic_tables.FIELD)
+
+
+def check_sizes(spec: RunSpec, n_slots: int) -> None:
+    """Raise ConfigError where a product is too large for its kind. Sizes are known since setup."""
+    if spec.cross_tables == "homomorphic":
+        for first, second in spec.pairs():
+            homomorphic_tables.check(product_of(spec, first, second, n_slots))
+
+
+def can_select(kind: CrossTables) -> bool:
+    """Whether this kind can select features, which takes many tables across parties."""
+    return kind != "homomorphic"
+
+
+def measurable(kind: CrossTables, queries: tuple[Query, ...]) -> tuple[Query, ...]:
+    """Those of the queries that this kind of product is for; says which it leaves out.
+
+    Raises ConfigError where homomorphic finds tables across parties, and none with priority, or
+    where TenSEAL is missing.
+    """
+    if kind != "homomorphic":
+        return queries
+    check_installed(kind)
+    kept = tuple(q for q in queries if q.priority or not q.is_cross)
+    left_out = len(queries) - len(kept)
+    if left_out and not any(q.is_cross for q in kept):
+        raise ConfigError(
+            homomorphic_tables.FIELD,
+            "homomorphic measures the priority tables alone, and none of them crosses the parties",
+            "Use protocol.cross_tables=secret_sharing.",
+        )
+    if left_out:
+        log.info(
+            "homomorphic: priority tables alone; %d other tables across parties are left out "
+            "(protocol.cross_tables=secret_sharing measures them)",
+            left_out,
+        )
+    return kept

@@ -1,0 +1,70 @@
+"""The messages of the secure products: masked matrices to the peers, shares with noise back.
+
+Tables are keyed by their index in the plan of this pass, as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareRequest:
+    """slots: int64 (rows,), own rows in secret order -> spine. seeds: dealt, one a peer; none
+    without a dealer.
+
+    step: 0, or 1 for the tables chosen after a selection; plan: those as JSON, "" in step 0.
+    """
+
+    run: str
+    step: int
+    plan: str
+    n_slots: int
+    slots: NDArray[np.int64] = field(repr=False)
+    seeds: dict[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareReply:
+    """sealed: for each peer, a masked matrix or an encrypted one; tables: local, noisy, int64.
+
+    pooled: this party's part of its pool's tables, uint64, uniform alone.
+    """
+
+    sealed: dict[str, bytes] = field(repr=False)
+    tables: dict[str, NDArray[np.int64]] = field(repr=False)
+    pooled: dict[str, NDArray[Any]] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest:
+    """sealed: what each peer gave for this party to open tables with, by peer.
+
+    hop: 1; encrypted products take a second, for the parties that offered. corrections: dealt,
+    where this party is second; coin_seeds, coin_words: dealt for the shared coins. None of
+    these without a dealer.
+    """
+
+    run: str
+    step: int
+    hop: int
+    sealed: dict[str, bytes] = field(repr=False)
+    corrections: dict[str, NDArray[Any]] = field(repr=False)
+    coin_seeds: dict[str, bytes] = field(repr=False)
+    coin_words: dict[str, NDArray[Any]] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenReply:
+    """shares: of the noisy cross tables, unsigned, uniform alone. sealed: answers to offers.
+
+    dealt: sealed shares for the secure sums of the training, by receiver; none without it.
+    """
+
+    shares: dict[str, NDArray[Any]] = field(repr=False)
+    sealed: dict[str, bytes] = field(repr=False)
+    dealt: dict[str, bytes] = field(repr=False)

@@ -1,0 +1,97 @@
+"""A party's steps of the measurement: share masked matrices, open shares with noise inside."""
+
+from __future__ import annotations
+
+from twinweave.errors import ProtocolError
+from twinweave.privacy.mechanisms import release_table
+from twinweave.protocols.alignment.party import Aligned
+from twinweave.protocols.alignment.tags import AlignmentState, to_table_order
+from twinweave.protocols.party import Party
+from twinweave.protocols.pools.party import across, exact_table, own_tables
+from twinweave.protocols.products.kinds import party_end
+from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
+from twinweave.protocols.products.pair import Pass, Shared
+from twinweave.protocols.ring import Ring
+from twinweave.protocols.training.plan import summing
+from twinweave.site import Site
+from twinweave.workload.queries import check
+
+
+def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[ShareReply, Shared]:
+    """Masked matrices for the peers; the own tables with their noise, charged first."""
+    here = _begin(request, state, site)
+    party, end = here.party, party_end(here)
+    end.check()
+    local, pooled = here.spec.local(party.name), here.spec.pooled(party.name)
+    events = [p.event for p in (*local.values(), *pooled.values())]
+    receipt = party.charge(here.shared_in, events)
+    tables = {
+        str(i): release_table(exact_table(party, p.query.sides[0]), p.event, receipt)
+        for i, p in local.items()
+    }
+    given = {peer: end.given(peer) for peer in here.peers}
+    reply = ShareReply(
+        sealed={peer: blob for peer, blob in given.items() if blob is not None},
+        tables=tables,
+        pooled=own_tables(party, here.spec, here.shared_in, receipt),
+    )
+    return reply, here.state
+
+
+def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
+    """The pass that a request opens, checked before anything is charged for it."""
+    aligned = state if isinstance(state, Aligned) else state.aligned
+    party = Party(site, aligned.introduced)
+    step = 0 if isinstance(state, Aligned) else state.step + 1
+    if request.step != step or step > int(party.spec.selects) or bool(request.plan) != bool(step):
+        raise ProtocolError("the request is of another pass than the run's next. Start a new run.")
+    if request.n_slots != sum(party.rows.values()):
+        raise ProtocolError("the spine is not the sum of the table sizes. Start a new run.")
+    earlier = state.seeds if isinstance(state, Shared) else {}
+    seeds = list(request.seeds.values())
+    if len({*seeds, *earlier.values()}) != len(seeds) + len(earlier):
+        raise ProtocolError("a dealt seed comes twice: two matrices under one mask. Deal anew.")
+    shared = Shared(
+        aligned=aligned,
+        step=request.step,
+        tables=request.plan,
+        slots=to_table_order(
+            AlignmentState(order=aligned.order), request.slots, n_slots=request.n_slots
+        ),
+        n_slots=request.n_slots,
+        seeds=request.seeds,
+    )
+    here = Pass(party, shared)
+    if step:
+        for planned in here.spec.plan:
+            check(here.spec.schema, planned.query)
+        own = [p.event for p in here.spec.plan if party.name in p.query.parties]
+        party.foresee(own, [p.event for p in (*party.spec.plan, *here.spec.plan)])
+    return here
+
+
+def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, Shared]:
+    """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
+    here = Pass(Party(site, state.aligned.introduced), state)
+    party = here.party
+    if request.step != state.step:
+        raise ProtocolError("the tables to open are of another pass. Start a new run.")
+    end = party_end(here)
+    tables = {peer: here.tables(peer) for peer in here.peers if end.opens(peer, request.hop)}
+    phase = here.opened_in + (f", hop {request.hop}" if request.hop > 1 else "")
+    planned = {i: p for found in tables.values() for i, p in found.items()}
+    receipt = party.charge(phase, [p.event for p in planned.values()])
+    parts: dict[int, list[Ring]] = {i: [] for i in planned}
+    sealed: dict[str, bytes] = {}
+    for peer, found in tables.items():
+        opened = end.opened(peer, request, receipt)
+        for i, part in zip(found, opened.shares, strict=True):
+            parts[i].append(part)
+        sealed |= {peer: opened.answer} if opened.answer else {}
+    shares = {
+        str(i): across(party, planned[i], part, receipt) if planned[i].query.is_pooled else part[0]
+        for i, part in parts.items()
+    }
+    last = request.step == int(party.spec.selects) and request.hop == 1
+    dealt = summing(party).deal() if party.spec.training and last else {}
+    return OpenReply(shares=shares, sealed=sealed, dealt=dealt), state

@@ -1,0 +1,142 @@
+"""A party's steps of the training: private steps on its own rows, and a protected update.
+
+What leaves is a DP-SGD update (private by itself, at this party's full noise) inside a secure
+sum. Discriminator, optimiser and training loss stay here.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ProtocolError
+from twinweave.generators.local import train_round
+from twinweave.generators.union import ABSENT, UnionLayout
+from twinweave.protocols.party import Party
+from twinweave.protocols.products.pair import Shared
+from twinweave.protocols.secure_sum import Progress, RevealRequest
+from twinweave.protocols.training.messages import (
+    RevealSumReply,
+    RevealSumRequest,
+    TrainReply,
+    TrainRequest,
+)
+from twinweave.protocols.training.plan import (
+    TrainingPlan,
+    row_weights,
+    summing,
+    terms_of,
+    training_of,
+)
+from twinweave.site import Site
+
+TRAIN, REVEAL = "train.generator", "train.reveal"
+log = logging.getLogger("twinweave.party")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A party that has taken a round's private steps. round: the last one, from 0.
+
+    plan: JSON of the TrainingPlan, the same in every round. model: private state of the
+    training (discriminator, optimiser). sums: what the secure sums need.
+    """
+
+    shared: Shared
+    round: int
+    plan: str
+    model: bytes = field(repr=False)
+    sums: Progress
+
+
+def train(request: TrainRequest, state: Shared | Trained, site: Site) -> tuple[TrainReply, Trained]:
+    """Take this round's private steps, charged first; protect the update."""
+    earlier = state if isinstance(state, Trained) else None
+    shared = state.shared if isinstance(state, Trained) else state
+    party = Party(site, shared.aligned.introduced)
+    plan = _accepted(request, party, shared, earlier)
+    event = plan.event(party.name, rounds=1)
+    receipt = party.charge(f"{TRAIN}/{request.round}", [event])
+    receipt.check(event)
+    import torch
+
+    torch.set_num_threads(1)  # small matrices; and the parties of a simulation share the cores
+    result = train_round(
+        training_of(party.spec).generator,
+        UnionLayout.of(party.spec.schema),
+        party.name,
+        request.weights,
+        union_codes(party),
+        plan.parties[party.name],
+        state=earlier.model if earlier else None,
+        one_way=request.one_way,
+    )
+    log.debug("round %d: mean loss %.4f", request.round, result.trace.loss)
+    summed = summing(party, earlier.sums if earlier else None).accept(request.dealt)
+    weight = row_weights(party.rows)[party.name]
+    terms = terms_of(party.rows, request.plan, request.weights, request.one_way)
+    summed, upload = summed.protect(result.update * np.float32(weight), request.round, terms)
+    reply = TrainReply(words=upload.words, sealed=upload.sealed, secrets=upload.secrets)
+    return reply, Trained(
+        shared=shared,
+        round=request.round,
+        plan=request.plan,
+        model=result.state,
+        sums=summed.progress,
+    )
+
+
+def reveal(request: RevealSumRequest, state: Trained, site: Site) -> tuple[RevealSumReply, Trained]:
+    """Help to open the last round's sum, or refuse."""
+    if request.round != state.round:
+        raise ProtocolError("the sum to open is of another round. Start a new run.")
+    party = Party(site, state.shared.aligned.introduced)
+    asked = RevealRequest(
+        round=request.round, alive=request.alive, words=request.words, sealed=request.sealed
+    )
+    summed, revealed = summing(party, state.sums).reveal(asked)
+    reply = RevealSumReply(words=revealed.words, secrets=revealed.secrets)
+    return reply, Trained(
+        shared=state.shared,
+        round=state.round,
+        plan=state.plan,
+        model=state.model,
+        sums=summed.progress,
+    )
+
+
+def _accepted(
+    request: TrainRequest, party: Party, shared: Shared, earlier: Trained | None
+) -> TrainingPlan:
+    """The plan of the request, checked whole before anything is charged for it.
+
+    Raises ProtocolError unless it is the specification's, of the next round, and the same as
+    before; BudgetError unless all rounds of it fit with the tables.
+    """
+    rounds = training_of(party.spec).generator.rounds
+    if request.round != (earlier.round + 1 if earlier else 0) or request.round >= rounds:
+        raise ProtocolError("the round is not the run's next. Start a new run.")
+    if earlier is not None and request.plan != earlier.plan:
+        raise ProtocolError("the training plan is not that of the round before. Start a new run.")
+    plan = TrainingPlan.loads(request.plan)
+    if earlier is None:
+        plan.check(party.spec, party.rows)
+        tables = [p.event for p in party.spec.plan]
+        if shared.tables:
+            tables += [p.event for p in party.spec.second(shared.tables).plan]
+        everyones = [*tables, *plan.events(party.spec.schema.units, rounds)]
+        party.foresee([plan.event(party.name, rounds)], everyones)
+    return plan
+
+
+def union_codes(party: Party) -> NDArray[np.int32]:
+    """The party's rows over the union's columns: int32 (rows, columns), ABSENT where not held."""
+    names, own = party.spec.schema.names, party.site.schema.names
+    codes = np.full((len(party.table), len(names)), ABSENT, dtype=np.int32)
+    for j, name in enumerate(names):
+        if name in own:
+            codes[:, j] = party.table.codes[:, own.index(name)]
+    return codes

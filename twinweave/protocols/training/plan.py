@@ -1,0 +1,141 @@
+"""The terms of a run's federated training: every party's private steps, and the secure sums."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ProtocolError
+from twinweave.generators.plan import SgdPlan
+from twinweave.parsing import STRICT, canonical_json, parse
+from twinweave.privacy.events import Event, Stage
+from twinweave.protocols.keystream import hkdf
+from twinweave.protocols.party import Party
+from twinweave.protocols.secure_sum import Progress, SumParty, party_end, peers
+from twinweave.protocols.secure_sum.fixed_point import FixedPoint
+from twinweave.protocols.secure_sum.kinds import check_kind
+from twinweave.protocols.secure_sum.plan import Plan
+from twinweave.spec import RunSpec, TrainingSpec
+
+UPDATE_BOUND = 16.0
+"""Largest magnitude of one coordinate of a weighted update: far beyond what Adam can reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """Every party's private steps of one round: fixed once the table sizes are known."""
+
+    __pydantic_config__ = STRICT
+
+    parties: dict[str, SgdPlan]
+
+    @classmethod
+    def loads(cls, text: str) -> TrainingPlan:
+        """Parse what travelled. Raises ProtocolError or ConfigError."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ProtocolError("the training plan is not JSON. Start a new run.") from None
+        return parse(cls, data, where="training plan")
+
+    def event(self, party: str, rounds: int) -> Event:
+        """What `rounds` rounds at a party release."""
+        return Event(
+            label=f"training at {party}",
+            stage=Stage.TRAINING,
+            parties=(party,),
+            mechanism=self.parties[party].mechanism(rounds),
+        )
+
+    def events(self, units: tuple[tuple[str, ...], ...], rounds: int) -> list[Event]:
+        """What `rounds` rounds at all parties release, one event a unit (`JointSchema.units`).
+
+        A user is at one member of a pool at most, so the members' trainings compose in
+        parallel (McSherry 2009, theorem 4): together they cost what the dearest does.
+        """
+        found = []
+        for unit in units:
+            at = max(unit, key=lambda p: self.parties[p].sampling_rate)
+            label = f"training at {unit[0]}" + (f" and {len(unit) - 1} more" if unit[1:] else "")
+            found.append(replace(self.event(at, rounds), label=label, parties=unit))
+        return found
+
+    def check(self, spec: RunSpec, rows: Mapping[str, int]) -> None:
+        """Raise ProtocolError unless the plan is what the specification and the sizes say, and
+        leaves nothing open but the noise."""
+        generator = training_of(spec).generator
+        if sorted(self.parties) != sorted(spec.parties):
+            raise ProtocolError("the training plan is of other parties. Start a new run.")
+        for name, own in self.parties.items():
+            wanted = SgdPlan.of(generator, rows=rows[name], noise_multiplier=own.noise_multiplier)
+            if asdict(wanted) != asdict(own):
+                raise ProtocolError(
+                    f"the training plan of {name!r} is not the specification's. Start a new run."
+                )
+        for unit in spec.schema.units:
+            if len({self.parties[name].noise_multiplier for name in unit}) > 1:
+                raise ProtocolError("the members of a pool train with one noise. Start a new run.")
+
+
+def training_of(spec: RunSpec) -> TrainingSpec:
+    """Raises ProtocolError where the run has no training."""
+    if spec.training is None:
+        raise ProtocolError("the run specification has no training. Start a new run.")
+    return spec.training
+
+
+def sums_of(spec: RunSpec) -> Plan:
+    """Terms of the secure sums of the training: one a round. Raises ConfigError."""
+    training = training_of(spec)
+    plan = Plan(
+        run=spec.run,
+        label="training",
+        parties=spec.parties,
+        rounds=training.generator.rounds,
+        encoding=FixedPoint.fitting(UPDATE_BOUND, n_parties=len(spec.parties), bits=32),
+        colluding=training.colluding,
+    )
+    check_kind(training.secure_sum, plan)
+    return plan
+
+
+def summing(party: Party, progress: Progress | None = None) -> SumParty:
+    """A party's end of the secure sums of the training."""
+    kind, plan = training_of(party.spec).secure_sum, sums_of(party.spec)
+    return party_end(
+        kind,
+        plan=plan,
+        own=party.name,
+        secret=hkdf(party.secret, "secure sums"),
+        keys={peer: party.keys(peer) for peer in peers(kind, plan, party.name)},
+        progress=progress,
+    )
+
+
+def row_weights(rows: Mapping[str, int]) -> dict[str, float]:
+    """Each party's weight in an average: its rows over the mean. Sizes are public."""
+    mean = sum(rows.values()) / len(rows)
+    return {party: n / mean for party, n in rows.items()}
+
+
+def terms_of(
+    rows: Mapping[str, int],
+    plan: str,
+    weights: NDArray[np.float32],
+    one_way: Mapping[str, NDArray[np.float64]],
+) -> str:
+    """SHA-256, hex, of all that the parties of a round must have been told alike.
+
+    It enters their masks: where a server told them different stories, nothing cancels.
+    """
+    digest = sha256(canonical_json({"rows": rows, "plan": plan}).encode())
+    digest.update(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+    for name in sorted(one_way):
+        digest.update(canonical_json({"column": name, "size": one_way[name].size}).encode())
+        digest.update(np.ascontiguousarray(one_way[name], dtype="<f8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""The server's steps of the training: global weights out, protected updates in, their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.generators.local import coverage
+from twinweave.generators.union import UnionLayout
+from twinweave.parsing import canonical_json
+from twinweave.protocols.channel.server import Roster
+from twinweave.protocols.secure_sum import Plan, Revealed, SumServer, Upload, server_end
+from twinweave.protocols.training.messages import (
+    RevealSumReply,
+    RevealSumRequest,
+    TrainReply,
+    TrainRequest,
+)
+from twinweave.protocols.training.plan import TrainingPlan, row_weights, sums_of, training_of
+from twinweave.spec import RunSpec
+
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The terms of one run's training, from the server's side.
+
+    one_way: noisy one-way tables by column. dealt: sender -> receiver -> sealed shares.
+    """
+
+    spec: RunSpec
+    roster: Roster
+    plan: TrainingPlan
+    one_way: Mapping[str, NDArray[np.float64]] = field(repr=False)
+    dealt: Mapping[str, Mapping[str, bytes]] = field(repr=False)
+
+    @cached_property
+    def sums(self) -> Plan:
+        return sums_of(self.spec)
+
+    @property
+    def rounds(self) -> int:
+        return training_of(self.spec).generator.rounds
+
+    def requests(self, number: int, weights: Weights) -> dict[str, TrainRequest]:
+        """What to ask each party in round `number` (from 0)."""
+        text = canonical_json(self.plan)
+        return {
+            party: TrainRequest(
+                run=self.spec.run,
+                round=number,
+                plan=text,
+                weights=weights,
+                one_way=dict(self.one_way),
+                dealt={s: sealed[party] for s, sealed in self.dealt.items() if party in sealed},
+            )
+            for party in self.spec.parties
+        }
+
+    def close(
+        self, number: int, length: int, replies: Mapping[str, TrainReply]
+    ) -> tuple[SumServer, dict[str, RevealSumRequest]]:
+        """Add up a round's uploads; what must still be asked to open their sum, by party."""
+        kind = training_of(self.spec).secure_sum
+        server = server_end(kind, self.sums, round_=number, length=length)
+        for party, reply in replies.items():
+            upload = Upload(words=reply.words, sealed=reply.sealed, secrets=reply.secrets)
+            server.add(party, upload)
+        asked = {
+            party: RevealSumRequest(
+                run=self.spec.run,
+                round=number,
+                alive=request.alive,
+                words=request.words,
+                sealed=request.sealed,
+            )
+            for party, request in server.requests().items()
+        }
+        return server, asked
+
+    def step(
+        self,
+        weights: Weights,
+        server: SumServer,
+        revealed: Mapping[str, RevealSumReply],
+        came: Set[str],
+    ) -> Weights:
+        """The next global weights: each entry moves by the mean update of those who train it."""
+        answers = {
+            party: Revealed(words=reply.words, secrets=reply.secrets)
+            for party, reply in revealed.items()
+        }
+        total = server.finish(answers)
+        return (weights + total / self._divisor(came)).astype(np.float32)
+
+    def _divisor(self, came: Set[str]) -> NDArray[np.float64]:
+        """Total weight of the parties that train each entry; 1 where nobody does."""
+        layout, weight = UnionLayout.of(self.spec.schema), row_weights(self.roster.rows)
+        generator = training_of(self.spec).generator
+        masks = [weight[party] * coverage(generator, layout, party) for party in sorted(came)]
+        divisor = np.sum(masks, axis=0, dtype=np.float64)
+        return np.where(divisor > 0, divisor, 1.0)
