@@ -26,7 +26,7 @@ SMALL = (
     "engine=inprocess",
     "data.parties.0.source.campaign.users=300",
     "workload.pairs=false",
-    "workload.threes=false",
+    "workload.three_way=false",
 )
 # Several gigabytes where no CPU build is at hand; a run without a generator imports none of them.
 LEFT_OUT = ("torch", "opacus", "sdv")
