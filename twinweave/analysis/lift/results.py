@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
+from typing import Literal
 
 from twinweave.analysis.finding import Finding, Interval
 
@@ -140,14 +141,15 @@ class ValueLift:
     """Lift of a value column's mean per user, in the column's own unit.
 
     clipped_to: the column's bounds; larger and smaller amounts count as the bound.
-    variance: "measured", or "bounded" where the noisy second moment could not be used and
-        the largest variance that the bounds and the mean allow stands in (a wider interval).
+    variance: where a user's variance is from: measured; bounded where the noisy second moment
+        could not be used, so that the largest variance that the bounds and the mean allow stands
+        in (a wider interval); none where an arm is suppressed.
     """
 
     column: str
     overall: Comparison | None
     clipped_to: Interval
-    variance: str
+    variance: Literal["measured", "bounded", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
