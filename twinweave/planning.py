@@ -19,7 +19,7 @@ from twinweave.workload import build as workload
 from twinweave.workload import selection
 from twinweave.workload.choice import Choice, choose
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, n_cells
+from twinweave.workload.queries import Query, cells_of
 from twinweave.workload.selection import FeatureScore
 
 NOMINAL_RATE = 0.02
@@ -192,7 +192,7 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
 def _item(schema: JointSchema, query: Query, coins: bool, stage: Stage) -> WorkItem:
     return WorkItem(
         name=query.name,
-        cells=n_cells(schema, query),
+        cells=cells_of(schema, query).size,
         parties=query.parties,
         stage=stage,
         priority=query.priority,

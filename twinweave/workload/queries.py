@@ -191,10 +191,6 @@ def shape(schema: JointSchema, query: Query) -> tuple[int, ...]:
     return cells_of(schema, query).shape
 
 
-def n_cells(schema: JointSchema, query: Query) -> int:
-    return cells_of(schema, query).size
-
-
 def side_size(schema: JointSchema, side: Side) -> int:
     """Number of positions of a side's axis, *absent* not counted."""
     return axis_of(schema, side).present
