@@ -72,6 +72,43 @@ TRAINING = {
 }
 """A generator small enough to train in a second."""
 
+SHORT = {"clip": 1.0, "learning_rate": 1e-3, "expected_batch": 64, "rounds": 2, "local_steps": 3}
+GENERATORS: dict[str, dict[str, Any]] = {
+    "tvae": TRAINING,
+    "ctgan": SHORT
+    | {
+        "name": "ctgan",
+        "layers": 1,
+        "width": 16,
+        "activation": "relu",
+        "latent": 4,
+        "generator_learning_rate": 1e-3,
+        "generator_batch": 32,
+        "discriminator_layers": 1,
+        "discriminator_width": 16,
+        "discriminator_steps": 2,
+        "lipschitz": 1.5,
+        "condition": 0.2,
+        "anchor": 1.0,
+        "temperature": 0.5,
+    },
+    "llm": SHORT
+    | {
+        "name": "llm",
+        "backend": "schema",
+        "layers": 1,
+        "width": 16,
+        "heads": 2,
+        "hidden": 16,
+        "activation": "gelu",
+        "format_steps": 5,
+        "format_learning_rate": 3e-3,
+        "format_batch": 32,
+        "one_party": 0.5,
+    },
+}
+"""One of every kind, as small as that."""
+
 
 def configure(output: Path, *overrides: str) -> RunConf:
     return RunConf.parse(mapping(output, *overrides))
@@ -117,9 +154,9 @@ class Ran:
                 return records.unpack(REPLIES[phase], message.content)
         raise LookupError(phase)
 
-    def shares(self, party: str) -> dict[str, np.ndarray]:
+    def shares(self, party: str) -> dict[str, np.ndarray[Any, Any]]:
         """Of the cross tables, as the party opened them, in whichever hops."""
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, np.ndarray[Any, Any]] = {}
         for message in self.messages:
             meta = message.metadata
             if meta.message_type == "query.open" and meta.src_node_id == NODES[party]:
@@ -203,7 +240,7 @@ def readable(messages: list[Message]) -> Iterator[tuple[str, bytes]]:
         sender = "server" if meta.src_node_id == 0 else f"node {meta.src_node_id}"
         where = f"{meta.message_type} from {sender}"
         if message.has_error():
-            yield f"{where} error", message.error.reason.encode()
+            yield f"{where} error", str(message.error.reason).encode()
             continue
         for name, record in message.content.items():
             for key, value in record.items():
