@@ -29,10 +29,10 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
     with run_directory(conf) as say:
+        from server.generator import first_weights
         from server.outputs import write_all
         from server.simulation import sites_of
         from strategies.weave import conduct
-        from twinweave.synthesis.generation import first_weights
 
         started = time.perf_counter()
         conduct(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from server.generator import synthetic_rows
 from strategies.weave import Findings
 from twinweave import rundir
 from twinweave.analysis.examine import SyntheticFindings, examine
@@ -26,7 +27,6 @@ from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
 from twinweave.synthesis.decode import decode_rows
-from twinweave.synthesis.generation import synthetic_rows
 
 
 def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -> str:

@@ -18,6 +18,7 @@ from clients.handling import site_of
 from clients.journal import Journal
 from clients.site import load_site
 from scripts.engines.inprocess import InProcessGrid
+from server.generator import first_weights
 from server.simulation import sites_of, write_sites
 from strategies import records
 from strategies.weave import Findings, conduct
@@ -29,7 +30,6 @@ from twinweave.protocols.party import Party
 from twinweave.protocols.products.pair import Pass, Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.spec import PlannedQuery, RunSpec
-from twinweave.synthesis.generation import first_weights
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 
 COLUMNS = {

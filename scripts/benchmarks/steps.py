@@ -9,14 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from twinweave.config import compose
-from twinweave.generators.conf import CtganConf, GeneratorConf, TrainingConf
+from twinweave.generators import registry
+from twinweave.generators.conf import CtganConf, GeneratorConf, GradientMode
+from twinweave.generators.plan import SgdPlan
+from twinweave.generators.random_source import RandomSource
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import parse
+
+if TYPE_CHECKING:
+    from twinweave.generators.ctgan import Adversary
 
 SIZES = (16, 9, 16, 16, 7, 15, 6, 5, 2, 9, 6, 16, 42, 2)
 ROWS = 32_561
@@ -26,15 +32,13 @@ SLOW = ("hooks", "functorch")
 def main(batch: int = 512, repeats: int = 40) -> None:
     import torch
 
-    from twinweave.generators.per_row import Mode
-
     torch.set_num_threads(1)
-    print(f"{'':<8}{'plain':>10}" + "".join(f"{m:>22}" for m in get_args(Mode)))
+    print(f"{'':<8}{'plain':>10}" + "".join(f"{m:>22}" for m in get_args(GradientMode)))
     for name in ("tvae", "ctgan", "llm"):
         conf = _conf(name, batch)
-        steps = {"plain": _plain(conf), **{m: _private(conf, m) for m in get_args(Mode)}}
+        steps = {"plain": _plain(conf), **{m: _private(conf, m) for m in get_args(GradientMode)}}
         found = _medians(steps, repeats)
-        cells = (_cell(found.get(m), found["plain"]) for m in get_args(Mode))
+        cells = (_cell(found.get(m), found["plain"]) for m in get_args(GradientMode))
         print(
             f"{name:<8}{found['plain']:>7.1f} ms" + "".join(f"{c:>22}" for c in cells), flush=True
         )
@@ -44,10 +48,10 @@ def _cell(found: float | None, plain: float) -> str:
     return "not possible" if found is None else f"{found:8.1f} ms ({found / plain:5.2f} x)"
 
 
-def _conf(name: str, batch: int) -> TrainingConf:
+def _conf(name: str, batch: int) -> GeneratorConf:
     raw = compose([f"generator={name}"])["generator"]
-    kinds = {kind.__dataclass_fields__["name"].default: kind for kind in get_args(GeneratorConf)}
-    conf: TrainingConf = parse(kinds[name], raw)
+    kinds: dict[str, Any] = {kind.name: kind for kind in get_args(GeneratorConf)}
+    conf: GeneratorConf = parse(kinds[name], raw)
     return replace(conf, expected_batch=batch, local_steps=10**6)
 
 
@@ -79,29 +83,26 @@ def _rows() -> Any:
     return torch.from_numpy(np.stack([rng.integers(0, s, ROWS) for s in SIZES], axis=1))
 
 
-def _adversary(conf: CtganConf, mode: Any) -> Any:
+def _plan(conf: GeneratorConf) -> SgdPlan:
+    return SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0)
+
+
+def _adversary(conf: CtganConf) -> Adversary:
     from twinweave.generators.ctgan import Adversary, Ctgan
-    from twinweave.generators.plan import SgdPlan
-    from twinweave.generators.random_source import RandomSource
 
     layout = _layout()
     return Adversary(
         Ctgan(conf, layout),
-        conf,
         np.ones(len(SIZES), bool),
-        SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0),
+        _plan(conf),
         source=RandomSource(),
         one_way={n: np.ones(s) for n, s in zip(layout.names, SIZES, strict=True)},
         state={},
-        mode=mode,
     )
 
 
-def _plain(conf: TrainingConf) -> Callable[[], Any]:
+def _plain(conf: GeneratorConf) -> Callable[[], Any]:
     import torch
-
-    from twinweave.generators.local import build
-    from twinweave.generators.random_source import RandomSource
 
     rows, source, generator = _rows(), RandomSource(), torch.Generator()
 
@@ -110,7 +111,7 @@ def _plain(conf: TrainingConf) -> Callable[[], Any]:
 
     if isinstance(conf, CtganConf):
         return _plain_ctgan(conf, batch)
-    network = build(conf, _layout())
+    network: Any = registry.build(conf, _layout())
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
 
     def step() -> None:
@@ -124,7 +125,7 @@ def _plain(conf: TrainingConf) -> Callable[[], Any]:
 def _plain_ctgan(conf: CtganConf, batch: Callable[[], Any]) -> Callable[[], Any]:
     import torch
 
-    adversary = _adversary(conf, "bookkeeping")
+    adversary = _adversary(conf)
     optimizer = torch.optim.Adam(adversary.discriminator.parameters(), lr=1e-3)
 
     def step() -> None:
@@ -132,28 +133,25 @@ def _plain_ctgan(conf: CtganConf, batch: Callable[[], Any]) -> Callable[[], Any]
             fakes, _, conditions, _ = adversary.fake(conf.expected_batch)
         optimizer.zero_grad()
         loss = adversary.row_loss(batch(), adversary.generator, (fakes, conditions))
-        loss.mean().backward()
+        torch.autograd.backward(loss.mean())
         optimizer.step()
         adversary.discriminator.project()
 
     return step
 
 
-def _private(conf: TrainingConf, mode: Any) -> Callable[[], Any]:
+def _private(conf: GeneratorConf, mode: GradientMode) -> Callable[[], Any]:
     import torch
 
     from twinweave.generators.dpsgd import PrivateSgd, Tally
-    from twinweave.generators.local import build
-    from twinweave.generators.plan import SgdPlan
-    from twinweave.generators.random_source import RandomSource
 
     rows = _rows()
     if isinstance(conf, CtganConf):
-        adversary, tally = _adversary(conf, mode), Tally(clip=1.0)
+        adversary, tally = _adversary(replace(conf, gradients=mode)), Tally()
         return lambda: adversary.private_step(rows, tally)
-    network, generator = build(conf, _layout()), torch.Generator()
-    plan = SgdPlan.of(conf, rows=ROWS, noise_multiplier=1.0)
-    engine = PrivateSgd(network, plan, source=RandomSource(), mode=mode)
+    network: Any = registry.build(conf, _layout())
+    generator = torch.Generator()
+    engine = PrivateSgd(network, _plan(conf), source=RandomSource(), mode=mode)
 
     def step() -> None:
         index = torch.from_numpy(engine.batch(ROWS))

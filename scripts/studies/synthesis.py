@@ -14,19 +14,15 @@ import argparse
 import itertools
 import time
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
 from scripts.studies.datasets import CODES, Data, aucs, load, mean_tvd
 from twinweave.config import RunConf, compose
-from twinweave.generators.conf import LlmConf
-from twinweave.generators.local import initial_weights
-from twinweave.generators.local import load as load_network
 from twinweave.planning import plan
 from twinweave.synthesis.population import row_counts
-from twinweave.synthesis.synthesise import synthesise
-from twinweave.workload.measurement import Measurement, one_way_tables
+from twinweave.synthesis.synthesise import synthesise, synthetic_rows
+from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import cells_of
 
 
@@ -48,40 +44,12 @@ def synthetic(data: Data, conf: RunConf, seed: int) -> tuple[CODES, float]:
     """Codes of the synthetic union, generator untrained or (llm) formatted; CPU seconds."""
     measurements = measure(data, conf, np.random.default_rng(seed))
     started = time.process_time()
-    network = None
-    if conf.generator is not None:
-        first = initial_weights(
-            conf.generator, data.layout, seed=seed, one_way=one_way_tables(measurements)
-        )
-        network = load_network(conf.generator, data.layout, first)
-    if isinstance(conf.generator, LlmConf):
-        _format(network, conf.generator, data, conf, measurements, seed)
-    found = synthesise(network, data.layout, measurements, data.sizes, conf.synthesis, seed)
+    known = data.layout, measurements, data.sizes
+    if conf.generator is None:
+        found = synthesise(None, *known, conf.synthesis, seed)
+    else:
+        found = synthetic_rows(conf.generator, *known, conf.synthesis, seed, weights=None)
     return found.rows.codes, time.process_time() - started
-
-
-def _format(
-    network: Any,
-    generator: LlmConf,
-    data: Data,
-    conf: RunConf,
-    measurements: list[Measurement],
-    seed: int,
-) -> None:
-    import torch
-
-    from twinweave.generators.llm import pretrain
-
-    rows = synthesise(None, data.layout, measurements, data.sizes, conf.synthesis, seed).rows
-    pretrain(
-        network,
-        rows,
-        steps=generator.format_steps,
-        lr=generator.format_learning_rate,
-        batch=generator.format_batch,
-        one_party=generator.one_party,
-        generator=torch.Generator().manual_seed(seed),
-    )
 
 
 HEADER = (

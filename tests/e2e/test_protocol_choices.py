@@ -34,7 +34,7 @@ from tests.whole_run import (
 from twinweave import planning
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError
-from twinweave.generators.local import coverage
+from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.protocols import wire

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from tests.whole_run import TRAINING, configure, run
+from twinweave.generators import registry
 from twinweave.generators.conf import TvaeConf
-from twinweave.generators.local import coverage, initial_weights, load, train_round
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.rounds import train_round
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.parsing import parse
 from twinweave.protocols.party import Party
@@ -37,8 +38,8 @@ def averaged_rows(parties: list[Party], layout: UnionLayout, presence: np.ndarra
     import torch
 
     conf = parse(TvaeConf, TRAINING | {"width": 32, "latent": 8, "local_steps": 60})
-    weights = initial_weights(conf, layout, seed=1)
-    covered = {p.name: coverage(conf, layout, p.name) for p in parties}
+    weights = registry.build(conf, layout, seed=1).weights
+    covered = {p.name: registry.coverage(conf, layout, p.name) for p in parties}
     divisor = np.maximum(sum(c.astype(int) for c in covered.values()), 1)
     states: dict[str, bytes | None] = {}
     for _ in range(4):
@@ -52,7 +53,7 @@ def averaged_rows(parties: list[Party], layout: UnionLayout, presence: np.ndarra
             states[party.name] = found.state
             total += found.update
         weights = (weights + total / divisor).astype(np.float32)
-    return load(conf, layout, weights).sample(presence, torch.Generator().manual_seed(2))
+    return registry.load(conf, layout, weights).sample(presence, torch.Generator().manual_seed(2))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from twinweave.generators.per_row import ClippedSums, Losses, trainable
 
 
 def brute_force(module: nn.Module, loss_of_row: list[Losses], clip: float) -> Tensor:
-    """The definition: one row at a time, one gradient, one clip, one sum."""
+    """The definition: one row at a time, one gradient, one clip, one sum of the finite ones."""
     total = torch.zeros(sum(p.numel() for _, p in trainable(module)))
     parameters = [p for _, p in trainable(module)]
     for loss in loss_of_row:
@@ -22,7 +22,8 @@ def brute_force(module: nn.Module, loss_of_row: list[Losses], clip: float) -> Te
                 for g, p in zip(grads, parameters, strict=True)
             ]
         )
-        total += flat * min(1.0, clip / float(flat.norm()))
+        if flat.norm().isfinite():
+            total += flat * min(1.0, clip / float(flat.norm()))
     return total
 
 

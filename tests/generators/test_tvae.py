@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tests.generators.oracle import brute_force, clipped_sum, worst_change
 from tests.generators.toys import TOY, conf, table
-from twinweave.generators.local import coverage
 from twinweave.generators.per_row import clipped_sums
+from twinweave.generators.registry import coverage
 from twinweave.generators.tvae import Tvae, latent_shares
 from twinweave.generators.union import ABSENT
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from twinweave.generators.conf import CtganConf, TrainingConf, TvaeConf
+from twinweave.generators.conf import GeneratorConf
+from twinweave.generators.registry import KINDS
 from twinweave.generators.union import ABSENT, UnionLayout
 from twinweave.parsing import parse
 
 CONF = Path(__file__).parents[2] / "conf" / "generator"
-CLASSES: dict[str, type[TrainingConf]] = {"tvae": TvaeConf, "ctgan": CtganConf}
+CLASSES = {kind.name: kind for kind in get_args(GeneratorConf)}
+NAMES = tuple(KINDS)
 KEY = bytes(range(32))
 
 TOY = UnionLayout(
@@ -24,11 +26,23 @@ TOY = UnionLayout(
     holders=((0, 1), (0,), (0,), (1,), (1,)),
 )
 
+SMALL: dict[str, dict[str, Any]] = {
+    "tvae": {"latent": 4},
+    "ctgan": {"latent": 4},
+    "llm": {"heads": 2, "hidden": 16},
+}
+
+
+def shipped(name: str, **over: Any) -> Any:
+    """The configuration of conf/generator, parsed."""
+    fields = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    return parse(CLASSES[name], {**fields, **over})
+
 
 def conf(name: str, **over: Any) -> Any:
-    fields = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    small = {"width": 16, "latent": 4, "local_steps": 4, "expected_batch": 16}
-    return parse(CLASSES[name], {**fields, **small, **over})
+    """The same, but small."""
+    small = {"width": 16, "local_steps": 4, "expected_batch": 16, **SMALL[name]}
+    return shipped(name, **{**small, **over})
 
 
 def table(party: str | None = None, n: int = 120, seed: int = 0) -> NDArray[np.int32]:

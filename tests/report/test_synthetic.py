@@ -47,11 +47,9 @@ def found():
     result = SynthesisResult(
         rows=rows,
         population=population(SCHEMA.parties, sizes, measured),
-        candidates=12000,
         effective=2800.0,
         misfit={},
         trace=(),
-        cpu_seconds=1.0,
     )
     lift = analyse(SCHEMA, measured, CONF)
     return lift, examine(

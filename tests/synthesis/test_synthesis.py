@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.generators.toys import conf
 from twinweave.errors import ConfigError
+from twinweave.generators import registry
 from twinweave.generators.union import ABSENT, Rows, UnionLayout
-from twinweave.synthesis.fit import FitConf
+from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
 from twinweave.synthesis.population import NOWHERE, Population, population, row_cells
-from twinweave.synthesis.rake import Constraint, RakeConf, Tables, constraints, rake
+from twinweave.synthesis.rake import Constraint, Tables, constraints, rake
 from twinweave.synthesis.resample import exchange, resample
-from twinweave.synthesis.synthesise import SynthesisConf, synthesise
+from twinweave.synthesis.synthesise import first_weights, synthesise, synthetic_rows
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 
@@ -284,8 +286,7 @@ def test_same_seed_same_rows():
 class Uniform:
     """A network with samples only, as the llm."""
 
-    def shared_parameters(self):
-        return iter(())
+    soft = None
 
     def sample(self, presence, generator: torch.Generator) -> Rows:
         codes = (
@@ -335,3 +336,31 @@ def test_broken_raking_that_forgets_the_variance_is_caught():
     equal = [replace(c, variance=np.full(2, 1e-4)) for c in wanted]
     assert rake(wanted, 1000, 1000, RakeConf(steps=200)).weights[:500].sum() > 0.69
     assert rake(equal, 1000, 1000, RakeConf(steps=200)).weights[:500].sum() < 0.55
+
+
+def test_a_generator_that_was_never_trained_starts_from_the_tables():
+    rows = world(1500, seed=30)
+    known = LAYOUT, measured(rows, PAIRS, 10, 31), sizes_of(rows)
+    quick = replace(QUICK, fit=FitConf(latents=50, network_steps=5, free_steps=10), rows=200)
+    c = conf("tvae")
+    first = first_weights(c, *known, quick, 1)
+    untrained, trained = (
+        synthetic_rows(c, *known, quick, 1, weights).rows.codes for weights in (None, first)
+    )
+    assert np.array_equal(untrained, trained)
+    assert not np.array_equal(trained, synthetic_rows(c, *known, quick, 1, -first).rows.codes)
+
+
+def test_the_format_stage_learns_what_the_tables_say(caplog):
+    rows = world(1500, seed=32)
+    known = LAYOUT, measured(rows, PAIRS, 10, 33), sizes_of(rows)
+    quick = replace(QUICK, fit=FitConf(latents=50, network_steps=0, free_steps=10))
+    c = conf("llm", format_steps=60, format_learning_rate=2e-2, format_batch=64)
+    with caplog.at_level("INFO", "twinweave.run"):
+        weights = first_weights(c, *known, quick, 1)
+    written = registry.load(c, LAYOUT, weights).sample(
+        np.ones((4000, 2), bool), torch.Generator().manual_seed(2)
+    )
+    share = np.bincount(written.codes[:, 0], minlength=3) / 4000
+    np.testing.assert_allclose(share, [0.5, 0.3, 0.2], atol=0.07)  # at first a third each
+    assert "format stage: learn the format 100%" in caplog.text

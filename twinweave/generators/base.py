@@ -1,57 +1,150 @@
-"""The interface every generator implements, and the configuration they share.
-
-A network is an `nn.Module` whose `shared_parameters()` travel (masked) between the parties
-and the server; everything else (a discriminator, say) stays at the party.
-"""
+"""What a generator is: a neural sampler of whole rows, trained where the rows are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from twinweave.generators.union import Rows
+from twinweave.generators.conf import GeneratorConf
+from twinweave.generators.dpsgd import Trace, private_steps
+from twinweave.generators.flat import Arrays, flatten, unflatten
+from twinweave.generators.plan import SgdPlan
+from twinweave.generators.random_source import RandomSource
+from twinweave.generators.union import OneWay, Rows, UnionLayout
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, steps done, steps in all)."""
 
 
-class Network(Protocol):
-    """What the local trainer, the fit and the synthesis need of a generator."""
+class Generator(nn.Module, ABC):
+    """A network over the union's columns; each kind of it has its line in `registry.KINDS`.
+
+    `shared_parameters` travel, masked, between the parties and the server; whatever else the
+    training needs (a discriminator, say) stays at the party.
+    """
+
+    def __init__(self, conf: GeneratorConf, layout: UnionLayout) -> None:
+        """The constructors of the kinds themselves are `registry.Kind`."""
+        super().__init__()
+        self.conf = conf
+        self.layout = layout
 
     def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters that are averaged over the parties, in a fixed order."""
-        ...
+        return self.named_parameters()
 
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The shared parameters as one vector, (parameters,): a copy."""
+        return flatten(p for _, p in self.shared_parameters())
+
+    @weights.setter
+    def weights(self, flat: NDArray[np.float32]) -> None:
+        """Raises ConfigError where the vector is not as long as the parameters."""
+        unflatten((p for _, p in self.shared_parameters()), flat)
+
+    @property
+    def soft(self) -> SoftGenerator | None:
+        """This generator, if the fit can train it; None where it only draws rows."""
+        return None
+
+    @abstractmethod
     def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
         """Draw one row of the union for each row of `presence` (n, parties)."""
-        ...
+
+    @abstractmethod
+    def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+        """Entries of each shared parameter that a party with these columns trains. Public."""
+
+    def coverage(self, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """`trained_by` over the vector of weights: (parameters,)."""
+        mask = self.trained_by(held)
+        return np.concatenate([mask[name].ravel() for name, _ in self.shared_parameters()])
+
+    @abstractmethod
+    def train_privately(
+        self,
+        codes: NDArray[np.int32],
+        plan: SgdPlan,
+        *,
+        held: NDArray[np.bool_],
+        source: RandomSource,
+        one_way: OneWay,
+        state: Arrays,
+    ) -> tuple[Trace, Arrays]:
+        """Take `plan.steps` private steps on one party's rows, in place.
+
+        codes: (n, columns) int32, ABSENT where not held. state: what the round before left,
+        empty in the first. Returns what happened and the state for the next round, both of
+        which stay at the party.
+        """
+
+    def learn_format(
+        self,
+        draft: Callable[[], Rows],  # noqa: ARG002
+        *,
+        seed: int,  # noqa: ARG002
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> None:
+        """Learn what rows look like, in place, before the first round; free of privacy cost.
+
+        draft: gives rows drawn from tables that are private already; only called where the
+        generator has such a stage. Most have none.
+        """
+        return
 
 
-class SoftNetwork(Network, Protocol):
-    """A network with differentiable output: what the fit to the measurements trains."""
+class SoftGenerator(Generator):
+    """A generator with differentiable output: what the fit to the measurements trains."""
 
     latent: int
 
-    def logits(self, z: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
-        """(n, latent) noise and (n, parties) presence in 0..1 -> (n, UnionLayout.width) logits.
+    @property
+    def soft(self) -> SoftGenerator:
+        return self
+
+    @abstractmethod
+    def logits(self, z: Tensor, presence: Tensor) -> Tensor:
+        """(n, latent) noise and (n, parties) presence in 0..1 -> (n, width) logits.
 
         Presence 1/2 means unknown (a party training alone does not know who else holds a
         user). Softmax within each column's block gives that column's distribution.
         """
-        ...
 
 
-class RowLoss(Protocol):
-    """A network trained by DP-SGD on its own per-row loss (tvae, llm; ctgan's discriminator)."""
+class RowLossGenerator(Generator):
+    """A generator whose shared parameters all learn from its own loss of a row, by DP-SGD."""
 
-    def row_loss(self, codes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    @abstractmethod
+    def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:
         """(n, columns) int64 codes, ABSENT where not held -> (n,) loss of each row alone.
 
         Rows never interact (no batch statistics), so per-row clipping bounds the
-        sensitivity. Mean over the held columns or tokens of a row, never over the batch.
+        sensitivity. Mean over the held columns of a row, never over the batch.
         """
-        ...
+
+    def train_privately(
+        self,
+        codes: NDArray[np.int32],
+        plan: SgdPlan,
+        *,
+        held: NDArray[np.bool_],
+        source: RandomSource,
+        one_way: OneWay,  # noqa: ARG002
+        state: Arrays,
+    ) -> tuple[Trace, Arrays]:
+        return private_steps(
+            self,
+            self.row_loss,
+            codes,
+            plan,
+            source=source,
+            active=self.coverage(held),
+            adam=state,
+            mode=self.conf.gradients,
+        )

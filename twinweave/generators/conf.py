@@ -12,6 +12,9 @@ FIELD = "generator"
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 
+GradientMode = Literal["bookkeeping", "ghost", "hooks", "functorch"]
+"""How the gradient of each row is had: our own book-keeping, or a mode of Opacus."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConf:
@@ -30,7 +33,7 @@ class TrainingConf:
     expected_batch: int
     rounds: int
     local_steps: int
-    gradients: Literal["bookkeeping", "ghost", "hooks", "functorch"] = "bookkeeping"
+    gradients: GradientMode = "bookkeeping"
 
     def __post_init__(self) -> None:
         check_positive(FIELD, self, "learning_rate", "clip", "expected_batch")
@@ -106,11 +109,13 @@ class LlmConf(TrainingConf):
     layers, width, heads: of the transformer; hidden: inner width of a block.
     format_*: plain training on rows drawn from the noisy tables, before the private steps.
     one_party: share of those rows shown as a single party sees them.
+    gradients: not `ghost`, whose norms of sequences can be lost in rounding.
     """
 
     __pydantic_config__ = STRICT
 
     name: Literal["llm"] = "llm"
+    gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"
     backend: Literal["schema"] = "schema"
     layers: int
     width: int

@@ -17,7 +17,6 @@ projected onto a ball of spectral norm after each step. No batch norm, no packin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,74 +26,64 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twinweave.generators.conf import CtganConf
-from twinweave.generators.dpsgd import (
-    MICRO_BATCH,
-    PrivateSgd,
-    Tally,
-    Trace,
-)
+from twinweave.generators.dpsgd import MICRO_BATCH, PrivateSgd, Tally, Trace
 from twinweave.generators.flat import Arrays, FlatAdam, flatten, unflatten
 from twinweave.generators.mlp import (
     Blocks,
     Decoder,
+    DecoderGenerator,
     gumbel,
     initialise,
     mlp,
-    positions,
-    proven,
-    sample_rows,
     shares,
 )
-from twinweave.generators.per_row import Losses, Mode
+from twinweave.generators.per_row import Losses
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
-from twinweave.generators.union import OneWay, Rows, UnionLayout
+from twinweave.generators.union import OneWay, UnionLayout
 
 _UNCONDITIONAL = 0.5
 _POWER_STEPS = 2
 
 
-class Ctgan(nn.Module):
-    """SoftNetwork. A generated row follows z, presence and, while training, a condition."""
+class Ctgan(DecoderGenerator):
+    """A generated row follows z, presence and, while training, a condition."""
+
+    conf: CtganConf
 
     def __init__(
         self, conf: CtganConf, layout: UnionLayout, *, seed: int = 0, one_way: OneWay | None = None
     ) -> None:
-        super().__init__()
-        self.layout = layout
-        self.latent = conf.latent
-        self.blocks = Blocks(layout)
-        self.decoder = Decoder(
-            layout,
-            latent=conf.latent,
-            width=conf.width,
-            layers=conf.layers,
-            activation=conf.activation,
-            extra=layout.width,
-        )
-        initialise(self, torch.Generator().manual_seed(seed))
-        self.decoder.start_at(layout, one_way or {})
-
-    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return self.named_parameters()
-
-    def logits(self, z: Tensor, presence: Tensor) -> Tensor:
-        out: Tensor = self.decoder(z, presence)
-        return out
-
-    def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
-        return sample_rows(self.decoder, self.blocks, self.layout, self.latent, presence, generator)
+        super().__init__(conf, layout)
+        self.decoder = Decoder(conf, layout, extra=layout.width)
+        self.start(seed, one_way)
 
     def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-        """Entries of each parameter that a party with these columns trains. Public."""
-        blocks, parties = positions(self.layout, held), proven(self.layout, held)
+        """The others' gradients are zero: what their columns give is not judged here."""
         z = np.ones(self.latent, dtype=bool)
-        last = f"decoder.net.{len(self.decoder.net) - 1}"
-        mask = {n: np.ones(tuple(p.shape), dtype=bool) for n, p in self.shared_parameters()}
-        mask["decoder.net.0.weight"] &= np.concatenate([z, parties, blocks])[None, :]
-        mask[f"{last}.weight"] &= blocks[:, None]
-        mask[f"{last}.bias"] &= blocks
-        return mask
+        inputs = [z, self.layout.proven(held), self.layout.positions(held)]
+        return self.decoder_trained_by(held, np.concatenate(inputs))
+
+    def train_privately(
+        self,
+        codes: NDArray[np.int32],
+        plan: SgdPlan,
+        *,
+        held: NDArray[np.bool_],
+        source: RandomSource,
+        one_way: OneWay,
+        state: Arrays,
+    ) -> tuple[Trace, Arrays]:
+        """Private discriminator steps, and a step of the generator after every few."""
+        adversary = Adversary(self, held, plan, source=source, one_way=one_way, state=state)
+        rows = torch.from_numpy(codes.astype(np.int64)).to(adversary.device)
+        tally = Tally()
+        self.train()
+        for step in range(1, plan.steps + 1):
+            adversary.private_step(rows, tally)
+            if step % self.conf.discriminator_steps == 0:
+                adversary.generator_step()
+        return tally.trace(), adversary.state()
 
 
 class Discriminator(nn.Module):
@@ -106,7 +95,7 @@ class Discriminator(nn.Module):
     def __init__(self, conf: CtganConf, layout: UnionLayout, held: NDArray[np.bool_]) -> None:
         super().__init__()
         self.lipschitz = conf.lipschitz
-        seen = np.flatnonzero(positions(layout, held))
+        seen = np.flatnonzero(layout.positions(held))
         self.register_buffer("seen", torch.from_numpy(seen), persistent=False)
         self.net = mlp(
             2 * len(seen), conf.discriminator_width, conf.discriminator_layers, 1, "leaky_relu"
@@ -124,21 +113,20 @@ class Discriminator(nn.Module):
     @torch.no_grad()
     def project(self) -> None:
         """Scale layers down to spectral norm `lipschitz`, by power iteration (Miyato 2018)."""
-        for i, layer in enumerate(self.net):
-            if not isinstance(layer, nn.Linear):
-                continue
-            v = self._vectors.get(i)
-            for _ in range(_POWER_STEPS if v is not None else 5 * _POWER_STEPS):
-                u = nn.functional.normalize(layer.weight @ _start(v, layer), dim=0)
-                v = nn.functional.normalize(layer.weight.T @ u, dim=0)
-            assert v is not None
-            self._vectors[i] = v
-            norm = (layer.weight @ v).norm()
-            layer.weight.mul_((self.lipschitz / norm.clamp(min=1e-12)).clamp(max=1.0))
+        for number, layer in enumerate(self.net):
+            if isinstance(layer, nn.Linear):
+                norm = self._spectral_norm(number, layer.weight)
+                layer.weight.mul_((self.lipschitz / norm.clamp(min=1e-12)).clamp(max=1.0))
 
-
-def _start(v: Tensor | None, layer: nn.Linear) -> Tensor:
-    return layer.weight.new_ones(layer.in_features) if v is None else v
+    def _spectral_norm(self, number: int, weight: Tensor) -> Tensor:
+        """Started from the vector of the step before, or with more iterations from ones."""
+        v = self._vectors.get(number, weight.new_ones(weight.shape[1]))
+        for _ in range(_POWER_STEPS if number in self._vectors else 5 * _POWER_STEPS):
+            u = nn.functional.normalize(weight @ v, dim=0)
+            v = nn.functional.normalize(weight.T @ u, dim=0)
+        self._vectors[number] = v
+        norm: Tensor = (weight @ v).norm()
+        return norm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,16 +190,15 @@ class Adversary:
     def __init__(
         self,
         network: Ctgan,
-        conf: CtganConf,
         held: NDArray[np.bool_],
         plan: SgdPlan,
         *,
         source: RandomSource,
         one_way: OneWay,
         state: Arrays,
-        mode: Mode = "bookkeeping",
     ) -> None:
-        self.network, self.conf, self.plan = network, conf, plan
+        self.network, self.plan = network, plan
+        self.conf = conf = network.conf
         self.device = next(network.parameters()).device
         self.generator = source.torch_generator(self.device.type)
         self.discriminator = Discriminator(conf, network.layout, held)
@@ -219,7 +206,7 @@ class Adversary:
         if "discriminator" in state:
             unflatten(self.discriminator.parameters(), state["discriminator"])
         self.discriminator.to(self.device).project()
-        self.private = PrivateSgd(self.discriminator, plan, source=source, mode=mode)
+        self.private = PrivateSgd(self.discriminator, plan, source=source, mode=conf.gradients)
         self.private.restore(_part(state, "d."))
         self.adam = FlatAdam(
             list(network.parameters()),
@@ -227,7 +214,7 @@ class Adversary:
             betas=(0.5, 0.9),
         )
         self.conditions = Conditions.of(network.layout, network.blocks, held, one_way)
-        bits = 0.5 + 0.5 * proven(network.layout, held).astype(np.float32)
+        bits = 0.5 + 0.5 * network.layout.proven(held).astype(np.float32)
         self.presence = torch.from_numpy(bits).to(self.device)
 
     def row_loss(
@@ -236,7 +223,7 @@ class Adversary:
         generator: torch.Generator,
         fake: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """`minus_score` with a random condition for each real row (`base.RowLoss`)."""
+        """`minus_score` with a random condition for each real row."""
         return self.minus_score(codes, self.conditions.columns(len(codes), generator), fake)
 
     def minus_score(
@@ -281,7 +268,8 @@ class Adversary:
 
         chunks: list[Losses] = [partial(losses, part, None) for part in first]
         chunks.append(partial(losses, last, (rows, hot)))
-        tally.batch(len(index), self.private.step(chunks))
+        self.private.step(chunks)
+        tally.batch(len(index))
         self.discriminator.project()
 
     def generator_step(self) -> None:
@@ -299,44 +287,5 @@ class Adversary:
         return {"discriminator": flatten(self.discriminator.parameters()), **kept}
 
 
-def train_locally(
-    network: Ctgan,
-    conf: CtganConf,
-    held: NDArray[np.bool_],
-    codes: NDArray[np.int32],
-    plan: SgdPlan,
-    *,
-    source: RandomSource,
-    one_way: OneWay | None = None,
-    state: Arrays | None = None,
-) -> tuple[Trace, Arrays]:
-    """`plan.steps` private discriminator steps, a generator step after every few, in place.
-
-    Returns what happened and the state for the party's next round; neither may leave.
-    """
-    adversary = Adversary(
-        network,
-        conf,
-        held,
-        plan,
-        source=source,
-        one_way=one_way or {},
-        state=state or {},
-        mode=conf.gradients,
-    )
-    rows = torch.from_numpy(codes.astype(np.int64)).to(adversary.device)
-    tally = Tally(clip=plan.clip)
-    network.train()
-    for step in range(1, plan.steps + 1):
-        adversary.private_step(rows, tally)
-        if step % conf.discriminator_steps == 0:
-            adversary.generator_step()
-    return tally.trace(), adversary.state()
-
-
 def _part(state: Arrays, prefix: str) -> Arrays:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def build(conf: CtganConf, layout: UnionLayout) -> Ctgan:
-    return Ctgan(conf, layout)

@@ -8,10 +8,9 @@ the optimiser, the network and the server do with it is post-processing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,13 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twinweave.errors import ConfigError
+from twinweave.generators.conf import GradientMode
 from twinweave.generators.flat import Arrays, FlatAdam, views
-from twinweave.generators.per_row import Losses, Mode, clipped_sums, trainable
+from twinweave.generators.per_row import Losses, clipped_sums, trainable
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
 
-if TYPE_CHECKING:
-    from twinweave.generators.base import RowLoss
+RowLoss = Callable[[Tensor, torch.Generator], Tensor]
+"""(n, columns) int64 codes -> (n,) loss of each row alone, see `base.RowLossGenerator`."""
 
 MICRO_BATCH = 4096
 """Rows through the network at once: bounds memory, changes nothing else."""
@@ -35,12 +35,11 @@ MICRO_BATCH = 4096
 class Trace:
     """What a round looked like. Depends on the data without noise: never leaves the party.
 
-    batches: rows of each step. loss: mean a row. clipped: share of the rows clipped.
+    batches: rows of each step. loss: mean a row.
     """
 
     batches: tuple[int, ...] = field(repr=False)
     loss: float
-    clipped: float
 
 
 class PrivateSgd:
@@ -63,7 +62,7 @@ class PrivateSgd:
         *,
         source: RandomSource,
         active: NDArray[np.bool_] | None = None,
-        mode: Mode = "bookkeeping",
+        mode: GradientMode = "bookkeeping",
     ) -> None:
         self.plan = plan
         self._source = source
@@ -86,17 +85,17 @@ class PrivateSgd:
         """Row numbers of one Poisson batch out of n rows; may be empty."""
         return self._source.poisson_sample(n, self.plan.sampling_rate)
 
-    def step(self, chunks: Iterable[Losses]) -> Tensor:
+    def step(self, chunks: Iterable[Losses]) -> None:
         """Take one private step over a batch, given in chunks (none: noise alone).
 
-        Returns the row gradients' norms, (rows,): they stay at the party. Raises ConfigError
-        once the steps of the plan are taken.
+        Raises ConfigError once the steps of the plan are taken.
         """
         if self._taken >= self.plan.steps:
             raise ConfigError("steps", "the plan's steps are taken", "Charge for another round.")
         self._taken += 1
         self._sum.zero_()
-        norms = [self._clipped.add(losses, self._sums) for losses in chunks]
+        for losses in chunks:
+            self._clipped.add(losses, self._sums)
         if self.plan.noise_multiplier:
             scale = self.plan.noise_multiplier * self.plan.clip
             noise = self._source.normal(self._sum.numel()).mul_(scale)
@@ -105,7 +104,6 @@ class PrivateSgd:
             self._sum.mul_(self._active)
         self.gradient = self._sum / self.plan.expected_batch
         self._adam.step(self.gradient)
-        return torch.cat(norms) if norms else torch.empty(0)
 
     def state(self) -> Arrays:
         """Adam's moments: post-processing of private gradients, kept at the party."""
@@ -118,68 +116,52 @@ class PrivateSgd:
 
 def private_steps(
     module: nn.Module,
+    row_loss: RowLoss,
     codes: NDArray[np.int32],
     plan: SgdPlan,
     *,
-    source: RandomSource | None = None,
+    source: RandomSource,
     active: NDArray[np.bool_] | None = None,
     adam: Arrays | None = None,
-    mode: Mode = "bookkeeping",
+    mode: GradientMode = "bookkeeping",
 ) -> tuple[Trace, Arrays]:
-    """Train a module on its own `row_loss` (`base.RowLoss`) for the steps of a plan, in place.
+    """Train a module on a loss of its rows for the steps of a plan, in place.
 
     codes: (n, columns) int32 of one party's rows, ABSENT where not held. adam: state of the
     round before. Returns what happened, and Adam's state for the next round: both stay here.
     """
-    loss: RowLoss = module  # type: ignore[assignment]
-    source = source or RandomSource()
     optimizer = PrivateSgd(module, plan, source=source, active=active, mode=mode)
     optimizer.restore(adam or {})
     device = next(module.parameters()).device
     generator = source.torch_generator(device.type)
     rows = torch.from_numpy(codes.astype(np.int64)).to(device)
-    tally = Tally(clip=plan.clip)
+    tally = Tally()
 
     def losses(part: Tensor) -> Tensor:
-        return tally.seen(loss.row_loss(rows[part], generator))
+        return tally.seen(row_loss(rows[part], generator))
 
     module.train()
     for _ in range(plan.steps):
         index = torch.from_numpy(optimizer.batch(len(rows))).to(device)
-
-        def chunks(index: Tensor = index) -> Iterator[Losses]:
-            for part in torch.split(index, MICRO_BATCH):
-                if len(part):
-                    yield partial(losses, part)
-
-        tally.batch(len(index), optimizer.step(chunks()))
+        parts = torch.split(index, MICRO_BATCH) if len(index) else ()
+        optimizer.step(partial(losses, part) for part in parts)
+        tally.batch(len(index))
     return tally.trace(), optimizer.state()
 
 
 class Tally:
     """Collects a `Trace`."""
 
-    def __init__(self, *, clip: float) -> None:
-        self._clip = clip
+    def __init__(self) -> None:
         self._batches: list[int] = []
         self._loss = 0.0
-        self._over = 0
 
     def seen(self, losses: Tensor) -> Tensor:
         self._loss += float(losses.detach().sum())
         return losses
 
-    def batch(self, rows: int, norms: Tensor) -> None:
+    def batch(self, rows: int) -> None:
         self._batches.append(rows)
-        self._over += int((norms[:rows] > self._clip).sum())
 
     def trace(self) -> Trace:
-        rows = max(1, sum(self._batches))
-        return Trace(
-            batches=tuple(self._batches), loss=self._loss / rows, clipped=self._over / rows
-        )
-
-
-def choose_device(wanted: str | None = None) -> str:
-    """The accelerator where torch sees one, else the CPU; `wanted` overrides."""
-    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+        return Trace(batches=tuple(self._batches), loss=self._loss / max(1, sum(self._batches)))

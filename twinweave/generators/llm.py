@@ -3,7 +3,7 @@
 One token a column, in a fixed order; the distribution of a token is a softmax over that
 column's codes alone, so no invalid row can be written. The first position carries the
 presence of the row at each party. A column that a row lacks (code ABSENT) enters as zero, is
-never attended, and carries no loss (DESIGN section 9).
+never attended, and carries no loss.
 
 Every parameter lives in `nn.Linear`, `nn.Embedding` or `nn.LayerNorm`, and what belongs to
 one column (its token vectors, its output head) in modules of its own: per-row gradients are
@@ -12,8 +12,7 @@ exact in closed form, and a party can tell from public facts which parameters it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,14 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twinweave.errors import ConfigError
+from twinweave.generators.base import Progress, RowLossGenerator
 from twinweave.generators.conf import Activation, LlmConf
-from twinweave.generators.mlp import ACTIVATIONS, presence_input, proven
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.mlp import ACTIVATIONS, Blocks, presence_input
+from twinweave.generators.union import ABSENT, OneWay, Rows, UnionLayout
 from twinweave.tables.column import Role
-
-if TYPE_CHECKING:
-    from twinweave.synthesis.fit import Progress
 
 CHUNK = 8192
 """Rows decoded at once: bounds the memory of `sample` (about 64 MB at the default size)."""
@@ -93,37 +89,27 @@ class Block(nn.Module):
         return out
 
 
-class SchemaTransformer(nn.Module):
-    """Network and RowLoss. Initial weights follow from `seed`.
+class SchemaTransformer(RowLossGenerator):
+    """Writes the union columns in `column_order`. Every column starts out uniform."""
 
-    order: the union columns as they are written, by default `column_order`. Raises
-    ConfigError unless it names each column once.
-    """
+    conf: LlmConf
 
     def __init__(
         self,
         conf: LlmConf,
         layout: UnionLayout,
         *,
-        order: Sequence[int] | None = None,
         seed: int = 0,
+        one_way: OneWay | None = None,  # noqa: ARG002
     ) -> None:
-        super().__init__()
-        order = column_order(layout) if order is None else order
-        if sorted(order) != list(range(len(layout.sizes))):
-            raise ConfigError(
-                "generator order",
-                "does not name each column once",
-                "Give a permutation of the union columns.",
-            )
+        super().__init__(conf, layout)
         width = conf.width
-        self.layout = layout
-        self.order = tuple(order)
-        self.width, self.heads = width, conf.heads
+        self.order = column_order(layout)
+        self.columns = Blocks(layout)
         self.presence = nn.Linear(len(layout.parties), width, bias=False)
-        self.positions = nn.Embedding(len(order), width)
+        self.positions = nn.Embedding(len(self.order), width)
         self.tokens = nn.ModuleDict(  # the last column written is read by none
-            {str(column): nn.Embedding(layout.sizes[column], width) for column in order[:-1]}
+            {str(column): nn.Embedding(layout.sizes[column], width) for column in self.order[:-1]}
         )
         blocks = [
             Block(width, conf.heads, conf.hidden, conf.activation) for _ in range(conf.layers)
@@ -150,9 +136,6 @@ class SchemaTransformer(nn.Module):
         for output in self.outputs:
             nn.init.zeros_(output.weight)  # type: ignore[arg-type]
 
-    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return self.named_parameters()
-
     def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
         """Entries of each parameter that rows with these columns alone can move.
 
@@ -164,7 +147,7 @@ class SchemaTransformer(nn.Module):
         mask = {
             name: np.full(tuple(p.shape), bool(held.any())) for name, p in self.shared_parameters()
         }
-        mask["presence.weight"] &= proven(self.layout, held)[None, :]
+        mask["presence.weight"] &= self.layout.proven(held)[None, :]
         mask["positions.weight"] &= read[:, None]
         for at, column in enumerate(self.order[:-1], start=1):
             mask[f"tokens.{column}.weight"] &= held[column] and read[at]
@@ -180,35 +163,25 @@ class SchemaTransformer(nn.Module):
             j for j, alive in enumerate(live) if alive or (j < last and (j == 0 or live[j - 1]))
         ]
 
-    def row_loss(self, codes: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
-        """(n, columns) int64, ABSENT where not held -> (n,) mean cross-entropy of held tokens.
+    def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Mean cross-entropy of the held tokens: (n,). No randomness is used.
 
         A party counts as present where the row has a column of its own alone, as unknown
-        elsewhere. No randomness is used.
+        elsewhere.
         """
         return self.loss(codes, self.seen(codes))
 
     def seen(self, codes: Tensor) -> Tensor:
         """(n, columns) codes -> (n, parties) presence as the row itself proves it: 1 or 1/2."""
-        out = codes.new_full((len(codes), len(self.layout.parties)), 0.5, dtype=torch.float32)
-        for party in range(out.shape[1]):
-            own = [i for i, h in enumerate(self.layout.holders) if h == (party,)]
-            out[:, party] += 0.5 * (codes[:, own] != ABSENT).any(dim=1)
-        return out
+        return self.columns.proven_presence((codes != ABSENT).float())
 
     def loss(self, codes: Tensor, presence: Tensor) -> Tensor:
         """Like `row_loss`, with presence (n, parties) in 0, 1/2 (unknown), 1 given."""
         held = codes != ABSENT
         live = [bool(held[:, c].any()) for c in self.order]
         keep = self._useful(live)
-        place = self.positions(torch.tensor(keep, device=codes.device).expand(len(codes), -1))
-        x = place + torch.stack([self._read(j, codes, presence) for j in keep], dim=1)
-        known = torch.stack([self._readable(j, codes) for j in keep], dim=1)
-        allowed = known[:, None, None, :] * x.new_ones(len(keep), len(keep)).tril()
-        for block in self.blocks:
-            x = block(x, allowed)
-        ends = self.norm(x).unbind(dim=1)
-        total = x.new_zeros(len(codes))
+        ends = self._ends(keep, codes, presence)
+        total = presence.new_zeros(len(codes))
         for at, j in enumerate(keep):
             column = self.order[j]
             if live[j]:
@@ -219,9 +192,19 @@ class SchemaTransformer(nn.Module):
         mean: Tensor = total / held.sum(dim=1).clamp(min=1)
         return mean
 
+    def _ends(self, keep: list[int], codes: Tensor, presence: Tensor) -> tuple[Tensor, ...]:
+        """What the last block leaves at each kept position: (n, width) each."""
+        place = self.positions(torch.tensor(keep, device=codes.device).expand(len(codes), -1))
+        x = place + torch.stack([self._read(j, codes, presence) for j in keep], dim=1)
+        known = torch.stack([self._readable(j, codes) for j in keep], dim=1)
+        allowed = known[:, None, None, :] * x.new_ones(len(keep), len(keep)).tril()
+        for block in self.blocks:
+            x = block(x, allowed)
+        return self.norm(x).unbind(dim=1)  # type: ignore[no-any-return]
+
     @torch.no_grad()
     def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
-        """Ancestral sampling at temperature 1, keys and values cached; see `Network.sample`.
+        """Ancestral sampling at temperature 1, keys and values cached; see `Generator.sample`.
 
         Deterministic under `generator` for a given number of rows.
         """
@@ -238,7 +221,7 @@ class SchemaTransformer(nn.Module):
         codes = torch.full(visible.shape, ABSENT, dtype=torch.int64)
         n = len(codes)
         known = torch.ones((n, 0), dtype=torch.bool)
-        empty = torch.zeros((n, self.heads, 0, self.width // self.heads))
+        empty = torch.zeros((n, self.conf.heads, 0, self.conf.width // self.conf.heads))
         pasts = [[empty, empty] for _ in self.blocks]
         for j, column in enumerate(self.order):
             known = torch.cat((known, self._readable(j, codes)[:, None]), dim=1)
@@ -266,59 +249,46 @@ class SchemaTransformer(nn.Module):
             return torch.ones(len(codes), dtype=torch.bool, device=codes.device)
         return codes[:, self.order[j - 1]] != ABSENT
 
+    def learn_format(
+        self, draft: Callable[[], Rows], *, seed: int, progress: Progress | None = None
+    ) -> None:
+        """Plain training for `conf.format_steps`; the learning rate falls linearly to zero."""
+        conf = self.conf
+        if not conf.format_steps:
+            return
+        rows = draft()
+        codes = torch.from_numpy(rows.codes.astype(np.int64))
+        presence = torch.from_numpy(rows.presence.astype(np.float32))
+        generator = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=conf.format_learning_rate, weight_decay=0.01
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / conf.format_steps)
+        self.train()
+        for step in range(conf.format_steps):
+            pick = torch.randint(len(codes), (conf.format_batch,), generator=generator)
+            shown, bits = self._narrow(codes[pick], presence[pick], generator)
+            optimizer.zero_grad()
+            torch.autograd.backward(self.loss(shown, bits).mean())
+            optimizer.step()
+            schedule.step()
+            if progress:
+                progress("learn the format", step + 1, conf.format_steps)
 
-def build(conf: LlmConf, layout: UnionLayout) -> SchemaTransformer:
-    return SchemaTransformer(conf, layout)
+    def _narrow(
+        self, codes: Tensor, presence: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Show part of the rows, `conf.one_party`, as one of their parties sees them.
 
-
-def pretrain(
-    model: SchemaTransformer,
-    rows: Rows,
-    *,
-    steps: int,
-    lr: float,
-    batch: int = 512,
-    one_party: float = 0.5,
-    generator: torch.Generator,
-    progress: Progress | None = None,
-) -> None:
-    """Plain training on rows drawn from tables that are private already; costs no privacy.
-
-    one_party: fraction of the rows shown as one of their parties sees them (a party drawn at
-    random, the other parties' columns absent, their presence unknown): the model learns
-    whole rows and, in the same weights, the view from which that party will train it.
-    The learning rate falls linearly to zero.
-    """
-    codes = torch.from_numpy(rows.codes.astype(np.int64))
-    presence = torch.from_numpy(rows.presence.astype(np.float32))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / steps)
-    model.train()
-    for step in range(steps):
-        pick = torch.randint(len(codes), (batch,), generator=generator)
-        shown, bits = _narrow(model, codes[pick], presence[pick], one_party, generator)
-        optimizer.zero_grad()
-        torch.autograd.backward(model.loss(shown, bits).mean())
-        optimizer.step()
-        schedule.step()
-        if progress:
-            progress("learn the format", step + 1, steps)
-
-
-def _narrow(
-    model: SchemaTransformer,
-    codes: Tensor,
-    presence: Tensor,
-    fraction: float,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Hide from a random fraction of the rows all but one present party's columns."""
-    layout = model.layout
-    held = torch.from_numpy(np.stack([layout.held_by(p) for p in layout.parties]))
-    viewer = torch.multinomial(presence.clamp(min=1e-9), 1, generator=generator)[:, 0]
-    narrow = torch.rand(len(codes), generator=generator) < fraction
-    shown = torch.where(narrow[:, None] & ~held[viewer], ABSENT, codes)
-    return shown, torch.where(narrow[:, None], model.seen(shown), presence)
+        A party drawn at random, the others' columns absent, their presence unknown: the model
+        learns whole rows and, in the same weights, the view from which that party will train it.
+        """
+        layout = self.layout
+        held = torch.from_numpy(np.stack([layout.held_by(p) for p in layout.parties]))
+        viewer = torch.multinomial(presence.clamp(min=1e-9), 1, generator=generator)[:, 0]
+        narrow = torch.rand(len(codes), generator=generator) < self.conf.one_party
+        shown = torch.where(narrow[:, None] & ~held[viewer], ABSENT, codes)
+        return shown, torch.where(narrow[:, None], self.seen(shown), presence)
 
 
 def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from twinweave.generators.conf import Activation
+from twinweave.generators.base import SoftGenerator
+from twinweave.generators.conf import Activation, CtganConf, TvaeConf
 from twinweave.generators.union import ABSENT, OneWay, Rows, UnionLayout
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -63,13 +64,9 @@ class Blocks(nn.Module):
         self.sizes = list(layout.sizes)
         self.width = layout.width
         self.parties = len(layout.parties)
-        alone = np.zeros((len(layout.sizes), self.parties), dtype=np.float32)
-        for column, holders in enumerate(layout.holders):
-            if len(holders) == 1:
-                alone[column, holders[0]] = 1.0
         for name, constant in (
             ("offsets", layout.offsets[:-1].copy()),
-            ("alone", alone),
+            ("alone", layout.alone.astype(np.float32)),
             ("column", np.repeat(np.arange(len(layout.sizes)), layout.sizes)),
         ):
             self.register_buffer(name, torch.from_numpy(constant), persistent=False)
@@ -122,21 +119,11 @@ def presence_input(presence: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """(z, presence, extra) -> logits of every union column, all driven by the same z."""
 
-    def __init__(
-        self,
-        layout: UnionLayout,
-        *,
-        latent: int,
-        width: int,
-        layers: int,
-        activation: Activation,
-        extra: int = 0,
-    ) -> None:
+    def __init__(self, conf: TvaeConf | CtganConf, layout: UnionLayout, *, extra: int = 0) -> None:
         super().__init__()
         self.extra = extra
-        self.net = mlp(
-            latent + len(layout.parties) + extra, width, layers, layout.width, activation
-        )
+        inputs = conf.latent + len(layout.parties) + extra
+        self.net = mlp(inputs, conf.width, conf.layers, layout.width, conf.activation)
 
     def forward(self, z: Tensor, presence: Tensor, extra: Tensor | None = None) -> Tensor:
         parts = [z, presence_input(presence)]
@@ -175,35 +162,49 @@ def shares(table: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return out
 
 
-@torch.no_grad()
-def sample_rows(
-    decoder: Decoder,
-    blocks: Blocks,
-    layout: UnionLayout,
-    latent: int,
-    presence: NDArray[np.bool_],
-    generator: torch.Generator,
-) -> Rows:
-    """One row for each row of presence, levels drawn from the softmax (never the maximum)."""
-    parts = []
-    bits = torch.from_numpy(presence.astype(np.float32)).to(generator.device)
-    for chunk in torch.split(bits, SAMPLE_CHUNK):
-        z = torch.randn((len(chunk), latent), generator=generator, device=chunk.device)
-        parts.append(blocks.draw(decoder(z, chunk), generator).cpu())
-    drawn = torch.cat(parts).numpy() if parts else np.empty((0, len(layout.sizes)))
-    codes = np.where(layout.visible(presence), drawn, ABSENT).astype(np.int32)
-    return Rows(codes=codes, presence=presence.astype(bool))
+class DecoderGenerator(SoftGenerator):
+    """A generator whose rows come out of one `Decoder`.
 
+    A kind's constructor adds its networks, the decoder last, then calls `start`.
+    """
 
-def positions(layout: UnionLayout, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(columns,) held -> (width,): one-hot positions of the held columns."""
-    return np.repeat(held, layout.sizes)
+    conf: TvaeConf | CtganConf
+    decoder: Decoder
 
+    def __init__(self, conf: TvaeConf | CtganConf, layout: UnionLayout) -> None:
+        super().__init__(conf, layout)
+        self.latent = conf.latent
+        self.blocks = Blocks(layout)
 
-def proven(layout: UnionLayout, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Parties of which a row with these columns proves the presence: (parties,)."""
-    out = np.zeros(len(layout.parties), dtype=bool)
-    for column, holders in enumerate(layout.holders):
-        if held[column] and len(holders) == 1:
-            out[holders[0]] = True
-    return out
+    def start(self, seed: int, one_way: OneWay | None) -> None:
+        """Set the weights that come before the first round."""
+        initialise(self, torch.Generator().manual_seed(seed))
+        self.decoder.start_at(self.layout, one_way or {})
+
+    def logits(self, z: Tensor, presence: Tensor) -> Tensor:
+        out: Tensor = self.decoder(z, presence)
+        return out
+
+    @torch.no_grad()
+    def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
+        """Levels are drawn from the softmax, never its maximum. See `Generator.sample`."""
+        parts = []
+        bits = torch.from_numpy(presence.astype(np.float32)).to(generator.device)
+        for chunk in torch.split(bits, SAMPLE_CHUNK):
+            z = torch.randn((len(chunk), self.latent), generator=generator, device=chunk.device)
+            parts.append(self.blocks.draw(self.logits(z, chunk), generator).cpu())
+        drawn = torch.cat(parts).numpy()
+        codes = np.where(self.layout.visible(presence), drawn, ABSENT).astype(np.int32)
+        return Rows(codes=codes, presence=presence.astype(bool))
+
+    def decoder_trained_by(
+        self, held: NDArray[np.bool_], inputs: NDArray[np.bool_]
+    ) -> dict[str, NDArray[np.bool_]]:
+        """`trained_by` as far as the decoder says: its used `inputs`, the held columns' outputs."""
+        last = f"decoder.net.{len(self.decoder.net) - 1}"
+        outputs = self.layout.positions(held)
+        mask = {n: np.ones(tuple(p.shape), dtype=bool) for n, p in self.shared_parameters()}
+        mask["decoder.net.0.weight"] &= inputs[None, :]
+        mask[f"{last}.weight"] &= outputs[:, None]
+        mask[f"{last}.bias"] &= outputs
+        return mask

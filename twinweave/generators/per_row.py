@@ -1,35 +1,38 @@
-"""Exact sums of per-row clipped gradients, in one backward pass or through Opacus.
+"""Exact sums of per-row clipped gradients, in one backward pass.
 
 `BookKeeping` is the default: measured fastest on every network here, and exact. Opacus's own
-modes stay selectable, and are what the tests hold it against.
+modes (`opacus_modes`) stay selectable, and are what the tests hold it against.
+
+A row whose gradient is not finite adds exactly nothing, in every mode and along the same path:
+whether a step ends, and how, tells nothing of the rows. As 0 times infinity is not 0, such a
+row's values are replaced, never multiplied away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from twinweave.errors import ConfigError
+from twinweave.generators.conf import GradientMode
 
 Losses = Callable[[], Tensor]
 """Runs the module on some rows and returns each row's own loss, (n,)."""
-
-Mode = Literal["bookkeeping", "hooks", "functorch", "ghost"]
 
 _TINY = 1e-6
 """Room for rounding: a clipped norm stays below the clip."""
 
 
 class ClippedSums(Protocol):
-    def add(self, losses: Losses, out: list[Tensor]) -> Tensor:
-        """Add sum_i min(1, C / |g_i|) g_i to `out`, a tensor a parameter; return |g_i|, (n,).
+    def add(self, losses: Losses, out: list[Tensor]) -> None:
+        """Add sum_i min(1, C / |g_i|) g_i to `out`, a tensor a parameter.
 
         g_i is the gradient of row i's loss in all trainable parameters together, in the order
-        of `trainable(module)`. A row whose gradient is not finite adds nothing.
+        of `trainable(module)`. A row whose |g_i| is not finite adds nothing.
         """
         ...
 
@@ -38,16 +41,36 @@ def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, p) for name, p in module.named_parameters() if p.requires_grad]
 
 
-def clipped_sums(module: nn.Module, clip: float, mode: Mode = "bookkeeping") -> ClippedSums:
+def clipped_sums(module: nn.Module, clip: float, mode: GradientMode = "bookkeeping") -> ClippedSums:
     if mode == "bookkeeping":
         return BookKeeping(module, clip)
-    return OpacusSums(module, clip, mode)
+    from twinweave.generators.opacus_modes import GhostSums, StoredSums
+
+    return GhostSums(module, clip) if mode == "ghost" else StoredSums(module, clip, mode)
 
 
-def _weights(norms: Tensor, clip: float) -> Tensor:
-    """Factor of each row: min(1, C / norm), and 0 where the norm is not finite."""
-    factor = (clip / (norms + _TINY)).clamp(max=1.0)
-    return torch.where(torch.isfinite(norms), factor, torch.zeros_like(factor))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clipping:
+    """What is left of each row. factor: (n,). dropped: numbers of the rows that add nothing."""
+
+    factor: Tensor
+    dropped: Tensor
+
+    @classmethod
+    def to(cls, clip: float, norms: Tensor) -> Clipping:
+        """min(1, C / norm); a row whose norm, (n,), is not finite is dropped."""
+        factor = (clip / (norms + _TINY)).clamp(max=1.0)
+        dropped = torch.isfinite(norms).logical_not_().nonzero()[:, 0]
+        return cls(factor=factor.index_fill_(0, dropped, 0.0), dropped=dropped)
+
+    def kept(self, values: Tensor) -> Tensor:
+        """(n, ...) values, those of dropped rows replaced by zeros."""
+        return values.index_fill(0, self.dropped, 0.0)
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """(n, ...) values, each row's times its factor."""
+        factor = self.factor.reshape(-1, *[1] * (values.ndim - 1))
+        return (values * factor).index_fill_(0, self.dropped, 0.0)
 
 
 @dataclass(eq=False)
@@ -101,29 +124,24 @@ class BookKeeping:
         self._at = {id(p): i for i, p in enumerate(self.parameters)}
         self._uses: list[_Use] = []
         self._recording = False
-        layers = [m for m in module.modules() if _own(m) or _mixes_rows(m)]
-        owned = [id(p) for m in layers for p in _own(m).values()]
+        layers = [m for m in module.modules() if own_parameters(m) or _mixes_rows(m)]
+        owned = [id(p) for m in layers for p in own_parameters(m).values()]
         if len(owned) != len(set(owned)):
             raise ConfigError("generator", "layers share a parameter", "Give each its own.")
         for layer in layers:
             _kind(layer)  # refuses what is not supported before anything is trained
             layer.register_forward_hook(self._record)
 
-    def add(self, losses: Losses, out: list[Tensor]) -> Tensor:
+    def add(self, losses: Losses, out: list[Tensor]) -> None:
         loss, groups = self._backward(losses)
         squares = torch.zeros_like(loss)
         for uses in groups:
             squares += _kind(uses[0].layer).squares(uses)
-        norms = squares.sqrt()
-        factor = _weights(norms, self.clip)
-        if not torch.isfinite(norms).all():
-            groups = _only(groups, torch.isfinite(norms))
-            factor = factor[torch.isfinite(norms)]
+        clipping = Clipping.to(self.clip, squares.sqrt())
         for uses in groups:
             layer = uses[0].layer
-            targets = {n: out[self._at[id(p)]] for n, p in _own(layer).items()}
-            _kind(layer).add(uses, factor, targets)
-        return norms
+            targets = {n: out[self._at[id(p)]] for n, p in own_parameters(layer).items()}
+            _kind(layer).add(uses, clipping, targets)
 
     def _backward(self, losses: Losses) -> tuple[Tensor, list[list[_Use]]]:
         self._uses, self._recording = [], True
@@ -151,22 +169,9 @@ class BookKeeping:
             self._uses.append(_Use(layer, inputs[0].detach(), output))
 
 
-def _own(layer: nn.Module) -> dict[str, nn.Parameter]:
+def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
     """Trainable parameters that belong to the layer itself."""
     return {n: p for n, p in layer.named_parameters(recurse=False) if p.requires_grad}
-
-
-def _only(groups: list[list[_Use]], rows: Tensor) -> list[list[_Use]]:
-    chosen = []
-    for uses in groups:
-        kept = []
-        for use in uses:
-            assert use.grad is not None
-            part = _Use(use.layer, use.input[rows], use.output[rows])
-            part.grad = use.grad[rows]
-            kept.append(part)
-        chosen.append(kept)
-    return chosen
 
 
 class _Kind(Protocol):
@@ -174,8 +179,8 @@ class _Kind(Protocol):
         """Squared norm of each row's gradient in this layer, (n,)."""
         ...
 
-    def add(self, uses: list[_Use], factor: Tensor, targets: dict[str, Tensor]) -> None:
-        """Add the sum of the rows' gradients, each times its factor, to the targets."""
+    def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
+        """Add the sum of the rows' clipped gradients to the targets."""
         ...
 
 
@@ -210,25 +215,25 @@ class _LinearKind:
         layer = uses[0].layer
         a, g = _joined(uses, 1)
         if a.shape[1] == 1:
-            left = a.square().sum(dim=(1, 2)) if "weight" in _own(layer) else 0.0
-            return (left + float("bias" in _own(layer))) * g.square().sum(dim=(1, 2))
+            left = a.square().sum(dim=(1, 2)) if "weight" in own_parameters(layer) else 0.0
+            return (left + float("bias" in own_parameters(layer))) * g.square().sum(dim=(1, 2))
         total = torch.zeros(len(a), dtype=g.dtype, device=g.device)
-        if "weight" in _own(layer):
+        if "weight" in own_parameters(layer):
             if 2 * a.shape[1] ** 2 <= a.shape[2] * g.shape[2]:
                 products = (a @ a.transpose(1, 2)) * (g @ g.transpose(1, 2))
                 lengths = a.square().sum(dim=2) * g.square().sum(dim=2)
                 total += _ghost(products, lengths)
             else:
                 total += (g.transpose(1, 2) @ a).square().sum(dim=(1, 2))
-        if "bias" in _own(layer):
+        if "bias" in own_parameters(layer):
             total += g.sum(dim=1).square().sum(dim=1)
         return total
 
-    def add(self, uses: list[_Use], factor: Tensor, targets: dict[str, Tensor]) -> None:
+    def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
         a, g = _joined(uses, 1)
-        weighted = (g * factor[:, None, None]).flatten(0, 1)
+        weighted = clipping.scaled(g).flatten(0, 1)
         if "weight" in targets:
-            targets["weight"].addmm_(weighted.T, a.flatten(0, 1))
+            targets["weight"].addmm_(weighted.T, clipping.kept(a).flatten(0, 1))
         if "bias" in targets:
             targets["bias"].add_(weighted.sum(dim=0))
 
@@ -241,9 +246,9 @@ class _EmbeddingKind:
         same = index[:, :, None].eq(index[:, None, :]).to(g.dtype)
         return _ghost(same * (g @ g.transpose(1, 2)), g.square().sum(dim=2))
 
-    def add(self, uses: list[_Use], factor: Tensor, targets: dict[str, Tensor]) -> None:
+    def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
         index, g = self._read(uses)
-        weighted = (g * factor[:, None, None]).flatten(0, 1)
+        weighted = clipping.scaled(g).flatten(0, 1)
         targets["weight"].index_add_(0, index.flatten(), weighted)
 
     def _read(self, uses: list[_Use]) -> tuple[Tensor, Tensor]:
@@ -251,7 +256,7 @@ class _EmbeddingKind:
         layer = uses[0].layer
         assert isinstance(layer, nn.Embedding)
         if layer.padding_idx is not None:
-            g = g * index.ne(layer.padding_idx)[:, :, None]
+            g = torch.where(index.ne(layer.padding_idx)[:, :, None], g, 0.0)
         return index, g
 
 
@@ -262,9 +267,9 @@ class _OpacusKind:
         per_row = self._per_row(uses).values()
         return torch.stack([g.flatten(1).square().sum(dim=1) for g in per_row]).sum(dim=0)
 
-    def add(self, uses: list[_Use], factor: Tensor, targets: dict[str, Tensor]) -> None:
+    def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
         for name, g in self._per_row(uses).items():
-            targets[name].add_(torch.tensordot(factor, g, dims=([0], [0])))
+            targets[name].add_(torch.tensordot(clipping.factor, clipping.kept(g), dims=([0], [0])))
 
     def _per_row(self, uses: list[_Use]) -> dict[str, Tensor]:
         """Each row's gradient, (n, *shape), computed once for norms and sum together."""
@@ -272,7 +277,7 @@ class _OpacusKind:
             return uses[0].per_row
         layer = uses[0].layer
         sampler = _opacus_samplers()[type(layer)]
-        names = {id(p): name for name, p in _own(layer).items()}
+        names = {id(p): name for name, p in own_parameters(layer).items()}
         total: dict[str, Tensor] = {}
         for use in uses:
             for parameter, g in sampler(layer, [use.input], use.grad).items():
@@ -310,54 +315,3 @@ def _opacus_samplers() -> dict[type[nn.Module], Callable[..., dict[nn.Parameter,
     samplers: dict[type[nn.Module], Callable[..., dict[nn.Parameter, Tensor]]]
     samplers = GradSampleModule.GRAD_SAMPLERS
     return samplers
-
-
-class OpacusSums:
-    """Opacus 1.6's own modes behind the same interface.
-
-    hooks and functorch keep a gradient a row in memory; ghost goes through the network twice
-    backwards.
-    """
-
-    def __init__(self, module: nn.Module, clip: float, mode: Mode) -> None:
-        from opacus import GradSampleModule
-        from opacus.grad_sample import GradSampleModuleFastGradientClipping as Ghost
-
-        self.clip = clip
-        self.ghost = mode == "ghost"
-        common: dict[str, Any] = {"loss_reduction": "sum", "strict": False}
-        self.wrapped = (
-            Ghost(module, max_grad_norm=clip, **common)
-            if self.ghost
-            else GradSampleModule(module, force_functorch=mode == "functorch", **common)
-        )
-        self.parameters = [p for _, p in trainable(module)]
-
-    def add(self, losses: Losses, out: list[Tensor]) -> Tensor:
-        self.wrapped.zero_grad(set_to_none=True)
-        self.wrapped.enable_hooks()
-        norms = self._ghost(losses, out) if self.ghost else self._stored(losses, out)
-        self.wrapped.zero_grad(set_to_none=True)
-        return norms
-
-    def _stored(self, losses: Losses, out: list[Tensor]) -> Tensor:
-        torch.autograd.backward(losses().sum())
-        rows: list[Tensor] = [vars(p)["grad_sample"] for p in self.parameters]
-        norms: Tensor = torch.stack([g.flatten(1).norm(dim=1) for g in rows]).norm(dim=0)
-        factor = _weights(norms, self.clip)
-        for target, g in zip(out, rows, strict=True):
-            target.add_(torch.tensordot(factor, g, dims=([0], [0])))
-        return norms
-
-    def _ghost(self, losses: Losses, out: list[Tensor]) -> Tensor:
-        loss = losses()
-        torch.autograd.backward(loss.sum(), retain_graph=True)
-        norms: Tensor = self.wrapped.get_norm_sample().detach()
-        for p in self.parameters:
-            p.grad = None
-        self.wrapped.disable_hooks()
-        torch.autograd.backward((_weights(norms, self.clip) * loss).sum())
-        for target, p in zip(out, self.parameters, strict=True):
-            if p.grad is not None:
-                target.add_(p.grad)
-        return norms

@@ -46,7 +46,7 @@ class SgdPlan:
     def of(
         cls, conf: TrainingConf, *, rows: int, noise_multiplier: float, unsafe: bool = False
     ) -> SgdPlan:
-        """The plan of one round for a table of `rows` rows (public, DESIGN section 6)."""
+        """The plan of one round for a table of `rows` rows (public)."""
         if rows < 1:
             raise ConfigError("rows", "the table is empty", "Train on a table with rows.")
         rate = min(1.0, conf.expected_batch / rows)

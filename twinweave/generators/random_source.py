@@ -28,8 +28,8 @@ class RandomSource:
     key: 32 bytes, for tests alone; by default fresh from the operating system.
 
     Gaussians are Box-Muller in floating point, exact to about 1e-7 relative and reaching 8.5
-    standard deviations. They are the one floating-point noise of the project (DESIGN section
-    6): the low-order bits of a noisy gradient are not covered by the accounting (Mironov 2012).
+    standard deviations. They are the one floating-point noise of the project: the low-order
+    bits of a noisy gradient are not covered by the accounting (Mironov 2012).
     """
 
     def __init__(self, key: bytes | None = None) -> None:

@@ -8,29 +8,21 @@ loss. Encoder and decoder are both shared; every step sees a row through DP-SGD 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from twinweave.generators.base import RowLossGenerator
 from twinweave.generators.conf import TvaeConf
-from twinweave.generators.mlp import (
-    Blocks,
-    Decoder,
-    initialise,
-    mlp,
-    positions,
-    presence_input,
-    proven,
-    sample_rows,
-)
-from twinweave.generators.union import ABSENT, OneWay, Rows, UnionLayout
+from twinweave.generators.mlp import Decoder, DecoderGenerator, mlp, presence_input
+from twinweave.generators.union import ABSENT, OneWay, UnionLayout
 
 
-class Tvae(nn.Module):
-    """SoftNetwork and RowLoss. Initial weights follow from `seed` and the one-way tables."""
+class Tvae(RowLossGenerator, DecoderGenerator):
+    """See `registry.Kind`."""
+
+    conf: TvaeConf
 
     def __init__(
         self,
@@ -40,31 +32,14 @@ class Tvae(nn.Module):
         seed: int = 0,
         one_way: OneWay | None = None,
     ) -> None:
-        super().__init__()
-        self.layout = layout
-        self.latent = conf.latent
+        super().__init__(conf, layout)
         self.beta = conf.beta
-        self.blocks = Blocks(layout)
         uses = torch.from_numpy(latent_shares(layout, conf.latent).astype(np.float32))
         self.register_buffer("uses", uses, persistent=False)
         inputs = layout.width + len(layout.sizes) + len(layout.parties)
         self.encoder = mlp(inputs, conf.width, conf.layers, 2 * conf.latent, conf.activation)
-        self.decoder = Decoder(
-            layout,
-            latent=conf.latent,
-            width=conf.width,
-            layers=conf.layers,
-            activation=conf.activation,
-        )
-        initialise(self, torch.Generator().manual_seed(seed))
-        self.decoder.start_at(layout, one_way or {})
-
-    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return self.named_parameters()
-
-    def logits(self, z: Tensor, presence: Tensor) -> Tensor:
-        out: Tensor = self.decoder(z, presence)
-        return out
+        self.decoder = Decoder(conf, layout)
+        self.start(seed, one_way)
 
     def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:
         """`bound` with one standard normal latent sample a row."""
@@ -96,9 +71,6 @@ class Tvae(nn.Module):
         used = (proven @ self.uses).clamp(max=1)
         return torch.where(proven.any(dim=1, keepdim=True), used, torch.ones_like(used))
 
-    def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
-        return sample_rows(self.decoder, self.blocks, self.layout, self.latent, presence, generator)
-
     def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
         """Entries of each parameter that a party with these columns trains. Public.
 
@@ -106,19 +78,15 @@ class Tvae(nn.Module):
         presence it cannot prove, latent coordinates it does not encode), but for what the
         decoder does with another party's latent coordinates: that is the other's to train.
         """
-        blocks, parties = positions(self.layout, held), proven(self.layout, held)
-        inputs = np.concatenate([blocks, held, parties])
+        parties = self.layout.proven(held)
         uses = latent_shares(self.layout, self.latent)
         z = uses[parties].any(axis=0) if parties.any() else np.ones(self.latent, dtype=bool)
-        first, last = "encoder.0.weight", f"decoder.net.{len(self.decoder.net) - 1}"
-        mask = {n: np.ones(tuple(p.shape), dtype=bool) for n, p in self.shared_parameters()}
-        mask[first] &= inputs[None, :]
-        mask["decoder.net.0.weight"] &= np.concatenate([z, parties])[None, :]
-        final = f"encoder.{len(self.encoder) - 1}"
-        mask[f"{final}.weight"] &= np.tile(z, 2)[:, None]
-        mask[f"{final}.bias"] &= np.tile(z, 2)
-        mask[f"{last}.weight"] &= blocks[:, None]
-        mask[f"{last}.bias"] &= blocks
+        mask = self.decoder_trained_by(held, np.concatenate([z, parties]))
+        inputs = np.concatenate([self.layout.positions(held), held, parties])
+        mask["encoder.0.weight"] &= inputs[None, :]
+        last = f"encoder.{len(self.encoder) - 1}"
+        mask[f"{last}.weight"] &= np.tile(z, 2)[:, None]
+        mask[f"{last}.bias"] &= np.tile(z, 2)
         return mask
 
 
@@ -129,13 +97,9 @@ def latent_shares(layout: UnionLayout, latent: int) -> NDArray[np.bool_]:
     apart, and the same coordinate would tie their columns together at random. Averaged, the
     columns of two parties start out independent; the fit ties them as measured.
     """
-    apart = np.flatnonzero(proven(layout, np.ones(len(layout.sizes), dtype=bool)))
+    apart = np.flatnonzero(layout.alone.any(axis=0))
     out = np.ones((len(layout.parties), latent), dtype=bool)
     if len(apart) > 1:
         owner = apart[np.arange(latent) * len(apart) // latent]
         out[apart] = owner == apart[:, None]
     return out
-
-
-def build(conf: TvaeConf, layout: UnionLayout) -> Tvae:
-    return Tvae(conf, layout)

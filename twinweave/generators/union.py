@@ -6,7 +6,7 @@ none of whose holders is present, or that a trainer does not hold, has code ABSE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -85,12 +85,22 @@ class UnionLayout:
         """(n, parties) presence -> (n, columns): whether some holder is present."""
         return np.stack([presence[:, list(h)].any(axis=1) for h in self.holders], axis=1)
 
-    def one_hot(self, codes: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """(n, columns) codes -> (n, width) one-hot blocks, all zero where ABSENT."""
-        n = len(codes)
-        out = np.zeros((n, self.width), dtype=np.float32)
-        rows, cols = np.nonzero(codes != ABSENT)
-        out[rows, self.offsets[cols] + codes[rows, cols]] = 1.0
+    def positions(self, columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(columns,) chosen -> (width,): their one-hot positions."""
+        return np.repeat(columns, self.sizes)
+
+    @cached_property
+    def alone(self) -> NDArray[np.bool_]:
+        """(columns, parties): whether the party is a column's only holder."""
+        out = np.zeros((len(self.sizes), len(self.parties)), dtype=bool)
+        for column, holders in enumerate(self.holders):
+            if len(holders) == 1:
+                out[column, holders[0]] = True
+        return out
+
+    def proven(self, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Parties of whose presence a row with these columns is proof: (parties,)."""
+        out: NDArray[np.bool_] = self.alone[held].any(axis=0)
         return out
 
 
@@ -106,3 +116,10 @@ class Rows:
 
     def take(self, index: NDArray[np.integer[Any]]) -> Rows:
         return Rows(codes=self.codes[index], presence=self.presence[index])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        return cls(
+            codes=np.concatenate([part.codes for part in parts]),
+            presence=np.concatenate([part.presence for part in parts]),
+        )

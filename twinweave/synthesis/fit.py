@@ -10,26 +10,22 @@ rows of RAP, Aydore et al. 2021), along the natural gradient.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.generators.union import ABSENT, Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
-from twinweave.synthesis.marginals import Marginals, marginals
+from twinweave.synthesis.marginals import marginals
 from twinweave.workload.measurement import Measurement
 
 if TYPE_CHECKING:
     import torch
 
-    from twinweave.generators.base import SoftNetwork
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, steps done, steps in all)."""
+    from twinweave.generators.base import Progress, SoftGenerator
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +55,6 @@ class Mixture:
     latents: Latents
     logits: NDArray[np.float32] = field(repr=False)
     trace: tuple[float, ...] = ()
-    cpu_seconds: float = 0.0
 
     def probabilities(self, column: int) -> NDArray[np.float64]:
         """Softmax of a column's block: (latents, size)."""
@@ -95,7 +90,7 @@ class Mixture:
 
 
 def fit(
-    network: SoftNetwork | None,
+    network: SoftGenerator | None,
     layout: UnionLayout,
     measurements: Sequence[Measurement],
     latents: Latents,
@@ -110,9 +105,8 @@ def fit(
     """
     import torch
 
-    started = time.process_time()
     generator = torch.Generator().manual_seed(seed)
-    loss = _Loss(layout, marginals(layout, measurements, latents.presence), latents)
+    loss = Misfit(layout, measurements, latents)
     bits = torch.from_numpy(latents.presence.astype(np.float32))
     trace: list[float] = []
     if network is None:
@@ -134,13 +128,12 @@ def fit(
         latents=latents,
         logits=logits.numpy(),
         trace=tuple(trace),
-        cpu_seconds=time.process_time() - started,
     )
 
 
 def _train(
-    network: SoftNetwork,
-    loss: _Loss,
+    network: SoftGenerator,
+    loss: Misfit,
     z: torch.Tensor,
     bits: torch.Tensor,
     conf: FitConf,
@@ -170,26 +163,15 @@ def _marginals(layout: UnionLayout, measurements: Sequence[Measurement]) -> NDAr
     return out
 
 
-def chi_square(
-    layout: UnionLayout,
-    measurements: Sequence[Measurement],
-    logits: NDArray[np.floating[Any]],
-    latents: Latents,
-) -> float:
-    """Misfit per measured cell of the expected tables of a mixture with these logits."""
-    import torch
+class Misfit:
+    """Chi-square per measured cell of the expected tables of a mixture with these latents."""
 
-    loss = _Loss(layout, marginals(layout, measurements, latents.presence), latents)
-    with torch.no_grad():
-        return float(loss(loss.softmax(torch.from_numpy(logits.astype(np.float32)))))
-
-
-class _Loss:
-    """Chi-square per measured cell of the mixture's expected tables."""
-
-    def __init__(self, layout: UnionLayout, tables: Marginals, latents: Latents) -> None:
+    def __init__(
+        self, layout: UnionLayout, measurements: Sequence[Measurement], latents: Latents
+    ) -> None:
         import torch
 
+        tables = marginals(layout, measurements, latents.presence)
         self.layout = layout
         self.users = torch.from_numpy(latents.users.astype(np.float32))[:, None]
         presence = torch.from_numpy(latents.presence.astype(np.float32))

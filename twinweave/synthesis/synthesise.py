@@ -1,32 +1,37 @@
-"""Measurements and a network to synthetic rows of the union (DESIGN section 10).
+"""Measurements and a generator to synthetic rows of the union.
 
-Fit the network and then a mixture of products (networks with soft output; others, such as
-the llm, give candidates as they are), offer several times the rows wanted, weigh them to meet
-the measurements, draw whole rows. Post-processing: no privacy cost, deterministic under the seed.
+Fit the generator and then a mixture of products (a generator without soft output, such as the
+llm, gives candidates as it is), offer several times the rows wanted, weigh them to meet the
+measurements, draw whole rows. Post-processing: no privacy cost, deterministic under the seed.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from twinweave.generators.base import Network
+from twinweave.generators import registry
+from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import SynthesisConf
-from twinweave.synthesis.fit import Mixture, Progress, fit
+from twinweave.synthesis.fit import fit
 from twinweave.synthesis.population import Population, population
-from twinweave.synthesis.rake import Constraint, constraints, rake
+from twinweave.synthesis.rake import constraints, rake
 from twinweave.synthesis.resample import exchange, resample
-from twinweave.workload.measurement import Measurement
+from twinweave.workload.measurement import Measurement, one_way_tables
+
+if TYPE_CHECKING:
+    from twinweave.generators.base import Generator, Progress
+
+log = logging.getLogger("twinweave.run")
 
 MOST_CELLS = 250_000_000
 """Candidates times tables, at most, unless the rows wanted alone are more: half a gigabyte."""
-
-Also = Callable[[Rows], Sequence[Constraint]]
-"""Further linear constraints on the candidates, such as fairness."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,97 +44,114 @@ class SynthesisResult:
 
     rows: Rows = field(repr=False)
     population: Population
-    candidates: int
     effective: float
     misfit: dict[str, float] = field(repr=False)
     trace: tuple[float, ...]
-    cpu_seconds: float
+
+
+def first_weights(
+    generator: GeneratorConf,
+    layout: UnionLayout,
+    measurements: Sequence[Measurement],
+    sizes: Mapping[str, int],
+    conf: SynthesisConf,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Weights before the first round, (parameters,): post-processing of the measurements.
+
+    sizes: rows of each party's table. A generator that has a format stage learns from rows
+    that are raked to meet the tables, so that it is taught what the tables say.
+    """
+    network = registry.build(generator, layout, seed=seed, one_way=one_way_tables(measurements))
+
+    def draft() -> Rows:
+        progress = by_quarters("drafting rows from the tables")
+        rows = synthesise(None, layout, measurements, sizes, conf, seed, progress=progress).rows
+        log.info("format stage: on %d drafted rows", len(rows))
+        return rows
+
+    network.learn_format(draft, seed=seed, progress=by_quarters("format stage"))
+    return network.weights
+
+
+def synthetic_rows(
+    generator: GeneratorConf,
+    layout: UnionLayout,
+    measurements: Sequence[Measurement],
+    sizes: Mapping[str, int],
+    conf: SynthesisConf,
+    seed: int,
+    weights: NDArray[np.float32] | None,
+) -> SynthesisResult:
+    """`synthesise` with the generator of these weights; of its `first_weights` if never trained."""
+    if weights is None:
+        weights = first_weights(generator, layout, measurements, sizes, conf, seed)
+    network = registry.load(generator, layout, weights)
+    progress = by_quarters("fitting to the tables")
+    return synthesise(network, layout, measurements, sizes, conf, seed, progress=progress)
 
 
 def synthesise(
-    network: Network | None,
+    network: Generator | None,
     layout: UnionLayout,
     measurements: Sequence[Measurement],
     sizes: Mapping[str, int],
     conf: SynthesisConf,
     seed: int,
     *,
-    also: Also | None = None,
     progress: Progress | None = None,
 ) -> SynthesisResult:
     """Synthetic rows of the union. The network, if it has soft output, is changed by the fit.
 
     sizes: rows of each party's table. Without a network the fit starts from nothing.
-    also: constraints that the weights meet beside the measurements. progress: of the fit.
-    Raises ConfigError if a party's size is missing.
+    progress: of the fit. Raises ConfigError if a party's size is missing.
     """
-    started = time.process_time()
     people = population(layout.parties, sizes, measurements, layout.pools)
-    n = conf.rows or people.size
-    rng = np.random.default_rng([seed, 1])
+    n, users = conf.rows or people.size, people.users.sum()
     affordable = MOST_CELLS // max(len(measurements), 1)
     wanted = max(n, min(round(conf.rake.candidates * n), affordable))
-    mixture = _mixture(network, layout, measurements, people, conf, seed, progress)
-    candidates = _candidates(network, mixture, people, wanted, conf, rng)
-    linear = [
-        *constraints(measurements, layout, candidates, people.users.sum()),
-        *(also(candidates) if also else ()),
-    ]
-    raked = rake(linear, len(candidates), people.users.sum(), conf.rake)
+    rng = np.random.default_rng([seed, 1])
+    soft = network.soft if network is not None else None
+    drawn = 0
+    parts: list[Rows] = []
+    trace: tuple[float, ...] = ()
+    if network is not None and soft is None:
+        drawn = wanted - round(conf.mixture * wanted)
+        parts.append(_sampled(network, people.presence(drawn), rng))
+    if drawn < wanted:
+        latents = people.latents(conf.fit.latents)
+        mixture = fit(soft, layout, measurements, latents, conf.fit, seed, progress)
+        parts.append(mixture.sample(wanted - drawn, rng))
+        trace = mixture.trace
+    candidates = Rows.joined(parts)
+    linear = constraints(measurements, layout, candidates, users)
+    raked = rake(linear, len(candidates), users, conf.rake)
     chosen = resample(raked.weights, candidates, n, rng)
     chosen = exchange(chosen, raked.weights, linear, conf.rake.exchanges, rng)
     return SynthesisResult(
         rows=candidates.take(chosen),
         population=people,
-        candidates=len(candidates),
         effective=raked.effective,
         misfit=raked.misfit,
-        trace=mixture.trace if mixture else (),
-        cpu_seconds=time.process_time() - started,
+        trace=trace,
     )
 
 
-def is_soft(network: Network | None) -> bool:
-    """Whether the fit can train the network: it gives logits for a latent."""
-    return hasattr(network, "logits") and hasattr(network, "latent")
-
-
-def _mixture(
-    network: Network | None,
-    layout: UnionLayout,
-    measurements: Sequence[Measurement],
-    people: Population,
-    conf: SynthesisConf,
-    seed: int,
-    progress: Progress | None,
-) -> Mixture | None:
-    if network is not None and not is_soft(network) and conf.mixture <= 0:
-        return None
-    latents = people.latents(conf.fit.latents)
-    soft = network if is_soft(network) else None
-    return fit(soft, layout, measurements, latents, conf.fit, seed, progress)  # type: ignore[arg-type]
-
-
-def _candidates(
-    network: Network | None,
-    mixture: Mixture | None,
-    people: Population,
-    wanted: int,
-    conf: SynthesisConf,
-    rng: np.random.Generator,
-) -> Rows:
-    """Rows from the mixture, from the network itself where it has none, or from both."""
-    if network is None or is_soft(network):
-        assert mixture is not None
-        return mixture.sample(wanted, rng)
+def _sampled(network: Generator, presence: NDArray[np.bool_], rng: np.random.Generator) -> Rows:
     import torch
 
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    own = wanted - round(conf.mixture * wanted)
-    rows = [network.sample(people.presence(own), generator)]
-    if mixture is not None:
-        rows.append(mixture.sample(wanted - own, rng))
-    return Rows(
-        codes=np.concatenate([r.codes for r in rows]),
-        presence=np.concatenate([r.presence for r in rows]),
-    )
+    return network.sample(presence, generator)
+
+
+def by_quarters(what: str) -> Progress:
+    """Logs each quarter of each stage, so that a log stays short."""
+    reached: dict[str, int] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        quarter = 4 * done // max(total, 1)
+        if quarter > reached.get(stage, 0):
+            reached[stage] = quarter
+            log.info("%s: %s %d%%", what, stage, 25 * quarter)
+
+    return report

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
-from twinweave.generators.local import train_round
+from twinweave.generators.rounds import train_round
 from twinweave.generators.union import ABSENT, UnionLayout
 from twinweave.protocols.party import Party
 from twinweave.protocols.products.pair import Shared

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.local import coverage
+from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.server import Roster

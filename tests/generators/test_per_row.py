@@ -1,0 +1,185 @@
+"""Clipped sums: exact against one row at a time, bounded, and blind to rows that are not finite."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.generators.modules import Dense, Fragile, Sequences, rows
+from tests.generators.oracle import brute_force, clipped_sum, worst_change
+from twinweave.errors import ConfigError
+from twinweave.generators.conf import GradientMode
+from twinweave.generators.per_row import Losses, clipped_sums
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")
+
+MODES = get_args(GradientMode)
+SEQUENCE_MODES = tuple(mode for mode in MODES if mode != "ghost")
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.5, 1e6])
+@pytest.mark.parametrize("kind", [Sequences, Dense])
+def test_the_clipped_sum_is_the_brute_force_sum(kind: type[nn.Module], clip: float) -> None:
+    torch.manual_seed(0)
+    module, codes = kind(), rows(9)
+    sums = clipped_sums(module, clip)
+    got = clipped_sum(sums, module, lambda: module.row_loss(codes))
+    alone = [lambda i=i: module.row_loss(codes[i : i + 1]) for i in range(len(codes))]
+    torch.testing.assert_close(got, brute_force(module, alone, clip), rtol=1e-4, atol=1e-6 * clip)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_gives_the_brute_force_sum(mode: GradientMode) -> None:
+    torch.manual_seed(0)
+    module, codes = Dense(), rows(9)
+    alone = [lambda i=i: module.row_loss(codes[i : i + 1]) for i in range(9)]
+    expected = brute_force(module, alone, 3.0)
+    sums = clipped_sums(module, 3.0, mode)
+    for _ in range(2):  # nothing is left over from the step before
+        got = clipped_sum(sums, module, lambda: module.row_loss(codes))
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_one_row_moves_the_sum_by_at_most_the_clip() -> None:
+    torch.manual_seed(0)
+    module, codes, clip = Sequences(), rows(12), 0.05
+    sums = clipped_sums(module, clip)
+    good = worst_change(
+        lambda kept: clipped_sum(sums, module, lambda: 1e3 * module.row_loss(codes[kept])), 12
+    )
+    assert 0.99 * clip < good <= clip * (1 + 1e-5)
+
+
+def test_broken_variants_exceed_the_clip() -> None:
+    """Clipping the batch's gradient; a loss normalised by the batch (means over tokens)."""
+    torch.manual_seed(0)
+    module = nn.Linear(2, 1, bias=False)
+    inputs = torch.tensor([[100.0, 0.0]] + [[-6.0, 0.1 * i] for i in range(10)])
+
+    def clip_the_batch(kept: list[int]) -> Tensor:
+        grad = inputs[kept].sum(dim=0)
+        return grad * min(1.0, 1.0 / float(grad.norm()))
+
+    assert worst_change(clip_the_batch, len(inputs)) > 1.5
+
+    sums = clipped_sums(module, 1.0)
+
+    def batch_mean(kept: list[int]) -> Losses:
+        lengths = inputs[kept].norm(dim=1)
+        return lambda: module(inputs[kept])[:, 0] / lengths.mean() * 0.5
+
+    broken = worst_change(lambda kept: clipped_sum(sums, module, batch_mean(kept)), len(inputs))
+    assert broken > 1.2
+
+
+WRONG = {
+    "input": (0, torch.nan),
+    "input too large": (1, torch.inf),
+    "activation": (3, torch.inf),
+    "slope": (4, 0.0),
+    "loss": (5, torch.nan),
+}
+"""Where a row of `Fragile` goes wrong: which of its numbers, and what stands there."""
+
+N = 6
+SOME_ROWS = ([2], [0, 3, 4], list(range(N)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("where", WRONG)
+@pytest.mark.parametrize("which", SOME_ROWS, ids=["one", "some", "all"])
+def test_rows_that_are_not_finite_add_exactly_nothing(
+    mode: GradientMode, where: str, which: list[int]
+) -> None:
+    """The sum is the other rows' alone, in every mode; of no row, it is zero to the bit."""
+    torch.manual_seed(0)
+    module, clip = Fragile(), 0.05
+    batch = torch.cat([torch.randn(N, 3), torch.ones(N, 3)], dim=1)
+    column, value = WRONG[where]
+    batch[which, column] = value
+    every = [lambda i=i: module.row_loss(batch[i : i + 1]) for i in range(N)]
+    assert [bool(gradient_is_finite(module, row)) for row in every] == [
+        i not in which for i in range(N)
+    ]
+    expected = brute_force(module, every, clip)
+    sums = clipped_sums(module, clip, mode)
+    for _ in range(2):  # nothing is left over from the step before
+        got = clipped_sum(sums, module, lambda: module.row_loss(batch))
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-7)
+    assert (len(which) < N) == bool(got.any())
+
+
+@pytest.mark.parametrize("mode", SEQUENCE_MODES)
+@pytest.mark.parametrize("which", SOME_ROWS, ids=["one", "some", "all"])
+def test_sequences_that_are_not_finite_add_exactly_nothing(
+    mode: GradientMode, which: list[int]
+) -> None:
+    torch.manual_seed(0)
+    module = Sequences(padding=None)  # Opacus gives padding a gradient
+    codes, scale = rows(N), torch.ones(N)
+    scale[which] = torch.inf
+    alone = [lambda i=i: module.row_loss(codes[i : i + 1]) * scale[i] for i in range(N)]
+    expected = brute_force(module, alone, 0.5)
+    sums = clipped_sums(module, 0.5, mode)
+    got = clipped_sum(sums, module, lambda: module.row_loss(codes) * scale)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def gradient_is_finite(module: nn.Module, row: Losses) -> Tensor:
+    grads = torch.autograd.grad(row().sum(), list(module.parameters()))
+    return torch.cat([g.flatten() for g in grads]).isfinite().all()
+
+
+class _Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+
+
+class _Bare(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)),
+        nn.BatchNorm1d(3, affine=False),
+        _Shared(),
+        _Bare(),
+    ],
+)
+def test_layers_that_cannot_be_clipped_are_refused(module: nn.Module) -> None:
+    with pytest.raises(ConfigError):
+        clipped_sums(module, 1.0)
+
+
+def test_in_place_changes_and_inputs_shared_by_rows_are_refused() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 1))
+    x = torch.ones(4, 3)
+    with pytest.raises(ConfigError, match="in place"):
+        clipped_sum(clipped_sums(net, 1.0), net, lambda: net(x)[:, 0])
+    layer = nn.Linear(3, 1)
+    with pytest.raises(ConfigError, match="first dimension"):
+        clipped_sum(clipped_sums(layer, 1.0), layer, lambda: layer(x[:1])[:, 0].expand(4))
+
+
+def test_positions_that_cancel_are_clipped_all_the_same() -> None:
+    """Ghost norms of huge terms that nearly cancel: rounding must not pass for a small norm."""
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64, bias=False)
+    x = 1e4 * torch.randn(8, 1, 64).repeat(1, 4, 1)
+    x[:, :2] += 1e-2 * torch.randn(8, 2, 64)
+    signs = torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None]
+    out = [torch.zeros_like(layer.weight)]
+    sums = clipped_sums(layer, 1.0)
+    for i in range(8):
+        out[0].zero_()
+        sums.add(lambda i=i: (layer(x[i : i + 1]) * signs).sum(dim=(1, 2)), out)
+        assert out[0].norm() <= 1

@@ -1,0 +1,88 @@
+"""One round of local private training, whatever the generator: what a party's handler calls.
+
+Loads torch only where it trains. The update of a round is private as a whole: it is a function
+of the global weights and of DP-SGD steps alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.generators.conf import GeneratorConf
+from twinweave.generators.plan import SgdPlan
+from twinweave.generators.random_source import RandomSource
+from twinweave.generators.registry import load
+from twinweave.generators.union import OneWay, UnionLayout
+
+if TYPE_CHECKING:
+    from twinweave.generators.dpsgd import Trace
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoundResult:
+    """update: (parameters,) float32, new minus old: all that leaves the party, after masking.
+
+    state: the party's own, for its next round (discriminator, optimisers). trace: without
+    noise, for the party's own log.
+    """
+
+    update: NDArray[np.float32] = field(repr=False)
+    state: bytes = field(repr=False)
+    trace: Trace = field(repr=False)
+
+
+def train_round(
+    conf: GeneratorConf,
+    layout: UnionLayout,
+    party: str,
+    weights: NDArray[np.float32],
+    codes: NDArray[np.int32],
+    plan: SgdPlan,
+    state: bytes | None = None,
+    one_way: OneWay | None = None,
+    *,
+    source: RandomSource | None = None,
+) -> RoundResult:
+    """Take `plan.steps` private steps from the global weights on the party's own rows.
+
+    weights: (parameters,) float32. codes: (n, union columns), ABSENT where the party does not
+    hold the column. one_way: noisy tables by column name (ctgan's conditions). state: of the
+    party's round before. The caller charges `plan.mechanism()` first. Uses an accelerator
+    where torch sees one. Raises ConfigError.
+    """
+    import torch
+
+    network = load(conf, layout, weights)
+    held = layout.held_by(party)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    trace, kept = network.train_privately(
+        codes,
+        plan,
+        held=held,
+        source=source or RandomSource(),
+        one_way=one_way or {},
+        state=unpack(state),
+    )
+    update = np.where(network.coverage(held), network.weights - weights, np.float32(0))
+    return RoundResult(update=update.astype(np.float32), state=pack(kept), trace=trace)
+
+
+def pack(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Named arrays as bytes (npz)."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def unpack(state: bytes | None) -> dict[str, NDArray[np.float32]]:
+    """Inverse of `pack`; nothing for None. Never unpickles."""
+    if not state:
+        return {}
+    with np.load(io.BytesIO(state), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
