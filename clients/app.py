@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
+from twinweave.environment import prepare
 
-# Set before Flower is imported: nothing is installed, reported or looked up at run time.
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
-# Threads that spin while they wait slow down whoever else plays a party on this machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+prepare()  # before Flower is imported
 
 from flwr.clientapp import ClientApp
 

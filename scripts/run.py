@@ -5,15 +5,12 @@ Exit status 0 only for a run that finished; otherwise the error's own code (twin
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
-# Threads that spin while they wait slow down whoever else plays a party on this machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from twinweave.environment import prepare
+
+prepare()  # before Flower is imported
 
 import hydra
 from hydra.core.hydra_config import HydraConfig

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
 
-# Set before Flower is imported: nothing is installed, reported or looked up at run time.
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
-# Threads that spin while they wait slow down whoever else plays a party on this machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from twinweave.environment import prepare
+
+prepare()  # before Flower is imported
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twinweave import rundir
 from twinweave.config import RunConf
+from twinweave.environment import QUIET
 from twinweave.errors import RunError
 from twinweave.parsing import canonical_json
 
@@ -92,4 +93,4 @@ def _environment() -> dict[str, str]:
     """Flower's subprocesses find this environment's commands first; Ray keeps its tips."""
     bin_folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
-    return {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **os.environ, "PATH": path}
+    return {**QUIET, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **os.environ, "PATH": path}

@@ -24,15 +24,11 @@ from scripts.engines.flower import run_with_flower
 from scripts.trials.keys import ssh_key, tls_certificates
 from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
+from twinweave.environment import prepare
 from twinweave.errors import AppError, RunError
 
 BIN = Path(sys.executable).parent
 HOST, CONNECTION = "127.0.0.1", "trial"
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def trial(conf: RunConf, folder: Path, *, secure: bool) -> None:
     """Deploy `conf` on loopback and run it. Raises the run's AppError, or RunError."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ |= {**QUIET, "FLWR_HOME": str(folder / "superlink")}
+    prepare()
+    os.environ["FLWR_HOME"] = str(folder / "superlink")
     sites = sorted(write_sites(conf, folder / "parties").glob("*.yaml"))
     port = _free_port()
     tls = tls_certificates(folder / "tls", HOST) if secure else None
