@@ -78,20 +78,14 @@ class TrueLift:
     """The truth for the generated users, all in expectation over assignment and purchase.
 
     An experiment's user whom the advertiser does not hold counts as not converted.
-    test_rate, control_rate: mean probability of buying of the experiment's users, treated
-        and not; absolute: their difference; relative: absolute / control_rate.
+    absolute: difference in the mean probability of buying, treated and not.
     value: difference in mean spend a user, each purchase clipped at MAX_SPEND.
     by_region: {region: absolute lift}.
-    n: users in the experiment, both arms.
     """
 
-    test_rate: float
-    control_rate: float
     absolute: float
-    relative: float
     value: float
     by_region: Mapping[str, float]
-    n: int
 
     @property
     def outcomes(self) -> dict[str, float]:
@@ -185,16 +179,10 @@ def true_lift(conf: CampaignConf) -> TrueLift:
     p0, p1 = people.p0[inside], people.p1[inside]
     amount = clipped_lognormal_mean(people.log_spend[inside], _SPREAD, MAX_SPEND)
     region = people.features["region"][inside]
-    control = float(p0.mean())
-    absolute = float((p1 - p0).mean())
     return TrueLift(
-        test_rate=float(p1.mean()),
-        control_rate=control,
-        absolute=absolute,
-        relative=absolute / control,
+        absolute=float((p1 - p0).mean()),
         value=float(((p1 - p0) * amount).mean()),
         by_region={r: float((p1 - p0)[region == r].mean()) for r in REGIONS if (region == r).any()},
-        n=int(inside.sum()),
     )
 
 
