@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.config import RunConf, compose
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.column import Role
+from twinweave.tables.contingency import ABSENT
 from twinweave.tables.encoding import load_party
 from twinweave.tables.schema import JointSchema
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.column import Column, Kind, Role, Rule
+from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import JointSchema, Schema
 
 REGION = Column(

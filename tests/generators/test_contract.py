@@ -20,7 +20,8 @@ from twinweave.generators.conf import GradientMode
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
 from twinweave.generators.rounds import RoundResult, train_round
-from twinweave.generators.union import ABSENT, UnionLayout
+from twinweave.generators.union import UnionLayout
+from twinweave.tables.contingency import ABSENT
 
 SOFT = ("tvae", "ctgan")
 """Generators that the fit can train."""

@@ -13,8 +13,9 @@ from tests.generators.toys import conf, shipped
 from twinweave.errors import ConfigError
 from twinweave.generators.llm import SchemaTransformer, column_order
 from twinweave.generators.per_row import clipped_sums
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.column import Column, Kind, Role
+from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import JointSchema, Schema
 
 LAYOUT = UnionLayout(

@@ -13,7 +13,7 @@ from tests.generators.toys import TOY, conf, table
 from twinweave.generators.per_row import clipped_sums
 from twinweave.generators.registry import coverage
 from twinweave.generators.tvae import Tvae, latent_shares
-from twinweave.generators.union import ABSENT
+from twinweave.tables.contingency import ABSENT
 
 
 def setup(party: str | None = "a", n: int = 12) -> tuple[Tvae, Tensor, Tensor]:

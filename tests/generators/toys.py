@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.registry import KINDS
-from twinweave.generators.union import ABSENT, UnionLayout
+from twinweave.generators.union import UnionLayout
 from twinweave.parsing import parse
+from twinweave.tables.contingency import ABSENT
 
 CONF = Path(__file__).parents[2] / "conf" / "generator"
 CLASSES = {kind.name: kind for kind in get_args(GeneratorConf)}

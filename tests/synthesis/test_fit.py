@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from twinweave.errors import ConfigError
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.fit import Latents, Misfit, Mixture, fit
+from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 

@@ -11,12 +11,13 @@ import torch
 from tests.generators.toys import conf
 from twinweave.errors import ConfigError
 from twinweave.generators import registry
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
 from twinweave.synthesis.population import NOWHERE, Population, population, row_cells
 from twinweave.synthesis.rake import Constraint, Tables, constraints, rake
 from twinweave.synthesis.resample import exchange, resample
 from twinweave.synthesis.synthesise import first_weights, synthesise, synthetic_rows
+from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 

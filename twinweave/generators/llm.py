@@ -23,8 +23,9 @@ from torch.nn import functional
 from twinweave.generators.base import Progress, RowLossGenerator
 from twinweave.generators.conf import Activation, LlmConf
 from twinweave.generators.mlp import ACTIVATIONS, Blocks, presence_input
-from twinweave.generators.union import ABSENT, OneWay, Rows, UnionLayout
+from twinweave.generators.union import OneWay, Rows, UnionLayout
 from twinweave.tables.column import Role
+from twinweave.tables.contingency import ABSENT
 
 CHUNK = 8192
 """Rows decoded at once: bounds the memory of `sample` (about 64 MB at the default size)."""

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from twinweave.generators.base import SoftGenerator
 from twinweave.generators.conf import Activation, CtganConf, TvaeConf
-from twinweave.generators.union import ABSENT, OneWay, Rows, UnionLayout
+from twinweave.generators.union import OneWay, Rows, UnionLayout
+from twinweave.tables.contingency import ABSENT
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,

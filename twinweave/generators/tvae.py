@@ -16,7 +16,8 @@ from torch import Tensor
 from twinweave.generators.base import RowLossGenerator
 from twinweave.generators.conf import TvaeConf
 from twinweave.generators.mlp import Decoder, DecoderGenerator, mlp, presence_input
-from twinweave.generators.union import ABSENT, OneWay, UnionLayout
+from twinweave.generators.union import OneWay, UnionLayout
+from twinweave.tables.contingency import ABSENT
 
 
 class Tvae(RowLossGenerator, DecoderGenerator):

@@ -18,8 +18,6 @@ from twinweave.tables.column import Role
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Side
 
-ABSENT = -1
-
 OneWay = Mapping[str, NDArray[np.floating[Any]]]
 """Noisy one-way tables by column name: counts or shares, (size,) each."""
 

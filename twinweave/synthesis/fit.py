@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.marginals import marginals
+from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
 
 if TYPE_CHECKING:

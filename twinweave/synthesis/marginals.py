@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.generators.union import UnionLayout
-from twinweave.tables.contingency import Axis
+from twinweave.tables.contingency import ABSENT, Axis
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query
 
@@ -117,7 +117,7 @@ class _Features:
         """
         codes = axis.codes()
         found = codes + [self.start[unit, name] for name in axis.names]
-        gone = codes < 0
+        gone = codes == ABSENT
         found[gone] = self.one
         found[gone[:, 0], 0] = self.absent[unit]
         return found

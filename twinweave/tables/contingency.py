@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 
 from twinweave.tables.column import Column
 
+ABSENT = -1
+"""Code of a column for a user whom none of its holders holds, and at the *absent* position."""
+
 Floats = NDArray[np.float64]
 Index = NDArray[np.int64]
 
@@ -78,9 +81,9 @@ class Axis:
         return np.where(present, place, self.present)
 
     def codes(self) -> Index:
-        """The columns' codes at every position, -1 at *absent*: int64 (size, columns)."""
+        """The columns' codes at every position, ABSENT at the last: int64 (size, columns)."""
         held = np.indices(self.sizes).reshape(len(self.sizes), self.present).T
-        gone = np.full((self.size - self.present, len(self.sizes)), -1)
+        gone = np.full((self.size - self.present, len(self.sizes)), ABSENT)
         return np.concatenate([held, gone])
 
     def labels(self, levels: Mapping[str, Sequence[str]]) -> list[str]:

@@ -14,14 +14,12 @@ from twinweave.errors import AppError, SchemaError, unquoted
 from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import Cleaned, clean
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ABSENT = -1
-"""Code of a cell whose user is not at the party."""
 
 Codes = NDArray[np.int32]
 

@@ -10,10 +10,11 @@ import pytest
 from twinweave.analysis.fairness.audit import audit, odds_difference, parity_difference
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.parsing import to_plain
 from twinweave.synthesis.population import row_counts
 from twinweave.tables.column import Column, Kind, Role
+from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from twinweave.generators.union import ABSENT, Rows, UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.contingency import ABSENT
 from twinweave.tables.encoding import column_codes
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.analysis.finding import Finding
-from twinweave.generators.union import ABSENT, Rows
-from twinweave.tables.contingency import Axis, Index
+from twinweave.generators.union import Rows
+from twinweave.tables.contingency import ABSENT, Axis, Index
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement

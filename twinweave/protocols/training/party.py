@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
 from twinweave.generators.rounds import train_round
-from twinweave.generators.union import ABSENT, UnionLayout
+from twinweave.generators.union import UnionLayout
 from twinweave.protocols.party import Party
 from twinweave.protocols.products.pair import Shared
 from twinweave.protocols.secure_sum import Progress, RevealRequest
@@ -32,6 +32,7 @@ from twinweave.protocols.training.plan import (
     training_of,
 )
 from twinweave.site import Site
+from twinweave.tables.contingency import ABSENT
 
 TRAIN, REVEAL = "train.generator", "train.reveal"
 log = logging.getLogger("twinweave.party")
