@@ -64,7 +64,6 @@ class Blocks(nn.Module):
         super().__init__()
         self.sizes = list(layout.sizes)
         self.width = layout.width
-        self.parties = len(layout.parties)
         for name, constant in (
             ("offsets", layout.offsets[:-1].copy()),
             ("alone", layout.alone.astype(np.float32)),

@@ -111,7 +111,7 @@ def fit(
     bits = torch.from_numpy(latents.presence.astype(np.float32))
     trace: list[float] = []
     if network is None:
-        logits = torch.from_numpy(_marginals(layout, measurements)).repeat(len(latents), 1)
+        logits = torch.from_numpy(_one_way_logits(layout, measurements)).repeat(len(latents), 1)
     else:
         z = torch.randn(len(latents), network.latent, generator=generator)
         trace += _train(network, loss, z, bits, conf, progress)
@@ -153,7 +153,9 @@ def _train(
     )
 
 
-def _marginals(layout: UnionLayout, measurements: Sequence[Measurement]) -> NDArray[np.float32]:
+def _one_way_logits(
+    layout: UnionLayout, measurements: Sequence[Measurement]
+) -> NDArray[np.float32]:
     """Logits of the measured local one-way tables, 0 where a column has none: (width,)."""
     out = np.zeros(layout.width, dtype=np.float32)
     for m in measurements:
