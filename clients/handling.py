@@ -1,20 +1,21 @@
 """Between Flower and a party's steps: decode, answer a repeat as before, call, encode.
 
 An AppError leaves as its name and text; any other failure leaves as its type alone, because
-its text could quote a cell. The party's own log keeps the rest.
+its text could quote a cell. The party's own log, in its private folder, keeps the rest.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context, Message
 
-from clients.journal import Journal, forget
+from clients.journal import Journal, forget, note
 from clients.site import load_site, site_path
 from strategies import records
 from twinweave.errors import AppError, InternalError, ProtocolError
@@ -97,6 +98,7 @@ def _answered(
     """The stored reply to a repeat, or a new one, on disk before it leaves."""
     phase, journal = message.metadata.message_type, Journal(site, request.run)
     with journal.locked():
+        journal.claim(phase, request)
         reply = journal.answered(phase, request, given)
         if reply is None:
             started = time.perf_counter()
@@ -110,18 +112,18 @@ class named:  # noqa: N801 (reads as a statement)
     """Puts the party's name in front of every AppError, and hides any other failure."""
 
     def __init__(self, site: Site) -> None:
-        self._party = site.party
+        self._site = site
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, AppError):
-            raise error.at(self._party) from None
+            raise error.at(self._site.party) from None
         if isinstance(error, Exception):
-            log.exception("party %s failed", self._party)
+            note(self._site, "".join(traceback.format_exception(error)))
             raise InternalError(
-                f"party {self._party!r}: unexpected {type(error).__name__}. "
+                f"party {self._site.party!r}: unexpected {type(error).__name__}. "
                 "Its own log has the details."
             ) from None
 

@@ -20,7 +20,7 @@ from typing import Any
 from twinweave.errors import ProtocolError
 from twinweave.protocols import wire
 from twinweave.protocols.alignment.party import Aligned
-from twinweave.protocols.party import Introduced, Joined
+from twinweave.protocols.party import Finished, Introduced, Joined
 from twinweave.protocols.products.pair import Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.site import Site
@@ -29,7 +29,7 @@ KEPT = 24 * 3600.0
 """Seconds after the last answer of a run for which a party still repeats its answers."""
 
 STATES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Joined, Introduced, Aligned, Shared, Trained)
+    cls.__name__: cls for cls in (Joined, Introduced, Aligned, Shared, Trained, Finished)
 }
 _COUNTERS = ("step", "hop", "round")  # of requests that a phase sends several times in a run
 
@@ -48,6 +48,19 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def claim(self, phase: str, request: Any) -> None:
+        """Note that this request, and no other, is considered under its name.
+
+        Raises ProtocolError for another one, whether the first was answered or refused: two
+        answers could release the same data under fresh noise, and refusals of many requests
+        could tell what one answer does not.
+        """
+        claim = self.folder / f"claim-{_name(phase, request)}"
+        if not claim.exists():
+            _write(claim, _digest(request).encode())
+        elif claim.read_text() != _digest(request):
+            raise ProtocolError("another request came under this run and phase before. Refused.")
+
     def state(self) -> Any:
         """The party's state in the run, None before its first answer."""
         files = sorted(self.folder.glob("[0-9]*/state"))
@@ -57,17 +70,9 @@ class Journal:
         return wire.from_bytes(STATES[name.decode()], data)
 
     def answered(self, phase: str, request: Any, reply: type[Any]) -> Any:
-        """The stored answer to this very request, None where there is none yet.
-
-        Raises ProtocolError where another request was answered under its name: answering both
-        could release the same data under fresh noise.
-        """
+        """The stored answer to a request that was claimed, None where there is none yet."""
         found = next(self.folder.glob(f"[0-9]*-{_name(phase, request)}"), None)
-        if found is None:
-            return None
-        if (found / "request").read_text() != _digest(request):
-            raise ProtocolError("another request was answered under this run and phase.")
-        return wire.from_bytes(reply, (found / "reply").read_bytes())
+        return None if found is None else wire.from_bytes(reply, (found / "reply").read_bytes())
 
     def write(self, phase: str, request: Any, reply: Any, state: Any) -> None:
         """Keep an answer and the state after it; earlier states, secrets included, go."""
@@ -75,12 +80,19 @@ class Journal:
         aside = self.folder / "aside"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
-        _write(aside / "request", _digest(request).encode())
         _write(aside / "reply", wire.to_bytes(reply))
         _write(aside / "state", type(state).__name__.encode() + b"\n" + wire.to_bytes(state))
         aside.rename(self.folder / f"{len(earlier):04d}-{_name(phase, request)}")
         for folder in earlier:
             (folder / "state").unlink(missing_ok=True)
+
+
+def note(site: Site, text: str) -> None:
+    """Append to the party's own log, which nobody else reads: it may quote cells."""
+    path = Path(site.work) / "party.log"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(path, "a", opener=_private) as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 def folder_of(site: Site, run: str) -> Path:

@@ -25,7 +25,7 @@ def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
     out.mkdir(parents=True, exist_ok=True)
     rundir.write_json(out / rundir.CONFIGURATION, conf)
     rundir.write_json(out / rundir.STATUS, {"state": "running", "pid": os.getpid()})
-    logger = logging.getLogger("twinweave")
+    logger = logging.getLogger("twinweave.run")
     handlers = _handlers(out / rundir.LOG)
     for handler in handlers:
         logger.addHandler(handler)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
 
 from twinweave.errors import BY_NAME, ProtocolError
 from twinweave.protocols import wire
@@ -33,7 +34,18 @@ def unpack(cls: type[M], content: RecordDict) -> M:
     scalars, arrays = content[_SCALARS], content[_ARRAYS]
     if not isinstance(scalars, ConfigRecord) or not isinstance(arrays, ArrayRecord):
         raise ProtocolError(f"{cls.__name__}: not a message of this application.")
-    return wire.build(cls, dict(scalars), {name: array.numpy() for name, array in arrays.items()})
+    return wire.build(cls, dict(scalars), {name: _array(array) for name, array in arrays.items()})
+
+
+def _array(array: Array) -> NDArray[Any]:
+    """Raises ProtocolError where bytes, shape and dtype do not fit."""
+    try:
+        found: NDArray[Any] = array.numpy()
+    except (ValueError, TypeError, EOFError, OSError, SyntaxError, MemoryError, OverflowError):
+        raise ProtocolError("an array is malformed. Run the same version everywhere.") from None
+    if found.dtype.kind not in "biuf":
+        raise ProtocolError("an array is not one of numbers. Run the same version everywhere.")
+    return found
 
 
 def text(value: str) -> ConfigRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from flwr.app import Array, ArrayRecord, Message
 
 from clients.app import app
 from clients.handling import site_of
-from clients.journal import Journal
+from clients.journal import Journal, folder_of
 from clients.site import load_site
 from scripts.engines.inprocess import InProcessGrid
 from server.generator import first_weights
@@ -26,7 +27,7 @@ from tests.messages import REPLIES, REQUESTS, OpenReply
 from twinweave.config import RunConf, compose
 from twinweave.planning import plan as plan_run
 from twinweave.privacy import accountant
-from twinweave.protocols.party import Party
+from twinweave.protocols.party import Finished, Party
 from twinweave.protocols.products.pair import Pass, Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.spec import PlannedQuery, RunSpec
@@ -134,11 +135,12 @@ class Ran:
     findings: Findings
     grid: InProcessGrid
     messages: list[Message]
+    states: dict[str, Any]
 
     def party(self, name: str) -> Pass:
-        """The party as it stood at the end of the run, secrets included."""
+        """The party as it last stood before its part in the run was over, secrets included."""
         site = load_site(site_of(self.grid._contexts[NODES[name]]))
-        state = Journal(site, self.spec.run).state()
+        state = self.states[str(folder_of(site, self.spec.run))]
         shared = state.shared if isinstance(state, Trained) else state
         assert isinstance(shared, Shared)
         return Pass(Party(site, shared.aligned.introduced), shared)
@@ -196,15 +198,34 @@ def run(
     spec = spec or spec_of(conf)
     grid = grid or InProcessGrid(app, len(conf.data.parties))
     grid._tap = messages.append
-    conduct(
-        grid,
-        conf,
-        begin=lambda measured: first_weights(conf, measured),
-        finish=findings.append,
-        sites=sites_of(conf),
-        spec=spec,
+    with remembered() as states:
+        conduct(
+            grid,
+            conf,
+            begin=lambda measured: first_weights(conf, measured),
+            finish=findings.append,
+            sites=sites_of(conf),
+            spec=spec,
+        )
+    return Ran(
+        conf=conf, spec=spec, findings=findings[0], grid=grid, messages=messages, states=states
     )
-    return Ran(conf=conf, spec=spec, findings=findings[0], grid=grid, messages=messages)
+
+
+@contextmanager
+def remembered() -> Iterator[dict[str, Any]]:
+    """The parties' last states, by folder: at the end of a run they delete their own."""
+    states: dict[str, Any] = {}
+    real = Journal.write
+
+    def write(self: Journal, phase: str, request: Any, reply: Any, state: Any) -> None:
+        if not isinstance(state, Finished):
+            states[str(self.folder)] = state
+        real(self, phase, request, reply, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "write", write)
+        yield states
 
 
 @dataclass

@@ -23,6 +23,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MOST_CHARACTERS = 2000
+"""Of an error that travelled."""
+
 
 class AppError(Exception):
     """Base of every error that Twinweave raises on purpose."""
@@ -37,9 +40,13 @@ class AppError(Exception):
 
     @classmethod
     def restore(cls, message: str) -> AppError:
-        """Rebuild an error from the text that travelled, without running `__init__`."""
+        """Rebuild an error from the text that travelled, without running `__init__`.
+
+        The text is another party's: it goes to a terminal without control characters, cut.
+        """
         error = cls.__new__(cls)
-        Exception.__init__(error, message)
+        shown = "".join(c if c.isprintable() else "?" for c in message[:MOST_CHARACTERS])
+        Exception.__init__(error, shown)
         return error
 
 

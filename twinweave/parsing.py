@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from twinweave.errors import ConfigError
+from twinweave.errors import ConfigError, ProtocolError
 
 T = TypeVar("T")
 
@@ -66,6 +66,14 @@ def check_not_negative(where: str, conf: object, *names: str) -> None:
 
 def _dotted(*parts: str) -> str:
     return ".".join(filter(None, parts))
+
+
+def load_json(text: str, what: str) -> Any:
+    """JSON that came from outside. Raises ProtocolError, naming `what` and quoting nothing."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError(f"{what} is not JSON. Start a new run.") from None
 
 
 def to_plain(value: Any) -> Any:

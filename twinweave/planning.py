@@ -11,7 +11,7 @@ from twinweave.generators.plan import SgdPlan
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate
 from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, SharedBinomial, Stage
 from twinweave.protocols.products import kinds
-from twinweave.protocols.training.plan import TrainingPlan, training_of
+from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import VERSION, PlannedQuery, RunSpec, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS, Role
 from twinweave.tables.schema import JointSchema
@@ -146,7 +146,7 @@ def plan_training(
     rows: public table sizes, known since setup. spent: the events of all tables.
     Raises BudgetError.
     """
-    generator = training_of(spec).generator
+    generator = spec.trained.generator
     rates = {p: SgdPlan.of(generator, rows=n, noise_multiplier=1.0) for p, n in rows.items()}
     noise = calibrate(
         epsilon=conf.privacy.epsilon,

@@ -7,7 +7,6 @@ and its own tables from it and never from what the server says later.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -16,7 +15,7 @@ from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
-from twinweave.parsing import STRICT, canonical_json, parse
+from twinweave.parsing import STRICT, canonical_json, load_json, parse
 from twinweave.privacy.events import DiscreteGaussian, Event, SharedBinomial, Stage
 from twinweave.privacy.mechanisms import noise_scale, noise_variance
 from twinweave.tables.column import VALUE_UNITS
@@ -171,11 +170,7 @@ class RunSpec:
     @classmethod
     def loads(cls, text: str) -> RunSpec:
         """Parse what travelled. Raises ConfigError, SchemaError or ProtocolError."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError:
-            raise ProtocolError("the run specification is not JSON. Start the run again.") from None
-        return parse(cls, data, where="run specification")
+        return parse(cls, load_json(text, "the run specification"), where="run specification")
 
     def dumps(self) -> str:
         return canonical_json(self)
@@ -190,6 +185,13 @@ class RunSpec:
         return self.schema.parties
 
     @property
+    def trained(self) -> TrainingSpec:
+        """The run's training. Raises ProtocolError where it has none."""
+        if self.training is None:
+            raise ProtocolError("the run specification has no training. Start a new run.")
+        return self.training
+
+    @property
     def pools(self) -> tuple[tuple[str, ...], ...]:
         return tuple(unit for unit in self.schema.units if len(unit) > 1)
 
@@ -200,7 +202,8 @@ class RunSpec:
         """
         if not self.selects:
             raise ProtocolError("this run has one plan of tables. Start a new run for others.")
-        return replace(self, plan=parse(SecondPlan, json.loads(plan)).plan)
+        data = load_json(plan, "the second plan")
+        return replace(self, plan=parse(SecondPlan, data, where="second plan").plan)
 
     def local(self, party: str) -> dict[int, PlannedQuery]:
         """The party's own tables by index in the plan."""

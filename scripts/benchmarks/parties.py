@@ -28,8 +28,8 @@ from twinweave.protocols.ring import matmul_t, ring_bits, to_signed
 from twinweave.protocols.secure_sum import (
     KINDS,
     FixedPoint,
-    Plan,
     SumParty,
+    SumPlan,
     check_kind,
     party_end,
     peers,
@@ -113,13 +113,15 @@ def message_bytes(message: Any) -> int:
 # --- secure sums ---------------------------------------------------------------------------
 
 
-def sum_plan(n_parties: int) -> Plan:
+def sum_plan(n_parties: int) -> SumPlan:
     names = tuple(f"party{i:03d}" for i in range(n_parties))
     encoding = FixedPoint.fitting(BOUND, n_parties=n_parties, bits=32)
-    return Plan(run="bench", label="bench", parties=names, rounds=1, encoding=encoding, colluding=0)
+    return SumPlan(
+        run="bench", label="bench", parties=names, rounds=1, encoding=encoding, colluding=0
+    )
 
 
-def sum_parties(kind: str, plan: Plan, meter: Meter) -> dict[str, SumParty]:
+def sum_parties(kind: str, plan: SumPlan, meter: Meter) -> dict[str, SumParty]:
     """Parties that have dealt and accepted, under random pair roots."""
     roots: dict[frozenset[str], bytes] = {}
     fresh = {}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scripts.benchmarks.parties import Meter, sum_parties
 from scripts.benchmarks.timing import cpu, fewest
 from twinweave.protocols.ring import dtype_of
-from twinweave.protocols.secure_sum import FixedPoint, Plan, SumParty, SumServer, server_end
+from twinweave.protocols.secure_sum import FixedPoint, SumParty, SumPlan, SumServer, server_end
 from twinweave.protocols.secure_sum.graph import derived_degree
 from twinweave.protocols.secure_sum.masks import apply_masks
 
@@ -28,7 +28,7 @@ FRACTIONAL_BITS = 20
 
 def bench_masking(n_params: int, n_parties: int, bits: int, repeat: int) -> dict[str, float]:
     """Our own figures: setup, masks alone, encoding and masks, unmasking with one dropped."""
-    plan = Plan(
+    plan = SumPlan(
         run="bench",
         label="bench",
         parties=tuple(f"party{i:04d}" for i in range(n_parties)),
@@ -62,7 +62,7 @@ def bench_masking(n_params: int, n_parties: int, bits: int, repeat: int) -> dict
 
 
 def _filled(
-    plan: Plan, alive: Mapping[str, SumParty], values: NDArray[np.float64]
+    plan: SumPlan, alive: Mapping[str, SumParty], values: NDArray[np.float64]
 ) -> tuple[SumServer, dict[str, Any]]:
     """A server that has the uploads of round 0 and the answers to its request."""
     server = server_end("masking", plan, round_=0, length=len(values))

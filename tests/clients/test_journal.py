@@ -106,8 +106,19 @@ def test_a_run_that_begins_forgets_the_secrets_of_old_ones(site: Site) -> None:
 
 
 def test_another_request_under_the_same_name_is_refused(site: Site) -> None:
+    found = record(site)
+    found.claim(MATCH, ASKED)
+    found.claim(MATCH, ASKED)
     with pytest.raises(ProtocolError, match="another request"):
-        record(site).answered(MATCH, replace(ASKED, sealed={"a": b"z"}), MatchReply)
+        found.claim(MATCH, replace(ASKED, sealed={"a": b"z"}))
+
+
+def test_of_two_requests_the_first_counts_even_if_it_was_refused(site: Site) -> None:
+    """Or many refusals would tell what one answer does not."""
+    Journal(site, "r").folder.mkdir(parents=True)
+    Journal(site, "r").claim(MATCH, ASKED)
+    with pytest.raises(ProtocolError, match="another request"):
+        Journal(site, "r").claim(MATCH, replace(ASKED, sealed={}))
 
 
 def test_an_answer_cut_short_by_a_crash_does_not_count(

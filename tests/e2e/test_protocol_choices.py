@@ -253,7 +253,7 @@ def test_another_offer_under_the_same_name_is_refused(finished):
     before = guard_rows(deployment.sites)
     request = ran.request("query.open", P)
     other = replace(request, sealed={A: request.sealed[A][::-1]})
-    with pytest.raises(ProtocolError, match="another request was answered"):
+    with pytest.raises(ProtocolError, match="another request came"):
         records.unpack(m.OpenReply, send(ran, P, other).content)
     assert guard_rows(deployment.sites)[A] == before[A]
 

@@ -75,7 +75,7 @@ def test_another_request_under_the_same_name_is_refused(finished, phase):
     ran, deployment = finished
     before = guard_rows(deployment.sites)
     changed = CHANGES[phase](ran.request(phase, "publisher"))
-    with pytest.raises(ProtocolError, match="party 'publisher': another request was answered"):
+    with pytest.raises(ProtocolError, match="party 'publisher': another request came"):
         answer(ran, phase, "publisher", changed)
     assert guard_rows(deployment.sites) == before
 

@@ -3,7 +3,7 @@
 Each step of a protocol is a function of (request, state, site) to (reply, next state). The
 states are typed, so that a phase out of its order finds no state to work on:
 
-    Joined -> Introduced -> Aligned -> Shared (-> Shared) -> Trained -> ...
+    Joined -> Introduced -> Aligned -> Shared (-> Shared) (-> Trained ...) -> Finished
 
 and each holds the one before it. What leaves is sealed for a peer, blinded by every party, under
 masks, or carries noise that the guard has been charged for.
@@ -58,6 +58,13 @@ class Introduced:
 
     joined: Joined
     hellos: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A party whose part in a run is over: no secret of it is left."""
+
+    run: str
 
 
 @dataclass(frozen=True)

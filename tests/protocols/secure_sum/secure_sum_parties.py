@@ -3,13 +3,13 @@
 import hashlib
 
 from twinweave.protocols.channel.keys import PairKeys
-from twinweave.protocols.secure_sum import FixedPoint, MaskingParty, MaskingServer, Plan
+from twinweave.protocols.secure_sum import FixedPoint, MaskingParty, MaskingServer, SumPlan
 
 
 def make_plan(n, *, bits=32, fractional_bits=16, rounds=3, colluding=0, run="run-1", **terms):
     encoding = FixedPoint(bits=bits, fractional_bits=fractional_bits, n_parties=n)
     names = tuple(f"p{i:03d}" for i in range(n))
-    return Plan(
+    return SumPlan(
         run=run,
         label="test",
         parties=names,

@@ -168,7 +168,7 @@ def test_ckks_noise_stays_far_below_half_a_unit(monkeypatch):
     run_round("homomorphic", parties, values)
     assert 0 < max(seen) < 0.002
     monkeypatch.setattr(homomorphic, "SCALE", 2.0**12)  # broken: noise reaches whole units
-    with pytest.raises(ProtocolError, match="not a sum of vectors"):
+    with pytest.raises(ProtocolError, match="not the sum of this round"):
         run_round("homomorphic", make("homomorphic", plan), values)
 
 
@@ -392,9 +392,9 @@ def test_only_the_sum_of_the_round_is_decrypted():
     assert replayed.progress.rounds == {"1": ""}
     old = added(plan, [parties["p001"].protect(values["p001"], 1)[1].words, own, p2])
     for words in (p1, doubled, old, added(plan, [own, p1])):
-        with pytest.raises(ProtocolError, match="not the sum of the vectors"):
+        with pytest.raises(ProtocolError, match="not the sum of this round"):
             at["p000"].reveal(replace(request, words=words))
-    with pytest.raises(ProtocolError, match="not the sum of the vectors"):
+    with pytest.raises(ProtocolError, match="not the sum of this round"):
         at["p000"].reveal(replace(request, alive={**request.alive, "p002": False}))
     for bad in (request.words[:-1], np.zeros(9, np.uint8), request.words.astype(np.int64)):
         with pytest.raises(ProtocolError):
@@ -437,7 +437,7 @@ def test_the_key_is_at_the_parties_alone():
     # Another key decrypts to noise, which is refused.
     stray = replace(parties["p001"], progress=Progress(shares={"p000": bytes(32)}))
     values = {p: np.zeros(2) for p in plan.parties}
-    with pytest.raises(ProtocolError, match="not a sum of vectors"):
+    with pytest.raises(ProtocolError, match="not the sum of this round"):
         run_round("homomorphic", {**parties, "p001": stray}, values)
 
 

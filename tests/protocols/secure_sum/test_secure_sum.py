@@ -26,10 +26,10 @@ from twinweave.protocols.channel.keys import PairKeys, make_hello
 from twinweave.protocols.secure_sum import (
     MaskingParty,
     MaskingServer,
-    Plan,
     Progress,
     Revealed,
     RevealRequest,
+    SumPlan,
     Upload,
     check_collusion,
 )
@@ -315,8 +315,8 @@ def test_secrets_have_no_repr():
 
 def test_plan_travels_in_a_specification():
     plan = make_plan(33, degree=6)
-    assert parse(Plan, json.loads(canonical_json(plan))) == plan
-    assert parse(Plan, json.loads(canonical_json(plan))).digest == plan.digest
+    assert parse(SumPlan, json.loads(canonical_json(plan))) == plan
+    assert parse(SumPlan, json.loads(canonical_json(plan))).digest == plan.digest
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,10 @@ def blind(
     if party.spec.alignment == "prf":
         return BlindReply(sealed=_group_key(party)), introduced
     method = Ristretto(run_id=party.run)
-    state, tags = method.start(party.table.ids, party.secret)
+    order, tags = method.start(party.table.ids, party.secret)
     onward = method.path(party.name, party.spec.parties)[0]
     sealed = {party.name: party.seal(onward, BLIND, party.name, tags)}
-    return BlindReply(sealed=sealed), Aligned(introduced=introduced, order=state.order)
+    return BlindReply(sealed=sealed), Aligned(introduced=introduced, order=order)
 
 
 def match(
@@ -98,6 +98,6 @@ def _match_prf(request: MatchRequest, party: Party) -> tuple[MatchReply, Aligned
         key = channel.open_group_key(
             request.sealed[party.name], phase=BLIND, sender=first, keys=party.keys(first)
         )
-    state, tags = Prf(run_id=party.run, key=key).start(party.table.ids, party.secret)
+    order, tags = Prf(run_id=party.run, key=key).start(party.table.ids, party.secret)
     reply = MatchReply(sealed={}, tags={party.name: tags})
-    return reply, Aligned(introduced=party.state, order=state.order)
+    return reply, Aligned(introduced=party.state, order=order)

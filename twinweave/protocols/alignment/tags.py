@@ -33,11 +33,8 @@ Tags = NDArray[np.uint8]
 _HASH_CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AlignmentState:
-    """What a party keeps: `order` int64 (n,), its table's row behind each tag it sent."""
-
-    order: NDArray[np.int64] = field(repr=False)
+Order = NDArray[np.int64]
+"""int64 (n,): the row of a party's table behind each tag it sent. Secret."""
 
 
 class Alignment(Protocol):
@@ -47,7 +44,7 @@ class Alignment(Protocol):
     def tag_bytes(self) -> int:
         """Width of a tag: tags are uint8 (n, tag_bytes)."""
 
-    def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[AlignmentState, Tags]:
+    def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[Order, Tags]:
         """Tags of the party's own ids in a secret order; a function of ids and run secret."""
 
     def hop(self, tags: Tags, secret: bytes) -> Tags:
@@ -65,17 +62,17 @@ class Ristretto:
     workers: int | None = None
     tag_bytes: int = field(default=ELEMENT_BYTES, init=False)
 
-    def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[AlignmentState, Tags]:
+    def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[Order, Tags]:
         """Hash the ids into the group and raise them to the party's power.
 
         ids: (n,) texts or integers (taken as decimal text). secret: the party's run secret.
-        Returns the state and tags uint8 (n, 32). Raises ProtocolError.
+        Returns the order and tags uint8 (n, 32). Raises ProtocolError.
         """
-        state = _secret_order(len(ids), secret, self.run_id)
+        order = _secret_order(len(ids), secret, self.run_id)
         scalar = self._scalar(secret)
         domain = hashlib.sha512(encode_context("twinweave ristretto alignment 1", self.run_id))
         tags = np.empty((len(ids), self.tag_bytes), dtype=np.uint8)
-        ordered = ids[state.order]
+        ordered = ids[order]
         for start in range(0, len(ids), _HASH_CHUNK):
             part = _id_bytes(ordered[start : start + _HASH_CHUNK])
             digests = bytearray()
@@ -88,7 +85,7 @@ class Ristretto:
             tags[start : start + len(part)] = ristretto.multiply(
                 scalar, hashed, workers=self.workers
             )
-        return state, tags
+        return order, tags
 
     def hop(self, tags: Tags, secret: bytes) -> Tags:
         """Raise a peer's tags to the party's own power. Raises ProtocolError: invalid tag."""
@@ -118,18 +115,18 @@ class Prf:
         if len(self.key) != KEY_BYTES:
             raise ProtocolError(f"the parties' common key has {KEY_BYTES} bytes.")
 
-    def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[AlignmentState, Tags]:
+    def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[Order, Tags]:
         """Keyed BLAKE2b of the ids. As Ristretto.start; tags uint8 (n, 16), final at once."""
-        state = _secret_order(len(ids), secret, self.run_id)
+        order = _secret_order(len(ids), secret, self.run_id)
         key = hkdf(self.key, "prf alignment", self.run_id)
         blake, size = hashlib.blake2b, self.tag_bytes
-        ordered = ids[state.order]
+        ordered = ids[order]
         tags = np.empty((len(ids), size), dtype=np.uint8)
         for start in range(0, len(ids), _HASH_CHUNK):
             part = _id_bytes(ordered[start : start + _HASH_CHUNK])
             joined = b"".join([blake(one, digest_size=size, key=key).digest() for one in part])
             tags[start : start + len(part)] = np.frombuffer(joined, np.uint8).reshape(-1, size)
-        return state, tags
+        return order, tags
 
     def hop(self, tags: Tags, secret: bytes) -> Tags:  # noqa: ARG002 (the interface's names)
         """Raises ProtocolError: these tags are final when they are made."""
@@ -171,21 +168,19 @@ def match(
     return dict(zip(tags, np.split(slots, np.cumsum(sizes)[:-1]), strict=True))
 
 
-def to_table_order(
-    state: AlignmentState, slots: NDArray[np.int64], *, n_slots: int | None = None
-) -> NDArray[np.int64]:
+def to_table_order(order: Order, slots: NDArray[np.int64], *, n_slots: int) -> NDArray[np.int64]:
     """Slots in the order of the tags sent -> slots by row of the party's table, int64 (n,).
 
     Raises ProtocolError when the slots are not distinct numbers in range(n_slots), one a tag.
     """
-    if slots.shape != state.order.shape or slots.dtype != np.int64:
+    if slots.shape != order.shape or slots.dtype != np.int64:
         raise ProtocolError("the server's slots do not fit the tags sent: one int64 for each.")
-    if len(slots) and (slots.min() < 0 or (n_slots is not None and slots.max() >= n_slots)):
+    if len(slots) and (slots.min() < 0 or slots.max() >= n_slots):
         raise ProtocolError("the server's slots lie outside the spine. Start a new run.")
     if len(np.unique(slots)) != len(slots):
         raise ProtocolError("the server's slots repeat. Start a new run.")
     by_row = np.empty_like(slots)
-    by_row[state.order] = slots
+    by_row[order] = slots
     return by_row
 
 
@@ -223,8 +218,8 @@ def _neighbours(
     return same_first, same
 
 
-def _secret_order(n: int, secret: bytes, run_id: str) -> AlignmentState:
-    return AlignmentState(order=Keystream(hkdf(secret, "alignment order", run_id)).permutation(n))
+def _secret_order(n: int, secret: bytes, run_id: str) -> Order:
+    return Keystream(hkdf(secret, "alignment order", run_id)).permutation(n)
 
 
 def _id_bytes(ids: NDArray[np.generic]) -> list[bytes]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from twinweave.errors import ProtocolError
 from twinweave.privacy.mechanisms import release_table
 from twinweave.protocols.alignment.party import Aligned
-from twinweave.protocols.alignment.tags import AlignmentState, to_table_order
-from twinweave.protocols.party import Party
+from twinweave.protocols.alignment.tags import to_table_order
+from twinweave.protocols.party import Finished, Party
 from twinweave.protocols.pools.party import across, exact_table, own_tables
 from twinweave.protocols.products.kinds import party_end
 from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
 from twinweave.protocols.products.pair import Pass, Shared
 from twinweave.protocols.ring import Ring
-from twinweave.protocols.training.plan import summing
+from twinweave.protocols.secure_sum.updates import summing
 from twinweave.site import Site
 from twinweave.workload.queries import check
 
@@ -55,9 +55,7 @@ def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
         aligned=aligned,
         step=request.step,
         tables=request.plan,
-        slots=to_table_order(
-            AlignmentState(order=aligned.order), request.slots, n_slots=request.n_slots
-        ),
+        slots=to_table_order(aligned.order, request.slots, n_slots=request.n_slots),
         n_slots=request.n_slots,
         seeds=request.seeds,
     )
@@ -70,7 +68,7 @@ def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
     return here
 
 
-def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, Shared]:
+def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, Shared | Finished]:
     """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
     here = Pass(Party(site, state.aligned.introduced), state)
     party = here.party
@@ -94,4 +92,8 @@ def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, S
     }
     last = request.step == int(party.spec.selects) and request.hop == 1
     dealt = summing(party).deal() if party.spec.training and last else {}
-    return OpenReply(shares=shares, sealed=sealed, dealt=dealt), state
+    reply = OpenReply(shares=shares, sealed=sealed, dealt=dealt)
+    over = party.spec.training is None and request.step == int(party.spec.selects)
+    if over and not any(end.opens(peer, request.hop + 1) for peer in here.peers):
+        return reply, Finished(run=party.run)
+    return reply, state

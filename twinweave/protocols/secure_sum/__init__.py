@@ -12,8 +12,9 @@ party, the sum |
 same (the aggregators outnumber `colluding`) | every vector: so `colluding: 0` only |
 | all aggregators together | - | every vector | - |
 | outsider | nothing | nothing | nothing |
-| a server that lies about survivors | opens no sum of fewer than `Plan.honest_in_any_sum` honest \
-parties | opens one sum or none | opens one sum or none; see the module for what it may alter |
+| a server that lies about survivors | opens no sum of fewer than \
+`SumPlan.honest_in_any_sum` honest parties | opens one sum or none | opens one sum or none; see \
+the module for what it may alter |
 | a dropout before the upload | recovered | recovered, but for an aggregator | recovered, but for \
 the round's decrypting party |
 | a dropout after it | in the sum, while enough others answer | in the sum, but for an \
@@ -51,18 +52,18 @@ from twinweave.protocols.secure_sum.kinds import (
     server_end,
 )
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
-from twinweave.protocols.secure_sum.plan import Plan, check_collusion
+from twinweave.protocols.secure_sum.plan import SumPlan, check_collusion
 
 __all__ = [
     "KINDS",
     "FixedPoint",
     "MaskingParty",
     "MaskingServer",
-    "Plan",
     "Progress",
     "RevealRequest",
     "Revealed",
     "SumParty",
+    "SumPlan",
     "SumServer",
     "Upload",
     "check_collusion",

@@ -49,7 +49,7 @@ from twinweave.protocols.channel.keys import PairKeys, open_sealed, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.secure_sum import rounds
 from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
-from twinweave.protocols.secure_sum.plan import Plan
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 PHASE = "secure_sum.key"
 FIELD = "protocol.secure_sum"
@@ -58,10 +58,12 @@ SCALE = 2.0**26  # sums below 2**31 then use 58 of the 60 bits (a slot is comple
 VALUES = PARAMETERS.degree - 1  # in one ciphertext, beside the tag
 MAX_PARTIES = 1024
 _TAG_BITS = 20  # sums of MAX_PARTIES tags stay below 2**31
+# One text whatever is wrong: which rule a ciphertext breaks would tell of what it decrypts to.
+_NOT_THE_SUM = "secure sum: the ciphertext is not the sum of this round's vectors. Refused."
 _ROUNDING = 0.25  # noise above this is never honest: 6e-6 units from 100 parties
 
 
-def check(plan: Plan) -> None:
+def check(plan: SumPlan) -> None:
     """Raise ConfigError unless this protocol can carry the plan and is installed."""
     if plan.encoding.bits != 32:
         raise ConfigError(
@@ -81,12 +83,12 @@ def check(plan: Plan) -> None:
     lattice.available(FIELD)
 
 
-def decrypts(plan: Plan, round_: int) -> str:
+def decrypts(plan: SumPlan, round_: int) -> str:
     """The one party that is asked to decrypt the sum of a round."""
     return plan.parties[round_ % len(plan.parties)]
 
 
-def peers(plan: Plan, own: str) -> tuple[str, ...]:
+def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
     """Parties that `own` exchanges the sealed key with."""
     first = plan.parties[0]
     return plan.parties[1:] if own == first else (first,)
@@ -99,7 +101,7 @@ class HomomorphicParty:
     Raises ConfigError as `check`.
     """
 
-    plan: Plan
+    plan: SumPlan
     own: str
     secret: bytes = field(repr=False)
     keys: Mapping[str, PairKeys] = field(repr=False)
@@ -112,6 +114,10 @@ class HomomorphicParty:
     @property
     def _is_first(self) -> bool:
         return self.own == self.plan.parties[0]
+
+    @property
+    def needs_no_request(self) -> bool:
+        return decrypts(self.plan, self.plan.rounds - 1) != self.own
 
     def deal(self) -> dict[str, bytes]:
         """The key's seed, sealed, by receiver; nothing from any party but the first."""
@@ -198,9 +204,7 @@ class HomomorphicParty:
         present = [party for party, alive in request.alive.items() if alive]
         tags = sum(_tags(plan, seed, p, request.round, terms, len(units)) for p in present)
         if not np.array_equal(units[:, VALUES], tags):
-            raise ProtocolError(
-                "secure sum: the ciphertext is not the sum of the vectors of this round. Refused."
-            )
+            raise ProtocolError(_NOT_THE_SUM)
         words = units[:, :VALUES].ravel().astype(np.int32).view(np.uint32)
         return replace(self, progress=progress), Revealed(words=words)
 
@@ -217,7 +221,7 @@ class HomomorphicParty:
 class HomomorphicServer:
     """The server's end of one round: adds ciphertexts as they come. It has no key."""
 
-    def __init__(self, plan: Plan, *, round_: int, length: int) -> None:
+    def __init__(self, plan: SumPlan, *, round_: int, length: int) -> None:
         """length: of the values, d. Memory: 16 bytes a value. Raises ConfigError as `check`."""
         check(plan)
         self._plan = plan
@@ -262,7 +266,7 @@ def _ciphertexts(length: int) -> int:
 
 
 def _tags(
-    plan: Plan, seed: bytes, party: str, round_: int, terms: str, count: int
+    plan: SumPlan, seed: bytes, party: str, round_: int, terms: str, count: int
 ) -> NDArray[np.int64]:
     """A party's secret tag of each ciphertext of a round: uniform in 0..2**20 - 1."""
     stream = Keystream(hkdf(seed, "secure sum: tags", plan.digest, str(round_), terms, party))
@@ -300,7 +304,7 @@ def _rounded(values: NDArray[np.float64]) -> NDArray[np.int64]:
     units = np.rint(values)
     # Written so that a NaN fails it.
     if not (np.all(np.abs(values - units) < _ROUNDING) and np.all(np.abs(units) < 2.0**31)):
-        raise ProtocolError("secure sum: what was decrypted is not a sum of vectors. Refused.")
+        raise ProtocolError(_NOT_THE_SUM)
     whole: NDArray[np.int64] = units.astype(np.int64)
     return whole
 

@@ -79,6 +79,10 @@ class SumParty(Protocol):
     def progress(self) -> Progress:
         """What to store between messages, and to hand in again."""
 
+    @property
+    def needs_no_request(self) -> bool:
+        """Whether the last round is over for this party with its upload."""
+
     def deal(self) -> dict[str, bytes]:
         """Once a run: sealed messages by receiver, relayed by the server. Repeatable."""
 

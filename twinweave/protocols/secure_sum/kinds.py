@@ -10,7 +10,7 @@ from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.secure_sum import homomorphic, secret_sharing
 from twinweave.protocols.secure_sum.interface import Progress, SumParty, SumServer
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
-from twinweave.protocols.secure_sum.plan import Plan
+from twinweave.protocols.secure_sum.plan import SumPlan
 from twinweave.spec import SecureSum
 
 KINDS: tuple[SecureSum, ...] = get_args(SecureSum)
@@ -27,7 +27,7 @@ _SERVERS: dict[str, Callable[..., SumServer]] = {
 }
 
 
-def check_kind(kind: str, plan: Plan) -> None:
+def check_kind(kind: str, plan: SumPlan) -> None:
     """Raise ConfigError unless this protocol exists, is installed and can carry the plan."""
     if kind not in KINDS:
         raise ConfigError("protocol.secure_sum", "no such protocol", f"Choose {', '.join(KINDS)}.")
@@ -35,7 +35,7 @@ def check_kind(kind: str, plan: Plan) -> None:
         homomorphic.check(plan)
 
 
-def peers(kind: str, plan: Plan, own: str) -> tuple[str, ...]:
+def peers(kind: str, plan: SumPlan, own: str) -> tuple[str, ...]:
     """Parties that `own` must hold keys with before `party_end`."""
     check_kind(kind, plan)
     if kind == "secret_sharing":
@@ -46,7 +46,7 @@ def peers(kind: str, plan: Plan, own: str) -> tuple[str, ...]:
 def party_end(
     kind: str,
     *,
-    plan: Plan,
+    plan: SumPlan,
     own: str,
     secret: bytes,
     keys: Mapping[str, PairKeys],
@@ -63,7 +63,7 @@ def party_end(
     )
 
 
-def server_end(kind: str, plan: Plan, *, round_: int, length: int) -> SumServer:
+def server_end(kind: str, plan: SumPlan, *, round_: int, length: int) -> SumServer:
     """The server's end of one round. length: of the values. Raises ConfigError as `check_kind`."""
     check_kind(kind, plan)
     return _SERVERS[kind](plan, round_=round_, length=length)

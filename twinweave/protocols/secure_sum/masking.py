@@ -24,13 +24,13 @@ Differs from the paper:
 - No signatures on the set of survivors and no round of messages for them: instead the threshold
   t of shares, which is also the least number of neighbours that must be in the sum for a party
   to answer, satisfies 2t > k + (colluding neighbours). Then a server that tells parties
-  different sets opens sums of `Plan.honest_in_any_sum` honest parties at the least. Proof: let
+  different sets opens sums of `SumPlan.honest_in_any_sum` honest parties at the least. Proof: let
   it open the sum over a group C of honest parties, and let u in C have c' colluding and h honest
   neighbours in C. Each honest neighbour v outside C must have had s_uv,r revealed: by u, told
   that v is out, or by v, told that u is out, who thus withheld its share of b_u,r. But u, told
   of t living neighbours, kept back s_uv,r for t - c' - h of those outside or more. So at most
   k - t + c' + h shares of b_u,r are out, which is fewer than t unless h >= 2t - k - c'.
-- Where a plan survives no dropout (`Plan.needs_everyone`, as with two parties) the only request
+- Where a plan survives no dropout (`SumPlan.needs_everyone`, as with two parties) the only request
   that a party would answer is known beforehand: the answer travels with the upload, and the
   round takes a single message. No pair seed is then ever revealed.
 """
@@ -56,7 +56,7 @@ from twinweave.protocols.secure_sum.interface import (
     Upload,
 )
 from twinweave.protocols.secure_sum.masks import apply_masks
-from twinweave.protocols.secure_sum.plan import Plan
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 PHASE = "secure_sum.deal"
 
@@ -65,7 +65,7 @@ PHASE = "secure_sum.deal"
 class MaskingParty:
     """A party's end. secret: its 32-byte secret of the run; keys: by neighbour (or more)."""
 
-    plan: Plan
+    plan: SumPlan
     own: str
     secret: bytes = field(repr=False)
     keys: Mapping[str, PairKeys] = field(repr=False)
@@ -77,6 +77,10 @@ class MaskingParty:
     @property
     def neighbours(self) -> tuple[str, ...]:
         return self.plan.neighbours[self.own]
+
+    @property
+    def needs_no_request(self) -> bool:
+        return self.plan.needs_everyone
 
     def deal(self) -> dict[str, bytes]:
         """Shares of the self-mask seeds of all rounds, sealed, by neighbour."""
@@ -189,7 +193,7 @@ class MaskingParty:
         return self.progress.shares[peer][KEY_BYTES * round_ : KEY_BYTES * (round_ + 1)]
 
 
-def check_alive(plan: Plan, alive: Mapping[str, bool], own: str) -> None:
+def check_alive(plan: SumPlan, alive: Mapping[str, bool], own: str) -> None:
     """Raise ProtocolError unless `own` may help to open the sum over these parties."""
     rounds.check_placed(plan, alive, own, ())
     near = _near(plan, alive, own)
@@ -200,14 +204,14 @@ def check_alive(plan: Plan, alive: Mapping[str, bool], own: str) -> None:
         )
 
 
-def _near(plan: Plan, alive: Mapping[str, bool], party: str) -> int:
+def _near(plan: SumPlan, alive: Mapping[str, bool], party: str) -> int:
     return sum(alive[peer] for peer in plan.neighbours[party])
 
 
 class MaskingServer:
     """The server's end of one round: adds up masked vectors as they come, then opens the sum."""
 
-    def __init__(self, plan: Plan, *, round_: int, length: int) -> None:
+    def __init__(self, plan: SumPlan, *, round_: int, length: int) -> None:
         """length: of the values, d. Memory: one vector of d + 1 words."""
         self._plan = plan
         self._round = round_

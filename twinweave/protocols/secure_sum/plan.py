@@ -14,7 +14,7 @@ from twinweave.protocols.secure_sum.shamir import MAX_HOLDERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SumPlan:
     """One series of secure sums among the same parties.
 
     run, label: the run, and the name of this series in it; parties: their order is part of the
@@ -46,7 +46,7 @@ class Plan:
         rules = (
             ("run", bool(self.run), "is empty", "Name the run."),
             ("parties", len(set(self.parties)) == n, "names repeat", "Rename one."),
-            ("rounds", self.rounds >= 1, "less than one", "Plan a round."),
+            ("rounds", self.rounds >= 1, "less than one", "SumPlan a round."),
             ("encoding", self.encoding.n_parties == n, "is for other parties", "Use their number."),
             ("degree", 0 <= self.degree < n, "not less than the parties", "Leave it out."),
             (

@@ -16,10 +16,10 @@ from twinweave.errors import ProtocolError, RunError
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.secure_sum.interface import Progress, RevealRequest
-from twinweave.protocols.secure_sum.plan import Plan
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 
-def least_in_sum(plan: Plan) -> int:
+def least_in_sum(plan: SumPlan) -> int:
     """Parties that a sum must contain: two more than collude, or all of them.
 
     A party that relies on the others' noise must add sigma**2 over this less `plan.colluding`.
@@ -27,7 +27,9 @@ def least_in_sum(plan: Plan) -> int:
     return min(len(plan.parties), plan.colluding + 2)
 
 
-def check_party(plan: Plan, own: str, keys: Mapping[str, PairKeys], peers: tuple[str, ...]) -> None:
+def check_party(
+    plan: SumPlan, own: str, keys: Mapping[str, PairKeys], peers: tuple[str, ...]
+) -> None:
     """Raise ProtocolError unless `own` is in the plan and has keys with all of `peers`."""
     if own not in plan.parties:
         raise ProtocolError(f"secure sum: {own!r} is not in the plan. Check the parties.")
@@ -39,7 +41,7 @@ def check_party(plan: Plan, own: str, keys: Mapping[str, PairKeys], peers: tuple
             )
 
 
-def begin(plan: Plan, progress: Progress, round_: int, terms: str) -> Progress:
+def begin(plan: SumPlan, progress: Progress, round_: int, terms: str) -> Progress:
     """Take note that a vector is protected in this round. Raises ProtocolError for a second:
     two vectors under one mask would show their difference."""
     check_round(plan, round_)
@@ -76,12 +78,14 @@ def answer(progress: Progress, request: RevealRequest) -> Progress:
     return replace(progress, rounds={**progress.rounds, str(request.round): asked})
 
 
-def check_round(plan: Plan, round_: int) -> None:
+def check_round(plan: SumPlan, round_: int) -> None:
     if type(round_) is not int or not 0 <= round_ < plan.rounds:
-        raise ProtocolError("secure sum: a round outside the plan. Plan more rounds.")
+        raise ProtocolError("secure sum: a round outside the plan. SumPlan more rounds.")
 
 
-def check_placed(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]) -> None:
+def check_placed(
+    plan: SumPlan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]
+) -> None:
     """Raise ProtocolError unless every party is placed once, and `own` and `needed` are in."""
     if set(alive) != set(plan.parties) or any(type(value) is not bool for value in alive.values()):
         raise ProtocolError(
@@ -93,7 +97,9 @@ def check_placed(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[
         )
 
 
-def check_alive(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]) -> None:
+def check_alive(
+    plan: SumPlan, alive: Mapping[str, bool], own: str, needed: tuple[str, ...]
+) -> None:
     """Raise ProtocolError unless `own` may help to open the sum over these parties."""
     check_placed(plan, alive, own, needed)
     if sum(alive.values()) < least_in_sum(plan):
@@ -106,7 +112,7 @@ def check_alive(plan: Plan, alive: Mapping[str, bool], own: str, needed: tuple[s
 class Attendance:
     """The server's list of one round: who uploaded, and whether it is closed."""
 
-    def __init__(self, plan: Plan, round_: int) -> None:
+    def __init__(self, plan: SumPlan, round_: int) -> None:
         check_round(plan, round_)
         self._plan = plan
         self._round = round_

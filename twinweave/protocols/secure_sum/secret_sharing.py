@@ -42,23 +42,23 @@ from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.protocols.secure_sum import rounds
 from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
 from twinweave.protocols.secure_sum.masks import apply_masks
-from twinweave.protocols.secure_sum.plan import Plan
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 PHASE = "secure_sum.share"
 
 
-def aggregators(plan: Plan) -> tuple[str, ...]:
+def aggregators(plan: SumPlan) -> tuple[str, ...]:
     """The parties that add up shares: the first ones of the plan, two or more."""
     return plan.parties[: max(2, plan.colluding + 1)]
 
 
-def vector_goes_to(plan: Plan, party: str) -> str:
+def vector_goes_to(plan: SumPlan, party: str) -> str:
     """Which aggregator gets this party's full-length share: never the party itself."""
     chosen = aggregators(plan)
     return chosen[(plan.parties.index(party) + 1) % len(chosen)]
 
 
-def peers(plan: Plan, own: str) -> tuple[str, ...]:
+def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
     """Parties that `own` exchanges sealed shares with."""
     chosen = aggregators(plan)
     return tuple(p for p in (plan.parties if own in chosen else chosen) if p != own)
@@ -68,7 +68,7 @@ def peers(plan: Plan, own: str) -> tuple[str, ...]:
 class SharingParty:
     """A party's end. secret: its 32-byte secret of the run; keys: by peer (see `peers`)."""
 
-    plan: Plan
+    plan: SumPlan
     own: str
     secret: bytes = field(repr=False)
     keys: Mapping[str, PairKeys] = field(repr=False)
@@ -76,6 +76,10 @@ class SharingParty:
 
     def __post_init__(self) -> None:
         rounds.check_party(self.plan, self.own, self.keys, peers(self.plan, self.own))
+
+    @property
+    def needs_no_request(self) -> bool:
+        return self.own not in aggregators(self.plan)
 
     def deal(self) -> dict[str, bytes]:
         """Nothing."""
@@ -179,7 +183,7 @@ class SharingParty:
 class SharingServer:
     """The server's end of one round: relays the shares, adds the aggregators' sums."""
 
-    def __init__(self, plan: Plan, *, round_: int, length: int) -> None:
+    def __init__(self, plan: SumPlan, *, round_: int, length: int) -> None:
         """length: of the values, d. Memory: the sealed shares of the round."""
         self._plan = plan
         self._round = round_
@@ -229,5 +233,5 @@ class SharingServer:
         return encoding.decode(total[:-1])
 
 
-def _label(plan: Plan, round_: int, terms: str) -> str:
+def _label(plan: SumPlan, round_: int, terms: str) -> str:
     return f"{plan.digest}/{round_}/{terms}"

@@ -7,7 +7,7 @@ sum. Discriminator, optimiser and training loss stay here.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from twinweave.errors import ProtocolError
 from twinweave.generators.rounds import train_round
 from twinweave.generators.union import UnionLayout
-from twinweave.protocols.party import Party
+from twinweave.protocols.party import Finished, Party
 from twinweave.protocols.products.pair import Shared
 from twinweave.protocols.secure_sum import Progress, RevealRequest
+from twinweave.protocols.secure_sum.updates import summing
 from twinweave.protocols.training.messages import (
     RevealSumReply,
     RevealSumRequest,
@@ -27,9 +28,7 @@ from twinweave.protocols.training.messages import (
 from twinweave.protocols.training.plan import (
     TrainingPlan,
     row_weights,
-    summing,
     terms_of,
-    training_of,
 )
 from twinweave.site import Site
 from twinweave.tables.contingency import ABSENT
@@ -53,7 +52,9 @@ class Trained:
     sums: Progress
 
 
-def train(request: TrainRequest, state: Shared | Trained, site: Site) -> tuple[TrainReply, Trained]:
+def train(
+    request: TrainRequest, state: Shared | Trained, site: Site
+) -> tuple[TrainReply, Trained | Finished]:
     """Take this round's private steps, charged first; protect the update."""
     earlier = state if isinstance(state, Trained) else None
     shared = state.shared if isinstance(state, Trained) else state
@@ -66,7 +67,7 @@ def train(request: TrainRequest, state: Shared | Trained, site: Site) -> tuple[T
 
     torch.set_num_threads(1)  # small matrices; and the parties of a simulation share the cores
     result = train_round(
-        training_of(party.spec).generator,
+        party.spec.trained.generator,
         UnionLayout.of(party.spec.schema),
         party.name,
         request.weights,
@@ -81,6 +82,8 @@ def train(request: TrainRequest, state: Shared | Trained, site: Site) -> tuple[T
     terms = terms_of(party.rows, request.plan, request.weights, request.one_way)
     summed, upload = summed.protect(result.update * np.float32(weight), request.round, terms)
     reply = TrainReply(words=upload.words, sealed=upload.sealed, secrets=upload.secrets)
+    if request.round + 1 == party.spec.trained.generator.rounds and summed.needs_no_request:
+        return reply, Finished(run=party.run)
     return reply, Trained(
         shared=shared,
         round=request.round,
@@ -90,7 +93,9 @@ def train(request: TrainRequest, state: Shared | Trained, site: Site) -> tuple[T
     )
 
 
-def reveal(request: RevealSumRequest, state: Trained, site: Site) -> tuple[RevealSumReply, Trained]:
+def reveal(
+    request: RevealSumRequest, state: Trained, site: Site
+) -> tuple[RevealSumReply, Trained | Finished]:
     """Help to open the last round's sum, or refuse."""
     if request.round != state.round:
         raise ProtocolError("the sum to open is of another round. Start a new run.")
@@ -100,13 +105,9 @@ def reveal(request: RevealSumRequest, state: Trained, site: Site) -> tuple[Revea
     )
     summed, revealed = summing(party, state.sums).reveal(asked)
     reply = RevealSumReply(words=revealed.words, secrets=revealed.secrets)
-    return reply, Trained(
-        shared=state.shared,
-        round=state.round,
-        plan=state.plan,
-        model=state.model,
-        sums=summed.progress,
-    )
+    if request.round + 1 == party.spec.trained.generator.rounds:
+        return reply, Finished(run=party.run)
+    return reply, replace(state, sums=summed.progress)
 
 
 def _accepted(
@@ -117,7 +118,7 @@ def _accepted(
     Raises ProtocolError unless it is the specification's, of the next round, and the same as
     before; BudgetError unless all rounds of it fit with the tables.
     """
-    rounds = training_of(party.spec).generator.rounds
+    rounds = party.spec.trained.generator.rounds
     if request.round != (earlier.round + 1 if earlier else 0) or request.round >= rounds:
         raise ProtocolError("the round is not the run's next. Start a new run.")
     if earlier is not None and request.plan != earlier.plan:

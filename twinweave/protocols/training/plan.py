@@ -1,8 +1,7 @@
-"""The terms of a run's federated training: every party's private steps, and the secure sums."""
+"""The terms of a run's federated training: every party's private steps, and its weight."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -12,18 +11,9 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
 from twinweave.generators.plan import SgdPlan
-from twinweave.parsing import STRICT, canonical_json, parse
+from twinweave.parsing import STRICT, canonical_json, load_json, parse
 from twinweave.privacy.events import Event, Stage
-from twinweave.protocols.keystream import hkdf
-from twinweave.protocols.party import Party
-from twinweave.protocols.secure_sum import Progress, SumParty, party_end, peers
-from twinweave.protocols.secure_sum.fixed_point import FixedPoint
-from twinweave.protocols.secure_sum.kinds import check_kind
-from twinweave.protocols.secure_sum.plan import Plan
-from twinweave.spec import RunSpec, TrainingSpec
-
-UPDATE_BOUND = 16.0
-"""Largest magnitude of one coordinate of a weighted update: far beyond what Adam can reach."""
+from twinweave.spec import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +27,7 @@ class TrainingPlan:
     @classmethod
     def loads(cls, text: str) -> TrainingPlan:
         """Parse what travelled. Raises ProtocolError or ConfigError."""
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError):
-            raise ProtocolError("the training plan is not JSON. Start a new run.") from None
-        return parse(cls, data, where="training plan")
+        return parse(cls, load_json(text, "the training plan"), where="training plan")
 
     def event(self, party: str, rounds: int) -> Event:
         """What `rounds` rounds at a party release."""
@@ -68,7 +54,7 @@ class TrainingPlan:
     def check(self, spec: RunSpec, rows: Mapping[str, int]) -> None:
         """Raise ProtocolError unless the plan is what the specification and the sizes say, and
         leaves nothing open but the noise."""
-        generator = training_of(spec).generator
+        generator = spec.trained.generator
         if sorted(self.parties) != sorted(spec.parties):
             raise ProtocolError("the training plan is of other parties. Start a new run.")
         for name, own in self.parties.items():
@@ -80,41 +66,6 @@ class TrainingPlan:
         for unit in spec.schema.units:
             if len({self.parties[name].noise_multiplier for name in unit}) > 1:
                 raise ProtocolError("the members of a pool train with one noise. Start a new run.")
-
-
-def training_of(spec: RunSpec) -> TrainingSpec:
-    """Raises ProtocolError where the run has no training."""
-    if spec.training is None:
-        raise ProtocolError("the run specification has no training. Start a new run.")
-    return spec.training
-
-
-def sums_of(spec: RunSpec) -> Plan:
-    """Terms of the secure sums of the training: one a round. Raises ConfigError."""
-    training = training_of(spec)
-    plan = Plan(
-        run=spec.run,
-        label="training",
-        parties=spec.parties,
-        rounds=training.generator.rounds,
-        encoding=FixedPoint.fitting(UPDATE_BOUND, n_parties=len(spec.parties), bits=32),
-        colluding=training.colluding,
-    )
-    check_kind(training.secure_sum, plan)
-    return plan
-
-
-def summing(party: Party, progress: Progress | None = None) -> SumParty:
-    """A party's end of the secure sums of the training."""
-    kind, plan = training_of(party.spec).secure_sum, sums_of(party.spec)
-    return party_end(
-        kind,
-        plan=plan,
-        own=party.name,
-        secret=hkdf(party.secret, "secure sums"),
-        keys={peer: party.keys(peer) for peer in peers(kind, plan, party.name)},
-        progress=progress,
-    )
 
 
 def row_weights(rows: Mapping[str, int]) -> dict[str, float]:

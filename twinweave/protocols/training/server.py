@@ -13,14 +13,15 @@ from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.server import Roster
-from twinweave.protocols.secure_sum import Plan, Revealed, SumServer, Upload, server_end
+from twinweave.protocols.secure_sum import Revealed, SumPlan, SumServer, Upload, server_end
+from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.protocols.training.messages import (
     RevealSumReply,
     RevealSumRequest,
     TrainReply,
     TrainRequest,
 )
-from twinweave.protocols.training.plan import TrainingPlan, row_weights, sums_of, training_of
+from twinweave.protocols.training.plan import TrainingPlan, row_weights
 from twinweave.spec import RunSpec
 
 Weights = NDArray[np.float32]
@@ -40,12 +41,12 @@ class Training:
     dealt: Mapping[str, Mapping[str, bytes]] = field(repr=False)
 
     @cached_property
-    def sums(self) -> Plan:
+    def sums(self) -> SumPlan:
         return sums_of(self.spec)
 
     @property
     def rounds(self) -> int:
-        return training_of(self.spec).generator.rounds
+        return self.spec.trained.generator.rounds
 
     def requests(self, number: int, weights: Weights) -> dict[str, TrainRequest]:
         """What to ask each party in round `number` (from 0)."""
@@ -66,7 +67,7 @@ class Training:
         self, number: int, length: int, replies: Mapping[str, TrainReply]
     ) -> tuple[SumServer, dict[str, RevealSumRequest]]:
         """Add up a round's uploads; what must still be asked to open their sum, by party."""
-        kind = training_of(self.spec).secure_sum
+        kind = self.spec.trained.secure_sum
         server = server_end(kind, self.sums, round_=number, length=length)
         for party, reply in replies.items():
             upload = Upload(words=reply.words, sealed=reply.sealed, secrets=reply.secrets)
@@ -101,7 +102,7 @@ class Training:
     def _divisor(self, came: Set[str]) -> NDArray[np.float64]:
         """Total weight of the parties that train each entry; 1 where nobody does."""
         layout, weight = UnionLayout.of(self.spec.schema), row_weights(self.roster.rows)
-        generator = training_of(self.spec).generator
+        generator = self.spec.trained.generator
         masks = [weight[party] * coverage(generator, layout, party) for party in sorted(came)]
         divisor = np.sum(masks, axis=0, dtype=np.float64)
         return np.where(divisor > 0, divisor, 1.0)
