@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from tests import statistics
 from tests.statistics import assert_scale, plausible
@@ -39,6 +40,14 @@ def test_p_values_of_right_draws_are_uniform(name: str) -> None:
     assert np.mean(found < 0.5) > 0.3  # and are no constant
 
 
+def test_few_values_have_conservative_p_values() -> None:
+    """Too few for a chi-square: the exact bound never says less than the truth."""
+    rng = np.random.default_rng(9)
+    found = np.array([statistics.p_levels(rng.integers(0, 16, 100), 16) for _ in range(1000)])
+    for level in (0.5, 0.1, 0.01):
+        assert plausible(stats.binom.sf((found <= level).sum() - 1, found.size, level))
+
+
 def noise(size: int = 4000) -> NDArray[np.float64]:
     return np.random.default_rng(5).standard_normal(size)
 
@@ -69,6 +78,8 @@ def test_wrong_counts_are_alarms() -> None:
     assert not plausible(statistics.p_binomial(0 * heads + 30, 60))
     assert statistics.p_counts([5, 0, 1], [5, 1, 0]) == 0.0
     assert not plausible(statistics.p_levels(rng.integers(0, 15, 4000), 16))
+    assert not plausible(statistics.p_levels(np.zeros(20, int), 16))
+    assert not plausible(statistics.p_levels(np.full(4000, 16), 16))
     assert not plausible(statistics.p_bytes(rng.integers(0, 2**28, 4000, dtype=np.uint32)))
     assert not plausible(statistics.p_share(3500, 10_000, 0.3))
     assert not plausible(statistics.p_noise(noise() + 0.2))

@@ -3,19 +3,23 @@
 `leaks` looks for exact byte strings (ids, tags blinded once, matrices, secrets) in every field
 of every message, and for statistics that must not be there (counts without noise, shares or
 sealed messages that are not uniform). It knows all the parties' secrets.
+
+Where nothing leaks it reports something less than once in 10**9 runs. It works out the chance
+that a byte string occurs all the same (needles.py) and refuses to answer above SEARCH; and it
+makes at most CHECKS statistical checks at SHARP, each of which has a true chance below 40 SHARP
+(statistics.py): CHECKS * 40 * SHARP + SEARCH < 1e-9.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats
 
 from tests.e2e.clear import Clear, deviations
-from tests.statistics import FALSE_ALARM, p_variance
+from tests.e2e.needles import Numbers, chance, in_words, needles_of, search, with_noise
+from tests.statistics import p_levels, p_variance, plausible
 from tests.whole_run import Ran, readable
 from twinweave.protocols.alignment import ristretto
 from twinweave.protocols.alignment.tags import Ristretto
@@ -38,21 +42,64 @@ GIVEN = {  # what a party may send: everything else is a leak by its name alone
 }
 
 
+FORMATS = ("u1", "<i4", "<i8", "<f4", "<f8")
+SHARP = 1e-13
+CHECKS = 100
+SEARCH = 5e-10
+
+
 def leaks(ran: Ran, clear: Clear) -> set[str]:
     """Names of what the server could read and should not; empty for a sound run."""
     fields = list(readable(ran.messages))
-    found = _unknown_fields(fields) | _not_uniform(fields, words=_summing(ran) == "masking")
-    found |= search([data for _, data in fields], needles(ran, clear))
-    found |= {f"noise: {kind}" for kind in _wrong_noise(ran, clear)}
-    found |= {f"shares: {what}" for what in _readable_shares(ran)}
-    return found
+    checks = [
+        *_uniformity(fields, words=_summing(ran) == "masking"),
+        *((f"noise: {kind}", p_variance(z)) for kind, z in deviations(ran, clear).items()),
+        *((f"shares: {what}", p) for what, p in readable_shares(ran)),
+    ]
+    assert len(checks) <= CHECKS
+    found = {name for name, p_value in checks if not plausible(p_value, SHARP)}
+    return found | _unknown_fields(fields) | _occurring(ran, clear, fields)
 
 
 # --- byte strings ------------------------------------------------------------------------
 
+RANDOM = ("hash of an id", "tag blinded once", "masked matrix", "secret")
+"""Needles that are uniform bytes themselves: no number with noise is likelier to be one."""
 
-def needles(ran: Ran, clear: Clear) -> dict[str, list[bytes]]:
-    """What must not occur, by name; at least eight bytes each."""
+
+def _occurring(ran: Ran, clear: Clear, fields: list[tuple[str, bytes]]) -> set[str]:
+    """Names of the needles that occur."""
+    noisy = _noisy(ran, fields)
+    wanted = needles(ran, clear, noisy)
+    places = sum(len(data) for _, data in fields)
+    by_chance = sum(
+        chance(some, places, () if name in RANDOM else noisy) for name, some in wanted.items()
+    )
+    assert by_chance < SEARCH
+    return search([data for _, data in fields], wanted)
+
+
+def _noisy(ran: Ran, fields: list[tuple[str, bytes]]) -> list[Numbers]:
+    """The numbers with noise that the server reads: own tables, and shares of tables with coins.
+
+    All other shares are uniform in every byte of their words.
+    """
+    places = {"arrays.tables": 0, "arrays.shares": 0}
+    for where, data in fields:
+        kind = where.rsplit(" ", 1)[1].split("/")[0]
+        if kind in places:
+            places[kind] += len(data)
+    own = [p for p in ran.spec.plan if not p.query.is_cross and not p.query.is_pooled]
+    found = [with_noise(min(p.variance for p in own) ** 0.5, places["arrays.tables"])]
+    n_slots = sum(ran.findings.rows.values())
+    coins = {p.coins for p in ran.spec.plan if p.query.is_cross and p.coins is not None}
+    for width in {word_bytes(n_slots, n) for n in coins}:
+        found.append(in_words(4, width, places["arrays.shares"]))
+    return found
+
+
+def needles(ran: Ran, clear: Clear, noisy: list[Numbers]) -> dict[str, list[bytes]]:
+    """What must not occur, by name."""
     passes = [ran.party(name) for name in ran.spec.parties]
     parties = [here.party for here in passes]
     found: dict[str, list[bytes]] = {
@@ -60,6 +107,7 @@ def needles(ran: Ran, clear: Clear) -> dict[str, list[bytes]]:
         "hash of an id": [],
         "tag blinded once": [],
         "matrix": [],
+        "masked matrix": [],
         "secret": [],
         "exact table": [],
     }
@@ -71,52 +119,16 @@ def needles(ran: Ran, clear: Clear) -> dict[str, list[bytes]]:
         for digest in (joined.fingerprint, joined.contents):
             found["hash of an id"].append(bytes.fromhex(digest))
         found["tag blinded once"] += _tags(parties, party.table.ids, ids, ran.spec.run)
-        found["matrix"] += _matrices(here)
+        found["matrix"] += _matrices(here, noisy)
+        found["masked matrix"] += _masked(here)
         found["secret"] += _secrets(here)
     for planned in ran.spec.plan:
         exact = clear.table(planned.query)
-        if np.count_nonzero(exact) > 6:
-            found["exact table"] += _as(exact, "<i8", "<i4", "<u4", "<f8", "<f4")
-            found["exact table"] += _as(exact.T, "<i8", "<f8")
+        for whole in (exact, exact.T):
+            found["exact table"] += needles_of(
+                whole.reshape(1, -1), ("<i8", "<i4", "<f8", "<f4"), noisy
+            )
     return found
-
-
-def search(fields: list[bytes], wanted: dict[str, list[bytes]]) -> set[str]:
-    """Names of the needles that occur in a field: as they are, in hex, or in base64."""
-    text = b"\0\0\0\0".join(fields) + bytes(16)
-    words = [np.frombuffer(text, "<u8", (len(text) - at) // 8, at) for at in range(8)]
-    found = set()
-    for name, plain in wanted.items():
-        forms = {f for needle in plain for f in _forms(needle)}
-        keys: dict[int, list[tuple[bytes, int]]] = {}
-        for form in forms:
-            at = _telling(form)
-            keys.setdefault(int.from_bytes(form[at : at + 8], "little"), []).append((form, at))
-        sought = np.array(sorted(keys), np.uint64)
-        for shift, view in enumerate(words):
-            place = np.minimum(np.searchsorted(sought, view), len(sought) - 1)
-            for hit in np.flatnonzero(sought[place] == view):
-                for form, at in keys[int(view[hit])]:
-                    start = 8 * int(hit) + shift - at
-                    if text[max(start, 0) : start + len(form)] == form:
-                        found.add(name)
-    return found
-
-
-def _forms(needle: bytes) -> Iterable[bytes]:
-    assert len(needle) >= 8
-    yield needle
-    if len(needle) <= 64:
-        yield needle.hex().encode()
-        yield base64.b64encode(needle).rstrip(b"=")
-
-
-def _telling(form: bytes) -> int:
-    """Where its least repetitive eight bytes start: zeros are everywhere."""
-    if len(set(form[:8])) > 5:
-        return 0
-    starts = range(min(len(form) - 7, 256))
-    return max(starts, key=lambda at: len(set(form[at : at + 8])))
 
 
 def _hashes(ids: list[bytes]) -> list[bytes]:
@@ -139,25 +151,29 @@ def _tags(parties, ids, raw: list[bytes], run: str) -> list[bytes]:
     return found
 
 
-def _matrices(here) -> list[bytes]:
-    """Rows of X and, with a dealer, of X + R for every peer; the codes that X is made of."""
+def _matrices(here, noisy: list[Numbers]) -> list[bytes]:
+    """Rows of X for every peer, in the party's order and in the spine's; the codes behind it."""
     found: list[bytes] = []
     party, state = here.party, here.state
     for peer in here.peers:
         pair = here.pair(peer)
-        if state.seeds:
-            found += [row.tobytes() for row in DealtParty(here).masked(peer)]
-        dense = here.blocks(pair).dense(pair.bits)
-        own = dense[state.slots[:40]].astype(np.int64)
-        for row in own:
-            found += _as(row, "u1", "<i4", "<i8", "<f4", "<f8")
+        spine = here.blocks(pair).dense(pair.bits).astype(np.int64)
+        found += needles_of(spine[state.slots], FORMATS, noisy, range(40))
+        found += needles_of(spine, FORMATS, noisy, state.slots[:40])
     codes = party.table.codes
     for order in (slice(None), state.aligned.order, np.argsort(state.slots)):
         rows = codes[order]
         for column in rows.T:
-            found += _as(column[:64], "u1", "<i4", "<i8")
-        found += _as(rows[:16], "u1", "<i4", "<i8")
+            found += needles_of(column, FORMATS, noisy, (0, 64, 128))
+        found += needles_of(rows, FORMATS, noisy, range(0, 128, 16))
     return found
+
+
+def _masked(here) -> list[bytes]:
+    """Rows of X + R for every peer, where there is a dealer, who knows R."""
+    if not here.state.seeds:
+        return []
+    return [row.tobytes() for peer in here.peers for row in DealtParty(here).masked(peer)]
 
 
 def _secrets(here) -> list[bytes]:
@@ -180,11 +196,6 @@ def _secrets(here) -> list[bytes]:
     return found
 
 
-def _as(array: np.ndarray, *dtypes: str) -> list[bytes]:
-    made = [np.ascontiguousarray(array, dtype=d).tobytes() for d in dtypes]
-    return [m for m in made if len(m) >= 8]
-
-
 # --- names and uniformity ----------------------------------------------------------------
 
 
@@ -202,46 +213,37 @@ def _summing(ran: Ran) -> str:
     return ran.spec.training.secure_sum if ran.spec.training else ""
 
 
-def _not_uniform(fields: list[tuple[str, bytes]], *, words: bool) -> set[str]:
-    """Sealed messages and final tags look like noise, byte by byte.
+def _uniformity(fields: list[tuple[str, bytes]], *, words: bool) -> Iterator[tuple[str, float]]:
+    """(what it would be, p-value) of sealed messages and final tags: noise, byte by byte.
 
-    words: so do the words of an update (they are no ciphertexts, whose format is not uniform).
+    words: so are the words of an update (they are no ciphertexts, whose format is not uniform).
+    What the server only passes on is the same bytes once more.
     """
-    found = set()
+    seen: set[bytes] = set()
     for where, data in fields:
         name = where.rsplit(" ", 1)[1]
+        if data in seen:
+            continue
+        seen.add(data)
         if name.startswith(("scalars.sealed/", "scalars.dealt/")):
             header = 6 + int.from_bytes(data[4:6], "big")
-            if data[:4] != b"TWS1" or not uniform(np.frombuffer(data[header:], np.uint8), 256):
-                found.add("a message that is not sealed")
+            body = np.frombuffer(data[header:], np.uint8)
+            yield "a message that is not sealed", p_levels(body, 256) * (data[:4] == b"TWS1")
         elif words and where.startswith("train.generator from node") and name == "arrays.words":
             sent = np.frombuffer(data, "<u4")
-            if not uniform(sent >> np.uint32(28), 16) or not uniform(sent & np.uint32(15), 16):
-                found.add("an update that is not masked")
+            yield "an update that is not masked", p_levels(sent >> np.uint32(28), 16)
+            yield "an update that is not masked", p_levels(sent & np.uint32(15), 16)
         elif name.startswith("arrays.tags/"):
             tags = np.frombuffer(data, np.uint8).reshape(-1, 16)
             # Of a ristretto encoding the lowest bit and the highest are fixed.
-            if not uniform(tags[:, 4:12], 256):
-                found.add("a tag that is not uniform")
-    return found
+            yield "a tag that is not uniform", p_levels(tags[:, 4:12], 256)
 
 
-def uniform(values: np.ndarray, levels: int) -> bool:
-    counts = np.bincount(values.ravel(), minlength=levels)
-    return counts.sum() < 5 * levels or stats.chisquare(counts).pvalue > FALSE_ALARM
+def readable_shares(ran: Ran) -> Iterator[tuple[str, float]]:
+    """(what it would be, p-value) of opened shares.
 
-
-# --- noise and shares --------------------------------------------------------------------
-
-
-def _wrong_noise(ran: Ran, clear: Clear) -> list[str]:
-    """Kinds of noise whose cells do not have the published variance."""
-    return [k for k, z in deviations(ran, clear).items() if p_variance(z) <= FALSE_ALARM]
-
-
-def _readable_shares(ran: Ran) -> list[str]:
-    """Opened shares must be uniform alone, and also to a dealer, if any, who knows R and r."""
-    found = []
+    They must be uniform alone, and also to a dealer, if any, who knows R and r.
+    """
     for first, second in ran.spec.pairs():
         alone, known = [], []
         exact = _exact_shares(ran, first, second)
@@ -253,11 +255,9 @@ def _readable_shares(ran: Ran) -> list[str]:
                 if exact:
                     own = exact[name][place].astype(share.dtype)
                     known.append(_nibbles(ran, share - own, planned.coins))
-        if not uniform(np.concatenate(alone), 16):
-            found.append("not uniform alone")
-        if known and not uniform(np.concatenate(known), 16):
-            found.append("not masked against the dealer")
-    return found
+        yield "not uniform alone", p_levels(np.concatenate(alone), 16)
+        if known:
+            yield "not masked against the dealer", p_levels(np.concatenate(known), 16)
 
 
 def _nibbles(ran: Ran, share: np.ndarray, coins: int | None) -> np.ndarray:

@@ -111,6 +111,12 @@ def needles_of(
     return [n for n in found if n is not None]
 
 
+def parts_of(vector: NDArray[np.generic], *dtypes: str) -> list[bytes]:
+    """Needles of a long vector, such as an update: from 200 places, one every ENTRIES numbers."""
+    rows = vector[: len(vector) // ENTRIES * ENTRIES].reshape(-1, ENTRIES)
+    return needles_of(rows, dtypes, (), range(min(len(rows), 200)))
+
+
 def chance(wanted: Iterable[bytes], places: int, noisy: Sequence[Numbers]) -> float:
     """Bound on the chance that any of these occurs where nothing leaks.
 

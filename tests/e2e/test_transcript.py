@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.e2e.clear import Clear
-from tests.e2e.leaks import leaks, search
+from tests.e2e.leaks import leaks
+from tests.e2e.needles import parts_of, search
 from tests.whole_run import TRAINING, configure, mapping, readable, run
 from twinweave.config import RunConf
 from twinweave.protocols.alignment import tags as alignment
@@ -45,11 +46,11 @@ def channel_off(monkeypatch):
 
 def test_channel_off_is_caught(tmp_path, clear, channel_off):
     found = caught(tmp_path, clear)
-    assert {"tag blinded once", "matrix", "a message that is not sealed"} <= found
+    assert {"tag blinded once", "masked matrix", "a message that is not sealed"} <= found
 
 
 def test_channel_off_shows_the_group_key(tmp_path, clear, channel_off):
-    assert {"secret", "matrix"} <= caught(tmp_path, clear, "prf")
+    assert {"secret", "masked matrix"} <= caught(tmp_path, clear, "prf")
 
 
 def test_blinding_once_is_caught(tmp_path, clear, monkeypatch):
@@ -152,10 +153,7 @@ def trained(tmp_path, clear, updates):
     parts = []
     for values, encoding in updates:
         assert np.abs(values).max() > 0
-        for array in (values.astype("<f4"), values.astype("<f8"), encoding.encode(values)):
-            # Windows of eight entries, those that hold something other than zeros.
-            windows = array[: len(array) // 8 * 8].reshape(-1, 8)
-            parts += [w.tobytes() for w in windows[np.all(windows != 0, axis=1)][:200]]
+        parts += parts_of(values, "<f4", "<f8") + parts_of(encoding.encode(values), "<u4")
     assert parts
     text = [data for _, data in readable(ran.messages)]
     return leaks(ran, clear) | search(text, {"update": parts})
@@ -168,12 +166,3 @@ def test_training_shows_no_update(tmp_path, clear, updates):
 def test_masks_off_are_caught(tmp_path, clear, updates, monkeypatch):
     monkeypatch.setattr(masking, "apply_masks", lambda words, plus, minus: None)
     assert trained(tmp_path, clear, updates) == {"update", "an update that is not masked"}
-
-
-@pytest.mark.parametrize("form", [bytes, lambda b: b.hex().encode(), lambda b: b"x" * 3 + b])
-def test_the_search_finds_what_is_planted(form):
-    rng = np.random.default_rng(5)
-    needle = rng.bytes(32)
-    hay = [rng.bytes(5000), rng.bytes(700) + form(needle) + rng.bytes(41), b""]
-    assert search(hay, {"planted": [rng.bytes(32), needle], "not": [rng.bytes(16)]}) == {"planted"}
-    assert search([hay[0], needle[:31]], {"planted": [needle]}) == set()
