@@ -71,6 +71,12 @@ def p_normal(z: ArrayLike) -> float:
     return float(stats.kstest(np.asarray(z).ravel(), "norm").pvalue)
 
 
+def p_largest(z: ArrayLike) -> float:
+    """Of the value of largest size among standard normal ones (Bonferroni)."""
+    values = np.abs(np.asarray(z, dtype=np.float64)).ravel()
+    return float(min(1.0, 2 * stats.norm.sf(values.max()) * values.size))
+
+
 def p_mean_of(values: ArrayLike, expected: float) -> float:
     """Two-sided p-value of a mean, its error taken from the values' own spread."""
     found = np.asarray(values, dtype=np.float64)
@@ -127,9 +133,15 @@ def p_binomial(sample: NDArray[np.integer[Any]], coins: int) -> float:
     return p_counts(np.bincount(sample.ravel(), minlength=top + 1), expected)
 
 
-def p_share(hits: int, trials: int, share: float) -> float:
+def p_share(hits: int | np.integer[Any], trials: int, share: float) -> float:
     """Two-sided p-value of a number of hits, binomial and exact."""
     return float(stats.binomtest(int(hits), trials, share).pvalue)
+
+
+def p_between(hits: int | np.integer[Any], trials: int, low: float, high: float) -> float:
+    """Of a number of hits whose share is from low to high: the lower tail at either end."""
+    few, many = stats.binom.cdf(hits, trials, low), stats.binom.sf(hits - 1, trials, high)
+    return float(min(few, many))
 
 
 def p_independent(table: Sequence[NDArray[np.integer[Any]]]) -> float:

@@ -84,6 +84,11 @@ def test_wrong_counts_are_alarms() -> None:
     assert not plausible(statistics.p_share(3500, 10_000, 0.3))
     assert not plausible(statistics.p_noise(noise() + 0.2))
     assert not plausible(statistics.p_mean_of(noise() + 0.2, 0.0))
+    assert plausible(statistics.p_largest(noise()))
+    assert not plausible(statistics.p_largest(np.append(noise(), 8.0)))
+    assert plausible(statistics.p_between(3000, 10_000, 0.29, 0.31))
+    assert not plausible(statistics.p_between(2500, 10_000, 0.29, 0.31))
+    assert not plausible(statistics.p_between(3500, 10_000, 0.29, 0.31))
     halves = [rng.multinomial(4000, p) for p in ([0.5, 0.5], [0.4, 0.6])]
     assert not plausible(statistics.p_independent(halves))
 

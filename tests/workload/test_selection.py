@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.statistics import p_mean_of, p_normal, plausible
+from tests.statistics import p_between, p_mean_of, p_normal, plausible
 from tests.workload import planted
 from twinweave.config import compose
 from twinweave.errors import ConfigError
@@ -146,8 +146,7 @@ def test_z_is_standard_normal_without_an_association(sigma):
     tables = noisy_tables(np.outer(P, Q), sigma, 1500, seed=7)
     z = np.array([associate("t", t, sigma**2).z for t in tables])
     nominal = stats.norm.sf(2)
-    assert plausible(stats.binom.sf((z > 2).sum(), len(z), 1.5 * nominal))
-    assert plausible(stats.binom.cdf((z > 2).sum(), len(z), nominal / 1.5))
+    assert plausible(p_between((z > 2).sum(), len(z), nominal / 1.5, 1.5 * nominal))
     assert plausible(p_normal(z))
     if sigma > 100:  # a test that is wrong about the noise is caught
         blind = np.array([associate("t", t, sigma**2 / 2).z for t in tables])

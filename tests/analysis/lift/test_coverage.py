@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 
 from tests.analysis.lift.experiments import (
     SCENARIOS,
@@ -20,16 +19,15 @@ from tests.analysis.lift.experiments import (
     study,
     truth,
 )
+from tests.statistics import p_between, plausible
 
 REPLICATES = 500
-FALSE_ALARM = 1e-6
+LEVEL = 1e-6
 BY_NAME = {s.name: s for s in SCENARIOS}
 
 
 def acceptable(hits: int) -> bool:
-    too_few = binom.cdf(hits, REPLICATES, 0.94)
-    too_many = binom.sf(hits - 1, REPLICATES, 0.965)
-    return bool(min(too_few, too_many) > FALSE_ALARM)
+    return plausible(p_between(hits, REPLICATES, 0.94, 0.965), LEVEL)
 
 
 @pytest.mark.parametrize(
