@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,30 +37,13 @@ Order = NDArray[np.int64]
 """int64 (n,): the row of a party's table behind each tag it sent. Secret."""
 
 
-class Alignment(Protocol):
-    """One way to make tags; both halves of it that run at a party."""
-
-    @property
-    def tag_bytes(self) -> int:
-        """Width of a tag: tags are uint8 (n, tag_bytes)."""
-
-    def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[Order, Tags]:
-        """Tags of the party's own ids in a secret order; a function of ids and run secret."""
-
-    def hop(self, tags: Tags, secret: bytes) -> Tags:
-        """A peer's tags blinded with the party's own secret too, in the same order."""
-
-    def path(self, owner: str, parties: Sequence[str]) -> tuple[str, ...]:
-        """The parties that the owner's tags pass through on their way to the server."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ristretto:
     """Double-blind exponentiation. workers: processes, one per core when None."""
 
     run_id: str
     workers: int | None = None
-    tag_bytes: int = field(default=ELEMENT_BYTES, init=False)
+    tag_bytes: ClassVar[int] = ELEMENT_BYTES
 
     def start(self, ids: NDArray[np.generic], secret: bytes) -> tuple[Order, Tags]:
         """Hash the ids into the group and raise them to the party's power.
@@ -109,7 +92,7 @@ class Prf:
 
     run_id: str
     key: bytes = field(repr=False)
-    tag_bytes: int = field(default=16, init=False)  # 2**42 pairs, 2**-86 that any two collide
+    tag_bytes: ClassVar[int] = 16  # 2**42 pairs, 2**-86 that any two collide
 
     def __post_init__(self) -> None:
         if len(self.key) != KEY_BYTES:
@@ -127,14 +110,6 @@ class Prf:
             joined = b"".join([blake(one, digest_size=size, key=key).digest() for one in part])
             tags[start : start + len(part)] = np.frombuffer(joined, np.uint8).reshape(-1, size)
         return order, tags
-
-    def hop(self, tags: Tags, secret: bytes) -> Tags:  # noqa: ARG002 (the interface's names)
-        """Raises ProtocolError: these tags are final when they are made."""
-        raise ProtocolError("prf tags take no hops. Send them to the server at once.")
-
-    def path(self, owner: str, parties: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
-        """Nobody: the tags go straight to the server."""
-        return ()
 
 
 def match(
