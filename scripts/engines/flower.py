@@ -20,11 +20,13 @@ FLWR = Path(sys.executable).with_name("flwr")
 _STARTED = re.compile(r"started run (\d+)")
 
 
-def run_with_flower(conf: RunConf, superlink: str | None = None) -> None:
+def run_with_flower(
+    conf: RunConf, superlink: str | None = None, application: Path = REPOSITORY
+) -> None:
     """`flwr run . --stream` with this configuration; raises RunError unless it finished.
 
     superlink: a connection from Flower's configuration; None is the default one (local
-    simulation, started on demand).
+    simulation, started on demand). application: the folder that is bundled and shipped.
     """
     Path(conf.output).mkdir(parents=True, exist_ok=True)
     overrides = Path(conf.output) / "flower.toml"
@@ -32,7 +34,7 @@ def run_with_flower(conf: RunConf, superlink: str | None = None) -> None:
     text = json.dumps(canonical_json(conf), ensure_ascii=False)
     overrides.write_text(f"config = {text}\n")
     where = [superlink] if superlink else []
-    command = [str(FLWR), "run", str(REPOSITORY), *where]
+    command = [str(FLWR), "run", str(application), *where]
     command += ["--stream", "--run-config", str(overrides)]
     if conf.federation.mode == "simulation":
         command += ["--federation-config", f"num-supernodes={len(conf.data.parties)}"]

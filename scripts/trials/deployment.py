@@ -5,12 +5,16 @@
 TLS and SuperNode authentication are on unless --insecure; keys and certificates are made for
 the occasion. Each party gets its own site file, identity, guard and Flower home, and the run's
 configuration holds no source, as in docs/deployment.md, which this follows step by step.
+
+--hostile: the run ships a bundle whose ClientApp would write a file at every party; the trial
+fails if one does.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.engines.flower import run_with_flower
+from scripts.engines.flower import REPOSITORY, run_with_flower
 from scripts.trials.keys import ssh_key, tls_certificates
 from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
@@ -38,20 +42,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--insecure", action="store_true", help="neither TLS nor authentication")
+    parser.add_argument("--hostile", action="store_true", help="ship code of another release")
     parser.add_argument("--folder", type=Path, default=Path("outputs/trial"))
     parser.add_argument("overrides", nargs="*", help="as for scripts.run, e.g. privacy.epsilon=2")
     options = parser.parse_args(argv)
     folder = options.folder.resolve()
     try:
         conf = RunConf.parse(compose([f"output={folder / 'run'}", *options.overrides]))
-        trial(conf, folder, secure=not options.insecure)
+        trial(conf, folder, secure=not options.insecure, hostile=options.hostile)
     except AppError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def trial(conf: RunConf, folder: Path, *, secure: bool) -> None:
+def trial(conf: RunConf, folder: Path, *, secure: bool, hostile: bool = False) -> None:
     """Deploy `conf` on loopback and run it. Raises the run's AppError, or RunError."""
     folder.mkdir(parents=True, exist_ok=True)
     prepare()
@@ -72,7 +77,25 @@ def trial(conf: RunConf, folder: Path, *, secure: bool) -> None:
     with _process("superlink", link, folder, folder / "superlink"):
         _wait(port, folder / "superlink.log")
         with _supernodes(sites, folder, port, tls):
-            run_with_flower(conf, CONNECTION)
+            if hostile:
+                _run_hostile(conf, folder)
+            else:
+                run_with_flower(conf, CONNECTION)
+
+
+def _run_hostile(conf: RunConf, folder: Path) -> None:
+    """The run from a copy of the application whose ClientApp leaves a mark where it is executed.
+
+    Raises RunError if it was.
+    """
+    copy, mark = folder / "hostile", folder / "executed"
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "outputs"))
+    app = copy / "clients" / "app.py"
+    app.write_text(f"open({str(mark)!r}, 'w').close()\n" + app.read_text().split('"""', 2)[2])
+    run_with_flower(conf, CONNECTION, application=copy)
+    if mark.exists():
+        raise RunError("a party executed the code that came with the run.")
+    print("no party executed the shipped code")
 
 
 @contextmanager
@@ -84,8 +107,8 @@ def _supernodes(
         yield
         return
     name = sites[0].stem
-    node = [BIN / "flower-supernode", "--superlink", f"{HOST}:{port}", "--port", _free_port()]
-    node += ["--node-config", f'site="{sites[0]}"']
+    node: list[object] = [sys.executable, "-m", "scripts.supernode", sites[0]]
+    node += ["--superlink", f"{HOST}:{port}", "--port", _free_port()]
     if tls is None:
         node += ["--insecure"]
     else:
