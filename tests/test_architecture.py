@@ -1,22 +1,32 @@
-"""The shape of the code: which package may import which, errors, files, and light processes."""
+"""The shape of the code: who imports whom, who computes, where a thing lives; light processes."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import pytest
-import yaml
 
-from twinweave import errors
-from twinweave.errors import BY_NAME, AppError
+from tests.source import (
+    APPS,
+    PACKAGES,
+    REPOSITORY,
+    called,
+    functions,
+    importers,
+    imports,
+    modules,
+    tree,
+)
+from twinweave.generators import registry
+from twinweave.privacy import mechanisms
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("twinweave", "clients", "server", "strategies", "scripts")
 MAX_LINES = 420
 
 RANK = {
@@ -44,37 +54,10 @@ RANK = {
 """A module imports from its own package and from lower ranks alone."""
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    """(dotted name, file) of every module of the packages."""
-    for package in PACKAGES:
-        for path in sorted((REPOSITORY / package).rglob("*.py")):
-            parts = path.relative_to(REPOSITORY).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
-
-
 def group(module: str) -> str:
     """The entry of RANK that a module belongs to."""
     found = [name for name in RANK if module == name or module.startswith(f"{name}.")]
     return max(found, key=len)
-
-
-def imports(module: str, path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in it, as dotted names."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-                parts = parts[: len(parts) - node.level + 1]
-                base = ".".join([*parts, base]) if base else ".".join(parts)
-            for alias in node.names:
-                # `from twinweave import errors` imports a module, `import AppError` does not.
-                whole = f"{base}.{alias.name}"
-                file = REPOSITORY.joinpath(*whole.split("."))
-                is_module = file.with_suffix(".py").exists() or file.is_dir()
-                yield whole if is_module else base
 
 
 def first_party() -> Iterator[tuple[str, str]]:
@@ -136,6 +119,234 @@ def test_files_stay_readable():
     assert not long
 
 
+# --- the apps compute nothing --------------------------------------------------------------
+
+COMPUTING = (
+    "cryptography",
+    "dp_accounting",
+    "fairlearn",
+    "opacus",
+    "opendp",
+    "pandas",
+    "rbcl",
+    "scipy",
+    "sdv",
+    "sklearn",
+    "tenseal",
+    "torch",
+)
+CARRYING = {"NDArray", "ascontiguousarray", "float32", "save"}
+"""What the apps may take of numpy: types, and arrays to and from bytes and files."""
+ARITHMETIC = (ast.MatMult, ast.Pow, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.BitXor, ast.LShift)
+MOST_STATEMENTS = 25
+
+
+def from_numpy(node: ast.AST) -> Iterator[str]:
+    """Names that code takes of numpy."""
+    for part in ast.walk(node):
+        match part:
+            case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=name):
+                yield name
+            case ast.ImportFrom(module=str(module), names=names) if module.startswith("numpy"):
+                yield from (alias.name for alias in names)
+
+
+def computes(node: ast.AST) -> Iterator[ast.operator]:
+    """Operators that only arithmetic has: not + of texts, - of sets, / of paths, | of types."""
+    return (
+        n.op
+        for n in ast.walk(node)
+        if isinstance(n, ast.BinOp | ast.AugAssign) and isinstance(n.op, ARITHMETIC)
+    )
+
+
+def statements(function: ast.AST) -> int:
+    return sum(isinstance(n, ast.stmt) for n in ast.walk(function)) - 1
+
+
+def test_the_apps_take_no_library_that_computes():
+    taken = {name: importers(name, *APPS) for name in COMPUTING}
+    assert not any(taken.values()), taken
+
+
+def test_the_apps_compute_nothing():
+    for module, path in modules(*APPS):
+        assert set(from_numpy(tree(path))) <= CARRYING, module
+        assert not list(computes(tree(path))), module
+        for function in functions(tree(path)):
+            assert statements(function) <= MOST_STATEMENTS, f"{module}.{function.name}"
+
+
+def test_what_computes_is_seen():
+    code = ast.parse("import numpy as np\ndef mean(x):\n    total = np.sum(x)\n    return x @ x")
+    assert set(from_numpy(code)) - CARRYING == {"sum"}
+    assert len(list(computes(code))) == 1
+    assert statements(next(functions(code))) == 2
+
+
+# --- a protocol is a folder ----------------------------------------------------------------
+
+ENDS = {"messages", "party", "server"}
+OTHERWISE = {
+    "pools": {"party", "server"},  # its parts travel in the messages of products
+    "secure_sum": {"interface", "kinds"},  # both ends of a kind are in the kind's own file
+}
+BOTH_ENDS = {
+    "products": ("dealt", "encrypted"),
+    "secure_sum": ("masking", "secret_sharing", "homomorphic"),
+}
+
+
+def test_a_protocol_is_a_folder_with_its_messages_and_both_its_ends():
+    folders = [p.parent for p in (REPOSITORY / "twinweave" / "protocols").glob("*/__init__.py")]
+    assert {f.name for f in folders} >= {"alignment", "channel", "pools", "products", "secure_sum"}
+    for folder in folders:
+        here = {path.stem for path in folder.glob("*.py")}
+        assert here >= OTHERWISE.get(folder.name, ENDS), folder.name
+
+
+@pytest.mark.parametrize(("protocol", "kind"), [(p, k) for p, ks in BOTH_ENDS.items() for k in ks])
+def test_both_ends_of_a_kind_are_in_one_file(protocol, kind):
+    path = REPOSITORY / "twinweave" / "protocols" / protocol / f"{kind}.py"
+    classes = [node.name for node in tree(path).body if isinstance(node, ast.ClassDef)]
+    for end in ("Party", "Server"):
+        assert any(name.endswith(end) for name in classes), end
+
+
+def test_a_message_to_a_party_passes_one_handler_made_from_its_step():
+    """The app holds no function of its own: `handles` and `begins` make every handler."""
+    app = tree(REPOSITORY / "clients" / "app.py")
+    assert not list(functions(app))
+    made = [
+        called(node.func)
+        for node in ast.walk(app)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Call)
+    ]
+    phases = sum(name in ("query", "train") for name in made)
+    assert phases == sum(name in ("handles", "begins") for name in made) > 5
+    assert len(made) == 2 * phases
+
+
+# --- a release takes the receipt that paid for it ------------------------------------------
+
+RELEASES = {"draw", "release_table"}
+SAMPLER = "twinweave.privacy.mechanisms"
+
+
+def test_no_noise_is_drawn_without_a_receipt():
+    """Every public function of the mechanisms that gives an array must be given one."""
+    found = set()
+    for name, function in inspect.getmembers(mechanisms, inspect.isfunction):
+        if function.__module__ != SAMPLER or name.startswith("_"):
+            continue
+        signature = inspect.signature(function)
+        if "NDArray" in str(signature.return_annotation):
+            found.add(name)
+            receipt = signature.parameters["receipt"]
+            assert receipt.default is inspect.Parameter.empty, name
+            assert receipt.annotation == "Receipt", name
+    assert found == RELEASES
+
+
+def test_one_module_samples_discrete_noise():
+    assert importers("opendp", "twinweave", *APPS) == {SAMPLER}
+
+
+def releases(module: str, path: Path) -> Iterator[tuple[str, ast.Call, ast.AST]]:
+    """(where, call, function around it) of every release, in a module that imports them."""
+    taken = {
+        alias.name
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module == SAMPLER
+        for alias in node.names
+    }
+    for function in functions(tree(path)):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and called(node) in taken & RELEASES:
+                yield f"{module}:{node.lineno}", node, function
+
+
+def test_a_release_is_given_the_receipt_of_its_charge():
+    """The function around it was given the receipt, or has just charged for it."""
+    found = 0
+    for module, path in modules("twinweave", *APPS):
+        for where, call, function in releases(module, path):
+            given = {ast.unparse(a) for a in [*call.args, *(k.value for k in call.keywords)]}
+            taken = {a.arg for f in functions(function) for a in [*f.args.args, *f.args.kwonlyargs]}
+            assert "receipt" in given & (taken | charged(function)), where
+            found += 1
+    assert found >= 3
+
+
+def charged(function: ast.AST) -> set[str]:
+    """Names that a function gives to what a `charge` returned."""
+    return {
+        target.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and called(node.value) == "charge"
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+# --- one place for each thing --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        "analysis/fairness",
+        "analysis/fidelity",
+        "analysis/lift",
+        "generators",
+        "report/terminal",
+        "synthesis",
+        "workload",
+    ],
+)
+def test_the_rooms_are_there(room):
+    assert (REPOSITORY / "twinweave" / room / "__init__.py").exists()
+
+
+def test_no_two_modules_of_a_folder_differ_by_a_suffix():
+    for folder in {path.parent for _, path in modules("twinweave", *APPS)}:
+        names = {path.stem for path in folder.glob("*.py")} | {p.name for p in folder.glob("*/")}
+        wrong = [(a, b) for a, b in permutations(names, 2) if b.startswith(f"{a}_")]
+        assert not wrong, folder
+
+
+def test_a_kind_of_generator_is_told_by_its_registry_alone():
+    """Nobody else imports a kind's class, and nobody asks a configuration for its type."""
+    for kind, where in registry.KINDS.items():
+        module = where.partition(":")[0]
+        own = {module, "twinweave.generators.registry"}
+        assert importers(module, "twinweave", *APPS) <= own, kind
+    confs = {f"{kind.title()}Conf" for kind in registry.KINDS}
+    assert not [where for where, names in type_tests("twinweave", *APPS) if names & confs]
+
+
+def type_tests(*packages: str) -> Iterator[tuple[str, set[str]]]:
+    """(where, names of types) of every isinstance."""
+    for module, path in modules(*packages):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and called(node) == "isinstance":
+                names = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+                yield f"{module}:{node.lineno}", names
+
+
+def test_a_runs_steps_are_built_complete():
+    """No field that is None at first and asserted not to be later."""
+    wrong = [
+        f"{module}:{node.lineno}"
+        for module, path in modules("clients", "strategies")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Assert) and "is not None" in ast.unparse(node.test)
+    ]
+    assert not wrong
+
+
 # --- order of cells ------------------------------------------------------------------------
 
 ORDERED_BY = "twinweave.tables.contingency"
@@ -169,7 +380,7 @@ def test_one_module_knows_the_order_of_cells():
         f"{module}:{node.lineno}"
         for module, path in modules()
         if module != ORDERED_BY and not module.startswith("scripts")
-        for node in cells_by_hand(ast.parse(path.read_text()))
+        for node in cells_by_hand(tree(path))
     ]
     assert not wrong
 
@@ -192,83 +403,6 @@ def test_the_order_of_cells_by_hand_is_seen(code):
 @pytest.mark.parametrize("code", ["a = t.values[..., 1]", "b = list(d.values())[-1]", "c = x[:-1]"])
 def test_other_indexing_is_left_alone(code):
     assert not list(cells_by_hand(ast.parse(code)))
-
-
-# --- errors ------------------------------------------------------------------------------
-
-
-def test_every_error_has_its_own_exit_code_and_can_travel():
-    defined = [
-        cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, AppError)
-    ]
-    codes = [cls.exit_code for cls in defined]
-    assert len(set(codes)) == len(codes)
-    assert all(0 < code < 126 for code in codes)
-    assert {cls.__name__: cls for cls in defined} == BY_NAME
-    assert all(cls.__doc__ for cls in defined)
-    assert errors.__doc__
-    assert all(f"{cls.exit_code} {cls.__name__}" in errors.__doc__ for cls in defined)
-
-
-def test_no_other_module_defines_an_error_that_travels():
-    wrong = [
-        f"{module}.{node.name}"
-        for module, path in modules()
-        if module != "twinweave.errors"
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
-        and any(isinstance(b, ast.Name) and b.id in BY_NAME for b in node.bases)
-    ]
-    assert not wrong
-
-
-@pytest.mark.parametrize("name", sorted(BY_NAME))
-def test_errors_survive_the_way(name):
-    error = BY_NAME[name].restore("column 'x': a rule. A remedy.").at("a").at("a")
-    assert type(error) is BY_NAME[name]
-    assert str(error) == "party 'a': column 'x': a rule. A remedy."
-
-
-# --- configuration -----------------------------------------------------------------------
-
-
-DATA = sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml"))
-
-
-def parsed(*overrides: str):
-    from twinweave.config import RunConf, compose
-
-    return RunConf.parse(
-        compose(["output=x", "data.root=x", "privacy.epsilon=1", "privacy.delta=1e-5", *overrides])
-    )
-
-
-@pytest.mark.parametrize("data", DATA)
-def test_every_dataset_parses(data):
-    conf = parsed(f"data={data}")
-    assert conf.data.name == data
-    assert conf.data.lift or conf.data.fairness
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        f"{path.parent.name}={path.stem}"
-        for path in sorted((REPOSITORY / "conf").glob("*/*.yaml"))
-        if path.parent.name != "data"
-    ],
-)
-def test_every_option_parses(option):
-    extra = ["privacy.guard.mode=off"] if option.startswith("privacy") else []
-    conf = parsed(option, *extra)
-    group_name, _, choice = option.partition("=")
-    if group_name == "generator":
-        assert (conf.generator.name if conf.generator else "none") == choice
-
-
-def test_every_yaml_is_plain():
-    for path in sorted((REPOSITORY / "conf").rglob("*.yaml")):
-        assert isinstance(yaml.safe_load(path.read_text()), dict), path
 
 
 # --- light processes ---------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The group ristretto255 (RFC 9496) over whole arrays, through libsodium.
 
 One element is 32 bytes, n elements are a uint8 array (n, 32). Large arrays are shared out to
-one process per core (see ristretto_loop), small ones are done in this one.
+one process per core (see libsodium_loop), small ones are done in this one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
-from twinweave.protocols.alignment import ristretto_loop
-from twinweave.protocols.alignment.ristretto_loop import ELEMENT_BYTES, ROW_BYTES
+from twinweave.protocols.alignment import libsodium_loop
+from twinweave.protocols.alignment.libsodium_loop import ELEMENT_BYTES, ROW_BYTES
 
 UNIFORM_BYTES = ROW_BYTES["from_uniform"]
 SCALAR_BYTES = 32
@@ -92,7 +92,7 @@ def _shared_out(
 
 def _here(operation: str, scalar: bytes, rows: NDArray[np.uint8]) -> Elements | None:
     out = np.zeros((len(rows), ELEMENT_BYTES), dtype=np.uint8)
-    ok = ristretto_loop.run(operation, scalar, rows.ctypes.data, out.ctypes.data, len(rows))
+    ok = libsodium_loop.run(operation, scalar, rows.ctypes.data, out.ctypes.data, len(rows))
     return out if ok else None
 
 
@@ -100,7 +100,7 @@ def _elsewhere(operation: str, scalar: bytes, rows: NDArray[np.uint8]) -> Elemen
     """The same in a process of its own; here after all where no process can be started."""
     # -P: the folder of the script stays off the path. The path itself travels because an
     # embedding program (Flower among them) may have extended its own.
-    command = [sys.executable, "-P", ristretto_loop.__file__, operation]
+    command = [sys.executable, "-P", libsodium_loop.__file__, operation]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     try:
         done = subprocess.run(
@@ -112,7 +112,7 @@ def _elsewhere(operation: str, scalar: bytes, rows: NDArray[np.uint8]) -> Elemen
         )
     except OSError:
         return _here(operation, scalar, rows)
-    if done.returncode == ristretto_loop.INVALID:
+    if done.returncode == libsodium_loop.INVALID:
         return None
     if done.returncode or len(done.stdout) != ELEMENT_BYTES * len(rows):
         return _here(operation, scalar, rows)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
 from twinweave.protocols.alignment import ristretto
-from twinweave.protocols.alignment.ristretto_loop import ELEMENT_BYTES
+from twinweave.protocols.alignment.libsodium_loop import ELEMENT_BYTES
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, encode_context, hkdf
 
 Tags = NDArray[np.uint8]

@@ -5,7 +5,7 @@ so short that the threads spend their time handing the interpreter's lock to eac
 large arrays go through processes that run this file; it stands on rbcl and nothing else, to
 start fast. What they get and give passes through pipes: no secret is in an argument or a file.
 
-    python ristretto_loop.py OPERATION < scalar (32 bytes) and rows > elements (32 bytes each)
+    python libsodium_loop.py OPERATION < scalar (32 bytes) and rows > elements (32 bytes each)
 """
 
 from __future__ import annotations
