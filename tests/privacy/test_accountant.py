@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
+from tests.privacy.rdp import epsilon_rdp
 from twinweave.errors import ConfigError
-from twinweave.privacy import accountant
+from twinweave.privacy import losses
 from twinweave.privacy.accountant import (
     epsilon,
-    epsilon_rdp,
     gaussian_delta,
     gaussian_epsilon,
     gaussian_mu,
@@ -132,9 +132,9 @@ def test_full_sensitivity_is_the_worst_shift() -> None:
 
 def test_large_scales_use_the_same_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     k = np.arange(-9000.0, 9000.0, 7)
-    summed = accountant._DiscreteGaussianCdf(1000.0)(k)
-    monkeypatch.setattr(accountant, "_DIRECT_SIGMA", 1.0)
-    np.testing.assert_allclose(accountant._DiscreteGaussianCdf(1000.0)(k), summed, atol=1e-13)
+    summed = losses._DiscreteGaussianCdf(1000.0)(k)
+    monkeypatch.setattr(losses, "_DIRECT_SIGMA", 1.0)
+    np.testing.assert_allclose(losses._DiscreteGaussianCdf(1000.0)(k), summed, atol=1e-13)
 
 
 def test_large_binomials_are_gaussian() -> None:

@@ -10,9 +10,10 @@ the accountant decides the cost.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from twinweave.errors import BudgetError, ConfigError
 from twinweave.parsing import check_positive
@@ -28,9 +29,10 @@ from twinweave.privacy.events import (
 
 TOLERANCE = 1e-3  # of epsilon, left unspent at most (more only where coins are a handful)
 _STEP = 1.05  # noise multipliers within a stage differ by powers of this, so that many are equal
-_SGD_STEP = 1.02  # grid of noise multipliers at which SGD is accounted for exactly
-_ROUNDS = 60
-OWN_COINS = 1 << 34  # that a party tosses for a table, at most: 2 GiB of random bytes
+_SGD_STEP = 1.02  # grid of noise multipliers at which SGD is accounted for
+_SGD_GRID = range(-160, 466)  # powers of it: noise multipliers 0.04 to 10,000
+_COARSE = 16
+OWN_COINS = 1 << 34  # that a party draws for a table, at most: 2 GiB of random bytes
 MIN_COINS = 40  # fewer have a worse tail (mass 2**-coins gives a user away) than a Gaussian
 
 
@@ -42,7 +44,7 @@ class WorkItem:
     sensitivity: units by which one user changes one cell (1 for counts, VALUE_UNITS for sums).
     coins: shared binomial coins instead of a discrete Gaussian; counts only.
     importance: factor on its share of the budget: what a report stands on gets more than 1.
-    dealt: a dealer deals them, which is what `coin_limit` bounds; else each party tosses its own.
+    dealt: a dealer deals them, which is what `coin_limit` bounds; else each party draws its own.
     """
 
     name: str
@@ -63,12 +65,6 @@ class WorkItem:
                 f"table {self.name!r} is a sum and asks for coins",
                 "Use Gaussian noise for sums.",
             )
-        if self.stage is Stage.TRAINING:
-            raise ConfigError(
-                "workload",
-                f"table {self.name!r} is in the training stage",
-                "Training is planned as SgdItem.",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +82,7 @@ class SgdItem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Allocation:
     """The events of a run before any of them happens.
 
     tables: one event an item, in their order, labelled with the item's name.
@@ -97,17 +93,6 @@ class Plan:
     tables: tuple[Event, ...]
     training: tuple[Event, ...]
     epsilon: float
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        return self.tables + self.training
-
-    def event(self, name: str) -> Event:
-        """The event of the item of that name. Raises KeyError."""
-        for event in self.tables:
-            if event.label == name:
-                return event
-        raise KeyError(name)
 
 
 def calibrate(
@@ -120,7 +105,7 @@ def calibrate(
     sgd: Sequence[SgdItem] = (),
     fixed: Sequence[Event] = (),
     coin_limit: int | None = None,
-) -> Plan:
+) -> Allocation:
     """Noise of every item and training, composing to at most epsilon and at least 99.9% of it.
 
     shares: of mu**2, by stage; only proportions matter, and a stage without work leaves its
@@ -137,22 +122,24 @@ def calibrate(
     section 4.2). Raises ConfigError for work in a stage whose share is 0, BudgetError if
     `fixed` leaves nothing.
     """
-    weights = _item_weights(shares, priority_share, items, with_training=bool(sgd))
-    training_weight = _stage_weights(shares, items, with_training=bool(sgd)).get(Stage.TRAINING, 0)
+    spent = accountant.epsilon(fixed, delta)
     if not items and not sgd:
-        return Plan(tables=(), training=(), epsilon=accountant.epsilon(fixed, delta))
-
-    def build(mu: float) -> Plan:
-        tables = _table_events(items, weights, mu, coin_limit)
-        training = _training_events(sgd, mu * math.sqrt(training_weight), delta)
-        spent = accountant.epsilon((*fixed, *tables, *training), delta)
-        return Plan(tables=tables, training=training, epsilon=spent)
-
-    if accountant.epsilon(fixed, delta) >= epsilon:
+        return Allocation(tables=(), training=(), epsilon=spent)
+    if spent >= epsilon:
         raise BudgetError(
             f"privacy budget: what is settled already spends epsilon {epsilon:.4g} or more. "
             "Raise privacy.epsilon or drop earlier stages."
         )
+    stages = _stage_weights(shares, {i.stage for i in items}, with_training=bool(sgd))
+    weights = _item_weights(stages, priority_share, items)
+    training_weight = stages.get(Stage.TRAINING, 0.0)
+
+    def build(mu: float) -> Allocation:
+        tables = _table_events(items, weights, mu, coin_limit)
+        training = _training_events(sgd, mu * math.sqrt(training_weight), delta)
+        total = accountant.epsilon((*fixed, *tables, *training), delta)
+        return Allocation(tables=tables, training=training, epsilon=total)
+
     return _largest(build, accountant.gaussian_mu(epsilon, delta), epsilon)
 
 
@@ -160,10 +147,10 @@ def calibrate(
 
 
 def _stage_weights(
-    shares: Mapping[Stage, float], items: Sequence[WorkItem], *, with_training: bool
+    shares: Mapping[Stage, float], with_tables: set[Stage], *, with_training: bool
 ) -> dict[Stage, float]:
     """Shares of the stages that have work, adding up to 1."""
-    used = {i.stage for i in items} | ({Stage.TRAINING} if with_training else set())
+    used = with_tables | ({Stage.TRAINING} if with_training else set())
     for stage in sorted(used):
         if not shares.get(stage, 0.0) > 0:
             raise ConfigError(
@@ -176,16 +163,11 @@ def _stage_weights(
 
 
 def _item_weights(
-    shares: Mapping[Stage, float],
-    priority_share: float,
-    items: Sequence[WorkItem],
-    *,
-    with_training: bool,
+    stages: Mapping[Stage, float], priority_share: float, items: Sequence[WorkItem]
 ) -> list[float]:
     """Part of the run's mu**2 that each item gets."""
     if len({i.name for i in items}) != len(items):
         raise ConfigError("workload", "table names repeat", "Ask each table once.")
-    stages = _stage_weights(shares, items, with_training=with_training)
     raw = [_quantised(i.importance * i.cells ** (2 / 3)) for i in items]
     sums: dict[tuple[Stage, bool], float] = {}
     for item, r in zip(items, raw, strict=True):
@@ -220,13 +202,13 @@ def _table_events(
     items: Sequence[WorkItem], weights: Sequence[float], mu: float, coin_limit: int | None
 ) -> tuple[Event, ...]:
     sigmas = [_rounded(1 / (mu * math.sqrt(w))) for w in weights]
-    tossed = _coin_items(items, sigmas, coin_limit)
+    with_coins = _coin_items(items, sigmas, coin_limit)
     return tuple(
         Event(
             label=item.name,
             stage=item.stage,
             parties=item.parties,
-            mechanism=_mechanism(item, sigma, coins=item.name in tossed),
+            mechanism=_mechanism(item, sigma, coins=item.name in with_coins),
         )
         for item, sigma in zip(items, sigmas, strict=True)
     )
@@ -290,26 +272,23 @@ def _training_events(sgd: Sequence[SgdItem], mu: float, delta: float) -> tuple[E
 def sgd_noise_multiplier(mu: float, delta: float, sampling_rate: float, steps: int) -> float:
     """Noise multiplier at which DP-SGD alone costs what a Gaussian mechanism with `mu` does.
 
-    "Costs" is epsilon at `delta`, exact on a grid of multipliers 2% apart and interpolated
-    between; what a run spends is always composed exactly afterwards. Raises BudgetError if no
-    multiplier up to 10,000 is enough.
+    "Costs" is epsilon at `delta`, to within 1% on a grid of multipliers 2% apart and
+    interpolated between; what a run spends is always composed exactly afterwards. Raises
+    BudgetError if no multiplier up to 10,000 is enough.
     """
     target = accountant.gaussian_epsilon(mu, delta)
-    growth = math.log1p(mu * mu / (steps * sampling_rate**2))  # Bu et al. 2020, corollary 3
-    j = round(-0.5 * math.log(growth) / math.log(_SGD_STEP))
-    last = math.ceil(math.log(1e4) / math.log(_SGD_STEP))
-    while j <= last and _sgd_epsilon(j, delta, sampling_rate, steps) > target:
-        j += 1
-    if j > last or target <= 0:
+
+    def cost(j: int) -> float:
+        return _sgd_epsilon(j, delta, sampling_rate, steps)
+
+    at = bisect_left(_SGD_GRID, -target, key=lambda j: -cost(j))
+    if at == len(_SGD_GRID) or target <= 0:
         raise BudgetError(
             "privacy budget: too little is left for training. Raise privacy.epsilon, the share "
             "of training, or train fewer steps."
         )
-    while _sgd_epsilon(j - 1, delta, sampling_rate, steps) <= target:
-        j -= 1
-    above = _sgd_epsilon(j - 1, delta, sampling_rate, steps)
-    below = _sgd_epsilon(j, delta, sampling_rate, steps)
-    back = 0.0
+    j, back = _SGD_GRID[at], 0.0
+    above, below = cost(j - 1), cost(j)
     if math.isfinite(above) and below > 0:
         back = math.log(target / below) / math.log(above / below)
     return _rounded(_SGD_STEP ** (j - back))
@@ -318,42 +297,38 @@ def sgd_noise_multiplier(mu: float, delta: float, sampling_rate: float, steps: i
 @lru_cache(maxsize=1024)
 def _sgd_epsilon(j: int, delta: float, sampling_rate: float, steps: int) -> float:
     mechanism = PoissonSgd(noise_multiplier=_SGD_STEP**j, sampling_rate=sampling_rate, steps=steps)
-    return accountant.epsilon_of_mechanisms([mechanism], delta)
+    return accountant.epsilon_of_mechanisms([mechanism], delta, coarse=_COARSE)
 
 
 # --- search -----------------------------------------------------------------------------------
 
 
-def _largest(build: Callable[[float], Plan], start: float, target: float) -> Plan:
-    """The plan of the largest mu that spends at most `target`: false position on logarithms."""
-    low: tuple[float, Plan] | None = None
-    high: tuple[float, float] | None = None
-    mu = start
-    for _ in range(_ROUNDS):
-        plan = build(mu)
-        if plan.epsilon <= target:
-            low = (mu, plan)
-            if plan.epsilon >= target * (1 - TOLERANCE):
-                return plan
-        else:
-            high = (mu, plan.epsilon)
-        mu = _next(low, high, target * (1 - TOLERANCE / 2))
-    if low is None:
+def _largest(build: Callable[[float], Allocation], start: float, target: float) -> Allocation:
+    """The allocation of the largest mu that spends at most `target`, to within TOLERANCE."""
+    from scipy.optimize import brentq
+
+    best: Allocation | None = None
+
+    @cache
+    def excess(log_mu: float) -> float:
+        """Logarithm of what is spent over what is aimed at; 0 where that is near enough."""
+        nonlocal best
+        found = build(math.exp(log_mu))
+        if found.epsilon <= target and (best is None or found.epsilon > best.epsilon):
+            best = found
+        if target * (1 - TOLERANCE) <= found.epsilon <= target:
+            return 0.0
+        ratio = found.epsilon / (target * (1 - TOLERANCE / 2))
+        return math.log(min(max(ratio, 1e-2), 1e2))
+
+    low = high = math.log(start)
+    step = -1.1 * excess(low)  # epsilon is nearly proportional to mu
+    while excess(low) * excess(high) > 0 and abs(step) < 30:
+        high, step = low + step, 2 * step
+    if excess(low) * excess(high) < 0:
+        brentq(excess, low, high, xtol=1e-6)
+    if best is None:
         raise BudgetError(
             "privacy budget: what is settled leaves nothing to spend. Raise privacy.epsilon."
         )
-    return low[1]
-
-
-def _next(low: tuple[float, Plan] | None, high: tuple[float, float] | None, target: float) -> float:
-    """A mu between the bracket's ends, or beyond the only end there is."""
-    if low is None or high is None:
-        mu, eps = (low[0], low[1].epsilon) if low is not None else high or (1.0, target)
-        ratio = target / eps if 0 < eps < math.inf else (4.0 if low is not None else 0.25)
-        ratio = min(max(ratio, 0.25), 4.0)
-        return mu * ratio * (1.01 if low is not None else 0.99)
-    a, b = math.log(low[0]), math.log(high[0])
-    part = 0.5
-    if low[1].epsilon > 0 and high[1] < math.inf:
-        part = math.log(target / low[1].epsilon) / math.log(high[1] / low[1].epsilon)
-    return math.exp(a + (b - a) * min(max(part, 0.05), 0.95))
+    return best

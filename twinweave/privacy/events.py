@@ -1,13 +1,14 @@
 """What was released: data only, no arithmetic. The accountant says what it cost.
 
 Unit of privacy: a user, all rows of one id at every party. Adjacency: one user added or
-removed everywhere (DESIGN section 6).
+removed everywhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT, check_positive
@@ -33,6 +34,7 @@ class DiscreteGaussian:
 
     noise_multiplier: float
     sensitivity: int = 1
+    NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_positive("", self, "noise_multiplier", "sensitivity")
@@ -45,6 +47,7 @@ class SharedBinomial:
     __pydantic_config__ = STRICT
 
     coins: int
+    NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_positive("", self, "coins")
@@ -59,6 +62,10 @@ class PoissonSgd:
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    NOTE: ClassVar[str] = (
+        "Exception: the noise on DP-SGD gradients is floating point, not discrete. Every other "
+        "release carries discrete noise drawn from a cryptographic generator."
+    )
 
     def __post_init__(self) -> None:
         check_positive("", self, "noise_multiplier", "steps")
@@ -73,9 +80,11 @@ class NonPrivate:
     __pydantic_config__ = STRICT
 
     reason: str
+    NOTE: ClassVar[str] = "A release without any guarantee was made (unsafe): epsilon is infinite."
 
 
 Mechanism = DiscreteGaussian | SharedBinomial | PoissonSgd | NonPrivate
+"""Each with a NOTE, the sentence that must stand beside an epsilon it is part of, or ""."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,26 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from twinweave.errors import ProtocolError
 from twinweave.parsing import STRICT, parse, to_plain
 from twinweave.privacy import accountant
 from twinweave.privacy.events import (
-    DiscreteGaussian,
     Event,
     Mechanism,
-    NonPrivate,
-    PoissonSgd,
-    SharedBinomial,
     Stage,
 )
 
 SCHEMA_VERSION = 1
 
-_KINDS: dict[str, type[Mechanism]] = {
-    cls.__name__: cls for cls in (DiscreteGaussian, SharedBinomial, PoissonSgd, NonPrivate)
-}
+_KINDS: dict[str, type[Mechanism]] = {cls.__name__: cls for cls in get_args(Mechanism)}
 
 _NOTE_STAGES = (
     "Each stage and each party is composed alone. Their epsilons do not add up to the epsilon in "
@@ -38,11 +32,6 @@ _NOTE_PARTIES = (
     "A party's epsilon bounds what a user known to that party alone loses; a user may sit in "
     "every party's table, and the epsilon in all bounds that."
 )
-_NOTE_SGD = (
-    "Exception: the noise on DP-SGD gradients is floating point, not discrete. Every other "
-    "release carries discrete noise drawn from a cryptographic generator."
-)
-_NOTE_NON_PRIVATE = "A release without any guarantee was made (unsafe): epsilon is infinite."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +68,8 @@ class Ledger:
 
     def notes(self) -> tuple[str, ...]:
         """Sentences that must stand beside the figures."""
-        kinds = {type(e.mechanism) for e in self.events}
-        return (
-            _NOTE_STAGES,
-            _NOTE_PARTIES,
-            *((_NOTE_SGD,) if PoissonSgd in kinds else ()),
-            *((_NOTE_NON_PRIVATE,) if NonPrivate in kinds else ()),
-        )
+        own = dict.fromkeys(e.mechanism.NOTE for e in self.events if e.mechanism.NOTE)
+        return (_NOTE_STAGES, _NOTE_PARTIES, *own)
 
     def to_record(self) -> dict[str, Any]:
         """JSON-ready; `restore` reads it back."""
