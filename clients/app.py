@@ -15,8 +15,8 @@ from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.channel.party import setup
 from twinweave.protocols.party import Introduced, Joined
 from twinweave.protocols.products import messages as products
-from twinweave.protocols.products.pair import Shared
 from twinweave.protocols.products.party import open_, share
+from twinweave.protocols.products.state import Shared
 from twinweave.protocols.training import messages as training
 from twinweave.protocols.training.party import Trained, reveal, train
 

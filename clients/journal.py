@@ -21,7 +21,7 @@ from twinweave.errors import ProtocolError
 from twinweave.protocols import wire
 from twinweave.protocols.alignment.party import Aligned
 from twinweave.protocols.party import Finished, Introduced, Joined
-from twinweave.protocols.products.pair import Shared
+from twinweave.protocols.products.state import Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.site import Site
 

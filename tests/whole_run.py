@@ -28,7 +28,9 @@ from twinweave.config import RunConf, compose
 from twinweave.planning import plan as plan_run
 from twinweave.privacy import accountant
 from twinweave.protocols.party import Finished, Party
-from twinweave.protocols.products.pair import Pass, Shared
+from twinweave.protocols.products import opening
+from twinweave.protocols.products import party as products
+from twinweave.protocols.products.state import Pass, Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.spec import PlannedQuery, RunSpec
 from twinweave.tables.campaign import CampaignConf, campaign_frames
@@ -252,6 +254,19 @@ class Deployment:
             configs.append({"site": str(path)})
         grid = grid_class(app, len(configs), node_configs=configs, **options)
         return run(conf, grid=grid, messages=self.messages)
+
+
+def silence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """From now on this party adds no Gaussian noise of its own to the tables it opens."""
+    real, noise = products.open_shares, opening._noise
+
+    def opens(*given: Any, **terms: Any) -> Any:
+        with monkeypatch.context() as quiet:
+            if terms["own"] == name:
+                quiet.setattr(opening, "_noise", lambda *drawn: 0 * noise(*drawn))
+            return real(*given, **terms)
+
+    monkeypatch.setattr(products, "open_shares", opens)
 
 
 def readable(messages: list[Message]) -> Iterator[tuple[str, bytes]]:

@@ -13,14 +13,8 @@ from scripts.benchmarks.timing import cpu
 from twinweave.protocols.alignment.tags import Prf, Ristretto, match
 from twinweave.protocols.keystream import Keystream
 from twinweave.protocols.products.blocks import random_blocks
-from twinweave.protocols.products.cross_tables import (
-    Pair,
-    deal,
-    finish_first,
-    finish_second,
-    mask,
-    pair_of,
-)
+from twinweave.protocols.products.dealt import deal, finish_first, finish_second, mask
+from twinweave.protocols.products.pair import Pair, pair_of
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.queries import Query, Side
@@ -54,11 +48,12 @@ def secure_product(n_slots: int, width: int, target: str) -> None:
     rng = np.random.default_rng(0)
     first = random_blocks(pair.first, n_slots, rng)
     second = random_blocks(pair.second, n_slots, rng)
-    (deal_first, deal_second), dealing = cpu(lambda: deal(pair, SECRET))
-    masked_first, a = cpu(lambda: mask(pair, first, deal_first))
-    masked_second, b = cpu(lambda: mask(pair, second, deal_second))
-    _, c = cpu(lambda: finish_first(pair, deal_first, masked_second))
-    _, d = cpu(lambda: finish_second(pair, second, deal_second, masked_first))
+    dealt, dealing = cpu(lambda: deal(pair, SECRET))
+    seeds = dealt.seeds
+    masked_first, a = cpu(lambda: mask(pair, first, seeds["first"]))
+    masked_second, b = cpu(lambda: mask(pair, second, seeds["second"]))
+    _, c = cpu(lambda: finish_first(pair, seeds["first"], masked_second))
+    _, d = cpu(lambda: finish_second(pair, second, dealt.correction, masked_first))
     name = f"secure product {n_slots:,} x {width} x {width}"
     line(f"{name}: first party", a + c, target)
     line(f"{name}: second party", b + d, target)

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scripts.benchmarks.timing import cpu
 from twinweave.errors import ConfigError
 from twinweave.protocols.channel.keys import PairKeys
-from twinweave.protocols.products import cross_tables as ct
-from twinweave.protocols.products import homomorphic_tables as ht
-from twinweave.protocols.products.blocks import BlockSet, Layout, random_blocks
+from twinweave.protocols.products import bfv, dealt, encrypted
+from twinweave.protocols.products.blocks import BlockLayout, BlockSet, random_blocks
+from twinweave.protocols.products.pair import Pair
 from twinweave.protocols.ring import matmul_t, ring_bits, to_signed
 from twinweave.protocols.secure_sum import (
     KINDS,
@@ -36,6 +36,7 @@ from twinweave.protocols.secure_sum import (
     server_end,
 )
 from twinweave.protocols.wire import to_bytes
+from twinweave.tables.contingency import Axis
 from twinweave.workload.queries import Side
 
 P = ParamSpec("P")
@@ -184,51 +185,51 @@ def _sum_note(kind: str) -> str:
 # --- cross tables --------------------------------------------------------------------------
 
 
-def product(n_slots: int, widths: tuple[int, int]) -> ct.Pair:
+def product(n_slots: int, widths: tuple[int, int]) -> Pair:
     layouts = [
-        Layout(party=name, sides=(Side(party=name, columns=("x",)),), widths=(width,))
+        BlockLayout(
+            party=name,
+            sides=(Side(party=name, columns=("x",)),),
+            axes=(Axis.whole(width, "absent"),),
+        )
         for name, width in zip(("first", "second"), widths, strict=True)
     ]
-    return ct.Pair(first=layouts[0], second=layouts[1], n_slots=n_slots, bits=ring_bits(n_slots))
+    return Pair(first=layouts[0], second=layouts[1], n_slots=n_slots, bits=ring_bits(n_slots))
 
 
-def both_blocks(pair: ct.Pair) -> dict[ct.Role, BlockSet]:
+def both_blocks(pair: Pair) -> dict[str, BlockSet]:
     rng = np.random.default_rng(0)
-    return {role: random_blocks(pair.layout(role), pair.n_slots, rng) for role in ct.Role}
+    return {party: random_blocks(pair.layout(party), pair.n_slots, rng) for party in pair.parties}
 
 
-def in_the_clear(pair: ct.Pair, blocks: Mapping[ct.Role, BlockSet]) -> NDArray[np.int64]:
-    dense = [blocks[role].dense(pair.bits) for role in ct.Role]
-    return to_signed(matmul_t(dense[0], dense[1]))
+def in_the_clear(pair: Pair, blocks: Mapping[str, BlockSet]) -> NDArray[np.int64]:
+    first, second = (blocks[party].dense(pair.bits) for party in pair.parties)
+    return to_signed(matmul_t(first, second))
 
 
-def share_product(pair: ct.Pair, blocks: Mapping[ct.Role, BlockSet], meter: Meter) -> float:
+def share_product(pair: Pair, blocks: Mapping[str, BlockSet], meter: Meter) -> float:
     """One dealt product; the largest error of the sum of its shares."""
-    names = {role: pair.layout(role).party for role in ct.Role}
-    one, two = ct.Role.FIRST, ct.Role.SECOND
-    first, second = meter.run(SERVER, ct.deal, pair, os.urandom(32))
-    masked = {
-        role: meter.run(names[role], ct.mask, pair, blocks[role], dealt)
-        for role, dealt in ((one, first), (two, second))
-    }
-    share = meter.run(names[one], ct.finish_first, pair, first, masked[two])
-    share = share + meter.run(names[two], ct.finish_second, pair, blocks[two], second, masked[one])
-    for role, name in names.items():
-        meter.send(name, masked[role].nbytes + share.nbytes)
+    one, two = pair.parties
+    deal = meter.run(SERVER, dealt.deal, pair, os.urandom(32))
+    masked = {p: meter.run(p, dealt.mask, pair, blocks[p], deal.seeds[p]) for p in pair.parties}
+    share = meter.run(one, dealt.finish_first, pair, deal.seeds[one], masked[two])
+    share = share + meter.run(
+        two, dealt.finish_second, pair, blocks[two], deal.correction, masked[one]
+    )
+    for party in pair.parties:
+        meter.send(party, masked[party].nbytes + share.nbytes)
     return float(np.abs(to_signed(share) - in_the_clear(pair, blocks)).max())
 
 
-def encrypt_product(pair: ct.Pair, blocks: Mapping[ct.Role, BlockSet], meter: Meter) -> float:
+def encrypt_product(pair: Pair, blocks: Mapping[str, BlockSet], meter: Meter) -> float:
     """The same without a dealer."""
-    own = ht.offering(pair)
-    other = ct.Role.SECOND if own is ct.Role.FIRST else ct.Role.FIRST
-    names = {role: pair.layout(role).party for role in ct.Role}
+    own, other = (layout.party for layout in bfv.sides(pair))
     key = os.urandom(32)
-    offered = meter.run(names[own], ht.offer, pair, blocks[own], key)
-    share, answered = meter.run(names[other], ht.respond, pair, blocks[other], offered)
-    total = share + meter.run(names[own], ht.finish, pair, key, answered)
-    meter.send(names[own], len(offered) + share.nbytes)
-    meter.send(names[other], len(answered) + share.nbytes)
+    offered = meter.run(own, encrypted.offer, pair, blocks[own], key)
+    share, answered = meter.run(other, encrypted.respond, pair, blocks[other], offered)
+    total = share + meter.run(own, encrypted.finish, pair, key, answered)
+    meter.send(own, len(offered) + share.nbytes)
+    meter.send(other, len(answered) + share.nbytes)
     return float(np.abs(to_signed(total) - in_the_clear(pair, blocks)).max())
 
 
@@ -239,7 +240,7 @@ def bench_tables(n_slots: int, widths: tuple[int, int], sizes: Sequence[int]) ->
     yield from _among("tables: secret_sharing", share_product, pair, blocks, sizes, "")
     name = "tables: homomorphic"
     try:
-        ht.check(pair)
+        bfv.check(pair)
     except ConfigError as refusal:
         yield from (Row(protocol=name, parties=n, note=str(refusal)) for n in sizes)
     else:
@@ -249,9 +250,9 @@ def bench_tables(n_slots: int, widths: tuple[int, int], sizes: Sequence[int]) ->
 
 def _among(
     name: str,
-    work: Callable[[ct.Pair, Mapping[ct.Role, BlockSet], Meter], float],
-    pair: ct.Pair,
-    blocks: Mapping[ct.Role, BlockSet],
+    work: Callable[[Pair, Mapping[str, BlockSet], Meter], float],
+    pair: Pair,
+    blocks: Mapping[str, BlockSet],
     sizes: Sequence[int],
     note: str,
 ) -> Iterator[Row]:

@@ -26,10 +26,10 @@ from twinweave.protocols.alignment.tags import Ristretto
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.keystream import encode_context, hkdf
-from twinweave.protocols.products import cross_tables as ct
-from twinweave.protocols.products.coins import modulus_mask, word_bytes
-from twinweave.protocols.products.dealt import DealtParty
-from twinweave.protocols.products.pair import openings, product_of
+from twinweave.protocols.products import dealt
+from twinweave.protocols.products.coins import Coins
+from twinweave.protocols.products.opening import _cells
+from twinweave.protocols.products.pair import product_of
 
 GIVEN = {  # what a party may send: everything else is a leak by its name alone
     "query.setup": {"scalars.hello", "scalars.guard"},
@@ -93,7 +93,7 @@ def _noisy(ran: Ran, fields: list[tuple[str, bytes]]) -> list[Numbers]:
     found = [with_noise(min(p.variance for p in own) ** 0.5, places["arrays.tables"])]
     n_slots = sum(ran.findings.rows.values())
     coins = {p.coins for p in ran.spec.plan if p.query.is_cross and p.coins is not None}
-    for width in {word_bytes(n_slots, n) for n in coins}:
+    for width in {Coins.of(cells=1, each=n, n_slots=n_slots).width for n in coins}:
         found.append(in_words(4, width, places["arrays.shares"]))
     return found
 
@@ -173,7 +173,7 @@ def _masked(here) -> list[bytes]:
     """Rows of X + R for every peer, where there is a dealer, who knows R."""
     if not here.state.seeds:
         return []
-    return [row.tobytes() for peer in here.peers for row in DealtParty(here).masked(peer)]
+    return [row.tobytes() for peer in here.peers for row in dealt.DealtParty(here).masked(peer)]
 
 
 def _secrets(here) -> list[bytes]:
@@ -265,8 +265,8 @@ def _nibbles(ran: Ran, share: np.ndarray, coins: int | None) -> np.ndarray:
     n_slots = sum(ran.findings.rows.values())
     bits = share.dtype.itemsize * 8
     if coins is not None:
-        bits = 8 * word_bytes(n_slots, coins)
-        share = share & modulus_mask(bits // 8)
+        words = Coins.of(cells=share.size, each=coins, n_slots=n_slots)
+        bits, share = 8 * words.width, share & words.low_bits
     return (share >> np.uint64(bits - 4).astype(share.dtype)).astype(np.int64)
 
 
@@ -279,16 +279,12 @@ def _exact_shares(ran: Ran, first: str, second: str) -> dict[str, list[np.ndarra
     if not one.state.seeds:
         return {}
     pair = product_of(ran.spec, first, second, one.state.n_slots)
-    left = ct.finish_first(
-        pair, ct.DealFirst(seed=one.state.seeds[second]), DealtParty(two).masked(first)
-    )
-    dealt = ct.DealSecond(
-        seed=two.state.seeds[first],
-        correction=ran.request("query.open", second).corrections[first],
-    )
-    right = ct.finish_second(pair, two.blocks(pair), dealt, DealtParty(one).masked(second))
-    plans = openings(ran.spec, first, second)
+    left = dealt.finish_first(pair, one.state.seeds[second], dealt.DealtParty(two).masked(first))
+    correction = ran.request("query.open", second).corrections[first]
+    masked = dealt.DealtParty(one).masked(second)
+    right = dealt.finish_second(pair, two.blocks(pair), correction, masked)
+    queries = [p.query for p in ran.spec.crossing(first, second).values()]
     return {
-        name: [ct._block(pair, s, p.query).ravel()[: ct.open_cells(pair, p.query)] for p in plans]
-        for name, s in ((first, left), (second, right))
+        name: [_cells(pair, share, query) for query in queries]
+        for name, share in ((first, left), (second, right))
     }

@@ -192,7 +192,7 @@ def test_parts_are_uniform(tmp_path):
 
 
 def test_parts_without_masks_are_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr(pools, "cover", lambda noisy, **_: to_ring(noisy, 64))
+    monkeypatch.setattr(pools, "mask", lambda noisy, **_: to_ring(noisy, 64))
     assert not plausible(p_uniform(parts(run(mixed(tmp_path)), "query.share", "pooled")))
 
 

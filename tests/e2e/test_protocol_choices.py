@@ -30,6 +30,7 @@ from tests.whole_run import (
     readable,
     run,
     run_of,
+    silence,
     spec_of,
 )
 from twinweave import planning
@@ -40,8 +41,7 @@ from twinweave.generators.union import UnionLayout
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
 from twinweave.protocols import wire
 from twinweave.protocols.channel import keys as channel
-from twinweave.protocols.products import homomorphic_tables, kinds
-from twinweave.protocols.products.pair import Pass
+from twinweave.protocols.products import bfv, kinds, party
 from twinweave.protocols.secure_sum import KINDS, MaskingParty, homomorphic, secret_sharing
 from twinweave.protocols.training.plan import row_weights
 from twinweave.spec import PlannedQuery
@@ -163,16 +163,9 @@ def test_its_noise_has_the_published_variance(tmp_path, clear):
 
 
 @tenseal
-@pytest.mark.parametrize("silent_call", [0, 1])
-def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, silent_call):
-    real, calls = Pass._own_noise, []
-
-    def lazy(*given):
-        calls.append(given)
-        noise = real(*given)
-        return [0 * n for n in noise] if len(calls) - 1 == silent_call else noise
-
-    monkeypatch.setattr(Pass, "_own_noise", lazy)
+@pytest.mark.parametrize("silent", [P, A])
+def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, silent):
+    silence(monkeypatch, silent)
     kinds = deviations(encrypted(tmp_path, many_cells()), clear)
     assert not plausible(p_variance(kinds["cross gaussian"]))
     assert plausible(p_variance(kinds["local gaussian"]))
@@ -188,12 +181,12 @@ def test_an_offer_in_the_clear_is_caught(tmp_path, clear, monkeypatch):
 
 @tenseal
 def test_a_share_without_masks_is_caught(tmp_path, monkeypatch):
-    real = Pass.noisy
+    real = party.open_shares
 
-    def bare(*given):
-        return tuple(np.zeros(len(s), np.uint32) for s in real(*given))
+    def bare(*given, **terms):
+        return {i: 0 * share for i, share in real(*given, **terms).items()}
 
-    monkeypatch.setattr(Pass, "noisy", bare)
+    monkeypatch.setattr(party, "open_shares", bare)
     found = dict(readable_shares(encrypted(tmp_path)))
     assert not plausible(found["not uniform alone"], SHARP)
 
@@ -205,13 +198,14 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     drawn = []
     deployment = Deployment(csv_mapping(folder, HOMOMORPHIC), folder)
-    real = Pass._own_noise
+    real = party.open_shares
+
+    def opens(*given, **terms):
+        drawn.append(guard_rows(deployment.sites))
+        return real(*given, **terms)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Pass,
-            "_own_noise",
-            lambda *a: (drawn.append(guard_rows(deployment.sites)), real(*a))[1],
-        )
+        patch.setattr(party, "open_shares", opens)
         ran = deployment.start()
     return ran, deployment, drawn
 
@@ -280,8 +274,8 @@ def test_tables_too_large_are_refused_before_anything_is_spent(tmp_path, monkeyp
     """The server knows since setup; a party finds out by itself."""
     data = csv_mapping(tmp_path, HOMOMORPHIC, users=60)
     deployment = Deployment(data, tmp_path)
-    small = partial(homomorphic_tables.check, max_seconds=1e-3)
-    monkeypatch.setattr(homomorphic_tables, "check", small)
+    small = partial(bfv.check, max_seconds=1e-3)
+    monkeypatch.setattr(bfv, "check", small)
     if not server_looks:
         monkeypatch.setattr(measuring, "check_sizes", lambda spec, n_slots: None)
         monkeypatch.setattr(kinds, "check_sizes", lambda spec, n_slots: None)

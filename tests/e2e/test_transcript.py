@@ -12,11 +12,11 @@ import pytest
 from tests.e2e.clear import Clear
 from tests.e2e.leaks import leaks
 from tests.e2e.needles import parts_of, search
-from tests.whole_run import TRAINING, configure, mapping, readable, run
+from tests.whole_run import TRAINING, configure, mapping, readable, run, silence
 from twinweave.config import RunConf
 from twinweave.protocols.alignment import tags as alignment
 from twinweave.protocols.channel import keys as channel
-from twinweave.protocols.products import coins, cross_tables, pair, party
+from twinweave.protocols.products import coins, opening, party
 from twinweave.protocols.secure_sum import MaskingParty, masking
 
 COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with coins
@@ -92,37 +92,25 @@ def test_local_noise_of_the_wrong_scale_is_caught(tmp_path, clear, monkeypatch):
 
 
 def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch):
-    real = pair.Pass._own_noise
-
-    def lazy(*given):
-        noise = real(*given)
-        lazy.calls += 1
-        return noise if lazy.calls % 2 else [0 * n for n in noise]
-
-    lazy.calls = 0
-    monkeypatch.setattr(pair.Pass, "_own_noise", lazy)
+    silence(monkeypatch, "advertiser")
     assert caught(tmp_path, clear) == {"noise: cross gaussian"}
 
 
 def test_coins_off_are_caught(tmp_path, clear, monkeypatch):
     """Every cell gets the mean number of heads."""
 
-    def fixed(seed, signs, cells, n):
-        return np.full(cells, n // 2, np.uint32)
+    def fixed(coins, seed, signs):
+        return np.full(coins.cells, coins.each // 2, np.uint32)
 
-    monkeypatch.setattr(coins, "first_noise", fixed)
-    monkeypatch.setattr(coins, "second_noise", lambda w, signs: np.zeros(len(w), np.uint32))
+    monkeypatch.setattr(coins, "first_heads", fixed)
+    monkeypatch.setattr(coins, "second_heads", lambda c, *_: np.zeros(c.cells, np.uint32))
     assert "noise: coins" in caught(tmp_path, clear)
 
 
 def test_shares_without_the_zero_sharing_are_caught(tmp_path, clear, monkeypatch):
     """The dealer could take its own randomness off and read R^T X."""
 
-    def bare(pair, plan, values, key, role):
-        mask = cross_tables._open_mask(pair, plan.coins) if plan.coins is not None else None
-        return values if mask is None else values & mask
-
-    monkeypatch.setattr(cross_tables, "_rerandomised", bare)
+    monkeypatch.setattr(opening, "_rerandomised", lambda values, key, add: values)
     assert caught(tmp_path, clear) == {"shares: not masked against the dealer"}
 
 

@@ -9,12 +9,14 @@ times faster than BLAS on the same rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
+from twinweave.protocols.keystream import Keystream
 
 Ring = NDArray[np.unsignedinteger[Any]]
 """An array of ring elements: uint32 for Z_{2^32}, uint64 for Z_{2^64}."""
@@ -45,6 +47,19 @@ def dtype_of(bits: int) -> np.dtype[np.unsignedinteger[Any]]:
     if bits == 64:
         return np.dtype(np.uint64)
     raise ProtocolError("a ring has 32 or 64 bits. Take it from ring_bits.")
+
+
+def check_array(array: Ring, shape: tuple[int, ...], bits: int, what: str) -> None:
+    """Raise ProtocolError, naming what it is, unless the array is one of these ring elements."""
+    if array.shape != shape or array.dtype != dtype_of(bits):
+        raise ProtocolError(f"a {what} of shape {shape} in {bits} bits is expected.")
+
+
+def next_words(stream: Keystream, shape: tuple[int, ...], bits: int) -> Ring:
+    """The next elements of a stream as a uniform array of the ring, row-major."""
+    n = prod(shape)
+    words: Ring = stream.words32(n) if dtype_of(bits) == np.uint32 else stream.words64(n)
+    return words.reshape(shape)
 
 
 def row_chunks(n_rows: int, width: int) -> Iterator[slice]:

@@ -11,37 +11,35 @@ from tests.statistics import p_binomial, p_independent, p_levels, p_mean, p_vari
 from twinweave.errors import ProtocolError
 from twinweave.protocols.keystream import Keystream, hkdf
 from twinweave.protocols.products import coins as coinage
-from twinweave.protocols.products.coins import (
-    coin_words,
-    deal_coins,
-    first_noise,
-    modulus_mask,
-    second_noise,
-    word_bytes,
-)
+from twinweave.protocols.products.coins import Coins, deal, first_heads, second_heads
 
 SECRET, SIGNS = b"\x07" * 32, b"\x09" * 32
 WIDTHS = [1, 2, 3, 4]
 
 
-def shares(cells, coins, width, secret=SECRET, signs=SIGNS):
-    seed, words = deal_coins(cells, coins, width, secret)
-    first = first_noise(seed, Keystream(signs), cells, coins)
-    return first, second_noise(words, Keystream(signs))
+def shares(cells, each, width, secret=SECRET, signs=SIGNS):
+    coins = Coins(cells=cells, each=each, width=width)
+    seed, words = deal(coins, secret)
+    first = first_heads(coins, seed, Keystream(signs))
+    return first, second_heads(coins, words, Keystream(signs))
 
 
 def heads(cells, coins, width=3, secret=SECRET, signs=SIGNS):
     first, second = shares(cells, coins, width, secret, signs)
-    return ((first + second) & modulus_mask(width)).astype(np.int64)
+    return ((first + second) & low_bits(width)).astype(np.int64)
+
+
+def low_bits(width):
+    return Coins(cells=1, each=1, width=width).low_bits
 
 
 def dealt_bits(cells, coins, width, secret=SECRET):
     """The dealer's k_i, from both parties' shares."""
-    seed, words = deal_coins(cells, coins, width, secret)
+    seed, words = deal(Coins(cells=cells, each=coins, width=width), secret)
     wide = np.zeros((cells, coins, 4), np.uint8)
     wide[..., :width] = words
     first = Keystream(seed).words32(cells * coins).reshape(cells, coins)
-    return (first + wide.view("<u4")[..., 0]) & modulus_mask(width)
+    return (first + wide.view("<u4")[..., 0]) & low_bits(width)
 
 
 @pytest.mark.parametrize("coins", [1, 7, 64, 101])
@@ -110,7 +108,7 @@ def test_without_signs_the_dealer_would_know_the_noise(monkeypatch):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_partys_words_are_uniform(width):
-    _, words = deal_coins(300, 200, width, SECRET)
+    _, words = deal(Coins(cells=300, each=200, width=width), SECRET)
     for byte in range(width):
         assert plausible(p_levels(words[..., byte], 256))
     bits = dealt_bits(300, 200, width).ravel().astype(bool)
@@ -121,30 +119,32 @@ def test_a_partys_words_are_uniform(width):
 
 def test_high_bits_depend_on_the_signs_and_must_be_dropped():
     first, second = shares(200, 64, 2)
-    excess = (first + second) & ~modulus_mask(2)
+    excess = (first + second) & ~low_bits(2)
     assert excess.any()  # why open_shares drops them
 
 
 def test_known_answer():
     """Frozen from this construction; a change breaks parties of different versions."""
-    seed, words = deal_coins(3, 10, 3, SECRET)
+    seed, words = deal(Coins(cells=3, each=10, width=3), SECRET)
     digest = hashlib.sha256(seed + words.tobytes()).hexdigest()
     assert digest == "e6c3abd51fadadd100d109a61a7465c8449d3e1ea3d649481949c0bf99faf392"
     assert heads(3, 10).tolist() == [6, 2, 2]
 
 
 def test_words_hold_count_and_coins():
-    assert coin_words(5_000, 2_000) == 10_000_000
-    assert word_bytes(200, 55) == 1
-    assert word_bytes(200, 56) == 2
-    assert word_bytes(128_000, 2_000) == 3
-    assert word_bytes((1 << 32) - 2, 1) == 4
+    def width(n_slots, each):
+        return Coins.of(cells=1, each=each, n_slots=n_slots).width
+
+    assert width(200, 55) == 1
+    assert width(200, 56) == 2
+    assert width(128_000, 2_000) == 3
+    assert width((1 << 32) - 2, 1) == 4
     for bad in [((1 << 32) - 1, 1), (0, 1), (5, 0)]:
         with pytest.raises(ProtocolError):
-            word_bytes(*bad)
+            width(*bad)
 
 
-@pytest.mark.parametrize("words", [np.zeros((2, 3)), np.zeros((2, 3, 5), np.uint8)])
+@pytest.mark.parametrize("words", [np.zeros((2, 3, 1)), np.zeros((2, 3, 2), np.uint8)])
 def test_malformed_words_are_refused(words):
     with pytest.raises(ProtocolError):
-        second_noise(words, Keystream(SIGNS))
+        second_heads(Coins(cells=2, each=3, width=1), words, Keystream(SIGNS))

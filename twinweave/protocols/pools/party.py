@@ -1,6 +1,6 @@
 """A party's part of the tables of pools: sums over the members, opened as sums alone.
 
-A pool's own tables are sums of the members' tables (`own_tables`). A table across is the sum of
+A pool's own tables are sums of the members' tables (`pooled_tables`). A table across is the sum of
 the products of all pairs of members, whose shares each party adds up before anything leaves
 (`across`). For two members m, n of a pool and a party B, with presence p_m of a user at m:
 
@@ -13,7 +13,6 @@ by (members - 1) times B's own table, which B takes off its part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,30 +20,15 @@ from numpy.typing import NDArray
 from twinweave.errors import ProtocolError
 from twinweave.privacy.guard import Receipt
 from twinweave.privacy.mechanisms import draw
+from twinweave.protocols.counting import counted
 from twinweave.protocols.party import Party
-from twinweave.protocols.pools.pooled import cover
+from twinweave.protocols.pools.masks import mask
 from twinweave.protocols.ring import Ring, to_ring
 from twinweave.spec import PlannedQuery, RunSpec
-from twinweave.tables.contingency import grouped_size
-from twinweave.workload.queries import Query, Side, raised, shape, side_codes
+from twinweave.workload.queries import Query, cells_of
 
 
-def exact_table(party: Party, side: Side) -> NDArray[np.int64]:
-    """The table over one side at this party, int64, one axis a column (of none, one cell).
-
-    Of a pooled side, this member's part. Exact: it leaves with noise only.
-    """
-    schema = party.site.schema
-    sizes = tuple(grouped_size(schema.column(c), side.groups) for c in side.columns) or (1,)
-    combined = side_codes(schema, side, party.table.codes)
-    if side.weight is None:
-        return np.bincount(combined, minlength=prod(sizes)).reshape(sizes).astype(np.int64)
-    amounts = raised(party.table.units[side.weight], side.power)
-    sums = np.bincount(combined, weights=amounts, minlength=prod(sizes))
-    return np.rint(sums).astype(np.int64).reshape(sizes)
-
-
-def own_tables(party: Party, spec: RunSpec, phase: str, receipt: Receipt) -> dict[str, Ring]:
+def pooled_tables(party: Party, spec: RunSpec, phase: str, receipt: Receipt) -> dict[str, Ring]:
     """This member's part of its pool's tables, by index in the plan, with noise and masks.
 
     spec: with the tables of the pass. phase: names the pass, so that no mask serves twice.
@@ -58,11 +42,11 @@ def own_tables(party: Party, spec: RunSpec, phase: str, receipt: Receipt) -> dic
     }
     parts = {}
     for i, p in planned.items():
-        exact = exact_table(party, p.query.sides[0])
+        exact = counted(party, p.query.sides[0])
         noisy = exact.ravel() + draw(exact.size, p.event, receipt, sharers=p.unknown)
         label = f"{spec.digest} {phase} {i}"
-        covered = cover(noisy, own=party.name, pool=pool, secrets=secrets, label=label)
-        parts[str(i)] = covered.reshape(exact.shape)
+        masked = mask(noisy, own=party.name, pool=pool, secrets=secrets, label=label)
+        parts[str(i)] = masked.reshape(exact.shape)
     return parts
 
 
@@ -86,13 +70,13 @@ def across(party: Party, planned: PlannedQuery, shares: Sequence[Ring], receipt:
 def _surplus(party: Party, query: Query, own: int) -> NDArray[np.int64]:
     """What a product too many adds: this party's own table where the other side is absent.
 
-    int64 (opened cells,), row-major; a weighted other side has no absent position.
+    int64 (opened cells,); a weighted other side has no absent position.
     """
-    table = np.zeros(shape(party.spec.schema, query), dtype=np.int64)
-    mine, other = query.sides[own], query.sides[1 - own]
-    if other.weight is None:
-        held = exact_table(party, mine).ravel()
-        oriented = table if own == 0 else table.T
-        oriented[: len(held), -1] = held
-    flat = table.ravel()
-    return flat if query.weight is not None else flat[:-1]
+    cells = cells_of(party.spec.schema, query)
+    table = np.zeros(cells.shape, dtype=np.int64)
+    mine, other = cells.axes[own], cells.axes[1 - own]
+    if other.absent is not None:
+        gone: list[int | slice] = [slice(mine.present), slice(mine.present)]
+        gone[1 - own] = other.present
+        table[*gone] = counted(party, query.sides[own]).ravel()
+    return cells.opened(table)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
-from twinweave.protocols.pools.pooled import add_up
+from twinweave.protocols.pools.masks import add_up
 from twinweave.spec import RunSpec
-from twinweave.workload.queries import shape
+from twinweave.workload.queries import cells_of
 
 
 def pooled_tables(
@@ -34,12 +33,10 @@ def pooled_tables(
             parts = [share_of(party, i) for party in query.parties]
         else:
             parts = [_part(shared[party], party, i) for party in query.parties]
-        values = add_up(parts).astype(np.float64).ravel()
-        sizes = shape(spec.schema, query)
-        absent = query.is_cross and query.weight is None  # [absent, absent]: not opened
-        if values.size + absent != prod(sizes):
+        values, cells = add_up(parts), cells_of(spec.schema, query)
+        if values.size != cells.n_opened:
             raise ProtocolError(f"table {query.name!r} did not arrive whole.")
-        tables[i] = np.append(values, [0.0] * absent).reshape(sizes)
+        tables[i] = cells.table(values.astype(np.float64))
     return tables
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,53 +18,59 @@ from numpy.typing import NDArray
 from twinweave.errors import ProtocolError
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.contingency import Axis
 from twinweave.tables.schema import JointSchema, Schema
-from twinweave.workload.queries import Query, Side, raised, side_codes, side_size
+from twinweave.workload.queries import Query, Side, axis_of, raised, side_codes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class BlockLayout:
     """Which columns of a party's matrix belong to which side. Public.
 
-    widths: positions of each side's block; a count block has *absent* last, a weighted none.
+    axes: of each side; its block has a column for each position of the axis.
     """
 
     party: str
     sides: tuple[Side, ...]
-    widths: tuple[int, ...]
+    axes: tuple[Axis, ...]
 
     def __post_init__(self) -> None:
-        if len(self.sides) != len(self.widths) or len(set(self.sides)) != len(self.sides):
-            raise ProtocolError("a layout lists each side once, with its width.")
-        if not self.sides or min(self.widths) < 1 or {s.party for s in self.sides} != {self.party}:
+        if len(self.sides) != len(self.axes) or len(set(self.sides)) != len(self.sides):
+            raise ProtocolError("a layout lists each side once, with its axis.")
+        if not self.sides or {s.party for s in self.sides} != {self.party}:
             raise ProtocolError("a layout needs a side, and only sides of its own party.")
 
     @property
     def width(self) -> int:
         """Number of columns of the party's matrix."""
-        return sum(self.widths)
+        return sum(axis.size for axis in self.axes)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """First column of each side's block."""
-        return tuple(sum(self.widths[:i]) for i in range(len(self.widths)))
+        return tuple(accumulate((axis.size for axis in self.axes[:-1]), initial=0))
+
+    def axis(self, side: Side) -> Axis:
+        return self.axes[self._index(side)]
 
     def span(self, side: Side) -> slice:
         """Columns of a side's block. Raises ProtocolError for a side that is not in it."""
+        offset = self.offsets[self._index(side)]
+        return slice(offset, offset + self.axis(side).size)
+
+    def _index(self, side: Side) -> int:
         if side not in self.sides:
             raise ProtocolError(
                 f"party {self.party!r} did not take {', '.join(side.columns) or side.weight!r} "
                 "into the secure product. Name every table before it starts."
             )
-        index = self.sides.index(side)
-        return slice(self.offsets[index], self.offsets[index] + self.widths[index])
+        return self.sides.index(side)
 
 
-def layout_of(schema: JointSchema, party: str, queries: Iterable[Query]) -> Layout:
+def layout_of(schema: JointSchema, party: str, queries: Iterable[Query]) -> BlockLayout:
     """The party's distinct sides among the queries, in order of first appearance."""
     sides = tuple(dict.fromkeys(s for q in queries for s in q.sides if s.party == party))
-    widths = tuple(side_size(schema, s) + (s.weight is None) for s in sides)
-    return Layout(party=party, sides=sides, widths=widths)
+    return BlockLayout(party=party, sides=sides, axes=tuple(axis_of(schema, s) for s in sides))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +81,7 @@ class BlockSet:
     weights: block index -> uint32 (n_slots,) entries of a weighted block; 1 elsewhere.
     """
 
-    layout: Layout
+    layout: BlockLayout
     positions: NDArray[np.int32] = field(repr=False)
     weights: Mapping[int, NDArray[np.uint32]] = field(repr=False)
 
@@ -114,7 +121,7 @@ class BlockSet:
 
 def build_blocks(
     schema: Schema,
-    layout: Layout,
+    layout: BlockLayout,
     *,
     n_slots: int,
     slots: NDArray[np.int64],
@@ -132,11 +139,10 @@ def build_blocks(
     _check_rows(schema, n_slots, slots, codes)
     positions = np.empty((n_slots, len(layout.sides)), dtype=np.int32)
     weights: dict[int, NDArray[np.uint32]] = {}
-    for block, (side, offset, width) in enumerate(
-        zip(layout.sides, layout.offsets, layout.widths, strict=True)
-    ):
-        absent = width - 1 if side.weight is None else 0
-        positions[:, block] = offset + absent
+    for block, side in enumerate(layout.sides):
+        offset = layout.offsets[block]
+        # Where no row is: *absent*, the last position; a weighted block's entry there is 0.
+        positions[:, block] = offset + layout.axes[block].size - 1
         positions[slots, block] = offset + side_codes(schema, side, codes)
         if side.weight is not None:
             weights[block] = np.zeros(n_slots, dtype=np.uint32)
@@ -144,13 +150,13 @@ def build_blocks(
     return BlockSet(layout=layout, positions=positions, weights=weights)
 
 
-def random_blocks(layout: Layout, n_slots: int, rng: np.random.Generator) -> BlockSet:
+def random_blocks(layout: BlockLayout, n_slots: int, rng: np.random.Generator) -> BlockSet:
     """Count blocks with uniform positions, for benchmarks. Raises ProtocolError on weights."""
     if any(side.weight for side in layout.sides):
         raise ProtocolError("random blocks are counts. Leave weighted sides out.")
     columns = [
-        offset + rng.integers(0, width, n_slots)
-        for offset, width in zip(layout.offsets, layout.widths, strict=True)
+        offset + rng.integers(0, axis.size, n_slots)
+        for offset, axis in zip(layout.offsets, layout.axes, strict=True)
     ]
     positions = np.stack(columns, axis=1).astype(np.int32)
     return BlockSet(layout=layout, positions=positions, weights={})

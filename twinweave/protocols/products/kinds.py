@@ -6,13 +6,14 @@ import logging
 from typing import Protocol
 
 from twinweave.errors import ConfigError
-from twinweave.privacy.guard import Receipt
 from twinweave.protocols import lattice
-from twinweave.protocols.products import homomorphic_tables
+from twinweave.protocols.products import bfv
 from twinweave.protocols.products.dealt import DealtParty, DealtServer
 from twinweave.protocols.products.encrypted import EncryptedParty, EncryptedServer
-from twinweave.protocols.products.messages import OpenRequest
-from twinweave.protocols.products.pair import Opened, Pass, Sealed, product_of
+from twinweave.protocols.products.messages import OpenRequest, Sealed
+from twinweave.protocols.products.opening import Product
+from twinweave.protocols.products.pair import product_of
+from twinweave.protocols.products.state import Pass
 from twinweave.spec import CrossTables, RunSpec
 from twinweave.workload.queries import Query
 
@@ -31,8 +32,8 @@ class PartyEnd(Protocol):
     def opens(self, peer: str, hop: int) -> bool:
         """Whether this party opens the tables with the peer in this hop of `query.open`."""
 
-    def opened(self, peer: str, request: OpenRequest, receipt: Receipt) -> Opened:
-        """Shares with noise, paid for by the receipt."""
+    def product(self, peer: str, request: OpenRequest) -> Product:
+        """This party's share of the product with the peer; nothing is charged or drawn yet."""
 
 
 class ServerEnd(Protocol):
@@ -65,14 +66,14 @@ def server_end(spec: RunSpec, n_slots: int, step: int) -> ServerEnd:
 def check_installed(kind: CrossTables) -> None:
     """Raise ConfigError where what the kind needs is missing here."""
     if kind == "homomorphic":
-        lattice.available(homomorphic_tables.FIELD)
+        lattice.available(bfv.FIELD)
 
 
 def check_sizes(spec: RunSpec, n_slots: int) -> None:
     """Raise ConfigError where a product is too large for its kind. Sizes are known since setup."""
     if spec.cross_tables == "homomorphic":
         for first, second in spec.pairs():
-            homomorphic_tables.check(product_of(spec, first, second, n_slots))
+            bfv.check(product_of(spec, first, second, n_slots))
 
 
 def can_select(kind: CrossTables) -> bool:
@@ -93,7 +94,7 @@ def measurable(kind: CrossTables, queries: tuple[Query, ...]) -> tuple[Query, ..
     left_out = len(queries) - len(kept)
     if left_out and not any(q.is_cross for q in kept):
         raise ConfigError(
-            homomorphic_tables.FIELD,
+            bfv.FIELD,
             "homomorphic measures the priority tables alone, and none of them crosses the parties",
             "Use protocol.cross_tables=secret_sharing.",
         )

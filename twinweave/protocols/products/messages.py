@@ -5,11 +5,17 @@ Tables are keyed by their index in the plan of this pass, as text.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from twinweave.errors import ProtocolError
+
+Sealed = Mapping[str, Mapping[str, bytes]]
+"""Sender -> receiver -> what it sealed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +74,13 @@ class OpenReply:
     shares: dict[str, NDArray[Any]] = field(repr=False)
     sealed: dict[str, bytes] = field(repr=False)
     dealt: dict[str, bytes] = field(repr=False)
+
+
+def addressed(receiver: str, senders: Iterable[str], sealed: Sealed) -> dict[str, bytes]:
+    """What each sender sealed for the receiver. Raises ProtocolError where something lacks."""
+    found = {}
+    for sender in senders:
+        if receiver not in sealed.get(sender, {}):
+            raise ProtocolError(f"party {sender!r} sent nothing for {receiver!r}. Start a new run.")
+        found[sender] = sealed[sender][receiver]
+    return found

@@ -1,196 +1,89 @@
-"""One pass through share and open at a party: what every kind of product needs of it."""
+"""The secure product of two parties: its public shape, the same at server and parties."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from twinweave.errors import ProtocolError
-from twinweave.privacy.guard import Receipt
-from twinweave.privacy.mechanisms import draw
-from twinweave.protocols.alignment.party import Aligned
-from twinweave.protocols.party import Party
-from twinweave.protocols.products.blocks import BlockSet, build_blocks
-from twinweave.protocols.products.cross_tables import (
-    CoinsFirst,
-    CoinsSecond,
-    OpenPlan,
-    Pair,
-    open_cells,
-    open_shares,
-    pair_of,
-)
-from twinweave.protocols.products.messages import OpenReply, OpenRequest
-from twinweave.protocols.ring import Ring
-from twinweave.spec import PlannedQuery, RunSpec
-
-SHARE, OPEN = "query.share", "query.open"
-
-Sealed = Mapping[str, Mapping[str, bytes]]
-"""Sender -> receiver -> what it sealed."""
+from twinweave.protocols.products.blocks import BlockLayout, BlockSet, layout_of
+from twinweave.protocols.ring import dtype_of, ring_bits
+from twinweave.spec import RunSpec
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.contingency import Cells
+from twinweave.tables.schema import JointSchema
+from twinweave.workload.queries import Query
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
-    """A party that sent its masked matrices of a pass.
+class Pair:
+    """X_P^T X_Q of a first party P and a second party Q, in run order. bits: of the ring."""
 
-    step: pass through share and open; tables: the second plan, JSON, "" in the first pass.
-    slots: int64 (rows,), its rows' places on the spine. seeds: dealt, by peer.
-    """
-
-    aligned: Aligned
-    step: int
-    tables: str
+    first: BlockLayout
+    second: BlockLayout
     n_slots: int
-    slots: NDArray[np.int64] = field(repr=False)
-    seeds: dict[str, bytes] = field(repr=False)
+    bits: int
 
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """shares: noisy, one a table between two parties, in plan order. answer: sealed, or b""."""
-
-    shares: tuple[Ring, ...] = field(repr=False)
-    answer: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A party in one pass."""
-
-    party: Party
-    state: Shared
-
-    @cached_property
-    def spec(self) -> RunSpec:
-        """The specification with the tables of this pass."""
-        spec = self.party.spec
-        return spec.second(self.state.tables) if self.state.tables else spec
+    def __post_init__(self) -> None:
+        dtype_of(self.bits)
+        if self.n_slots < 1 or self.first.party == self.second.party:
+            raise ProtocolError("a secure product joins two different parties on a spine.")
 
     @property
-    def peers(self) -> tuple[str, ...]:
-        """Parties with which this one computes a product."""
-        return self.spec.peers(self.party.name)
+    def parties(self) -> tuple[str, str]:
+        return self.first.party, self.second.party
 
     @property
-    def shared_in(self) -> str:
-        return in_pass(SHARE, self.state.step)
+    def shape(self) -> tuple[int, int]:
+        """Shape of the product and of each share."""
+        return self.first.width, self.second.width
 
-    @property
-    def opened_in(self) -> str:
-        return in_pass(OPEN, self.state.step)
+    def layout(self, party: str) -> BlockLayout:
+        return self.first if self.is_first(party) else self.second
 
-    def pair(self, peer: str) -> Pair:
-        return product_of(self.spec, self.party.name, peer, self.state.n_slots)
+    def other(self, party: str) -> BlockLayout:
+        """The layout of the party's peer."""
+        return self.second if self.is_first(party) else self.first
 
-    def tables(self, peer: str) -> dict[int, PlannedQuery]:
-        """Tables with the peer, by index in the plan."""
-        return self.spec.crossing(self.party.name, peer)
+    def is_first(self, party: str) -> bool:
+        if party not in self.parties:
+            raise ProtocolError(f"party {party!r} has no part in this product. Check the plan.")
+        return party == self.first.party
 
-    def blocks(self, pair: Pair) -> BlockSet:
-        """The own matrix."""
-        table = self.party.table
-        return build_blocks(
-            self.party.site.schema,
-            pair.layout(pair.role(self.party.name)),
-            n_slots=self.state.n_slots,
-            slots=self.state.slots,
-            codes=table.codes,
-            units=table.units,
-        )
+    def cells(self, query: Query) -> Cells:
+        """The cells of a table between the two. Raises ProtocolError where it is not of these."""
+        return Cells(axes=tuple(self.layout(s.party).axis(s) for s in query.sides))
 
-    def seal(self, peer: str, phase: str, content: bytes | NDArray[np.generic]) -> bytes:
-        return self.party.seal(peer, phase, self.party.name, content)
-
-    def arrived(self, peer: str, phase: str, request: OpenRequest) -> bytes:
-        """What the peer sealed in that phase. Raises ProtocolError, ChannelError."""
-        if peer not in request.sealed:
-            raise ProtocolError(
-                f"nothing of {peer!r} arrived to open tables with. Start a new run."
-            )
-        return self.party.unseal(peer, phase, peer, request.sealed[peer])
-
-    def noisy(
-        self,
-        peer: str,
-        pair: Pair,
-        share: Ring,
-        coins: CoinsFirst | CoinsSecond,
-        receipt: Receipt,
-    ) -> tuple[Ring, ...]:
-        """Shares that the server may see, with this party's noise."""
-        return open_shares(
-            pair,
-            share,
-            openings(self.spec, self.party.name, peer),
-            pair_secret=self.party.pair_secret(peer, "open cross tables"),
-            label=self.opened_in,
-            coins=coins,
-            noise=self._own_noise(pair, self.tables(peer).values(), receipt),
-        )
-
-    def _own_noise(
-        self, pair: Pair, planned: Iterable[PlannedQuery], receipt: Receipt
-    ) -> list[NDArray[np.int64]]:
-        """This party's draw for every table without coins; zeros for a pooled one, which it
-        draws for once all products are done. The receipt paid for every table."""
-        draws = []
-        for p in planned:
-            receipt.check(p.event)
-            if p.coins is None:
-                cells = open_cells(pair, p.query.between(pair.first.party, pair.second.party))
-                pooled = p.query.is_pooled
-                draws.append(np.zeros(cells, np.int64) if pooled else draw(cells, p.event, receipt))
-        return draws
+    def check_blocks(self, blocks: BlockSet, party: str) -> None:
+        """Raise ProtocolError unless the matrix is that party's in this product."""
+        if blocks.layout != self.layout(party) or blocks.n_slots != self.n_slots:
+            raise ProtocolError(f"these blocks are not those of {party!r} in this product.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Collected:
-    """What the parties' replies to every hop hold together, by party."""
+def pair_of(
+    schema: JointSchema, queries: Sequence[Query], n_slots: int, *, first: str, second: str
+) -> Pair:
+    """The product that answers all of the queries that cross these two parties.
 
-    shares: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict, repr=False)
-    dealt: dict[str, dict[str, bytes]] = field(default_factory=dict, repr=False)
-
-    def add(self, replies: Mapping[str, OpenReply]) -> None:
-        for party, reply in replies.items():
-            self.shares.setdefault(party, {}).update(reply.shares)
-            self.dealt.setdefault(party, {}).update(reply.dealt)
-
-    def of(self, party: str, index: int) -> NDArray[Any]:
-        """A party's share of a table. Raises ProtocolError where it did not come."""
-        if str(index) not in self.shares.get(party, {}):
-            raise ProtocolError(f"a share of {party!r} did not arrive. Start a new run.")
-        return self.shares[party][str(index)]
+    Raises ProtocolError when there is none.
+    """
+    crossing = [q for q in queries if set(q.parties) == {first, second}]
+    if not crossing:
+        raise ProtocolError(f"no table crosses {first!r} and {second!r}. Leave the pair out.")
+    weight = VALUE_UNITS if any(q.weight for q in crossing) else 1
+    return Pair(
+        first=layout_of(schema, first, crossing),
+        second=layout_of(schema, second, crossing),
+        n_slots=n_slots,
+        bits=ring_bits(n_slots, weight),
+    )
 
 
 def product_of(spec: RunSpec, a: str, b: str, n_slots: int) -> Pair:
-    """Public shape of the secure product between two parties, whatever their order."""
+    """The product of all tables of a run between two parties, whatever their order.
+
+    Of a table of a pool it answers the two parties' part.
+    """
     first, second = sorted((a, b), key=spec.parties.index)
     queries = [p.query.between(first, second) for p in spec.crossing(first, second).values()]
     return pair_of(spec.schema, queries, n_slots, first=first, second=second)
-
-
-def openings(spec: RunSpec, a: str, b: str) -> tuple[OpenPlan, ...]:
-    """Terms of the tables between two parties; of a pooled one, of their part of it."""
-    tables = spec.crossing(a, b).values()
-    return tuple(OpenPlan(query=p.query.between(a, b), coins=p.coins) for p in tables)
-
-
-def in_pass(phase: str, step: int) -> str:
-    """Name of a phase in a pass: what messages are sealed for and charges are booked under."""
-    return f"{phase}/{step}" if step else phase
-
-
-def addressed(receiver: str, senders: Iterable[str], sealed: Sealed) -> dict[str, bytes]:
-    """What each sender sealed for the receiver. Raises ProtocolError where something lacks."""
-    found = {}
-    for sender in senders:
-        if receiver not in sealed.get(sender, {}):
-            raise ProtocolError(f"party {sender!r} sent nothing for {receiver!r}. Start a new run.")
-        found[sender] = sealed[sender][receiver]
-    return found

@@ -6,11 +6,13 @@ from twinweave.errors import ProtocolError
 from twinweave.privacy.mechanisms import release_table
 from twinweave.protocols.alignment.party import Aligned
 from twinweave.protocols.alignment.tags import to_table_order
+from twinweave.protocols.counting import counted
 from twinweave.protocols.party import Finished, Party
-from twinweave.protocols.pools.party import across, exact_table, own_tables
+from twinweave.protocols.pools.party import across, pooled_tables
 from twinweave.protocols.products.kinds import party_end
 from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
-from twinweave.protocols.products.pair import Pass, Shared
+from twinweave.protocols.products.opening import open_shares
+from twinweave.protocols.products.state import Pass, Shared
 from twinweave.protocols.ring import Ring
 from twinweave.protocols.secure_sum.updates import summing
 from twinweave.site import Site
@@ -22,18 +24,18 @@ def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[S
     here = _begin(request, state, site)
     party, end = here.party, party_end(here)
     end.check()
+    given = {peer: end.given(peer) for peer in here.peers}
     local, pooled = here.spec.local(party.name), here.spec.pooled(party.name)
     events = [p.event for p in (*local.values(), *pooled.values())]
     receipt = party.charge(here.shared_in, events)
     tables = {
-        str(i): release_table(exact_table(party, p.query.sides[0]), p.event, receipt)
+        str(i): release_table(counted(party, p.query.sides[0]), p.event, receipt)
         for i, p in local.items()
     }
-    given = {peer: end.given(peer) for peer in here.peers}
     reply = ShareReply(
         sealed={peer: blob for peer, blob in given.items() if blob is not None},
         tables=tables,
-        pooled=own_tables(party, here.spec, here.shared_in, receipt),
+        pooled=pooled_tables(party, here.spec, here.shared_in, receipt),
     )
     return reply, here.state
 
@@ -75,21 +77,29 @@ def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, S
     if request.step != state.step:
         raise ProtocolError("the tables to open are of another pass. Start a new run.")
     end = party_end(here)
-    tables = {peer: here.tables(peer) for peer in here.peers if end.opens(peer, request.hop)}
+    asked = {peer: here.tables(peer) for peer in here.peers if end.opens(peer, request.hop)}
+    products = {peer: end.product(peer, request) for peer in asked}
     phase = here.opened_in + (f", hop {request.hop}" if request.hop > 1 else "")
-    planned = {i: p for found in tables.values() for i, p in found.items()}
+    planned = {i: p for tables in asked.values() for i, p in tables.items()}
     receipt = party.charge(phase, [p.event for p in planned.values()])
     parts: dict[int, list[Ring]] = {i: [] for i in planned}
-    sealed: dict[str, bytes] = {}
-    for peer, found in tables.items():
-        opened = end.opened(peer, request, receipt)
-        for i, part in zip(found, opened.shares, strict=True):
+    for peer, tables in asked.items():
+        opened = open_shares(
+            here.pair(peer),
+            products[peer],
+            tables,
+            own=party.name,
+            secret=here.secret(peer),
+            label=here.opened_in,
+            receipt=receipt,
+        )
+        for i, part in opened.items():
             parts[i].append(part)
-        sealed |= {peer: opened.answer} if opened.answer else {}
     shares = {
         str(i): across(party, planned[i], part, receipt) if planned[i].query.is_pooled else part[0]
         for i, part in parts.items()
     }
+    sealed = {peer: product.answer for peer, product in products.items() if product.answer}
     last = request.step == int(party.spec.selects) and request.hop == 1
     dealt = summing(party).deal() if party.spec.training and last else {}
     reply = OpenReply(shares=shares, sealed=sealed, dealt=dealt)

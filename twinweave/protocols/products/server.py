@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from twinweave.parsing import canonical_json
 from twinweave.protocols.alignment.server import Slots
 from twinweave.protocols.channel.server import Roster
 from twinweave.protocols.pools.server import pooled_tables
-from twinweave.protocols.products.cross_tables import reconstruct
 from twinweave.protocols.products.kinds import ServerEnd, server_end
 from twinweave.protocols.products.messages import OpenReply, ShareReply, ShareRequest
-from twinweave.protocols.products.pair import OPEN, SHARE, Collected, openings, product_of
+from twinweave.protocols.products.opening import reconstruct
+from twinweave.protocols.products.pair import product_of
+from twinweave.protocols.products.state import OPEN, SHARE
 from twinweave.protocols.steps import Question, Steps
 from twinweave.spec import RunSpec, SecondPlan
 from twinweave.workload.measurement import Measurement
@@ -30,6 +32,25 @@ class Measured:
 
     measurements: tuple[Measurement, ...] = field(repr=False)
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What the parties' replies to every hop hold together, by party."""
+
+    shares: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict, repr=False)
+    dealt: dict[str, dict[str, bytes]] = field(default_factory=dict, repr=False)
+
+    def add(self, replies: Mapping[str, OpenReply]) -> None:
+        for party, reply in replies.items():
+            self.shares.setdefault(party, {}).update(reply.shares)
+            self.dealt.setdefault(party, {}).update(reply.dealt)
+
+    def of(self, party: str, index: int) -> NDArray[Any]:
+        """A party's share of a table. Raises ProtocolError where it did not come."""
+        if str(index) not in self.shares.get(party, {}):
+            raise ProtocolError(f"a share of {party!r} did not arrive. Start a new run.")
+        return self.shares[party][str(index)]
 
 
 def measure(spec: RunSpec, roster: Roster, slots: Slots, step: int = 0) -> Steps[Measured]:
@@ -82,19 +103,12 @@ def _local(spec: RunSpec, shared: Mapping[str, ShareReply]) -> dict[int, NDArray
 
 
 def _added(spec: RunSpec, n_slots: int, collected: Collected) -> dict[int, NDArray[np.float64]]:
-    """Noisy cross tables by index in the plan: the sums of the parties' shares."""
+    """Noisy cross tables by index in the plan: the sums of two parties' shares."""
     tables: dict[int, NDArray[np.float64]] = {}
-    for first, second in spec.pairs():
-        here = spec.crossing(first, second)
-        indices = [i for i, planned in here.items() if not planned.query.is_pooled]
-        terms = zip(here, openings(spec, first, second), strict=True)
-        sums = reconstruct(
-            product_of(spec, first, second, n_slots),
-            [opening for i, opening in terms if i in indices],
-            [collected.of(first, i) for i in indices],
-            [collected.of(second, i) for i in indices],
-        )
-        tables |= dict(zip(indices, sums, strict=True))
+    for pair in spec.pairs():
+        asked = {i: p for i, p in spec.crossing(*pair).items() if not p.query.is_pooled}
+        shares = ({i: collected.of(party, i) for i in asked} for party in pair)
+        tables |= reconstruct(product_of(spec, *pair, n_slots), asked, *shares)
     return tables
 
 

@@ -16,7 +16,7 @@ from twinweave.errors import ProtocolError
 from twinweave.generators.rounds import train_round
 from twinweave.generators.union import UnionLayout
 from twinweave.protocols.party import Finished, Party
-from twinweave.protocols.products.pair import Shared
+from twinweave.protocols.products.state import Shared
 from twinweave.protocols.secure_sum import Progress, RevealRequest
 from twinweave.protocols.secure_sum.updates import summing
 from twinweave.protocols.training.messages import (

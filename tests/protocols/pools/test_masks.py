@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.statistics import p_share, plausible
 from twinweave.errors import ProtocolError
-from twinweave.protocols.pools.pooled import add_up, cover
+from twinweave.protocols.pools.masks import add_up, mask
 
 
 def secrets(pool, seed=b"pairs"):
@@ -24,11 +24,11 @@ def secrets(pool, seed=b"pairs"):
     }
 
 
-def covered(tables, label="t"):
+def masked(tables, label="t"):
     pool = tuple(f"p{i:02d}" for i in range(len(tables)))
     keys = secrets(pool)
     return [
-        cover(t, own=p, pool=pool, secrets=keys[p], label=label)
+        mask(t, own=p, pool=pool, secrets=keys[p], label=label)
         for p, t in zip(pool, tables, strict=True)
     ]
 
@@ -38,13 +38,13 @@ def covered(tables, label="t"):
 def test_the_masks_cancel_in_the_sum_of_all(members, cells, seed):
     rng = np.random.default_rng(seed)
     tables = [rng.integers(-(2**40), 2**40, cells) for _ in range(members)]
-    np.testing.assert_array_equal(add_up(covered(tables)), np.sum(tables, axis=0))
+    np.testing.assert_array_equal(add_up(masked(tables)), np.sum(tables, axis=0))
 
 
 def test_one_missing_and_nothing_is_seen():
     tables = [np.arange(1000) for _ in range(4)]
     for missing in range(4):
-        parts = covered(tables)
+        parts = masked(tables)
         del parts[missing]
         shown = np.abs(add_up(parts)) < 2.0**62  # half of the ring
         assert plausible(p_share(shown.sum(), 1000, 0.5))
@@ -54,7 +54,7 @@ def test_one_missing_and_nothing_is_seen():
 
 def test_no_mask_serves_two_tables():
     zeros = [np.zeros(50, np.int64)] * 3
-    one, two = covered(zeros, "first"), covered(zeros, "second")
+    one, two = masked(zeros, "first"), masked(zeros, "second")
     assert not any((a == b).any() for a, b in zip(one, two, strict=True))
 
 
@@ -62,6 +62,6 @@ def test_every_member_needs_a_key_with_every_other():
     keys = secrets(("a", "b", "c"))
     for changed in ({"b": keys["a"]["b"]}, keys["b"]):
         with pytest.raises(ProtocolError, match="a key with every other member"):
-            cover(np.zeros(3, np.int64), own="a", pool=("a", "b", "c"), secrets=changed, label="t")
+            mask(np.zeros(3, np.int64), own="a", pool=("a", "b", "c"), secrets=changed, label="t")
     with pytest.raises(ProtocolError, match="differ in shape"):
         add_up([np.zeros(3, np.uint64), np.zeros(4, np.uint64)])

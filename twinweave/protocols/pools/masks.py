@@ -36,7 +36,7 @@ from twinweave.protocols.ring import Ring, to_ring, to_signed
 BITS = 64
 
 
-def cover(
+def mask(
     noisy: NDArray[np.int64],
     *,
     own: str,
@@ -51,13 +51,13 @@ def cover(
     """
     if own not in pool or set(secrets) != set(pool) - {own}:
         raise ProtocolError("a pooled table needs a key with every other member of the pool.")
-    covered = to_ring(noisy, BITS)
+    masked = to_ring(noisy, BITS)
     place = pool.index(own)
     for position, peer in enumerate(pool):
         if peer != own:
-            words = Keystream(hkdf(secrets[peer], "pooled table", label)).words64(len(covered))
-            covered = covered + words if position > place else covered - words
-    return covered
+            words = Keystream(hkdf(secrets[peer], "pooled table", label)).words64(len(masked))
+            masked = masked + words if position > place else masked - words
+    return masked
 
 
 def add_up(parts: Sequence[Ring]) -> NDArray[np.int64]:

@@ -8,73 +8,55 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.protocols.products.test_cross_tables import (
-    JOINT,
+from tests.protocols.products.world import (
+    PAIR,
     QUERIES,
     SEGMENT_VISIT,
     SUM_SPEND,
-    A,
-    B,
+    blocks_of,
+    both_tables,
     in_the_clear,
-    random_table,
+    opened_tables,
+    plan,
+    planned,
+    product_pair,
     side,
 )
 from tests.statistics import p_bytes, p_levels, plausible
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols import lattice
-from twinweave.protocols.products import cross_tables as ct
-from twinweave.protocols.products import homomorphic_tables as ht
-from twinweave.protocols.products.blocks import build_blocks, random_blocks
-from twinweave.protocols.products.cross_tables import OpenPlan, Role
+from twinweave.protocols.products import bfv, encrypted
+from twinweave.protocols.products.blocks import random_blocks
 from twinweave.protocols.ring import matmul_t
+from twinweave.tables.contingency import Axis
 from twinweave.workload.queries import Query
 
 pytest.importorskip("tenseal")
-KEY, PAIR = b"\x05" * 32, b"\x06" * 32
+KEY = b"\x05" * 32
 SMALL = (SEGMENT_VISIT, SUM_SPEND)
 
 
 def build(n_slots, rows, queries=SMALL, seed=1):
-    rng = np.random.default_rng(seed)
-    tables = {s.party: random_table(s, n, n_slots, rng) for s, n in zip((A, B), rows, strict=True)}
-    pair = ct.pair_of(JOINT, queries, n_slots, first="a", second="b")
-    blocks = {
-        role: build_blocks(schema, pair.layout(role), n_slots=n_slots, **vars(tables[schema.party]))
-        for role, schema in zip(Role, (A, B), strict=True)
-    }
-    return tables, pair, blocks
+    tables, pair = both_tables(n_slots, rows, seed), product_pair(queries, n_slots)
+    return tables, pair, blocks_of(pair, tables)
 
 
-def roles(pair):
-    own = ht.offering(pair)
-    return own, Role.SECOND if own is Role.FIRST else Role.FIRST
+def ends(pair):
+    """(offering party, the other)."""
+    return tuple(layout.party for layout in bfv.sides(pair))
 
 
 def shares(pair, blocks):
-    """By role."""
-    own, other = roles(pair)
-    offered = ht.offer(pair, blocks[own], KEY)
-    theirs, answered = ht.respond(pair, blocks[other], offered)
-    return {own: ht.finish(pair, KEY, answered), other: theirs}
+    """By party."""
+    own, other = ends(pair)
+    offered = encrypted.offer(pair, blocks[own], KEY)
+    theirs, answered = encrypted.respond(pair, blocks[other], offered)
+    return {own: encrypted.finish(pair, KEY, answered), other: theirs}
 
 
-def table_of(pair, found, queries, noise=None):
-    plans = [OpenPlan(query=q) for q in queries]
-    coins = {Role.FIRST: ct.CoinsFirst(seeds=()), Role.SECOND: ct.CoinsSecond(words=())}
-    zeros = [np.zeros(ct.open_cells(pair, q), np.int64) for q in queries]
-    opened = [
-        ct.open_shares(
-            pair,
-            found[r],
-            plans,
-            pair_secret=PAIR,
-            label="open/1",
-            coins=coins[r],
-            noise=(noise or {}).get(r, zeros),
-        )
-        for r in Role
-    ]
-    return ct.reconstruct(pair, plans, *opened)
+def widened(layout, width):
+    """The layout with one block, of that width."""
+    return replace(layout, sides=layout.sides[:1], axes=(Axis.whole(width, "absent"),))
 
 
 @settings(max_examples=12, deadline=None)
@@ -83,46 +65,37 @@ def test_tables_match_the_clear(n_slots, data, seed):
     rows = [data.draw(st.integers(0, n_slots)) for _ in range(2)]
     queries = data.draw(st.sampled_from([SMALL, (SEGMENT_VISIT,)]))
     tables, pair, blocks = build(n_slots, rows, queries, seed)
-    for query, table in zip(queries, table_of(pair, shares(pair, blocks), queries), strict=True):
-        np.testing.assert_array_equal(table, in_the_clear(query, tables, n_slots))
+    got = opened_tables(pair, shares(pair, blocks), plan(*map(planned, queries)))
+    for i, query in enumerate(queries):
+        np.testing.assert_array_equal(got[i], in_the_clear(query, tables, n_slots))
 
 
 @pytest.mark.parametrize("queries", [QUERIES, QUERIES[1:2]])
 def test_several_chunks_and_either_orientation(queries):
     _, pair, blocks = build(3000, (500, 600), queries)
     found = shares(pair, blocks)
-    exact = matmul_t(*(blocks[r].dense(32) for r in Role))
-    np.testing.assert_array_equal(found[Role.FIRST] + found[Role.SECOND], exact)
-    assert len(list(ht._chunks(pair))) > 1
-    assert found[Role.FIRST].shape == pair.shape
+    exact = matmul_t(*(blocks[p].dense(32) for p in "ab"))
+    np.testing.assert_array_equal(found["a"] + found["b"], exact)
+    assert len(list(bfv.chunks(pair))) > 1
+    assert found["a"].shape == pair.shape
 
 
 def test_both_parties_may_offer():
     # The narrower side encrypts: here the first, then the second.
     _, narrow, _ = build(9, (5, 5), (SEGMENT_VISIT,))
-    assert ht.offering(narrow) is Role.SECOND
-    assert ht.offering(replace(narrow, first=replace(narrow.first, widths=(3,)))) is Role.FIRST
+    assert ends(narrow) == ("b", "a")
+    assert ends(replace(narrow, first=widened(narrow.first, 3))) == ("a", "b")
 
 
 def test_weights_take_a_third_prime():
     query = Query(sides=(side("a", "region"), side("b", "region", "visit", weight="spend")))
     _, pair, blocks = build(64_000, (9000, 15_000), (query,))
-    assert ht.offering(pair) is Role.FIRST  # so the weights multiply the error
-    assert len(ht._parameters(pair).primes) == 3
-    assert len(ht._parameters(replace(pair, n_slots=5000)).primes) == 2
+    assert ends(pair) == ("a", "b")  # so the weights multiply the error
+    assert len(bfv.parameters_of(pair).primes) == 3
+    assert len(bfv.parameters_of(replace(pair, n_slots=5000)).primes) == 2
     found = shares(pair, blocks)
-    exact = matmul_t(*(blocks[r].dense(32) for r in Role))
-    np.testing.assert_array_equal(found[Role.FIRST] + found[Role.SECOND], exact)
-
-
-def test_noise_of_both_parties_is_opened():
-    tables, pair, blocks = build(300, (180, 170), (SEGMENT_VISIT,))
-    rng = np.random.default_rng(4)
-    cells = ct.open_cells(pair, SEGMENT_VISIT)
-    noise = {r: [rng.integers(-50, 50, cells)] for r in Role}
-    (table,) = table_of(pair, shares(pair, blocks), (SEGMENT_VISIT,), noise)
-    added = (table - in_the_clear(SEGMENT_VISIT, tables, 300)).ravel()[:-1]
-    np.testing.assert_array_equal(added, noise[Role.FIRST][0] + noise[Role.SECOND][0])
+    exact = matmul_t(*(blocks[p].dense(32) for p in "ab"))
+    np.testing.assert_array_equal(found["a"] + found["b"], exact)
 
 
 # --- what the party with the key sees ------------------------------------------------------
@@ -130,13 +103,13 @@ def test_noise_of_both_parties_is_opened():
 
 def decrypted(pair, answered):
     """All coefficients that the offering party decrypts, uint32 (columns, degree)."""
-    api, parameters = lattice.available("test"), ht._parameters(pair)
+    api, parameters = lattice.available("test"), bfv.parameters_of(pair)
     decryptor = api.Decryptor(parameters.context(), parameters.secret_key(KEY))
     rows = []
     for part in lattice.split(answered, "test"):
         plain = api.Plaintext()
         decryptor.decrypt(parameters.ciphertext(part, "test"), plain)
-        row = np.zeros(ht.DEGREE, np.uint32)
+        row = np.zeros(bfv.DEGREE, np.uint32)
         row[: plain.coeff_count()] = [plain.data(i) for i in range(plain.coeff_count())]
         rows.append(row)
     return np.array(rows)
@@ -144,14 +117,20 @@ def decrypted(pair, answered):
 
 def answer(n_slots=4000):
     _, pair, blocks = build(n_slots, (n_slots // 2, n_slots // 2), (SEGMENT_VISIT,))
-    own, other = roles(pair)
-    return pair, blocks, ht.respond(pair, blocks[other], ht.offer(pair, blocks[own], KEY))
+    own, other = ends(pair)
+    return (
+        pair,
+        blocks,
+        encrypted.respond(pair, blocks[other], encrypted.offer(pair, blocks[own], KEY)),
+    )
 
 
 def test_decrypted_coefficients_are_uniform(monkeypatch):
     pair, _, (_, answered) = answer()
     assert plausible(p_bytes(decrypted(pair, answered)))
-    monkeypatch.setattr(ht.secrets, "token_bytes", bytes)  # broken: no masks, cross terms show
+    monkeypatch.setattr(
+        encrypted.secrets, "token_bytes", bytes
+    )  # broken: no masks, cross terms show
     pair, _, (_, answered) = answer()
     assert not plausible(p_bytes(decrypted(pair, answered)))
 
@@ -168,8 +147,8 @@ def errors(pair, parameters, shift, masks):
 
 def flood_p_value(pair, parameters, bits):
     """Of flooding noise that should be uniform in [-2**bits, 2**bits), by its upper bits."""
-    masks = np.frombuffer(ht.secrets.token_bytes(4 * ht.DEGREE), np.uint32)
-    flood = errors(pair, parameters, ht._shift(pair, parameters, masks), masks)
+    masks = np.frombuffer(bfv.secrets.token_bytes(4 * bfv.DEGREE), np.uint32)
+    flood = errors(pair, parameters, bfv.shift(pair, parameters, masks), masks)
     assert (np.abs(flood) <= 1 << bits).all()
     cells = ((flood + (1 << bits)) >> (bits - 5)).astype(np.int64)
     low = (flood & 63).astype(np.int64)
@@ -178,17 +157,17 @@ def flood_p_value(pair, parameters, bits):
 
 def test_flooding_noise_is_uniform_and_as_wide_as_claimed(monkeypatch):
     _, pair, _ = build(1000, (9, 9), (SEGMENT_VISIT,))
-    parameters, bits = ht._parameters(pair), ht._flood_bits(pair)
+    parameters, bits = bfv.parameters_of(pair), bfv.flood_bits(pair)
     assert plausible(flood_p_value(pair, parameters, bits))
-    monkeypatch.setattr(ht, "_flood_bits", lambda _: bits - 1)  # broken: half as wide
+    monkeypatch.setattr(bfv, "flood_bits", lambda _: bits - 1)  # broken: half as wide
     assert not plausible(flood_p_value(pair, parameters, bits))
 
 
 def error_bits(pair, blocks):
     """Bits of the largest error before flooding, from SEAL's noise budget."""
-    own, other = roles(pair)
-    api, parameters = lattice.available("test"), ht._parameters(pair)
-    sums = ht._products(pair, blocks[other], ht.offer(pair, blocks[own], KEY))
+    own, other = ends(pair)
+    api, parameters = lattice.available("test"), bfv.parameters_of(pair)
+    sums = encrypted._products(pair, blocks[other], encrypted.offer(pair, blocks[own], KEY))
     decryptor = api.Decryptor(parameters.context(), parameters.secret_key(KEY))
     q = np.prod(np.array(parameters.primes, object))
     return max(int(q).bit_length() - 32 - decryptor.invariant_noise_budget(c) for c in sums)
@@ -196,28 +175,28 @@ def error_bits(pair, blocks):
 
 def test_errors_depend_on_the_columns_but_stay_below_the_bound():
     _, pair, blocks = build(30_000, (30_000, 30_000), (SEGMENT_VISIT,))
-    other = roles(pair)[1]
+    other = ends(pair)[1]
     few = random_blocks(pair.layout(other), pair.n_slots, np.random.default_rng(0))
     few.positions[:] = 0  # everyone in one column: the largest multiplier
     bits = error_bits(pair, {**blocks, other: few})
-    assert bits <= ht._worst_error(pair).bit_length()
-    assert ht._flood_bits(pair) >= bits + ht.HIDING_BITS
-    assert ht._flood_bits(pair) <= ht._capacity(len(ht._parameters(pair).prime_bits) - 1)
+    assert bits <= bfv.worst_error(pair).bit_length()
+    assert bfv.flood_bits(pair) >= bits + bfv.HIDING_BITS
+    assert bfv.flood_bits(pair) <= bfv.capacity(len(bfv.parameters_of(pair).prime_bits) - 1)
 
 
 def test_answers_and_offers_are_randomised():
     pair, blocks, (share, answered) = answer(100)
-    own, other = roles(pair)
-    offers = [ht.offer(pair, blocks[own], KEY) for _ in "ab"]
+    own, other = ends(pair)
+    offers = [encrypted.offer(pair, blocks[own], KEY) for _ in "ab"]
     assert offers[0] != offers[1]
-    again = ht.respond(pair, blocks[other], offers[0])
+    again = encrypted.respond(pair, blocks[other], offers[0])
     assert again[1] != answered
     assert (again[0] != share).mean() > 0.9
     assert KEY not in offers[0]
 
 
 def test_seeded_generator_serves_the_secret_key_alone(monkeypatch):
-    parameters = ht._parameters(build(9, (5, 5))[1])
+    parameters = bfv.parameters_of(build(9, (5, 5))[1])
     first, second = (parameters.secret_key(KEY) for _ in "ab")
     assert [first.data().data(i) for i in range(9)] == [second.data().data(i) for i in range(9)]
     keys = [lattice.dump(parameters.public_key(first)) for _ in "ab"]
@@ -236,22 +215,22 @@ def test_seeded_generator_serves_the_secret_key_alone(monkeypatch):
 
 def test_tables_that_are_too_large_are_refused_with_an_estimate():
     _, pair, _ = build(9, (5, 5), (SEGMENT_VISIT,))
-    ht.check(pair)
+    bfv.check(pair)
     for large in (replace(pair, n_slots=200_000_000), replace(pair, bits=64)):
         with pytest.raises(ConfigError, match=r"protocol\.cross_tables=secret_sharing"):
-            ht.check(large)
+            bfv.check(large)
     with pytest.raises(ConfigError, match=r"[\d,]+ ciphertexts, [\d,]+ products, about"):
-        ht.check(replace(pair, n_slots=50_000_000))
+        bfv.check(replace(pair, n_slots=50_000_000))
     with pytest.raises(ConfigError, match="too wide"):
-        ht.check(
+        bfv.check(
             replace(
                 pair,
-                first=replace(pair.first, widths=(9000,)),
-                second=replace(pair.second, widths=(9000,)),
+                first=widened(pair.first, 9000),
+                second=widened(pair.second, 9000),
             )
         )
     with pytest.raises(ConfigError, match="about"):
-        ht.offer(replace(pair, n_slots=50_000_000), None, KEY)
+        encrypted.offer(replace(pair, n_slots=50_000_000), None, KEY)
 
 
 def test_missing_extra_is_named(monkeypatch):
@@ -264,36 +243,36 @@ def test_missing_extra_is_named(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"twinweave\[homomorphic\]"):
-        ht.check(build(9, (5, 5))[1])
+        bfv.check(build(9, (5, 5))[1])
 
 
 def test_steps_refuse_what_does_not_fit():
     _, pair, blocks = build(3000, (100, 100), (SEGMENT_VISIT,))
-    own, other = roles(pair)
-    offered = ht.offer(pair, blocks[own], KEY)
-    _, answered = ht.respond(pair, blocks[other], offered)
+    own, other = ends(pair)
+    offered = encrypted.offer(pair, blocks[own], KEY)
+    _, answered = encrypted.respond(pair, blocks[other], offered)
     head, first, *rest = lattice.split(offered, "test")
     reply = lattice.split(answered, "test")
     junk = bytes(first)[:-7] + b"1234567"
-    smaller = replace(ht._parameters(pair), degree=4096, prime_bits=(36, 36, 37))
+    smaller = replace(bfv.parameters_of(pair), degree=4096, prime_bits=(36, 36, 37))
     elsewhere = lattice.dump(smaller.public_key(smaller.secret_key(KEY)))
     for step in (
-        lambda: ht.offer(pair, blocks[other], KEY),
-        lambda: ht.respond(pair, blocks[own], offered),
-        lambda: ht.respond(pair, blocks[other], b""),
-        lambda: ht.respond(pair, blocks[other], offered[:-3]),
-        lambda: ht.respond(pair, blocks[other], lattice.join([bytes(head)])),
-        lambda: ht.respond(pair, blocks[other], lattice.join([bytes(first), junk])),
-        lambda: ht.respond(
+        lambda: encrypted.offer(pair, blocks[other], KEY),
+        lambda: encrypted.respond(pair, blocks[own], offered),
+        lambda: encrypted.respond(pair, blocks[other], b""),
+        lambda: encrypted.respond(pair, blocks[other], offered[:-3]),
+        lambda: encrypted.respond(pair, blocks[other], lattice.join([bytes(head)])),
+        lambda: encrypted.respond(pair, blocks[other], lattice.join([bytes(first), junk])),
+        lambda: encrypted.respond(
             pair, blocks[other], lattice.join([elsewhere, *map(bytes, (first, *rest))])
         ),
-        lambda: ht.respond(
+        lambda: encrypted.respond(
             pair, blocks[other], lattice.join([bytes(head), b"x" * 40, *map(bytes, rest)])
         ),
-        lambda: ht.finish(pair, KEY, b""),
-        lambda: ht.finish(pair, KEY, answered[:-1]),
-        lambda: ht.finish(pair, KEY, lattice.join(map(bytes, reply[1:]))),
-        lambda: ht.finish(pair, KEY, lattice.join([b"", *map(bytes, reply[1:])])),
+        lambda: encrypted.finish(pair, KEY, b""),
+        lambda: encrypted.finish(pair, KEY, answered[:-1]),
+        lambda: encrypted.finish(pair, KEY, lattice.join(map(bytes, reply[1:]))),
+        lambda: encrypted.finish(pair, KEY, lattice.join([b"", *map(bytes, reply[1:])])),
     ):
         with pytest.raises(ProtocolError):
             step()
@@ -301,7 +280,9 @@ def test_steps_refuse_what_does_not_fit():
 
 def test_another_key_opens_nothing():
     _, pair, blocks = build(50, (30, 30), (SEGMENT_VISIT,))
-    own, other = roles(pair)
-    theirs, answered = ht.respond(pair, blocks[other], ht.offer(pair, blocks[own], KEY))
-    total = ht.finish(pair, PAIR, answered) + theirs
+    own, other = ends(pair)
+    theirs, answered = encrypted.respond(
+        pair, blocks[other], encrypted.offer(pair, blocks[own], KEY)
+    )
+    total = encrypted.finish(pair, PAIR, answered) + theirs
     assert (total > 50).mean() > 0.5

@@ -1,0 +1,177 @@
+"""Two parties' tables for tests of the products: at random, and counted in the clear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
+from twinweave.privacy.guard import Receipt
+from twinweave.protocols.products import dealt
+from twinweave.protocols.products.blocks import BlockSet, build_blocks
+from twinweave.protocols.products.opening import Product, open_shares, reconstruct
+from twinweave.protocols.products.pair import Pair, pair_of
+from twinweave.spec import PlannedQuery
+from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.workload.queries import Query, Side, cells_of
+
+DEALER, PAIR = b"\x01" * 32, b"\x02" * 32
+
+
+def levels(name, n, **kwargs):
+    return Column(
+        name=name, kind=Kind.CATEGORICAL, levels=tuple(f"l{i}" for i in range(n)), **kwargs
+    )
+
+
+KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
+SPEND = Column(name="spend", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0, 100), bins=4)
+A = Schema(party="a", columns=(levels("segment", 3), KEY, levels("region", 2, shared=True)))
+B = Schema(party="b", columns=(KEY, levels("region", 2, shared=True), levels("visit", 2), SPEND))
+JOINT = JointSchema(schemas=(A, B))
+
+
+def side(party, *columns, **kwargs):
+    return Side(party=party, columns=columns, **kwargs)
+
+
+SEGMENT_VISIT = Query(sides=(side("a", "segment"), side("b", "visit")), priority=True)
+SUM_SPEND = Query(sides=(side("a", "segment"), side("b", weight="spend")))
+QUERIES = (
+    SEGMENT_VISIT,
+    Query(sides=(side("b", "visit", "region"), side("a", "region", "segment"))),
+    Query(sides=(side("a"), side("b", "spend"))),
+    SUM_SPEND,
+    Query(sides=(side("b", "region", weight="spend", power=2), side("a", "segment", "region"))),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    slots: np.ndarray
+    codes: np.ndarray
+    units: dict
+
+
+def random_table(schema, n_rows, n_slots, rng):
+    sizes = [c.size for c in schema.data_columns]
+    values = [c.name for c in schema.with_role(Role.VALUE)]
+    return Table(
+        slots=rng.permutation(n_slots)[:n_rows].astype(np.int64),
+        codes=np.stack([rng.integers(0, s, n_rows) for s in sizes], axis=1).astype(np.int32),
+        units={v: rng.integers(0, VALUE_UNITS + 1, n_rows) for v in values},
+    )
+
+
+def in_the_clear(query, tables, n_slots):
+    """Slow oracle: one user after the other."""
+    total = np.zeros(cells_of(JOINT, query).shape, dtype=np.int64)
+    if query.weight is None:
+        total[-1, -1] -= n_slots - len(set(tables["a"].slots) | set(tables["b"].slots))
+    for slot in range(n_slots):
+        cell, amount = [], 1
+        for s in query.sides:
+            schema, table = JOINT.schema(s.party), tables[s.party]
+            found = np.flatnonzero(table.slots == slot)
+            if not len(found):
+                sizes = [schema.column(c).size for c in s.columns]
+                cell.append(int(np.prod(sizes)) if s.weight is None else 0)
+                amount *= s.weight is None
+                continue
+            row, position = found[0], 0
+            for c in s.columns:
+                code = table.codes[row, schema.names.index(c)]
+                position = position * schema.column(c).size + code
+            cell.append(position)
+            if s.weight:
+                u = int(table.units[s.weight][row])
+                amount *= u if s.power == 1 else round(u * u / VALUE_UNITS)
+        total[tuple(cell)] += amount
+    return total
+
+
+def planned(query, coins=None, scale=1e-3):
+    """A table with dealt coins or a Gaussian; one so narrow that it is exact by default."""
+    units = VALUE_UNITS if query.weight else 1
+    gaussian = DiscreteGaussian(noise_multiplier=scale / units, sensitivity=units)
+    mechanism = SharedBinomial(coins=coins) if coins else gaussian
+    return PlannedQuery(query=query, stage=Stage.MEASUREMENT, mechanism=mechanism)
+
+
+def plan(*tables):
+    return dict(enumerate(tables))
+
+
+def receipt_of(tables, fresh=True):
+    events = tuple(p.event for p in tables.values())
+    return Receipt(
+        run="run",
+        phase="query.open",
+        request_hash="",
+        events=events,
+        epsilon=1.0,
+        fresh=fresh,
+        guarded=True,
+    )
+
+
+def product_pair(queries, n_slots):
+    return pair_of(JOINT, queries, n_slots, first="a", second="b")
+
+
+def blocks_of(pair: Pair, tables) -> dict[str, BlockSet]:
+    return {
+        s.party: build_blocks(
+            s, pair.layout(s.party), n_slots=pair.n_slots, **vars(tables[s.party])
+        )
+        for s in (A, B)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A dealt product with both parties' states in one process; by party."""
+
+    pair: Pair
+    blocks: dict
+    deal: dealt.Deal
+    masked: dict
+    shares: dict
+
+
+def play(pair: Pair, tables, secret=DEALER) -> World:
+    blocks, deal = blocks_of(pair, tables), dealt.deal(pair, secret)
+    masked = {p: dealt.mask(pair, blocks[p], deal.seeds[p]) for p in pair.parties}
+    shares = {
+        "a": dealt.finish_first(pair, deal.seeds["a"], masked["b"]),
+        "b": dealt.finish_second(pair, blocks["b"], deal.correction, masked["a"]),
+    }
+    return World(pair=pair, blocks=blocks, deal=deal, masked=masked, shares=shares)
+
+
+def both_tables(n_slots, rows, seed):
+    rng = np.random.default_rng(seed)
+    return {s.party: random_table(s, n, n_slots, rng) for s, n in zip((A, B), rows, strict=True)}
+
+
+def open_both(pair, shares, tables, heads=None, secret=PAIR, label="open"):
+    """Both parties' shares as the server sees them, first party first."""
+    heads = heads or {party: {} for party in pair.parties}
+    return [
+        open_shares(
+            pair,
+            Product(share=shares[p], heads=heads[p]),
+            tables,
+            own=p,
+            secret=secret,
+            label=label,
+            receipt=receipt_of(tables),
+        )
+        for p in pair.parties
+    ]
+
+
+def opened_tables(pair, shares, tables, heads=None):
+    return reconstruct(pair, tables, *open_both(pair, shares, tables, heads))

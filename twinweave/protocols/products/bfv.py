@@ -1,0 +1,192 @@
+"""What products under encryption need of BFV: packing, masks, noise flooding, parameters, cost.
+
+BFV: Brakerski (CRYPTO 2012), Fan and Vercauteren (eprint 2012/144). Inner products by
+coefficient packing instead of slots and rotations (as in Huang, Lu, Hong, Ding, "Cheetah",
+USENIX Security 2022, there for matrix-vector products). With w the width of the offering
+party's matrix and X^N = -1, a chunk of N // w users is
+
+    x(X) = sum over its users u and their positions p:  weight * X^(u w + p)        encrypted,
+    y_j(X) = sum over users u at the other's position j: weight * X^(-u w)          in the clear,
+
+and the coefficients 0..w-1 of x y_j are column j of the table: users only meet themselves there.
+The other coefficients are cross terms that nobody may see.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import ConfigError
+from twinweave.protocols import lattice
+from twinweave.protocols.products.blocks import BlockLayout, BlockSet
+from twinweave.protocols.products.pair import Pair
+from twinweave.tables.column import VALUE_UNITS
+
+FIELD = "protocol.cross_tables"
+DEGREE = 8192
+RING_BITS = 32  # of the shares: the plain modulus is 2**32
+HIDING_BITS = 40  # statistical distance of what P sees from independent of Q: 2**-40
+MAX_SECONDS = 300.0
+MAX_BYTES = 1 << 28
+_PRIME = 60  # bits of each prime of the ciphertexts' modulus
+_SPARE = 30  # bits of the prime that SEAL keeps for encryption
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """An estimate. ciphertexts: offered; products: ciphertext times plaintext, at the responder;
+    seconds: CPU, both parties; size: bytes of both messages."""
+
+    ciphertexts: int
+    products: int
+    seconds: float
+    size: int
+
+
+def sides(pair: Pair) -> tuple[BlockLayout, BlockLayout]:
+    """Layouts of the party that offers, which has the narrower matrix (the first when equal),
+    and of the other. Public."""
+    turned = pair.second.width < pair.first.width
+    return (pair.second, pair.first) if turned else (pair.first, pair.second)
+
+
+def cost(pair: Pair) -> Cost:
+    """From measurements on one core, with a half to spare: see `scripts.benchmarks.parties`."""
+    own, other = sides(pair)
+    n_chunks = -(-pair.n_slots // max(1, DEGREE // own.width))
+    products = n_chunks * other.width
+    primes = len(parameters_of(pair).prime_bits) - 1
+    polynomial = 8 * DEGREE
+    return Cost(
+        ciphertexts=n_chunks,
+        products=products,
+        seconds=primes / 2 * (0.007 * n_chunks + 0.0008 * products + 0.03 * other.width),
+        size=polynomial * (primes * (n_chunks + 2) + 2 + 2 * other.width),
+    )
+
+
+def check(pair: Pair, *, max_seconds: float = MAX_SECONDS, max_bytes: int = MAX_BYTES) -> None:
+    """Raise ConfigError where the product is too large for this protocol, or it is missing."""
+    lattice.available(FIELD)
+    names = f"the tables of {pair.first.party!r} and {pair.second.party!r}"
+    remedy = "Use protocol.cross_tables=secret_sharing, or ask for fewer or coarser tables."
+    if pair.bits != RING_BITS:
+        raise ConfigError(FIELD, f"{names} need sums beyond {RING_BITS} bits", remedy)
+    if min(pair.shape) > DEGREE or not fits(pair):
+        raise ConfigError(FIELD, f"{names} are too wide or too long to encrypt", remedy)
+    wanted = cost(pair)
+    if wanted.seconds > max_seconds or wanted.size > max_bytes:
+        raise ConfigError(
+            FIELD,
+            f"{names} are too large for homomorphic: {wanted.ciphertexts:,} ciphertexts, "
+            f"{wanted.products:,} products, about {wanted.seconds:,.0f} s (at most "
+            f"{max_seconds:,.0f}) and {wanted.size / 1e6:,.0f} MB (at most {max_bytes / 1e6:,.0f})",
+            remedy,
+        )
+
+
+# --- polynomials ---------------------------------------------------------------------------
+
+
+def chunks(pair: Pair) -> Iterator[slice]:
+    """Slots of one ciphertext after the other."""
+    step = DEGREE // sides(pair)[0].width
+    for start in range(0, pair.n_slots, step):
+        yield slice(start, min(start + step, pair.n_slots))
+
+
+def offered(blocks: BlockSet, rows: slice, width: int) -> NDArray[np.uint64]:
+    """x of a chunk: uint64 (DEGREE,)."""
+    x = np.zeros(DEGREE, np.uint64)
+    users = np.arange(rows.stop - rows.start)[:, None]
+    # A user's blocks occupy different columns, so no coefficient repeats.
+    x[users * width + blocks.positions[rows]] = _entries(blocks, rows)
+    return x
+
+
+def multipliers(
+    blocks: BlockSet, rows: slice, width: int
+) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+    """(j, y_j of a chunk), uint64 (DEGREE,) modulo t, for the positions j that anyone is at."""
+    entries, positions = _entries(blocks, rows), blocks.positions[rows]
+    # X^(-e) = -X^(N - e), and 1 for e = 0.
+    exponents = (DEGREE - width * np.arange(len(positions))) % DEGREE
+    signed = (1 << RING_BITS) - entries
+    signed[0] = entries[0]
+    signed %= 1 << RING_BITS
+    for block in range(positions.shape[1]):
+        for j in np.unique(positions[:, block]):
+            y = np.zeros(DEGREE, np.uint64)
+            at = positions[:, block] == j
+            y[exponents[at]] = signed[at, block]
+            if y.any():  # SEAL refuses to multiply by zero
+                yield int(j), y
+
+
+def _entries(blocks: BlockSet, rows: slice) -> NDArray[np.int64]:
+    """What stands at each position: 1, or the weight; int64 (users, blocks)."""
+    entries = np.ones(blocks.positions[rows].shape, np.int64)
+    for block, weights in blocks.weights.items():
+        entries[:, block] = weights[rows]
+    return entries
+
+
+# --- noise ---------------------------------------------------------------------------------
+
+
+def shift(
+    pair: Pair, parameters: lattice.Parameters, masks: NDArray[np.uint32]
+) -> NDArray[np.uint64]:
+    """round(masks q / t) + flood modulo each prime of q: uint64 (primes, DEGREE).
+
+    flood: uniform in [-2**b, 2**b), b of `flood_bits`, from the system's generator.
+    """
+    primes, bits = parameters.primes, flood_bits(pair)
+    modulus = int(np.prod(np.array(primes, object)))
+    size = -(-(bits + 1) // 64)
+    words = np.frombuffer(secrets.token_bytes(8 * size * DEGREE), "<u8").reshape(size, DEGREE)
+    flood = sum(word.astype(object) << (64 * i) for i, word in enumerate(words))
+    flood = flood % (1 << (bits + 1)) - (1 << bits)
+    moved = (masks.astype(object) * modulus + (1 << (RING_BITS - 1))) // (1 << RING_BITS) + flood
+    return np.array([(moved % prime).astype(np.uint64) for prime in primes])
+
+
+def worst_error(pair: Pair) -> int:
+    """Bound on the coefficients of an answer's error, whatever the other party's columns."""
+    _, other = sides(pair)
+    weight = VALUE_UNITS if any(side.weight for side in other.sides) else 1
+    # A fresh error and the rounding of q/t, times the l1 norm of all multipliers of a column;
+    # 2 N (error * ternary) + error bounds the encryption of zero, N the rounding within it.
+    products = (lattice.ERROR_BOUND + 1) * weight * pair.n_slots
+    return products + (2 * DEGREE + 1) * lattice.ERROR_BOUND + DEGREE
+
+
+def flood_bits(pair: Pair) -> int:
+    """b such that no error moves uniform numbers in [-2**b, 2**b) noticeably, union included."""
+    _, other = sides(pair)
+    return (worst_error(pair) * DEGREE * other.width).bit_length() + HIDING_BITS
+
+
+def capacity(primes: int) -> int:
+    """Largest flood that still decrypts after the switch to one prime (t takes 32 bits)."""
+    return _PRIME * (primes - 1) + _PRIME - RING_BITS - 3
+
+
+def fits(pair: Pair) -> bool:
+    return flood_bits(pair) <= capacity(3)
+
+
+def parameters_of(pair: Pair) -> lattice.Parameters:
+    """Two primes for counts, three where weights make the error larger (210 of 218 bits)."""
+    primes = 2 if flood_bits(pair) <= capacity(2) else 3
+    return lattice.Parameters(
+        field=FIELD,
+        degree=DEGREE,
+        prime_bits=(_PRIME,) * primes + (_SPARE,),
+        plain_modulus=1 << RING_BITS,
+    )
