@@ -182,6 +182,20 @@ def test_present_and_absent_share_out_the_table(world):
         assert sum(p.total[1] for p in parts) == table.total[1] == 2.0 * world.cells.n_opened
 
 
+@given(worlds(), st.integers(0, 1))
+def test_users_on_one_axis_alone_are_those_absent_from_the_other(world, axis):
+    axes = world.cells.axes
+    if len(axes) == 2:
+        counts = np.arange(axes[axis].present) + 1.0
+        table = world.cells.alone(axis, counts)
+        if axes[1 - axis].absent is None:
+            assert not table.any()
+        else:
+            found = Contingency(cells=world.cells, values=table, variance=1.0).absent(1 - axis)
+            assert found.values.tolist() == counts.tolist()
+            assert table.sum() == counts.sum()
+
+
 @given(worlds())
 def test_projecting_twice_is_projecting_once(world):
     table = world.table(3.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twinweave.tables.column import MISSING, Column, Kind, Role, Rule
 from twinweave.tables.contingency import group_of, grouped_labels, grouped_size
 from twinweave.tables.schema import Schema
-from twinweave.workload.queries import Side, side_codes
+from twinweave.workload.queries import Side, side_positions
 
 
 def column(name, size, missing=False):
@@ -46,4 +46,4 @@ def test_a_coarse_sides_codes_index_its_block(data):
     side = Side(party="a", columns=("y", "x"), groups=groups)
     y, x = (group_of(schema.column(n), groups) for n in ("y", "x"))
     expected = [y[b] * (x[-1] + 1) + x[a] for a, b in codes]
-    assert side_codes(schema, side, codes).tolist() == expected
+    assert side_positions(schema, side, codes).tolist() == expected

@@ -57,6 +57,11 @@ class Axis:
     def size(self) -> int:
         return self.present + (self.absent is not None)
 
+    @property
+    def elsewhere(self) -> int:
+        """Where a user stands whom the side lacks: *absent*, or anywhere, as one without weight."""
+        return self.size - 1
+
     def split(self) -> tuple[Axis, ...]:
         """An axis for each column, without *absent*: those of a side's own table."""
         pairs = zip(self.names, self.sizes, strict=True)
@@ -140,6 +145,19 @@ class Cells:
         places: of each row among all cells, (n,), as `of` gives them.
         """
         return np.bincount(places, weights, minlength=self.size).reshape(self.shape)
+
+    def alone(self, axis: int, counts: NDArray[Any]) -> NDArray[Any]:
+        """The table of users who are on one of two axes and absent from the other, 0 elsewhere.
+
+        counts: of its positions but *absent*, in order. All 0 where the other axis has no *absent*.
+        """
+        table = np.zeros(self.shape, dtype=counts.dtype)
+        other = self.axes[1 - axis]
+        if other.absent is not None:
+            at: list[int | slice] = [slice(self.axes[axis].present)] * 2
+            at[1 - axis] = other.present
+            table[*at] = counts.ravel()
+        return table
 
     def positions(self) -> Index:
         """Position on each axis of every opened cell: int64 (n_opened, axes)."""

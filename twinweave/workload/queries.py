@@ -186,17 +186,7 @@ def _sizes(schema: Schema | JointSchema, side: Side) -> dict[str, int]:
     return {c: grouped_size(schema.column(c), side.groups) for c in side.columns}
 
 
-def shape(schema: JointSchema, query: Query) -> tuple[int, ...]:
-    """Shape of the query's table: see Query."""
-    return cells_of(schema, query).shape
-
-
-def side_size(schema: JointSchema, side: Side) -> int:
-    """Number of positions of a side's axis, *absent* not counted."""
-    return axis_of(schema, side).present
-
-
-def side_codes(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDArray[np.int64]:
+def side_positions(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDArray[np.int64]:
     """Position of every row on the side's axis: (n,); zeros for no column.
 
     codes: (n, columns) discrete codes in the order of schema.data_columns.

@@ -73,10 +73,4 @@ def _surplus(party: Party, query: Query, own: int) -> NDArray[np.int64]:
     int64 (opened cells,); a weighted other side has no absent position.
     """
     cells = cells_of(party.spec.schema, query)
-    table = np.zeros(cells.shape, dtype=np.int64)
-    mine, other = cells.axes[own], cells.axes[1 - own]
-    if other.absent is not None:
-        gone: list[int | slice] = [slice(mine.present), slice(mine.present)]
-        gone[1 - own] = other.present
-        table[*gone] = counted(party, query.sides[own]).ravel()
-    return cells.opened(table)
+    return cells.opened(cells.alone(own, counted(party, query.sides[own])))

@@ -20,7 +20,7 @@ from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.contingency import Axis
 from twinweave.tables.schema import JointSchema, Schema
-from twinweave.workload.queries import Query, Side, axis_of, raised, side_codes
+from twinweave.workload.queries import Query, Side, axis_of, raised, side_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +141,8 @@ def build_blocks(
     weights: dict[int, NDArray[np.uint32]] = {}
     for block, side in enumerate(layout.sides):
         offset = layout.offsets[block]
-        # Where no row is: *absent*, the last position; a weighted block's entry there is 0.
-        positions[:, block] = offset + layout.axes[block].size - 1
-        positions[slots, block] = offset + side_codes(schema, side, codes)
+        positions[:, block] = offset + layout.axes[block].elsewhere
+        positions[slots, block] = offset + side_positions(schema, side, codes)
         if side.weight is not None:
             weights[block] = np.zeros(n_slots, dtype=np.uint32)
             weights[block][slots] = _weights(side, units, len(slots))

@@ -23,7 +23,7 @@ from twinweave.protocols.products.state import OPEN, SHARE
 from twinweave.protocols.steps import Question, Steps
 from twinweave.spec import RunSpec, SecondPlan
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import shape
+from twinweave.workload.queries import cells_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def _measurement(
     spec: RunSpec, index: int, tables: Mapping[int, NDArray[np.float64]]
 ) -> Measurement:
     planned = spec.plan[index]
-    if index not in tables or tables[index].shape != shape(spec.schema, planned.query):
+    if index not in tables or tables[index].shape != cells_of(spec.schema, planned.query).shape:
         raise ProtocolError(f"table {planned.query.name!r} did not arrive whole.")
     return Measurement(query=planned.query, values=tables[index], variance=planned.variance)
 
