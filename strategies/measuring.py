@@ -55,7 +55,7 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Meas
     log.info("aligning %s by %s", sizes, spec.alignment)
     slots = parties.drive(align(spec, members))
     found = parties.drive(measure(spec, members, slots))
-    events = [planned.event for planned in spec.plan]
+    events = spec.tables.events()
     selected = None
     if spec.selects:
         selected, tables = select(conf, spec, found.measurements)

@@ -32,8 +32,9 @@ from twinweave.protocols.products import opening
 from twinweave.protocols.products import party as products
 from twinweave.protocols.products.state import Pass, Shared
 from twinweave.protocols.training.party import Trained
-from twinweave.spec import PlannedQuery, RunSpec
+from twinweave.spec import RunSpec
 from twinweave.tables.campaign import CampaignConf, campaign_frames
+from twinweave.workload.plan import PlannedQuery
 
 COLUMNS = {
     "publisher": ("user", "gender", "region", "age", "device", "arm"),

@@ -9,16 +9,17 @@ from twinweave.config import RunConf
 from twinweave.errors import ConfigError
 from twinweave.generators.plan import SgdPlan
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate
-from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, SharedBinomial, Stage
+from twinweave.privacy.events import Event, Stage
 from twinweave.protocols.products import kinds
 from twinweave.protocols.training.plan import TrainingPlan
-from twinweave.spec import VERSION, PlannedQuery, RunSpec, TrainingSpec
+from twinweave.spec import VERSION, RunSpec, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS, Role
 from twinweave.tables.schema import JointSchema
 from twinweave.workload import build as workload
 from twinweave.workload import selection
 from twinweave.workload.choice import Choice, choose
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, cells_of
 from twinweave.workload.selection import FeatureScore
 
@@ -80,7 +81,7 @@ def select(
     terms = (spec.schema, data.lift, data.fairness, conf.selection)
     scores = selection.score(found, *terms)
     choice = choose(scores, *terms)
-    spent = [planned.event for planned in spec.plan]
+    spent = spec.tables.events()
     tables = _with_noise(conf, _tables(conf, choice), Stage.MEASUREMENT, spent)
     return Selected(scores=scores, choice=choice, measurements=found), tables
 
@@ -112,7 +113,7 @@ def _with_noise(
         shares=conf.privacy.shares,
         priority_share=conf.privacy.priority_share,
         items=[
-            *(_item(schema, query, coins, stage) for query in queries),
+            *(_item(schema, query, stage, coins, conf.protocol.colluding) for query in queries),
             *([_LATER] if later else []),
         ],
         sgd=_nominal_training(conf),
@@ -120,8 +121,8 @@ def _with_noise(
         coin_limit=conf.protocol.coin_limit,
     )
     return tuple(
-        _planned(query, stage, event.mechanism, conf.protocol.colluding)
-        for query, event in zip(queries, noise.tables, strict=False)
+        PlannedQuery(query=query, stage=stage, noise=own)
+        for query, own in zip(queries, noise.noise, strict=False)
     )
 
 
@@ -165,13 +166,9 @@ def plan_training(
         ],
         fixed=spent,
     )
-    plans = {}
-    for event in noise.training:
-        assert isinstance(event.mechanism, PoissonSgd)
-        for party in event.parties:
-            sigma = event.mechanism.noise_multiplier
-            plans[party] = replace(rates[party], noise_multiplier=sigma)
-    return TrainingPlan(parties={p: plans[p] for p in rows})
+    sigma = {p: s for unit, s in zip(spec.schema.units, noise.training, strict=True) for p in unit}
+    plans = {p: replace(own, noise_multiplier=sigma[p]) for p, own in rates.items()}
+    return TrainingPlan(parties=plans)
 
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:
@@ -189,7 +186,9 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
     ]
 
 
-def _item(schema: JointSchema, query: Query, coins: bool, stage: Stage) -> WorkItem:
+def _item(schema: JointSchema, query: Query, stage: Stage, coins: bool, colluding: int) -> WorkItem:
+    """A reader of a pooled table who is one of its parties knows its own noise, so that one
+    party's noise is not counted on even where nobody colludes."""
     return WorkItem(
         name=query.name,
         cells=cells_of(schema, query).size,
@@ -199,7 +198,7 @@ def _item(schema: JointSchema, query: Query, coins: bool, stage: Stage) -> WorkI
         sensitivity=VALUE_UNITS if query.weight else 1,
         importance=_importance(schema, query),
         coins=query.weight is None and (query.is_pooled or (coins and query.is_cross)),
-        dealt=not query.is_pooled,
+        unknown=max(1, len(query.parties) - max(1, colluding)) if query.is_pooled else 0,
     )
 
 
@@ -215,11 +214,3 @@ def _importance(schema: JointSchema, query: Query) -> float:
     if query.priority and set(roles) == {Role.MEMBERSHIP, Role.CONVERSION}:
         return 4.0
     return 1.0
-
-
-def _planned(query: Query, stage: Stage, mechanism: object, colluding: int) -> PlannedQuery:
-    """A reader of a pooled table who is one of its parties knows its own noise, so that one
-    party's noise is not counted on even where nobody colludes."""
-    assert isinstance(mechanism, (DiscreteGaussian, SharedBinomial))
-    unknown = max(1, len(query.parties) - max(1, colluding)) if query.is_pooled else 0
-    return PlannedQuery(query=query, stage=stage, mechanism=mechanism, unknown=unknown)

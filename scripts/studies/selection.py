@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from twinweave.config import compose
 from twinweave.parsing import parse
 from twinweave.privacy.allocation import WorkItem, calibrate
-from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
-from twinweave.spec import PlannedQuery
+from twinweave.privacy.events import Stage
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.choice import choose
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, cells_of
 from twinweave.workload.selection import FeatureScore, SelectionConf, plan_selection, score
 
@@ -161,11 +161,10 @@ def planned(
         items=items,
         coin_limit=coin_limit,
     )
-    out = []
-    for query, event in zip(queries, plan.tables, strict=True):
-        assert isinstance(event.mechanism, (DiscreteGaussian, SharedBinomial))
-        out.append(PlannedQuery(query=query, stage=Stage.SELECTION, mechanism=event.mechanism))
-    return out
+    return [
+        PlannedQuery(query=query, stage=Stage.SELECTION, noise=noise)
+        for query, noise in zip(queries, plan.noise, strict=True)
+    ]
 
 
 def measured(

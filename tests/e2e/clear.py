@@ -100,7 +100,7 @@ def mechanism_of(planned) -> str:
     """Which noise a table got: the kinds that are tested apart."""
     where = "pooled " if planned.query.is_pooled else ""
     where += "cross" if planned.query.is_cross else "local"
-    if isinstance(planned.mechanism, SharedBinomial):
+    if isinstance(planned.event.mechanism, SharedBinomial):
         return f"{where} coins" if planned.query.is_pooled else "coins"
     if planned.query.weight is not None:
         return f"{where} sums to the power {planned.query.weight[1]}"

@@ -244,12 +244,14 @@ def readable_shares(ran: Ran) -> Iterator[tuple[str, float]]:
 
     They must be uniform alone, and also to a dealer, if any, who knows R and r.
     """
-    for first, second in ran.spec.pairs():
+    for first, second in ran.spec.tables.pairs():
         alone, known = [], []
         exact = _exact_shares(ran, first, second)
         for name in (first, second):
             opened = ran.shares(name)
-            for place, (index, planned) in enumerate(ran.spec.crossing(first, second).items()):
+            for place, (index, planned) in enumerate(
+                ran.spec.tables.crossing(first, second).items()
+            ):
                 share = opened[str(index)]
                 alone.append(_nibbles(ran, share, planned.coins))
                 if exact:
@@ -283,7 +285,7 @@ def _exact_shares(ran: Ran, first: str, second: str) -> dict[str, list[np.ndarra
     correction = ran.request("query.open", second).corrections[first]
     masked = dealt.DealtParty(one).masked(second)
     right = dealt.finish_second(pair, two.blocks(pair), correction, masked)
-    queries = [p.query for p in ran.spec.crossing(first, second).values()]
+    queries = [p.query for p in ran.spec.tables.crossing(first, second).values()]
     return {
         name: [_cells(pair, share, query) for query in queries]
         for name, share in ((first, left), (second, right))

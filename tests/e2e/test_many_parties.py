@@ -18,22 +18,23 @@ from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
 from twinweave.generators.conf import TvaeConf
 from twinweave.parsing import parse
-from twinweave.privacy.events import DiscreteGaussian, PoissonSgd, SharedBinomial, Stage
+from twinweave.privacy.events import PoissonSgd, Stage
+from twinweave.privacy.noise import OwnCoins, OwnGaussian
 from twinweave.protocols.pools import party as pools
 from twinweave.protocols.products import party as products
 from twinweave.protocols.ring import to_ring, to_signed
-from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side
 
-SILENT = DiscreteGaussian(noise_multiplier=1e-2)
-SILENT_SUM = DiscreteGaussian(noise_multiplier=1e-2 / VALUE_UNITS, sensitivity=VALUE_UNITS)
+SILENT = OwnGaussian(noise_multiplier=1e-2)
+SILENT_SUM = OwnGaussian(noise_multiplier=1e-2 / VALUE_UNITS, sensitivity=VALUE_UNITS)
 
 
 def exact_everywhere(conf: RunConf) -> int:
     """Run the planned workload with next to no noise: every cell equals the plaintext's."""
     silent = tuple(
-        replace(p, mechanism=SILENT_SUM if p.query.weight else SILENT) for p in spec_of(conf).plan
+        replace(p, noise=SILENT_SUM if p.query.weight else SILENT) for p in spec_of(conf).plan
     )
     ran, clear = run_of(conf, silent), Clear(conf)
     for planned, found in zip(silent, ran.findings.measurements, strict=True):
@@ -45,7 +46,7 @@ def exact_everywhere(conf: RunConf) -> int:
 def test_three_parties_of_different_columns(tmp_path):
     conf = vertical(tmp_path)
     assert exact_everywhere(conf) > 20
-    pairs = spec_of(conf).pairs()
+    pairs = spec_of(conf).tables.pairs()
     assert len(pairs) == 3
     spec = spec_of(conf)
     assert {len(p.query.parties) for p in spec.plan} == {1, 2}
@@ -79,27 +80,25 @@ PUBLISHERS = {"party": "north", "pool": ("north", "south")}
 WIDE = ("age", "device", "region", "arm")  # 600 cells
 
 
-def table(*sides: Side, mechanism):
-    query = Query(sides=sides)
-    unknown = max(1, len(query.parties) - 1)
-    return PlannedQuery(query=query, stage=Stage.MEASUREMENT, mechanism=mechanism, unknown=unknown)
+def table(*sides: Side, noise):
+    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, noise=noise)
 
 
 def many_cells():
     wide = Side(columns=WIDE, **PUBLISHERS)
     small = Side(party="shop0", columns=("region", "loyalty"))
     spend = Side(party="shop0", weight="spend")
-    sums = DiscreteGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
+    sums = OwnGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
     return (
-        table(wide, mechanism=SharedBinomial(coins=61)),
-        table(replace(wide, columns=WIDE[:3]), mechanism=DiscreteGaussian(noise_multiplier=3.0)),
-        table(small, wide, mechanism=SharedBinomial(coins=90)),
+        table(wide, noise=OwnCoins(coins=61, unknown=1)),
+        table(replace(wide, columns=WIDE[:3]), noise=OwnGaussian(noise_multiplier=3.0)),
+        table(small, wide, noise=OwnCoins(coins=90, unknown=2)),
         table(
             wide,
             replace(small, columns=("loyalty",)),
-            mechanism=DiscreteGaussian(noise_multiplier=3.0),
+            noise=OwnGaussian(noise_multiplier=3.0),
         ),
-        table(spend, wide, mechanism=sums),
+        table(spend, wide, noise=sums),
     )
 
 
@@ -124,24 +123,6 @@ def test_pooled_noise_has_the_published_variance(noise, kind):
     assert z.size >= 199
     assert plausible(p_mean(z))
     assert_scale(z, p_variance, np.sqrt(1 / 3), np.sqrt(3.0))  # of three parties one alone
-
-
-def test_what_a_reader_cannot_know_is_what_is_accounted_for():
-    """Coins of the unknown parties alone are at least the mechanism's, and few more."""
-    for coins in (40, 41, 1001):
-        for parties in (2, 3, 5, 30):
-            pool = tuple(f"p{i}" for i in range(parties))
-            query = Query(sides=(Side(party="p0", columns=("x",), pool=pool),))
-            for unknown in range(1, parties):
-                planned = PlannedQuery(
-                    query=query,
-                    stage=Stage.MEASUREMENT,
-                    unknown=unknown,
-                    mechanism=SharedBinomial(coins=coins),
-                )
-                assert planned.own_coins % 2 == 0
-                assert coins <= unknown * planned.own_coins < coins + 2 * unknown
-                assert planned.variance == parties * planned.own_coins / 4
 
 
 def test_lift_of_a_pooled_experiment_meets_the_truth(tmp_path):

@@ -10,23 +10,24 @@ import pytest
 from tests.e2e.clear import Clear, deviations
 from tests.statistics import assert_scale, p_mean, p_variance, plausible
 from tests.whole_run import configure, run, run_of, spec_of
-from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
-from twinweave.spec import PlannedQuery
+from twinweave.privacy.events import Stage
+from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side
 
 P, A = "publisher", "advertiser"
 WIDE = ("age", "device", "region", "arm")  # 600 cells: enough for a sharp chi-square test
 
 
-def table(*sides, mechanism):
-    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, mechanism=mechanism)
+def table(*sides, noise):
+    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, noise=noise)
 
 
 def many_cells():
     """A plan with hundreds of cells under each mechanism; both orders of sides."""
-    sums = DiscreteGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
-    counts = DiscreteGaussian(noise_multiplier=3.0)
+    sums = OwnGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
+    counts = OwnGaussian(noise_multiplier=3.0)
     wide = Side(party=P, columns=WIDE)
     left, right = (
         Side(party=P, columns=("age", "device")),
@@ -43,13 +44,13 @@ def many_cells():
         for power in (1, 2)
     ]
     return (
-        table(wide, mechanism=counts),
-        table(left, right, mechanism=counts),
-        table(right, wide, mechanism=SharedBinomial(coins=60)),
-        table(Side(party=P, columns=("arm",)), right, mechanism=SharedBinomial(coins=41)),
-        table(wide, spend[0], mechanism=sums),
-        table(spend[1], wide, mechanism=sums),
-        *(table(side, mechanism=sums) for side in local),
+        table(wide, noise=counts),
+        table(left, right, noise=counts),
+        table(right, wide, noise=DealtCoins(coins=60)),
+        table(Side(party=P, columns=("arm",)), right, noise=DealtCoins(coins=41)),
+        table(wide, spend[0], noise=sums),
+        table(spend[1], wide, noise=sums),
+        *(table(side, noise=sums) for side in local),
     )
 
 
@@ -95,7 +96,7 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
     silent = tuple(
         replace(
             p,
-            mechanism=DiscreteGaussian(
+            noise=OwnGaussian(
                 noise_multiplier=1e-2 if p.query.weight is None else 1e-2 / VALUE_UNITS,
                 sensitivity=VALUE_UNITS if p.query.weight else 1,
             ),

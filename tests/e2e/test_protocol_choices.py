@@ -38,14 +38,15 @@ from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
-from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
+from twinweave.privacy.events import Stage
+from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols import wire
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.products import bfv, kinds, party
 from twinweave.protocols.secure_sum import KINDS, MaskingParty, homomorphic, secret_sharing
 from twinweave.protocols.training.plan import row_weights
-from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side
 
 P, A = "publisher", "advertiser"
@@ -64,8 +65,8 @@ def clear(tmp_path_factory):
 
 
 def table(*sides, noise=3.0, sensitivity=1):
-    mechanism = DiscreteGaussian(noise_multiplier=noise, sensitivity=sensitivity)
-    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, mechanism=mechanism)
+    own = OwnGaussian(noise_multiplier=noise, sensitivity=sensitivity)
+    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, noise=own)
 
 
 def many_cells():
@@ -90,7 +91,7 @@ def silent(plan):
     return tuple(
         replace(
             p,
-            mechanism=DiscreteGaussian(
+            noise=OwnGaussian(
                 noise_multiplier=1e-2 / (VALUE_UNITS if p.query.weight else 1),
                 sensitivity=VALUE_UNITS if p.query.weight else 1,
             ),
@@ -332,7 +333,7 @@ def test_selection_by_few_tables_is_refused(tmp_path):
 
 def test_coins_without_a_dealer_are_refused(tmp_path):
     spec = spec_of(configure(tmp_path))
-    assert any(isinstance(p.mechanism, SharedBinomial) for p in spec.plan)
+    assert any(isinstance(p.noise, DealtCoins) for p in spec.plan)
     with pytest.raises(ProtocolError, match="coins need a dealer"):
         replace(spec, cross_tables="homomorphic")
 

@@ -37,11 +37,15 @@ def plan(items: list[WorkItem], **rest: Any) -> Allocation:
 
 
 def of(planned: Allocation, name: str) -> Event:
-    return next(e for e in planned.tables if e.label == name)
+    return next(e for e in planned.events if e.label == name)
 
 
-def all_of(planned: Allocation) -> list[Event]:
-    return [*planned.tables, *planned.training]
+def tables(planned: Allocation) -> tuple[Event, ...]:
+    return planned.events[: len(planned.noise)]
+
+
+def trainings(planned: Allocation) -> tuple[Event, ...]:
+    return planned.events[len(planned.noise) :]
 
 
 def precision(event: Event) -> float:
@@ -81,12 +85,12 @@ def test_never_over_budget_and_nearly_all_used(
 ) -> None:
     fixed = [] if not settled else [_settled(settled * 6 / target)]
     planned = plan(items, epsilon=target, fixed=fixed)
-    spent = accountant.epsilon([*fixed, *all_of(planned)], DELTA)
+    spent = accountant.epsilon([*fixed, *planned.events], DELTA)
     assert spent == planned.epsilon
     assert 0.99 * target < spent <= target
     first = sum(precision(of(planned, i.name)) for i in items if i.priority)
     if first:
-        assert first >= 0.25 * sum(map(precision, planned.tables)) * (1 - 1e-6)
+        assert first >= 0.25 * sum(map(precision, tables(planned))) * (1 - 1e-6)
 
 
 def _settled(noise_multiplier: float) -> Event:
@@ -96,13 +100,13 @@ def _settled(noise_multiplier: float) -> Event:
 
 def test_shares_within_the_measurement_stage() -> None:
     planned = plan([*PRIORITY, *PAIRS])
-    assert [e.label for e in planned.tables] == [i.name for i in (*PRIORITY, *PAIRS)]
-    total = sum(map(precision, planned.tables))
+    assert [e.label for e in tables(planned)] == [i.name for i in (*PRIORITY, *PAIRS)]
+    total = sum(map(precision, tables(planned)))
     first = sum(precision(of(planned, i.name)) for i in PRIORITY)
     assert first / total == pytest.approx(0.25, abs=1e-3)
     small, large = precision(of(planned, "pair 1")), precision(of(planned, "pair 39"))
     assert large / small == pytest.approx((275 / 9) ** (2 / 3), rel=0.11)  # steps of 5%, twice
-    assert len({e.mechanism for e in planned.tables}) < len(planned.tables)
+    assert len({e.mechanism for e in tables(planned)}) < len(tables(planned))
     spend = of(planned, "sum spend by segment").mechanism
     assert isinstance(spend, DiscreteGaussian)
     assert spend.sensitivity == 1024
@@ -111,35 +115,36 @@ def test_shares_within_the_measurement_stage() -> None:
 
 def test_priority_takes_more_where_it_is_larger() -> None:
     planned = plan([table("big", 10_000, priority=True), table("small", 10)])
-    assert precision(of(planned, "big")) > 0.9 * sum(map(precision, planned.tables))
+    assert precision(of(planned, "big")) > 0.9 * sum(map(precision, tables(planned)))
 
 
 def test_coins_are_limited_smallest_table_first() -> None:
     items = [table(str(n), n, priority=True, coins=True) for n in (100, 4, 20)]
     free = plan(items)
-    coins = {e.label: getattr(e.mechanism, "coins", 0) for e in free.tables}
+    coins = {e.label: getattr(e.mechanism, "coins", 0) for e in tables(free)}
     limited = plan(items, coin_limit=int(1.05 * (4 * coins["4"] + 20 * coins["20"])))
-    kinds = {e.label: type(e.mechanism) for e in limited.tables}
+    kinds = {e.label: type(e.mechanism) for e in tables(limited)}
     assert kinds == {"100": DiscreteGaussian, "4": SharedBinomial, "20": SharedBinomial}
     assert not any(
-        isinstance(e.mechanism, SharedBinomial) for e in plan(items, coin_limit=0).tables
+        isinstance(e.mechanism, SharedBinomial) for e in tables(plan(items, coin_limit=0))
     )
     # A handful of coins would give a user away with probability 2**-coins.
     loud = plan(items[1:2], epsilon=50.0)
-    assert isinstance(loud.tables[0].mechanism, DiscreteGaussian)
+    assert isinstance(tables(loud)[0].mechanism, DiscreteGaussian)
 
 
 def test_training_gets_its_share() -> None:
     planned = plan(PAIRS[:5], shares=TRAIN, sgd=SGD)
-    assert [e.parties for e in planned.training] == [("a",), ("b",)]
-    assert 0.99 < accountant.epsilon(all_of(planned), DELTA) == planned.epsilon <= 1
-    tables = sum(map(precision, planned.tables))
-    trainings = sum(
-        accountant.gaussian_mu(accountant.epsilon([e], DELTA), DELTA) ** 2 for e in planned.training
+    assert [e.parties for e in trainings(planned)] == [("a",), ("b",)]
+    assert 0.99 < accountant.epsilon(planned.events, DELTA) == planned.epsilon <= 1
+    of_tables = sum(map(precision, tables(planned)))
+    of_training = sum(
+        accountant.gaussian_mu(accountant.epsilon([e], DELTA), DELTA) ** 2
+        for e in trainings(planned)
     )
-    assert trainings == pytest.approx(tables, rel=0.02)
+    assert of_training == pytest.approx(of_tables, rel=0.02)
     alone = plan([], shares=TRAIN, sgd=SGD)
-    assert 0.99 < accountant.epsilon(alone.training, DELTA) <= 1
+    assert 0.99 < accountant.epsilon(trainings(alone), DELTA) <= 1
 
 
 def test_a_plan_that_forgets_training_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,14 +156,14 @@ def test_a_plan_that_forgets_training_is_caught(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(allocation.accountant, "epsilon", forgets)
     broken = plan(PAIRS[:5], shares=TRAIN, sgd=SGD)
-    assert exact(all_of(broken), DELTA) > 1.0
+    assert exact(broken.events, DELTA) > 1.0
 
 
 def test_stages_share_in_proportion() -> None:
     shares = MEASURE | {Stage.SELECTION: 0.25, Stage.EVALUATION: 5.0}  # no work in evaluation
     chosen = table("coarse", 50, stage=Stage.SELECTION)
     planned = plan([chosen, *PAIRS[:3]], shares=shares)
-    rest = sum(precision(e) for e in planned.tables if e.label != "coarse")
+    rest = sum(precision(e) for e in tables(planned) if e.label != "coarse")
     assert precision(of(planned, "coarse")) / rest == pytest.approx(0.25, rel=1e-6)
 
 
@@ -174,7 +179,7 @@ def test_refusals() -> None:
     with pytest.raises(BudgetError):
         plan(PAIRS[:2], fixed=[_settled(3.0)])
     empty = plan([])
-    assert all_of(empty) == []
+    assert empty.events == ()
     assert empty.epsilon == 0
     assert math.isclose(
         plan([], fixed=[_settled(9.0)]).epsilon, accountant.epsilon([_settled(9.0)], DELTA)

@@ -22,7 +22,8 @@ from twinweave.privacy.events import (
     Stage,
 )
 from twinweave.privacy.guard import Receipt
-from twinweave.privacy.mechanisms import draw, noise_scale, noise_variance, release_table
+from twinweave.privacy.mechanisms import draw, gaussian_variance, noise_scale, release_table
+from twinweave.privacy.noise import DealtCoins, OwnCoins, OwnGaussian
 
 N = 20_000
 Release = Callable[[NDArray[np.int64], Event, Receipt], NDArray[np.int64]]
@@ -119,13 +120,28 @@ def test_coins_are_drawn_alike_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_variance_of_what_is_charged() -> None:
-    assert noise_variance(SharedBinomial(coins=400)) == 100
     mechanism = DiscreteGaussian(noise_multiplier=2.0, sensitivity=1024)
     assert noise_scale(mechanism) == 2048
-    assert noise_variance(mechanism) == 2048**2
+    assert gaussian_variance(mechanism) == 2048**2
     weights = np.exp(-2.0 * np.arange(-9, 10) ** 2)
     exact = weights @ np.arange(-9, 10) ** 2 / weights.sum()
-    assert noise_variance(DiscreteGaussian(noise_multiplier=0.5)) == pytest.approx(exact)
+    assert gaussian_variance(DiscreteGaussian(noise_multiplier=0.5)) == pytest.approx(exact)
+
+
+def test_variance_of_a_table_is_that_of_all_its_noise() -> None:
+    assert OwnGaussian(noise_multiplier=2.0, sensitivity=1024).variance(2) == 2 * 2048**2
+    assert DealtCoins(coins=400).variance(2) == 100
+
+
+def test_what_a_reader_cannot_know_is_what_is_charged_for() -> None:
+    """Coins of the unknown parties alone are at least the mechanism's, and few more."""
+    for coins in (40, 41, 1001):
+        for parties in (2, 3, 5, 30):
+            for unknown in range(1, parties):
+                noise = OwnCoins(coins=coins, unknown=unknown)
+                each = noise.variance(parties) * 4 / parties
+                assert each % 2 == 0
+                assert noise.mechanism.coins == coins <= unknown * each < coins + 2 * unknown
 
 
 # --- a contract, and releases that break it ---------------------------------------------------

@@ -11,21 +11,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from twinweave.errors import BudgetError, ConfigError
 from twinweave.parsing import check_positive
 from twinweave.privacy import accountant
-from twinweave.privacy.events import (
-    DiscreteGaussian,
-    Event,
-    Mechanism,
-    PoissonSgd,
-    SharedBinomial,
-    Stage,
-)
+from twinweave.privacy.events import Event, PoissonSgd, Stage
+from twinweave.privacy.noise import DealtCoins, Noise, OwnCoins, OwnGaussian
 
 TOLERANCE = 1e-3  # of epsilon, left unspent at most (more only where coins are a handful)
 _STEP = 1.05  # noise multipliers within a stage differ by powers of this, so that many are equal
@@ -43,8 +37,9 @@ class WorkItem:
     name: unique; becomes the event's label. cells: of the table. parties: whose users it counts.
     sensitivity: units by which one user changes one cell (1 for counts, VALUE_UNITS for sums).
     coins: shared binomial coins instead of a discrete Gaussian; counts only.
+    unknown: each party draws coins of its own, and so many parties' are unknown to a reader; 0
+        where a dealer deals the coins, which is what `coin_limit` bounds.
     importance: factor on its share of the budget: what a report stands on gets more than 1.
-    dealt: a dealer deals them, which is what `coin_limit` bounds; else each party draws its own.
     """
 
     name: str
@@ -55,7 +50,7 @@ class WorkItem:
     sensitivity: int = 1
     coins: bool = False
     importance: float = 1.0
-    dealt: bool = True
+    unknown: int = 0
 
     def __post_init__(self) -> None:
         check_positive(f"workload.{self.name}", self, "importance", "cells", "sensitivity")
@@ -83,15 +78,16 @@ class SgdItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """The events of a run before any of them happens.
+    """The noise of a run before any of it is drawn.
 
-    tables: one event an item, in their order, labelled with the item's name.
-    training: one PoissonSgd event an SgdItem, in their order.
-    epsilon: of tables, training and the `fixed` events together, at the delta asked.
+    noise: of each item, in their order. training: noise multiplier of each SgdItem, in theirs.
+    events: what both will release; a table's is labelled with its item's name.
+    epsilon: of these and the `fixed` events together, at the delta asked.
     """
 
-    tables: tuple[Event, ...]
-    training: tuple[Event, ...]
+    noise: tuple[Noise, ...]
+    training: tuple[float, ...]
+    events: tuple[Event, ...]
     epsilon: float
 
 
@@ -124,7 +120,7 @@ def calibrate(
     """
     spent = accountant.epsilon(fixed, delta)
     if not items and not sgd:
-        return Allocation(tables=(), training=(), epsilon=spent)
+        return Allocation(noise=(), training=(), events=(), epsilon=spent)
     if spent >= epsilon:
         raise BudgetError(
             f"privacy budget: what is settled already spends epsilon {epsilon:.4g} or more. "
@@ -135,10 +131,11 @@ def calibrate(
     training_weight = stages.get(Stage.TRAINING, 0.0)
 
     def build(mu: float) -> Allocation:
-        tables = _table_events(items, weights, mu, coin_limit)
-        training = _training_events(sgd, mu * math.sqrt(training_weight), delta)
-        total = accountant.epsilon((*fixed, *tables, *training), delta)
-        return Allocation(tables=tables, training=training, epsilon=total)
+        noise = _table_noise(items, weights, mu, coin_limit)
+        training = _training_noise(sgd, mu * math.sqrt(training_weight), delta)
+        events = (*_table_events(items, noise), *_training_events(sgd, training))
+        total = accountant.epsilon((*fixed, *events), delta)
+        return Allocation(noise=noise, training=training, events=events, epsilon=total)
 
     return _largest(build, accountant.gaussian_mu(epsilon, delta), epsilon)
 
@@ -195,23 +192,25 @@ def _quantised(precision: float) -> float:
     return math.exp(round(math.log(precision) / unit) * unit)
 
 
-# --- events at a given mu ---------------------------------------------------------------------
+# --- noise at a given mu ----------------------------------------------------------------------
 
 
-def _table_events(
+def _table_noise(
     items: Sequence[WorkItem], weights: Sequence[float], mu: float, coin_limit: int | None
-) -> tuple[Event, ...]:
+) -> tuple[Noise, ...]:
     sigmas = [_rounded(1 / (mu * math.sqrt(w))) for w in weights]
     with_coins = _coin_items(items, sigmas, coin_limit)
     return tuple(
-        Event(
-            label=item.name,
-            stage=item.stage,
-            parties=item.parties,
-            mechanism=_mechanism(item, sigma, coins=item.name in with_coins),
-        )
+        _coin_noise(item, sigma)
+        if item.name in with_coins
+        else OwnGaussian(noise_multiplier=sigma, sensitivity=item.sensitivity)
         for item, sigma in zip(items, sigmas, strict=True)
     )
+
+
+def _coin_noise(item: WorkItem, sigma: float) -> Noise:
+    coins = _coins(item, sigma)
+    return OwnCoins(coins=coins, unknown=item.unknown) if item.unknown else DealtCoins(coins=coins)
 
 
 def _rounded(sigma: float) -> float:
@@ -234,7 +233,7 @@ def _coin_items(
         for i, s in zip(items, sigmas, strict=True)
         if i.coins and _coins(i, s) >= MIN_COINS
     )
-    own = {i.name for i in items if not i.dealt}
+    own = {i.name for i in items if i.unknown}
     names = [name for cells, name, coins in wanted if name in own and cells * coins <= OWN_COINS]
     left = math.inf if limit is None else limit
     for cells, name, coins in wanted:
@@ -247,26 +246,28 @@ def _coin_items(
     return frozenset(names)
 
 
-def _mechanism(item: WorkItem, sigma: float, *, coins: bool) -> Mechanism:
-    if coins:
-        return SharedBinomial(coins=_coins(item, sigma))
-    return DiscreteGaussian(noise_multiplier=sigma, sensitivity=item.sensitivity)
+def _table_events(items: Sequence[WorkItem], noise: Sequence[Noise]) -> Iterator[Event]:
+    for item, drawn in zip(items, noise, strict=True):
+        yield Event(
+            label=item.name, stage=item.stage, parties=item.parties, mechanism=drawn.mechanism
+        )
 
 
-def _training_events(sgd: Sequence[SgdItem], mu: float, delta: float) -> tuple[Event, ...]:
-    events = []
-    for item in sgd:
-        part = mu / math.sqrt(len(sgd))
-        noise = sgd_noise_multiplier(part, delta, item.sampling_rate, item.steps)
-        mechanism = PoissonSgd(
-            noise_multiplier=noise, sampling_rate=item.sampling_rate, steps=item.steps
+def _training_noise(sgd: Sequence[SgdItem], mu: float, delta: float) -> tuple[float, ...]:
+    part = mu / math.sqrt(max(1, len(sgd)))
+    return tuple(sgd_noise_multiplier(part, delta, i.sampling_rate, i.steps) for i in sgd)
+
+
+def _training_events(sgd: Sequence[SgdItem], noise: Sequence[float]) -> Iterator[Event]:
+    for item, multiplier in zip(sgd, noise, strict=True):
+        yield Event(
+            label=f"training at {item.party}",
+            stage=Stage.TRAINING,
+            parties=(item.party, *item.also),
+            mechanism=PoissonSgd(
+                noise_multiplier=multiplier, sampling_rate=item.sampling_rate, steps=item.steps
+            ),
         )
-        label = f"training at {item.party}"
-        parties = (item.party, *item.also)
-        events.append(
-            Event(label=label, stage=Stage.TRAINING, parties=parties, mechanism=mechanism)
-        )
-    return tuple(events)
 
 
 def sgd_noise_multiplier(mu: float, delta: float, sampling_rate: float, steps: int) -> float:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
-from twinweave.parsing import STRICT, canonical_json
+from twinweave.parsing import STRICT, canonical_json, check_positive
 from twinweave.privacy import accountant
 from twinweave.privacy.events import Event
 from twinweave.privacy.ledger import event_from_record, event_to_record
@@ -74,8 +74,7 @@ class Limit:
     delta: float
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ConfigError("privacy.epsilon", "must be positive", "Give a number above 0.")
+        check_positive("privacy", self, "epsilon")
         if not 0 < self.delta < 1:
             raise ConfigError("privacy.delta", "not between 0 and 1", "Give e.g. 1e-5.")
 

@@ -72,13 +72,11 @@ def coins_each(coins: int, sharers: int) -> int:
     return 2 * -(-coins // (2 * sharers))
 
 
-def noise_variance(mechanism: DiscreteGaussian | SharedBinomial) -> float:
-    """Exact variance of the noise in one cell, in squared units of the table.
+def gaussian_variance(mechanism: DiscreteGaussian) -> float:
+    """Exact variance of one party's noise in a cell, in squared units of the table.
 
-    A discrete Gaussian's is below scale**2, by more than 1e-6 of it for scales under 1 only.
+    It is below scale**2, by more than 1e-6 of it for scales under 1 only.
     """
-    if isinstance(mechanism, SharedBinomial):
-        return mechanism.coins / 4
     scale = noise_scale(mechanism)
     if scale > 3:
         return scale * scale

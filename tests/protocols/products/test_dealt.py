@@ -107,7 +107,7 @@ def test_known_answer():
         *(share for party in opened for share in party.values()),
     ):
         digest.update(array.astype("<u4").tobytes())
-    assert digest.hexdigest() == "37bf2ec13edddc92ed8b29dcf74fb82cb6becda973dd3462058d8de0b0af8fd3"
+    assert digest.hexdigest() == "7fc4cec6e59126a0c474d64e7e735b1db0adea1a4be36b35d85c5ba83677fc3b"
 
 
 # --- who sees what -----------------------------------------------------------------------

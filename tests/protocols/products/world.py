@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinweave.privacy.events import DiscreteGaussian, SharedBinomial, Stage
+from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import Receipt
+from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols.products import dealt
 from twinweave.protocols.products.blocks import BlockSet, build_blocks
 from twinweave.protocols.products.opening import Product, open_shares, reconstruct
 from twinweave.protocols.products.pair import Pair, pair_of
-from twinweave.spec import PlannedQuery
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side, cells_of
 
 DEALER, PAIR = b"\x01" * 32, b"\x02" * 32
@@ -95,9 +96,9 @@ def in_the_clear(query, tables, n_slots):
 def planned(query, coins=None, scale=1e-3):
     """A table with dealt coins or a Gaussian; one so narrow that it is exact by default."""
     units = VALUE_UNITS if query.weight else 1
-    gaussian = DiscreteGaussian(noise_multiplier=scale / units, sensitivity=units)
-    mechanism = SharedBinomial(coins=coins) if coins else gaussian
-    return PlannedQuery(query=query, stage=Stage.MEASUREMENT, mechanism=mechanism)
+    gaussian = OwnGaussian(noise_multiplier=scale / units, sensitivity=units)
+    noise = DealtCoins(coins=coins) if coins else gaussian
+    return PlannedQuery(query=query, stage=Stage.MEASUREMENT, noise=noise)
 
 
 def plan(*tables):

@@ -11,7 +11,6 @@ from twinweave.protocols.party import Introduced, Joined, Party, read_table
 from twinweave.protocols.products.kinds import check_installed
 from twinweave.site import Site
 from twinweave.spec import RunSpec
-from twinweave.workload.queries import check
 
 
 def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
@@ -27,8 +26,7 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
         raise ProtocolError("the specification is of another run. Start a new run.")
     check_schema(spec, site)
     check_installed(spec.cross_tables)
-    for planned in spec.plan:
-        check(spec.schema, planned.query)
+    spec.tables.check()
     table = read_table(site, spec.run)
     joined = Joined(
         run=request.run,
@@ -39,8 +37,8 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
         contents=contents(table),
     )
     party = Party(site, Introduced(joined=joined, hellos={}))
-    own = [p.event for p in spec.plan if party.name in p.query.parties]
-    party.foresee(own, [p.event for p in spec.plan])
+    own = spec.tables.events(party.name)
+    party.foresee(own, spec.tables.events())
     return SetupReply(hello=party.hello.dumps(), guard=site.guard.mode), joined
 
 

@@ -17,7 +17,7 @@ full scale, and one member's alone is what is accounted for.
 
 Who learns what: the server the noisy sum; a member nothing before the sum is published, then the
 others' noisy sum. Server and a member together see the other members' noisy sum, so of two members
-the other's table under its own noise, which is why `PlannedQuery.unknown` leaves a party out. All
+the other's table under its own noise, which is why `OwnCoins.unknown` leaves a party out. All
 members but one together with the server see that one's table under its noise. Needs everyone: a
 member that does not answer ends the run.
 """

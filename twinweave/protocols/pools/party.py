@@ -24,7 +24,8 @@ from twinweave.protocols.counting import counted
 from twinweave.protocols.party import Party
 from twinweave.protocols.pools.masks import mask
 from twinweave.protocols.ring import Ring, to_ring
-from twinweave.spec import PlannedQuery, RunSpec
+from twinweave.spec import RunSpec
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, cells_of
 
 
@@ -33,7 +34,7 @@ def pooled_tables(party: Party, spec: RunSpec, phase: str, receipt: Receipt) -> 
 
     spec: with the tables of the pass. phase: names the pass, so that no mask serves twice.
     """
-    planned = spec.pooled(party.name)
+    planned = spec.tables.pooled(party.name)
     if not planned:
         return {}
     pool = party.spec.schema.unit(party.name)
@@ -43,7 +44,7 @@ def pooled_tables(party: Party, spec: RunSpec, phase: str, receipt: Receipt) -> 
     parts = {}
     for i, p in planned.items():
         exact = counted(party, p.query.sides[0])
-        noisy = exact.ravel() + draw(exact.size, p.event, receipt, sharers=p.unknown)
+        noisy = exact.ravel() + draw(exact.size, p.event, receipt, sharers=p.noise.sharers)
         label = f"{spec.digest} {phase} {i}"
         masked = mask(noisy, own=party.name, pool=pool, secrets=secrets, label=label)
         parts[str(i)] = masked.reshape(exact.shape)
@@ -62,7 +63,7 @@ def across(party: Party, planned: PlannedQuery, shares: Sequence[Ring], receipt:
     if len(shares) != others or len({s.dtype for s in shares}) != 1:
         raise ProtocolError(f"table {query.name!r} needs a product with every member of the pool.")
     surplus = _surplus(party, query, own) * (others - 1)
-    addend = draw(surplus.size, planned.event, receipt, sharers=planned.unknown) - surplus
+    addend = draw(surplus.size, planned.event, receipt, sharers=planned.noise.sharers) - surplus
     total: Ring = np.sum(shares, axis=0, dtype=shares[0].dtype)
     return total + to_ring(addend, total.dtype.itemsize * 8)
 

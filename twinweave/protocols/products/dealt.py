@@ -175,7 +175,9 @@ class DealtServer:
     @cached_property
     def _deals(self) -> dict[tuple[str, str], tuple[Pair, Deal]]:
         """Fresh ones, once a pass."""
-        products = {pair: product_of(self.spec, *pair, self.n_slots) for pair in self.spec.pairs()}
+        products = {
+            pair: product_of(self.spec, *pair, self.n_slots) for pair in self.spec.tables.pairs()
+        }
         return {names: (pair, deal(pair, os.urandom(32))) for names, pair in products.items()}
 
     def seeds(self, party: str) -> dict[str, bytes]:
@@ -190,7 +192,7 @@ class DealtServer:
                 run=self.spec.run,
                 step=self.step,
                 hop=hop,
-                sealed=addressed(p, self.spec.peers(p), sealed),
+                sealed=addressed(p, self.spec.tables.peers(p), sealed),
                 corrections={},
                 coin_seeds={},
                 coin_words={},
@@ -199,7 +201,7 @@ class DealtServer:
         }
         for (first, second), (pair, dealt) in self._deals.items():
             requests[second].corrections[first] = dealt.correction
-            for i, planned in self.spec.crossing(first, second).items():
+            for i, planned in self.spec.tables.crossing(first, second).items():
                 if asked := coins_of(pair, planned):
                     seed, words = coins.deal(asked, os.urandom(32))
                     requests[first].coin_seeds[str(i)] = seed

@@ -209,7 +209,7 @@ class EncryptedServer:
 
     @property
     def hops(self) -> int:
-        return 2 if self.spec.pairs() else 1
+        return 2 if self.spec.tables.pairs() else 1
 
     def seeds(self, party: str) -> dict[str, bytes]:  # noqa: ARG002
         return {}
@@ -217,7 +217,7 @@ class EncryptedServer:
     def requests(self, hop: int, sealed: Sealed) -> dict[str, OpenRequest]:
         """Hop 1 to all: who offers has shares for the secure sums to deal. Hop 2 to who offered."""
         senders: dict[str, list[str]] = {p: [] for p in self.spec.parties}
-        for pair in self.spec.pairs():
+        for pair in self.spec.tables.pairs():
             offering, other = (s.party for s in sides(product_of(self.spec, *pair, self.n_slots)))
             sender, receiver = (offering, other) if hop == 1 else (other, offering)
             senders[receiver].append(sender)

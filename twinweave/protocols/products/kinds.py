@@ -72,7 +72,7 @@ def check_installed(kind: CrossTables) -> None:
 def check_sizes(spec: RunSpec, n_slots: int) -> None:
     """Raise ConfigError where a product is too large for its kind. Sizes are known since setup."""
     if spec.cross_tables == "homomorphic":
-        for first, second in spec.pairs():
+        for first, second in spec.tables.pairs():
             bfv.check(product_of(spec, first, second, n_slots))
 
 

@@ -25,7 +25,7 @@ from twinweave.protocols.keystream import Keystream, hkdf
 from twinweave.protocols.products.coins import Coins
 from twinweave.protocols.products.pair import Pair
 from twinweave.protocols.ring import Ring, check_array, next_words, to_ring, to_signed
-from twinweave.spec import PlannedQuery
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query
 
 Tables = Mapping[int, PlannedQuery]

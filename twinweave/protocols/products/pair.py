@@ -85,5 +85,5 @@ def product_of(spec: RunSpec, a: str, b: str, n_slots: int) -> Pair:
     Of a table of a pool it answers the two parties' part.
     """
     first, second = sorted((a, b), key=spec.parties.index)
-    queries = [p.query.between(first, second) for p in spec.crossing(first, second).values()]
+    queries = [p.query.between(first, second) for p in spec.tables.crossing(first, second).values()]
     return pair_of(spec.schema, queries, n_slots, first=first, second=second)

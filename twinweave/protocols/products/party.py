@@ -16,7 +16,6 @@ from twinweave.protocols.products.state import Pass, Shared
 from twinweave.protocols.ring import Ring
 from twinweave.protocols.secure_sum.updates import summing
 from twinweave.site import Site
-from twinweave.workload.queries import check
 
 
 def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[ShareReply, Shared]:
@@ -25,7 +24,7 @@ def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[S
     party, end = here.party, party_end(here)
     end.check()
     given = {peer: end.given(peer) for peer in here.peers}
-    local, pooled = here.spec.local(party.name), here.spec.pooled(party.name)
+    local, pooled = here.spec.tables.local(party.name), here.spec.tables.pooled(party.name)
     events = [p.event for p in (*local.values(), *pooled.values())]
     receipt = party.charge(here.shared_in, events)
     tables = {
@@ -63,9 +62,8 @@ def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
     )
     here = Pass(party, shared)
     if step:
-        for planned in here.spec.plan:
-            check(here.spec.schema, planned.query)
-        own = [p.event for p in here.spec.plan if party.name in p.query.parties]
+        here.spec.tables.check()
+        own = here.spec.tables.events(party.name)
         party.foresee(own, [p.event for p in (*party.spec.plan, *here.spec.plan)])
     return here
 

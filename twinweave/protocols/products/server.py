@@ -96,7 +96,7 @@ def _local(spec: RunSpec, shared: Mapping[str, ShareReply]) -> dict[int, NDArray
     """Each party's own noisy tables: those that are its own to answer, and no other."""
     tables: dict[int, NDArray[np.float64]] = {}
     for party, reply in shared.items():
-        if set(reply.tables) != {str(i) for i in spec.local(party)}:
+        if set(reply.tables) != {str(i) for i in spec.tables.local(party)}:
             raise ProtocolError(f"{party!r} answered other tables than its own. Start a new run.")
         tables |= {int(i): table.astype(np.float64) for i, table in reply.tables.items()}
     return tables
@@ -105,8 +105,8 @@ def _local(spec: RunSpec, shared: Mapping[str, ShareReply]) -> dict[int, NDArray
 def _added(spec: RunSpec, n_slots: int, collected: Collected) -> dict[int, NDArray[np.float64]]:
     """Noisy cross tables by index in the plan: the sums of two parties' shares."""
     tables: dict[int, NDArray[np.float64]] = {}
-    for pair in spec.pairs():
-        asked = {i: p for i, p in spec.crossing(*pair).items() if not p.query.is_pooled}
+    for pair in spec.tables.pairs():
+        asked = {i: p for i, p in spec.tables.crossing(*pair).items() if not p.query.is_pooled}
         shares = ({i: collected.of(party, i) for i in asked} for party in pair)
         tables |= reconstruct(product_of(spec, *pair, n_slots), asked, *shares)
     return tables

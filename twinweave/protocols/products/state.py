@@ -14,7 +14,8 @@ from twinweave.protocols.party import Party
 from twinweave.protocols.products.blocks import BlockSet, build_blocks
 from twinweave.protocols.products.messages import OpenRequest
 from twinweave.protocols.products.pair import Pair, product_of
-from twinweave.spec import PlannedQuery, RunSpec
+from twinweave.spec import RunSpec
+from twinweave.workload.plan import PlannedQuery
 
 SHARE, OPEN = "query.share", "query.open"
 
@@ -51,7 +52,7 @@ class Pass:
     @property
     def peers(self) -> tuple[str, ...]:
         """Parties with which this one computes a product."""
-        return self.spec.peers(self.party.name)
+        return self.spec.tables.peers(self.party.name)
 
     @property
     def shared_in(self) -> str:
@@ -66,7 +67,7 @@ class Pass:
 
     def tables(self, peer: str) -> dict[int, PlannedQuery]:
         """Tables with the peer, by index in the plan."""
-        return self.spec.crossing(self.party.name, peer)
+        return self.spec.tables.crossing(self.party.name, peer)
 
     def blocks(self, pair: Pair) -> BlockSet:
         """The own matrix."""

@@ -126,7 +126,7 @@ def _accepted(
     plan = TrainingPlan.loads(request.plan)
     if earlier is None:
         plan.check(party.spec, party.rows)
-        tables = [p.event for p in party.spec.plan]
+        tables = party.spec.tables.events()
         if shared.tables:
             tables += [p.event for p in party.spec.second(shared.tables).plan]
         everyones = [*tables, *plan.events(party.spec.schema.units, rounds)]

@@ -1,0 +1,100 @@
+"""The noise of a table, one class a kind: what is drawn or dealt, charged for, and published.
+
+A table's noise is charged as one mechanism, the least noise that a reader is sure not to know,
+while its variance is that of all noise there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from twinweave.parsing import STRICT, check_positive
+from twinweave.privacy.events import DiscreteGaussian, SharedBinomial
+from twinweave.privacy.mechanisms import coins_each, gaussian_variance
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnGaussian:
+    """A discrete Gaussian from each party that is asked, each at full scale.
+
+    Discrete Gaussians do not add up to one: one party's alone is charged for.
+    """
+
+    __pydantic_config__ = STRICT
+
+    noise_multiplier: float
+    sensitivity: int = 1
+    dealt: ClassVar[int | None] = None
+    sharers: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_positive("noise", self, "noise_multiplier", "sensitivity")
+
+    @property
+    def mechanism(self) -> DiscreteGaussian:
+        return DiscreteGaussian(
+            noise_multiplier=self.noise_multiplier, sensitivity=self.sensitivity
+        )
+
+    def variance(self, parties: int) -> float:
+        return parties * gaussian_variance(self.mechanism)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DealtCoins:
+    """Coins that a dealer deals to two parties in shares: nobody knows how many are heads."""
+
+    __pydantic_config__ = STRICT
+
+    coins: int
+    sharers: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_positive("noise", self, "coins")
+
+    @property
+    def dealt(self) -> int:
+        return self.coins
+
+    @property
+    def mechanism(self) -> SharedBinomial:
+        return SharedBinomial(coins=self.coins)
+
+    def variance(self, parties: int) -> float:  # noqa: ARG002 (the same for any number)
+        return self.coins / 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCoins:
+    """Coins that each party of a pool draws by itself: binomials with one half add up to one.
+
+    unknown: parties whose coins a reader cannot know, all but those that collude, and the
+        reader. Theirs alone are `coins` or more, which are charged for.
+    """
+
+    __pydantic_config__ = STRICT
+
+    coins: int
+    unknown: int
+    dealt: ClassVar[int | None] = None
+
+    def __post_init__(self) -> None:
+        check_positive("noise", self, "coins", "unknown")
+
+    @property
+    def sharers(self) -> int:
+        return self.unknown
+
+    @property
+    def mechanism(self) -> SharedBinomial:
+        return SharedBinomial(coins=self.coins)
+
+    def variance(self, parties: int) -> float:
+        return parties * coins_each(self.coins, self.unknown) / 4
+
+
+Noise = OwnGaussian | DealtCoins | OwnCoins
+"""Each says its `mechanism`, what is charged; `dealt`, coins that the server deals a cell;
+`sharers`, parties that share the mechanism's coins, or 1; `variance` in a cell of a table of
+which so many parties are asked, in squared units of the table."""

@@ -1,0 +1,112 @@
+"""The tables that a run measures, each with its noise, and who takes part in which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+
+from twinweave.errors import ProtocolError
+from twinweave.parsing import STRICT
+from twinweave.privacy.events import Event, Stage
+from twinweave.privacy.noise import DealtCoins, Noise, OwnCoins, OwnGaussian
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.tables.schema import JointSchema
+from twinweave.workload.queries import Query, check
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedQuery:
+    """A table and the noise it gets. Raises ProtocolError where they do not fit."""
+
+    __pydantic_config__ = STRICT
+
+    query: Query
+    stage: Stage
+    noise: Noise
+
+    def __post_init__(self) -> None:
+        if not _fits(self.noise, self.query):
+            raise ProtocolError(
+                f"table {self.query.name!r}: its noise does not bound what one user changes. "
+                "Coins are for counts across parties: dealt to two, or drawn by the members of "
+                "a pool, fewer than all of them unknown. A sum's sensitivity is VALUE_UNITS."
+            )
+
+    @property
+    def coins(self) -> int | None:
+        """Coins that the server deals to two parties, a cell; None for any other noise."""
+        return self.noise.dealt
+
+    @property
+    def variance(self) -> float:
+        """Of the noise in a cell of the opened table: known, public."""
+        return self.noise.variance(len(self.query.parties))
+
+    @cached_property
+    def event(self) -> Event:
+        """What the table costs: one for all its parties."""
+        return Event(
+            label=self.query.name,
+            stage=self.stage,
+            parties=self.query.parties,
+            mechanism=self.noise.mechanism,
+        )
+
+
+def _fits(noise: Noise, query: Query) -> bool:
+    """Whether the noise bounds what one user changes in the table, at every party asked."""
+    match noise:
+        case OwnGaussian():
+            return noise.sensitivity == (VALUE_UNITS if query.weight else 1)
+        case DealtCoins():
+            return query.is_cross and not query.is_pooled and query.weight is None
+        case OwnCoins():
+            return query.is_pooled and query.weight is None and noise.unknown < len(query.parties)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablePlan:
+    """The tables of one pass through the protocols, in the order in which they are measured."""
+
+    schema: JointSchema
+    tables: tuple[PlannedQuery, ...]
+
+    def check(self) -> None:
+        """Raise ConfigError unless every table is one of the schema."""
+        for planned in self.tables:
+            check(self.schema, planned.query)
+
+    def events(self, party: str | None = None) -> list[Event]:
+        """What the tables cost; those in which the party takes part, where one is named."""
+        return [p.event for p in self.tables if party is None or party in p.query.parties]
+
+    def local(self, party: str) -> dict[int, PlannedQuery]:
+        """The party's own tables by index in the plan."""
+        return {i: p for i, p in enumerate(self.tables) if p.query.parties == (party,)}
+
+    def pooled(self, party: str) -> dict[int, PlannedQuery]:
+        """Tables of the party's pool alone, sums of the members', by index in the plan."""
+        return {
+            i: p
+            for i, p in enumerate(self.tables)
+            if p.query.is_pooled and not p.query.is_cross and party in p.query.parties
+        }
+
+    def crossing(self, first: str, second: str) -> dict[int, PlannedQuery]:
+        """Tables between two parties, pooled ones included, by index in the plan."""
+        return {i: p for i, p in enumerate(self.tables) if p.query.crosses(first, second)}
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of parties with a table between them, in run order."""
+        asked = {
+            frozenset(pair)
+            for p in self.tables
+            if p.query.is_cross
+            for pair in product(*(side.members for side in p.query.sides))
+        }
+        return tuple(p for p in combinations(self.schema.parties, 2) if frozenset(p) in asked)
+
+    def peers(self, party: str) -> tuple[str, ...]:
+        """Parties with which this one computes a product, in run order."""
+        return tuple(a if b == party else b for a, b in self.pairs() if party in (a, b))
