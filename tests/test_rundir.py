@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from twinweave import rundir
 from twinweave.errors import SourceError
 
 
-def test_measurements_come_back_as_they_were(tmp_path):
+def test_measurements_come_back_as_they_were(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     users = people(500, rng)
     written = [noisy(q, exact(users, q), 2.0, rng) for q in WORKLOAD]
@@ -27,7 +29,7 @@ def test_measurements_come_back_as_they_were(tmp_path):
     assert "query" not in cells
 
 
-def test_what_is_no_finished_run_is_refused(tmp_path):
+def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not a run directory"):
         twinweave.load(tmp_path)
     rundir.write_json(tmp_path / rundir.STATUS, {"state": "running"})

@@ -14,7 +14,9 @@ REGION = Column(
 )
 
 
-def schema(*, parties: tuple[str, str] = ("shop", "bank"), keys=("id", "id")) -> JointSchema:
+def schema(
+    *, parties: tuple[str, str] = ("shop", "bank"), keys: tuple[str, str] = ("id", "id")
+) -> JointSchema:
     """Two parties: a shared column, and one of every other kind."""
     one, two = (Column(name=k, kind=Kind.CATEGORICAL, role=Role.KEY) for k in keys)
     return JointSchema(

@@ -7,6 +7,7 @@ import stat
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_other_names_have_other_replies(site: Site) -> None:
 
 
 @pytest.mark.parametrize("change", [{"hop": 2}, {"step": 1}])
-def test_every_counter_of_a_request_is_in_its_name(site: Site, change: dict[str, int]) -> None:
+def test_every_counter_of_a_request_is_in_its_name(site: Site, change: dict[str, Any]) -> None:
     """Tables may be opened in two hops of two passes: four replies of one phase."""
     asked = OpenRequest(
         run="r", step=0, hop=1, sealed={}, corrections={}, coin_seeds={}, coin_words={}

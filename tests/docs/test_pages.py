@@ -23,7 +23,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_names_exists(page):
+def test_what_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
     files = set(re.findall(r"`([\w/]+\.py)`", text))
     modules = set(re.findall(r"\b(scripts\.[a-z_.]+[a-z])\b", text))
@@ -39,5 +39,5 @@ def _is_module(name: str) -> bool:
     return path.with_suffix(".py").exists() or path.is_dir()
 
 
-def test_the_pages_are_found():
+def test_the_pages_are_found() -> None:
     assert {"README.md", "CONTRIBUTING.md", "architecture.md"} <= {page.name for page in PAGES}

@@ -7,7 +7,7 @@ from twinweave.workload.choice import Choice, Dropped
 from twinweave.workload.selection import FeatureScore
 
 
-def scored(rank, column, z, df=3):
+def scored(rank: int, column: str, z: float, df: int = 3) -> FeatureScore:
     found = Association(
         target="converted_within_thirty_days",
         information=0.00152 / rank,

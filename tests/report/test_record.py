@@ -15,7 +15,7 @@ from twinweave.report.contents import Contents
 from twinweave.report.record import report_record
 
 
-def test_the_record_is_json_with_everything_in_it():
+def test_the_record_is_json_with_everything_in_it() -> None:
     rng = np.random.default_rng(2)
     users = people(3000, rng)
     lift = analyse(SCHEMA, [noisy(q, exact(users, q), 3.0, rng) for q in WORKLOAD], CONF)

@@ -21,8 +21,9 @@ from tests.analysis.lift.lift_world import (
     union,
 )
 from tests.report.facts import FACTS
-from twinweave.analysis.examine import examine
+from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift import analyse
+from twinweave.analysis.lift.results import LiftReport
 from twinweave.report.contents import Contents
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
@@ -37,7 +38,7 @@ FAIRNESS = FairnessConf(sensitive=("region", "age"), label="bought", positive="1
 
 
 @pytest.fixture(scope="module")
-def found():
+def found() -> tuple[LiftReport, SyntheticFindings]:
     rng = np.random.default_rng(2)
     users = people(3000, rng)
     queries = (*WORKLOAD, cross(a("age"), b("bought")))
@@ -65,7 +66,7 @@ def found():
     )
 
 
-def test_summary_says_what_must_be_said(found):
+def test_summary_says_what_must_be_said(found: tuple[LiftReport, SyntheticFindings]) -> None:
     lift, synthetic = found
     text = summary(Contents(facts=FACTS, lift=lift, synthetic=synthetic))
     for part in (
@@ -91,8 +92,11 @@ def test_summary_says_what_must_be_said(found):
     assert text.index("Synthetic data") < text.index("privacy, per user")
 
 
-def test_summary_says_when_tables_tell_another_story(found):
+def test_summary_says_when_tables_tell_another_story(
+    found: tuple[LiftReport, SyntheticFindings],
+) -> None:
     _, synthetic = found
+    assert synthetic.lift
     overall = replace(synthetic.lift.outcomes[0].overall, lift=0.5, inside=False)
     outcome = replace(synthetic.lift.outcomes[0], overall=overall)
     other = replace(
@@ -105,7 +109,7 @@ def test_summary_says_when_tables_tell_another_story(found):
     assert "DIFFER by more than the noise" in text
 
 
-def test_summary_without_experiment_and_audit(found):
+def test_summary_without_experiment_and_audit(found: tuple[LiftReport, SyntheticFindings]) -> None:
     _, synthetic = found
     bare = replace(synthetic, lift=None, fairness=None)
     text = summary(Contents(facts=FACTS, synthetic=bare))
@@ -114,7 +118,7 @@ def test_summary_without_experiment_and_audit(found):
     assert "Synthetic data" not in summary(Contents(facts=FACTS))
 
 
-def test_report_has_it_all_and_is_json(found):
+def test_report_has_it_all_and_is_json(found: tuple[LiftReport, SyntheticFindings]) -> None:
     lift, synthetic = found
     contents = Contents(facts=FACTS, lift=lift, synthetic=synthetic)
     plain = json.loads(json.dumps(report_record(contents), allow_nan=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,9 @@ from twinweave.errors import RunError
 from twinweave.protocols.channel.identity import Identity
 
 
-def test_an_identity_is_created_once_and_shown(tmp_path, capsys):
+def test_an_identity_is_created_once_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "keys" / "identity.pem"
     assert identity.main(["create", str(path)]) == 0
     created = capsys.readouterr().out.strip()
@@ -25,7 +28,7 @@ def test_an_identity_is_created_once_and_shown(tmp_path, capsys):
     assert Identity.load(path).public_hex == created
 
 
-def test_fetch_knows_whole_short_damaged_and_missing_files(tmp_path):
+def test_fetch_knows_whole_short_damaged_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv.gz"
     assert fetch.state(path, 3) == "missing"
     path.write_bytes(gzip.compress(b"a,b\r\n1,2\r\n3,4\r\n\r\n"))
@@ -36,12 +39,12 @@ def test_fetch_knows_whole_short_damaged_and_missing_files(tmp_path):
     assert fetch.main(["--root", str(tmp_path), "adult"]) == 1
 
 
-def status(folder, **state):
+def status(folder: Path, **state: int | str) -> Path:
     rundir.write_json(folder / rundir.STATUS, state)
     return folder
 
 
-def test_a_finished_run_is_told_from_one_that_failed(tmp_path):
+def test_a_finished_run_is_told_from_one_that_failed(tmp_path: Path) -> None:
     flower._check(status(tmp_path, state="finished"), None, [])
     with pytest.raises(RunError, match="one clear line") as failed:
         flower._check(
@@ -63,7 +66,9 @@ def test_a_finished_run_is_told_from_one_that_failed(tmp_path):
         ('{"success": false}', "unknown"),
     ],
 )
-def test_a_run_elsewhere_is_asked_of_flower(tmp_path, monkeypatch, listed, said):
+def test_a_run_elsewhere_is_asked_of_flower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, said: str | None
+) -> None:
     monkeypatch.setattr(flower, "_flwr", lambda *_: listed)
     if said is None:
         flower._check(tmp_path / "elsewhere", "7", ["federation"])

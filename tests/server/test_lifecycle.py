@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,15 +14,17 @@ from twinweave.errors import BudgetError
 
 
 @pytest.fixture
-def conf(tmp_path):
+def conf(tmp_path: Path) -> RunConf:
     return RunConf.parse(compose([f"output={tmp_path}"]))
 
 
-def status(tmp_path):
+def status(tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "status.json").read_text())
 
 
-def test_a_run_that_finishes(conf, tmp_path, capsys):
+def test_a_run_that_finishes(
+    conf: RunConf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with run_directory(conf) as say:
         assert status(tmp_path)["state"] == "running"
         say("half way")
@@ -37,7 +41,14 @@ def test_a_run_that_finishes(conf, tmp_path, capsys):
         (ValueError("a bug"), "unexpected ValueError: a bug", 1),
     ],
 )
-def test_a_run_that_fails(conf, tmp_path, capsys, error, text, code):
+def test_a_run_that_fails(
+    conf: RunConf,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: Any,
+    text: str,
+    code: int,
+) -> None:
     with pytest.raises(type(error)), run_directory(conf):
         raise error
     assert status(tmp_path) == {"state": "failed", "error": text, "exit_code": code}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import pytest
 from flwr.app import Error, Message
 
+from clients.app import app
 from scripts.engines.inprocess import InProcessGrid
 from strategies import records
 from strategies.exchange import Exchange
@@ -19,13 +23,15 @@ NAMES = {1: "a", 2: "b"}
 class Scripted(InProcessGrid):
     """Answers what `script` says: by (node, try) a reply dataclass, an Error, or None: lost."""
 
-    def __init__(self, script):
-        super().__init__(lambda message, context: None, 2)
+    def __init__(self, script: Callable[..., Any]) -> None:
+        super().__init__(app, 2)
         self.script = script
         self.tries = {1: 0, 2: 0}
-        self.asked = []
+        self.asked: list[tuple[int, MatchRequest]] = []
 
-    def send_and_receive(self, messages, *, timeout=None):
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
         replies = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = "m"
@@ -39,7 +45,9 @@ class Scripted(InProcessGrid):
         return replies
 
 
-def ask(script, grid=None):
+def ask(
+    script: Callable[..., Any], grid: Scripted | None = None
+) -> tuple[dict[int, BlindReply], Scripted]:
     grid = grid or Scripted(script)
     exchange = Exchange(grid=grid, timeout=5, names=NAMES)
     return exchange.ask("query.match", REQUESTS, BlindReply), grid
@@ -48,7 +56,7 @@ def ask(script, grid=None):
 GOOD = BlindReply(sealed={"x": b"1"})
 
 
-def test_every_addressee_answers_once():
+def test_every_addressee_answers_once() -> None:
     replies, grid = ask(lambda node, tried: GOOD)
     assert {node: reply.sealed for node, reply in replies.items()} == {
         1: GOOD.sealed,
@@ -57,34 +65,34 @@ def test_every_addressee_answers_once():
     assert grid.tries == {1: 1, 2: 1}
 
 
-def test_only_the_silent_are_asked_again_and_with_the_same_request():
+def test_only_the_silent_are_asked_again_and_with_the_same_request() -> None:
     replies, grid = ask(lambda node, tried: None if (node, tried) == (2, 0) else GOOD)
     assert set(replies) == {1, 2}
     assert grid.tries == {1: 1, 2: 2}
     assert [request for node, request in grid.asked if node == 2] == [ASKED, ASKED]
 
 
-def test_two_silences_end_the_run():
+def test_two_silences_end_the_run() -> None:
     with pytest.raises(RunError, match=r"query\.match: no answer from 'b' within 5 s, twice"):
         ask(lambda node, tried: None if node == 2 else GOOD)
 
 
-def test_a_partys_own_error_is_raised_as_it_was():
+def test_a_partys_own_error_is_raised_as_it_was() -> None:
     said = ErrorReply(error="ColumnError", message="party 'b': column 'x': a rule. A remedy.")
     with pytest.raises(ColumnError, match="party 'b': column 'x': a rule"):
         ask(lambda node, tried: said if node == 2 else GOOD)
 
 
-def test_an_unknown_error_is_a_protocol_error():
+def test_an_unknown_error_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError, match="something"):
         ask(lambda node, tried: ErrorReply(error="SystemExit", message="something new."))
 
 
-def test_flowers_own_failures_name_the_party():
+def test_flowers_own_failures_name_the_party() -> None:
     with pytest.raises(RunError, match="'a' failed in Flower"):
         ask(lambda node, tried: Error(code=0, reason="crashed") if node == 1 else GOOD)
 
 
-def test_a_reply_of_another_kind_is_refused():
+def test_a_reply_of_another_kind_is_refused() -> None:
     with pytest.raises(ProtocolError):
         ask(lambda node, tried: ASKED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,17 +20,17 @@ ROWS = rows(SCHEMA, 400)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "synthetic"
     rundir.write_synthetic(path, decode_rows(SCHEMA, ROWS, 7), csv=True)
     return path
 
 
-def read(folder, name):
+def read(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_parquet(folder / f"{name}.parquet")
 
 
-def test_each_party_has_its_people_and_columns_key_first(folder):
+def test_each_party_has_its_people_and_columns_key_first(folder: Path) -> None:
     shop, bank = read(folder, "shop"), read(folder, "bank")
     assert list(shop) == ["id", "age", "region", "arm"]
     assert list(bank) == ["id", "region", "bought", "since", "spend"]
@@ -38,7 +39,7 @@ def test_each_party_has_its_people_and_columns_key_first(folder):
     assert shop["id"].is_unique
 
 
-def test_a_person_is_the_same_in_every_table(folder):
+def test_a_person_is_the_same_in_every_table(folder: Path) -> None:
     joint = read(folder, "joint").set_index("id")
     for party in SCHEMA.parties:
         own = read(folder, party).set_index("id")
@@ -50,7 +51,7 @@ def test_a_person_is_the_same_in_every_table(folder):
     assert (both["region"] == both["region_bank"]).all()
 
 
-def test_the_joint_table_codes_back_to_the_rows(folder):
+def test_the_joint_table_codes_back_to_the_rows(folder: Path) -> None:
     joint = read(folder, "joint")
     for i, column in enumerate(SCHEMA.columns):
         seen = ROWS.codes[:, i] >= 0
@@ -63,7 +64,7 @@ def test_the_joint_table_codes_back_to_the_rows(folder):
 
 
 @pytest.mark.parametrize("name", ["shop", "bank", "joint"])
-def test_sdv_takes_the_tables(folder, name):
+def test_sdv_takes_the_tables(folder: Path, name: str) -> None:
     from sdv.metadata import Metadata
 
     told = json.loads((folder / f"{name}.metadata.json").read_text())
@@ -72,7 +73,7 @@ def test_sdv_takes_the_tables(folder, name):
     metadata.validate_data({"table": read(folder, name)})
 
 
-def test_csv_says_the_same(folder):
+def test_csv_says_the_same(folder: Path) -> None:
     joint = read(folder, "joint")
     csv = pd.read_csv(folder / "joint.csv", parse_dates=["since"], float_precision="round_trip")
     assert csv["spend"].equals(joint["spend"])
@@ -81,13 +82,13 @@ def test_csv_says_the_same(folder):
     assert (csv["since"].dropna() == joint["since"].dropna()).all()
 
 
-def test_the_seed_decides():
+def test_the_seed_decides() -> None:
     one, same, other = (decode_rows(SCHEMA, ROWS, seed).joint for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(one, same)
     assert not one["spend"].equals(other["spend"])
 
 
-def test_no_name_of_a_party_or_a_column_gets_in_the_way(tmp_path):
+def test_no_name_of_a_party_or_a_column_gets_in_the_way(tmp_path: Path) -> None:
     odd = schema(parties=("joint", "../b"), keys=("synthetic_id", "bought_by"))
     written = rundir.write_synthetic(tmp_path / "synthetic", decode_rows(odd, ROWS, 1))
     assert len(set(written.values())) == 3
@@ -97,7 +98,7 @@ def test_no_name_of_a_party_or_a_column_gets_in_the_way(tmp_path):
     assert decode_rows(odd, ROWS, 1).key == "synthetic_id"
 
 
-def test_a_run_hands_out_its_tables(folder):
+def test_a_run_hands_out_its_tables(folder: Path) -> None:
     run = rundir.Run(folder.parent)
     rundir.write_json(folder.parent / rundir.SPEC, {"schema": SCHEMA})
     assert run.synthetic().equals(read(folder, "joint"))
@@ -106,13 +107,13 @@ def test_a_run_hands_out_its_tables(folder):
         run.synthetic("nobody")
 
 
-def test_a_run_without_a_generator_says_so(tmp_path):
+def test_a_run_without_a_generator_says_so(tmp_path: Path) -> None:
     rundir.write_json(tmp_path / rundir.SPEC, {"schema": SCHEMA})
     with pytest.raises(SourceError, match="generator"):
         rundir.Run(tmp_path).synthetic("shop")
 
 
-def test_an_empty_party_has_an_empty_table(tmp_path):
+def test_an_empty_party_has_an_empty_table(tmp_path: Path) -> None:
     alone = ROWS.take(np.flatnonzero(~ROWS.presence[:, 1]))
     written = rundir.write_synthetic(tmp_path, decode_rows(SCHEMA, alone, 1))
     assert pd.read_parquet(written["bank"]).empty

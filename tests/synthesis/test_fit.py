@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from twinweave.errors import ConfigError
@@ -52,7 +55,7 @@ def random_rows(n: int, seed: int) -> Rows:
     return Rows(codes=codes, presence=presence)
 
 
-def table_row_by_row(query: Query, rows: Rows) -> np.ndarray:
+def table_row_by_row(query: Query, rows: Rows) -> NDArray[Any]:
     """The slow oracle: one dictionary entry a cell, one row at a time."""
     size = dict(zip(LAYOUT.names, LAYOUT.sizes, strict=True))
     places = []
@@ -79,14 +82,14 @@ def exact(rows: Rows, variance: float = 1.0) -> list[Measurement]:
     ]
 
 
-def as_logits(rows: Rows) -> np.ndarray:
+def as_logits(rows: Rows) -> NDArray[Any]:
     """Each row as a latent that puts all its mass on the row; anything where it is absent."""
     shown = np.where(rows.codes == ABSENT, 1, rows.codes)
     blocks = [np.eye(size)[codes] for size, codes in zip(LAYOUT.sizes, shown.T, strict=True)]
     return (60 * np.concatenate(blocks, axis=1) - 30).astype(np.float32)
 
 
-def one_each(presence: np.ndarray) -> Latents:
+def one_each(presence: NDArray[Any]) -> Latents:
     return Latents(presence=presence, users=np.ones(len(presence)))
 
 
@@ -97,25 +100,25 @@ class Small(nn.Module):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(11, 32), nn.ReLU(), nn.Linear(32, LAYOUT.width))
 
-    def shared_parameters(self):
+    def shared_parameters(self) -> Iterator[Any]:
         return self.named_parameters()
 
-    def logits(self, z, presence):
+    def logits(self, z: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
         return self.net(torch.cat([z, presence], dim=1))
 
 
-def misfit(tables: list[Measurement], logits: np.ndarray, latents: Latents) -> float:
+def misfit(tables: list[Measurement], logits: NDArray[Any], latents: Latents) -> float:
     found = Misfit(LAYOUT, tables, latents)
     return float(found(found.softmax(torch.from_numpy(logits))))
 
 
-def test_expected_tables_of_hard_latents_are_their_counts():
+def test_expected_tables_of_hard_latents_are_their_counts() -> None:
     rows = random_rows(200, seed=1)
     assert misfit(exact(rows), as_logits(rows), one_each(rows.presence)) < 1e-6
 
 
 @pytest.mark.parametrize("which", range(len(QUERIES)))
-def test_one_wrong_cell_of_any_table_is_seen(which):
+def test_one_wrong_cell_of_any_table_is_seen(which: int) -> None:
     rows = random_rows(200, seed=1)
     tables = exact(rows)
     wrong = tables[which].values.copy()
@@ -124,20 +127,20 @@ def test_one_wrong_cell_of_any_table_is_seen(which):
     assert misfit(tables, as_logits(rows), one_each(rows.presence)) > 0.01
 
 
-def test_a_latent_whose_party_is_absent_must_not_count_there():
+def test_a_latent_whose_party_is_absent_must_not_count_there() -> None:
     rows = random_rows(200, seed=1)
     everywhere = np.ones_like(rows.presence)
     assert misfit(exact(rows), as_logits(rows), one_each(everywhere)) > 1
 
 
-def test_sums_of_values_are_left_aside():
+def test_sums_of_values_are_left_aside() -> None:
     rows = random_rows(50, seed=2)
     query = Query(sides=(side("a", "x"), Side(party="b", weight="v")))
     extra = Measurement(query=query, values=np.full((3, 4), 1e9), variance=1.0)
     assert misfit([*exact(rows), extra], as_logits(rows), one_each(rows.presence)) < 1e-6
 
 
-def test_fit_removes_noise_and_keeps_the_pair_across_parties():
+def test_fit_removes_noise_and_keeps_the_pair_across_parties() -> None:
     """Misfit a cell is chi-square over its cells: 1 when only noise is left."""
     rows = random_rows(4000, seed=3)
     rng = np.random.default_rng(4)
@@ -150,7 +153,7 @@ def test_fit_removes_noise_and_keeps_the_pair_across_parties():
     presence = rows.presence[np.lexsort(rows.presence.T)][::16]  # the patterns in proportion
     latents = Latents(presence=presence, users=np.full(250, 16.0))
     conf = FitConf(latents=250, network_steps=50, free_steps=100)
-    found = fit(Small(), LAYOUT, noisy, latents, conf, seed=5)
+    found = fit(cast(Any, Small()), LAYOUT, noisy, latents, conf, seed=5)
     assert found.trace[0] > 10 * found.trace[-1]
     assert found.trace[-1] < 1.2
     clear = [replace(m, variance=400.0) for m in exact(rows) if len(m.query.columns) < 4]
@@ -161,19 +164,21 @@ def test_fit_removes_noise_and_keeps_the_pair_across_parties():
     assert 0.85 < agree.mean() < 0.95
 
 
-def test_same_seed_same_mixture():
+def test_same_seed_same_mixture() -> None:
     rows = random_rows(300, seed=7)
     conf = FitConf(latents=64, network_steps=3, free_steps=3)
 
     def run(seed: int) -> Mixture:
         torch.manual_seed(0)
-        return fit(Small(), LAYOUT, exact(rows), one_each(rows.presence[:64]), conf, seed)
+        return fit(
+            cast(Any, Small()), LAYOUT, exact(rows), one_each(rows.presence[:64]), conf, seed
+        )
 
     assert np.array_equal(run(1).logits, run(1).logits)
     assert not np.array_equal(run(1).logits, run(2).logits)
 
 
-def test_samples_follow_the_latents_and_hide_what_nobody_holds():
+def test_samples_follow_the_latents_and_hide_what_nobody_holds() -> None:
     rows = random_rows(8, seed=8)
     logits = np.random.default_rng(9).normal(size=(8, LAYOUT.width)).astype(np.float32)
     latents = Latents(presence=rows.presence, users=np.arange(1.0, 9.0))
@@ -189,6 +194,6 @@ def test_samples_follow_the_latents_and_hide_what_nobody_holds():
 
 
 @pytest.mark.parametrize("wrong", [{"latents": 0}, {"network_steps": -1}, {"free_lr": 0.0}])
-def test_configuration_is_checked(wrong):
+def test_configuration_is_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         FitConf(**wrong)

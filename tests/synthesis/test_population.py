@@ -14,7 +14,7 @@ from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 
 
-def test_cell_of_a_row_by_hand():
+def test_cell_of_a_row_by_hand() -> None:
     codes = np.array([[2, 1, 0, 3], [1, ABSENT, 1, 2], [0, 1, ABSENT, ABSENT]], dtype=np.int32)
     presence = np.array([[True, True], [True, False], [False, True]])
     rows = Rows(codes=codes, presence=presence)
@@ -23,7 +23,7 @@ def test_cell_of_a_row_by_hand():
     assert row_cells(PAIRS[5], LAYOUT, rows).tolist() == [5 * 3 + 0, 6 * 3 + 1, 1 * 3 + 2]
 
 
-def test_overlap_is_estimated_without_bias_and_better_than_from_its_cells_alone():
+def test_overlap_is_estimated_without_bias_and_better_than_from_its_cells_alone() -> None:
     """200 noisy repeats of one union; mean within 4 of its standard errors: false alarm 6e-5."""
     rows = world(3000, seed=1)
     truth = rows.presence.all(axis=1).sum()
@@ -36,7 +36,7 @@ def test_overlap_is_estimated_without_bias_and_better_than_from_its_cells_alone(
     assert np.std(found) < 30 * np.sqrt(6)
 
 
-def test_three_parties_of_whom_two_share_nobody():
+def test_three_parties_of_whom_two_share_nobody() -> None:
     sizes = {"a": 100, "b": 80, "c": 50}
     disjoint = Query(sides=(Side(party="a", columns=("x",)), Side(party="b", columns=("y",))))
     inside = Query(sides=(Side(party="a", columns=("x",)), Side(party="c", columns=("z",))))
@@ -58,7 +58,7 @@ def test_three_parties_of_whom_two_share_nobody():
     assert drawn.sum(axis=0).tolist() == [10, 8, 5]
 
 
-def test_a_small_overlap_gets_components_beyond_its_share():
+def test_a_small_overlap_gets_components_beyond_its_share() -> None:
     patterns = np.array([[True, True], [True, False], [False, True]])
     people = Population(patterns=patterns, users=np.array([100.0, 9900.0, 0.0]))
     found = people.latents(110)
@@ -69,6 +69,6 @@ def test_a_small_overlap_gets_components_beyond_its_share():
     assert found.users.sum() == pytest.approx(10_000)
 
 
-def test_a_missing_size_is_named():
+def test_a_missing_size_is_named() -> None:
     with pytest.raises(ConfigError, match="ads"):
         population(LAYOUT.parties, {"shop": 5}, [])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.synthesis.experiment import LAYOUT, PAIRS, measured, world
 from twinweave.synthesis.conf import RakeConf
@@ -14,14 +16,16 @@ from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 
 
-def iterative_proportional_fitting(table: np.ndarray, rows: np.ndarray, columns: np.ndarray):
+def iterative_proportional_fitting(
+    table: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]
+) -> NDArray[np.float64]:
     for _ in range(500):
         table = table * (rows / table.sum(axis=1))[:, None]
         table = table * (columns / table.sum(axis=0))
     return table
 
 
-def test_weights_under_exact_margins_are_those_of_proportional_fitting():
+def test_weights_under_exact_margins_are_those_of_proportional_fitting() -> None:
     rng = np.random.default_rng(3)
     codes = rng.choice(6, 5000, p=[0.3, 0.1, 0.1, 0.1, 0.2, 0.2])
     first, second = codes // 2, codes % 2
@@ -37,7 +41,7 @@ def test_weights_under_exact_margins_are_those_of_proportional_fitting():
     assert found.effective < 5000
 
 
-def test_raking_weighs_misfit_by_the_noise_it_knows():
+def test_raking_weighs_misfit_by_the_noise_it_knows() -> None:
     """Two measurements of one table that disagree: the result sits nearer the precise one."""
     cells = np.repeat(np.arange(2, dtype=np.int32), 500)
     precise = Constraint(
@@ -54,7 +58,7 @@ def test_raking_weighs_misfit_by_the_noise_it_knows():
     assert kept.effective == pytest.approx(1000, rel=1e-3)
 
 
-def test_a_linear_constraint_takes_signed_amounts():
+def test_a_linear_constraint_takes_signed_amounts() -> None:
     """Demographic parity as one functional: rate at group 1 less rate at group 0 is zero."""
     rng = np.random.default_rng(4)
     group = rng.integers(0, 2, 4000)
@@ -83,7 +87,7 @@ def test_a_linear_constraint_takes_signed_amounts():
     assert abs(gap([groups, parity])) < 1e-3
 
 
-def test_value_sums_and_the_corner_are_no_targets():
+def test_value_sums_and_the_corner_are_no_targets() -> None:
     rows = world(300, seed=16)
     tables = measured(rows, PAIRS, 0, 17)
     weighted = Query(
@@ -98,7 +102,7 @@ def test_value_sums_and_the_corner_are_no_targets():
     assert exact.effective == pytest.approx(300)
 
 
-def test_broken_raking_that_forgets_the_variance_is_caught():
+def test_broken_raking_that_forgets_the_variance_is_caught() -> None:
     """Every constraint taken as equally noisy: the precise one is no longer met."""
     cells = np.repeat(np.arange(2, dtype=np.int32), 500)
     wanted = [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.generators.toys import conf
 from tests.synthesis.experiment import (
@@ -26,7 +28,7 @@ from twinweave.synthesis.synthesise import first_weights, synthesise, synthetic_
 from twinweave.tables.contingency import ABSENT
 
 
-def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose():
+def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose() -> None:
     rows = world(6000, seed=8)
     sizes = sizes_of(rows)
     kept = synthesise(None, LAYOUT, measured(rows, PAIRS, 10, 9), sizes, QUICK, seed=1)
@@ -38,7 +40,7 @@ def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose():
     assert abs(lift_of(collapsed.rows)) < 0.04
 
 
-def test_same_seed_same_rows():
+def test_same_seed_same_rows() -> None:
     tables = measured(world(2000, seed=10), PAIRS, 10, 11)
     sizes = {"shop": 1600, "ads": 1400}
     conf = replace(QUICK, fit=FitConf(latents=50, network_steps=0, free_steps=10), rows=300)
@@ -53,7 +55,7 @@ class Uniform:
 
     soft = None
 
-    def sample(self, presence, generator: torch.Generator) -> Rows:
+    def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
         codes = (
             torch.stack(
                 [torch.randint(s, (len(presence),), generator=generator) for s in LAYOUT.sizes],
@@ -67,16 +69,16 @@ class Uniform:
 
 
 @pytest.mark.parametrize("mixture", [0.0, 0.5])
-def test_a_network_with_samples_only_is_raked(mixture):
+def test_a_network_with_samples_only_is_raked(mixture: float) -> None:
     rows = world(4000, seed=12)
     conf = replace(QUICK, rake=RakeConf(strength=0.01, steps=150), mixture=mixture)
     tables = measured(rows, PAIRS, 10, 13)
-    found = synthesise(Uniform(), LAYOUT, tables, sizes_of(rows), conf, seed=1)
+    found = synthesise(cast(Any, Uniform()), LAYOUT, tables, sizes_of(rows), conf, seed=1)
     assert lift_of(found.rows) == pytest.approx(lift_of(rows), abs=0.04)
     assert bool(found.trace) == (mixture > 0)
 
 
-def test_a_generator_that_was_never_trained_starts_from_the_tables():
+def test_a_generator_that_was_never_trained_starts_from_the_tables() -> None:
     rows = world(1500, seed=30)
     known = LAYOUT, measured(rows, PAIRS, 10, 31), sizes_of(rows)
     quick = replace(QUICK, fit=FitConf(latents=50, network_steps=5, free_steps=10), rows=200)
@@ -89,7 +91,7 @@ def test_a_generator_that_was_never_trained_starts_from_the_tables():
     assert not np.array_equal(trained, synthetic_rows(c, *known, quick, 1, -first).rows.codes)
 
 
-def test_the_format_stage_learns_what_the_tables_say(caplog):
+def test_the_format_stage_learns_what_the_tables_say(caplog: pytest.LogCaptureFixture) -> None:
     rows = world(1500, seed=32)
     known = LAYOUT, measured(rows, PAIRS, 10, 33), sizes_of(rows)
     quick = replace(QUICK, fit=FitConf(latents=50, network_steps=0, free_steps=10))

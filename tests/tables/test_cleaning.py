@@ -29,7 +29,7 @@ def codes(cells: Any, **facts: Any) -> list[int]:
     return encode(clean(*one_column(cells, **facts))).column("x").tolist()
 
 
-def test_a_good_table_is_unchanged(good, schema):
+def test_a_good_table_is_unchanged(good: pd.DataFrame, schema: Schema) -> None:
     cleaned = clean(good, schema)
     assert cleaned.report.changed == {}
     assert cleaned.report.rows_kept == len(good)
@@ -55,11 +55,11 @@ DAY = {"kind": "datetime", "bounds": ["2020-01-01", "2020-01-05"], "bins": 4}
         ({**DAY, "invalid": "clip"}, ["2019-05-05", "2020-01-02", "2030-01-01"], [0, 1, 3]),
     ],
 )
-def test_rules(facts, cells, wanted):
+def test_rules(facts: dict[str, Any], cells: Any, wanted: list[int]) -> None:
     assert codes(cells, **facts) == wanted
 
 
-def test_the_report_counts_what_was_changed():
+def test_the_report_counts_what_was_changed() -> None:
     facts = {**NUMBER, "missing": "drop", "invalid": "clip"}
     report = clean(*one_column([1, None, 7, 8], **facts)).report
     assert (report.rows_read, report.rows_kept) == (4, 3)
@@ -91,7 +91,7 @@ def test_the_report_counts_what_was_changed():
         ({"kind": "boolean"}, ["0", "maybe"]),
     ],
 )
-def test_what_no_rule_allows_is_an_error_that_names_the_column(facts, cells):
+def test_what_no_rule_allows_is_an_error_that_names_the_column(facts: Any, cells: Any) -> None:
     with pytest.raises(ColumnError, match="'x'") as caught:
         clean(*one_column(cells, **facts))
     assert "tell-tale" not in str(caught.value)
@@ -109,7 +109,7 @@ def test_what_no_rule_allows_is_an_error_that_names_the_column(facts, cells):
         pd.Series([b"0", b"1", b"3"], dtype=object),
     ],
 )
-def test_numbers_of_any_dtype(cells):
+def test_numbers_of_any_dtype(cells: pd.Series[Any]) -> None:
     assert codes(cells, **NUMBER) == [0, 1, 3]
 
 
@@ -123,7 +123,7 @@ def test_numbers_of_any_dtype(cells):
         pd.Series([dt.date(2020, 1, 2), dt.datetime(2020, 1, 3)], dtype=object),
     ],
 )
-def test_dates_of_any_dtype(cells):
+def test_dates_of_any_dtype(cells: pd.Series[Any]) -> None:
     assert codes(cells, **DAY) == [1, 2]
 
 
@@ -138,15 +138,15 @@ def test_dates_of_any_dtype(cells):
         pd.Series([False, True], dtype="boolean"),
     ],
 )
-def test_booleans_of_any_spelling(cells):
+def test_booleans_of_any_spelling(cells: pd.Series[Any]) -> None:
     assert codes(cells, kind="boolean", levels=["no", "yes"]) == [0, 1]
 
 
-def test_a_declared_spelling_wins_over_truth():
+def test_a_declared_spelling_wins_over_truth() -> None:
     assert codes(["1", "2"], kind="boolean", levels=["2", "1"]) == [1, 0]
 
 
-def test_keys_have_one_spelling():
+def test_keys_have_one_spelling() -> None:
     cells = pd.Series([" Ann@Mail.Example", "AB", 7, 7.0, np.int64(8), b"x", "Zoe\u0308", None])
     ids, missing = normalise_key(cells)
     assert ids.tolist() == ["ann@mail.example", "AB", "7", "7", "8", "x", "Zo\u00eb", None]
@@ -163,14 +163,16 @@ def test_keys_have_one_spelling():
         ([["a"], "b"], "neither"),
     ],
 )
-def test_keys_are_complete_and_unique(good, schema, ids, rule):
+def test_keys_are_complete_and_unique(
+    good: pd.DataFrame, schema: Schema, ids: list[Any], rule: str
+) -> None:
     table = good.head(2).copy()
     table["user"] = ids
     with pytest.raises(ColumnError, match=f"'user'.*{rule}"):
         clean(table, schema)
 
 
-def test_no_rows(good, schema):
+def test_no_rows(good: pd.DataFrame, schema: Schema) -> None:
     with pytest.raises(SourceError, match="no rows"):
         clean(good.head(0), schema)
     with pytest.raises(SourceError, match="dropped every row"):
@@ -189,10 +191,10 @@ def test_no_rows(good, schema):
         {"kind": "continuous", "bounds": [0, 1], "bins": [1.0]},
     ],
 )
-def test_columns_that_could_not_be_cleaned_are_refused(facts):
+def test_columns_that_could_not_be_cleaned_are_refused(facts: Any) -> None:
     with pytest.raises(SchemaError, match="'x'"):
         parse(Column, {"name": "x", **facts})
 
 
-def test_the_highest_integer_may_have_its_own_bin():
+def test_the_highest_integer_may_have_its_own_bin() -> None:
     assert codes([4, 5], kind="integer", bounds=[0, 5], bins=[5]) == [0, 1]

@@ -52,7 +52,7 @@ def parties(conf: DictConfig) -> dict[str, tuple[Source, Schema]]:
     }
 
 
-def test_every_file_is_listed_here():
+def test_every_file_is_listed_here() -> None:
     assert {p.stem for p in (REPOSITORY / "conf/data").glob("*.yaml")} == set(ROWS)
 
 
@@ -60,7 +60,7 @@ POOLED = ("adult5",)
 
 
 @pytest.mark.parametrize("name", [n for n in ROWS if n not in POOLED])
-def test_the_parties_agree_and_the_roles_are_where_they_belong(name):
+def test_the_parties_agree_and_the_roles_are_where_they_belong(name: str) -> None:
     conf = load(name)
     held = parties(conf)
     joint = JointSchema(schemas=tuple(schema for _, schema in held.values()))
@@ -82,7 +82,7 @@ def test_the_parties_agree_and_the_roles_are_where_they_belong(name):
 
 
 @pytest.mark.parametrize("name", [n for n in ROWS if n not in POOLED])
-def test_the_real_tables_fit(name):
+def test_the_real_tables_fit(name: str) -> None:
     rows = ROWS[name]
     if rows is not None and not (DATA_ROOT / name).is_dir():
         pytest.skip(f"no {name} data under {DATA_ROOT}: set TWINWEAVE_DATA_ROOT")
@@ -98,7 +98,7 @@ def test_the_real_tables_fit(name):
         assert all(u >= 2 and u >= 0.6 * s for u, s in zip(used, sizes, strict=True))
 
 
-def test_adult5_is_adult_in_five_parts():
+def test_adult5_is_adult_in_five_parts() -> None:
     if not (DATA_ROOT / "adult").is_dir():
         pytest.skip(f"no adult data under {DATA_ROOT}: set TWINWEAVE_DATA_ROOT")
     held, whole = parties(load("adult5")), parties(load("adult"))
@@ -114,7 +114,7 @@ def test_adult5_is_adult_in_five_parts():
     assert all(0.19 < len(f) / len(people) < 0.21 for f in frames.values())
 
 
-def test_hillstrom_has_the_published_lift():
+def test_hillstrom_has_the_published_lift() -> None:
     if not (DATA_ROOT / "hillstrom").is_dir():
         pytest.skip(f"no hillstrom data under {DATA_ROOT}: set TWINWEAVE_DATA_ROOT")
     held = parties(load("hillstrom"))
@@ -123,7 +123,7 @@ def test_hillstrom_has_the_published_lift():
     assert visit["Mens E-Mail"] - visit["No E-Mail"] == pytest.approx(0.0766, abs=5e-5)
 
 
-def test_adult_holdout_fits_both_parties():
+def test_adult_holdout_fits_both_parties() -> None:
     if not (DATA_ROOT / "adult").is_dir():
         pytest.skip(f"no adult data under {DATA_ROOT}: set TWINWEAVE_DATA_ROOT")
     conf = load("adult")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import yaml
 
@@ -15,7 +18,7 @@ from twinweave.tables.sources import Source
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_draft_fits_its_file(good, tmp_path, suffix):
+def test_a_draft_fits_its_file(good: pd.DataFrame, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"t.{suffix}"
     table = good.assign(note="same")
     table.loc[3, "visits"] = None
@@ -38,7 +41,7 @@ def test_a_draft_fits_its_file(good, tmp_path, suffix):
     assert '# left out: "note"' in text
 
 
-def test_a_file_without_ids(tmp_path):
+def test_a_file_without_ids(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("c,x\na,1\nb,2\na,2\nb,3\n")
     draft = yaml.safe_load(draft_schema(tmp_path / "t.csv"))
     assert draft["source"]["key_from_row_number"] is True
@@ -46,7 +49,9 @@ def test_a_file_without_ids(tmp_path):
         draft_schema(tmp_path / "t.csv", key="nope")
 
 
-def test_the_command(good, tmp_path, capsys):
+def test_the_command(
+    good: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good.to_csv(tmp_path / "t.csv", index=False)
     out = tmp_path / "schema.yaml"
     assert main([str(tmp_path / "t.csv"), "--out", str(out)]) == 0

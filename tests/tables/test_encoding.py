@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twinweave.errors import SchemaError
 from twinweave.tables.cleaning import clean
 from twinweave.tables.column import MISSING, VALUE_UNITS, Column, Kind, Role, Rule
+from twinweave.tables.contingency import ABSENT
 from twinweave.tables.encoding import (
-    ABSENT,
     EncodedTable,
     contents,
     decode,
@@ -51,7 +51,7 @@ def columns(draw: st.DrawFn) -> Column:
 
 @settings(max_examples=150, deadline=None)
 @given(columns(), st.integers(0, 2**32 - 1))
-def test_decoding_then_encoding_gives_the_same_codes(column, seed):
+def test_decoding_then_encoding_gives_the_same_codes(column: Column, seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = np.append(rng.integers(0, column.size, 60), [0, column.size - 1]).astype(np.int32)
     frame = decode([column], codes[:, None], rng)
@@ -67,7 +67,7 @@ def _before_pandas(column: Column) -> bool:
     return min(years) < 1678 or max(years) > 2261
 
 
-def test_decoded_types(good, schema):
+def test_decoded_types(good: pd.DataFrame, schema: Schema) -> None:
     columns = schema.data_columns
     table = encode(clean(good, schema))
     codes = np.vstack([table.codes, np.full(len(columns), ABSENT)]).astype(np.int32)
@@ -87,7 +87,7 @@ def test_decoded_types(good, schema):
     assert (kept["score"] - good["score"]).abs().max() <= 2 / 16
 
 
-def test_integers_are_uniform_over_the_whole_numbers_of_a_bin():
+def test_integers_are_uniform_over_the_whole_numbers_of_a_bin() -> None:
     column = Column(name="x", kind=Kind.INTEGER, bounds=(0, 9), bins=(3, 9))
     rng = np.random.default_rng(2)
     frame = decode([column], np.ones((6000, 1), dtype=np.int32), rng)
@@ -99,7 +99,7 @@ def test_integers_are_uniform_over_the_whole_numbers_of_a_bin():
     assert last["x"].tolist() == [9] * 9
 
 
-def test_a_value_on_an_edge_belongs_to_the_upper_bin():
+def test_a_value_on_an_edge_belongs_to_the_upper_bin() -> None:
     column = Column(name="x", kind=Kind.CONTINUOUS, bounds=(0, 4), bins=4)
     frame = pd.DataFrame({"user": list("abcde"), "x": [0, 0.999999, 1, 3, 4]})
     table = encode(clean(frame, Schema(party="a", columns=(KEY, column))))
@@ -107,7 +107,7 @@ def test_a_value_on_an_edge_belongs_to_the_upper_bin():
     assert column.labels == ("[0, 1)", "[1, 2)", "[2, 3)", "[3, 4]")
 
 
-def test_units_of_amounts():
+def test_units_of_amounts() -> None:
     column = Column(
         name="x", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0, 100), missing=Rule.LEVEL
     )
@@ -117,7 +117,9 @@ def test_units_of_amounts():
     assert column.labels[-1] == MISSING
 
 
-def test_an_encoded_table_shows_nothing_and_fits_its_schema(good, schema):
+def test_an_encoded_table_shows_nothing_and_fits_its_schema(
+    good: pd.DataFrame, schema: Schema
+) -> None:
     table = encode(clean(good, schema))
     assert "tell-tale" not in repr(table)
     assert len(table) == len(good)
@@ -130,7 +132,7 @@ def test_an_encoded_table_shows_nothing_and_fits_its_schema(good, schema):
         decode(schema.data_columns, table.codes + 99, np.random.default_rng(0))
 
 
-def test_the_fingerprint_is_of_the_users_alone(good, schema):
+def test_the_fingerprint_is_of_the_users_alone(good: pd.DataFrame, schema: Schema) -> None:
     """Other bins, columns or order of rows must not look like a data set with a fresh budget."""
     table = encode(clean(good, schema))
     shuffled = good.sample(frac=1, random_state=1)

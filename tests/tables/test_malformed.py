@@ -15,6 +15,7 @@ import pytest
 from twinweave.errors import AppError, ColumnError, SourceError
 from twinweave.tables.cleaning import clean
 from twinweave.tables.encoding import encode, load_party
+from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, SourceKind
 
 CASES = 400
@@ -175,7 +176,7 @@ def assert_tells_nothing(error: BaseException) -> None:
         assert not any(secret in text for text in seen)
 
 
-def test_the_good_table_passes(good, schema, tmp_path):
+def test_the_good_table_passes(good: pd.DataFrame, schema: Schema, tmp_path: Path) -> None:
     """Without this, the tests below could pass for the wrong reason."""
     encode(clean(good, schema))
     good.to_csv(tmp_path / "good.csv", index=False)
@@ -189,7 +190,7 @@ def test_the_good_table_passes(good, schema, tmp_path):
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_broken_frames(good, schema, part):
+def test_broken_frames(good: pd.DataFrame, schema: Schema, part: int) -> None:
     for case in range(part, CASES, 4):
         rng = np.random.default_rng(case)
         table, name = CORRUPTIONS[rng.integers(len(CORRUPTIONS))](good.copy(), rng)
@@ -199,7 +200,7 @@ def test_broken_frames(good, schema, part):
         assert_tells_nothing(caught.value)
 
 
-def test_broken_files_of_cells(good, schema, tmp_path):
+def test_broken_files_of_cells(good: pd.DataFrame, schema: Schema, tmp_path: Path) -> None:
     """The same through a CSV file; what text cannot hold is skipped."""
     path = tmp_path / "table.csv"
     source = Source(kind=SourceKind.CSV, path=str(path))
@@ -245,7 +246,7 @@ FILES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("what", FILES)
-def test_broken_files(good, schema, tmp_path, what):
+def test_broken_files(good: pd.DataFrame, schema: Schema, tmp_path: Path, what: str) -> None:
     name, spoil, rule = FILES[what]
     path = tmp_path / name
     path.write_bytes(spoil(good.to_csv(index=False).encode()))
@@ -257,13 +258,13 @@ def test_broken_files(good, schema, tmp_path, what):
 
 
 @pytest.mark.parametrize("kind", [SourceKind.CSV, SourceKind.PARQUET])
-def test_no_file(schema, tmp_path, kind):
+def test_no_file(schema: Schema, tmp_path: Path, kind: SourceKind) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises((SourceError, ColumnError)):
             load_party(Source(kind=kind, path=str(path)), schema, "shop")
 
 
-def test_the_check_catches_a_cause_that_quotes_a_cell():
+def test_the_check_catches_a_cause_that_quotes_a_cell() -> None:
     """A deliberately broken variant: `from None` hides a cause from print, not from the chain."""
     try:
         try:
@@ -275,7 +276,7 @@ def test_the_check_catches_a_cause_that_quotes_a_cell():
             assert_tells_nothing(error)
 
 
-def test_paths_in_errors_are_names_of_files(schema):
+def test_paths_in_errors_are_names_of_files(schema: Schema) -> None:
     source = Source(kind=SourceKind.CSV, path="/private/customers/t.csv")
     with pytest.raises(SourceError) as caught:
         load_party(source, schema, "shop")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from twinweave.tables.encoding import decode
+from twinweave.tables.schema import Schema
 from twinweave.tables.sdv_metadata import to_sdv_metadata
 
 
 @pytest.mark.filterwarnings("ignore:The datetime format")  # dates arrive as dates, not as text
-def test_sdv_accepts_the_metadata_of_a_decoded_table(schema):
+def test_sdv_accepts_the_metadata_of_a_decoded_table(schema: Schema) -> None:
     metadata = pytest.importorskip("sdv.metadata")
     columns = schema.data_columns
     rng = np.random.default_rng(1)

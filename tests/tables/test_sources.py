@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,20 +27,20 @@ def schema_of(*names: str) -> Schema:
     return parse(Schema, {"party": "shop", "columns": [KEY, *columns]})
 
 
-def read(source: dict, *names: str) -> pd.DataFrame:
+def read(source: dict[str, Any], *names: str) -> pd.DataFrame:
     return read_table(parse(Source, source), schema_of(*names), "shop")
 
 
 @pytest.fixture
-def csv(tmp_path):
-    def write(text: str, name: str = "t.csv") -> dict:
+def csv(tmp_path: Path) -> Callable[..., Any]:
+    def write(text: str, name: str = "t.csv") -> dict[str, Any]:
         (tmp_path / name).write_text(text)
         return {"kind": "csv", "path": str(tmp_path / name)}
 
     return write
 
 
-def test_options_of_a_csv(csv):
+def test_options_of_a_csv(csv: Callable[..., Any]) -> None:
     source = csv("# a note\n1; a ;?\n2;b;x\n") | {
         "names": ["id", "c", "d"],
         "skip_rows": 1,
@@ -51,12 +54,12 @@ def test_options_of_a_csv(csv):
     assert table.to_numpy().tolist() == [["1", None, "a"], ["2", "x", "b"]]
 
 
-def test_a_byte_order_mark_and_windows_line_ends(csv, tmp_path):
+def test_a_byte_order_mark_and_windows_line_ends(csv: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "w.csv").write_bytes(b"\xef\xbb\xbfid,c\r\n1,a\r\n")
     assert read({"kind": "csv", "path": str(tmp_path / "w.csv")}, "c")["id"].tolist() == ["1"]
 
 
-def test_parts_row_numbers_and_derived_columns(csv):
+def test_parts_row_numbers_and_derived_columns(csv: Callable[..., Any]) -> None:
     one, two = csv("c,g\na,9\nb,\n", "1.csv"), csv("c,g\nb,11\n", "2.csv")
     source = {
         "kind": "csv",
@@ -72,12 +75,12 @@ def test_parts_row_numbers_and_derived_columns(csv):
     assert read_raw(parse(Source, source)).columns.tolist() == ["c", "g"]
 
 
-def test_the_first_row_of_each_user_is_kept(csv):
+def test_the_first_row_of_each_user_is_kept(csv: Callable[..., Any]) -> None:
     source = csv("id,c,who\n1,a,x\n2,b,x\n3,a,y\n4,b,\n5,a,\n") | {"keep_first_by": "who"}
     assert read(source, "c")["id"].tolist() == ["1", "3", "4", "5"]
 
 
-def test_a_file_is_cut_into_overlapping_parties(csv):
+def test_a_file_is_cut_into_overlapping_parties(csv: Callable[..., Any]) -> None:
     n = 20_000
     text = "id,c\n" + "".join(f"u{i}@Mail.example,a\n" for i in range(n))
     source = csv(text)
@@ -94,7 +97,7 @@ def test_a_file_is_cut_into_overlapping_parties(csv):
     assert set(again["id"]) == cut["one"]
 
 
-def test_a_file_is_cut_into_disjoint_parties(csv):
+def test_a_file_is_cut_into_disjoint_parties(csv: Callable[..., Any]) -> None:
     """Tenths add up to no exact binary fractions, and still nobody is in two parts or in none."""
     source = csv("id,c\n" + "".join(f"u{i},a\n" for i in range(5000)))
     cuts = [{"fraction": 0.1, "salt": "s", "start": i / 10} for i in range(10)]
@@ -104,7 +107,7 @@ def test_a_file_is_cut_into_disjoint_parties(csv):
 
 
 @pytest.fixture
-def database(tmp_path):
+def database(tmp_path: Path) -> str:
     path = tmp_path / "t.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("create table t (id text, c text, secret text)")
@@ -113,7 +116,7 @@ def database(tmp_path):
     return f"sqlite:///{path}"
 
 
-def test_a_database(database, monkeypatch):
+def test_a_database(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read({"kind": "sql", "url": database, "query": "select * from t"}, "c").shape == (2, 2)
     monkeypatch.setenv("TEST_DB_URL", database)
     source = {"kind": "sql", "url_env": "TEST_DB_URL", "query": "select id, c from t"}
@@ -132,7 +135,7 @@ def test_a_database(database, monkeypatch):
         ("delete from t", "could not run `query`"),
     ],
 )
-def test_queries_that_fail(database, query, rule):
+def test_queries_that_fail(database: str, query: str, rule: str) -> None:
     with pytest.raises((SourceError, ColumnError), match=rule) as caught:
         read({"kind": "sql", "url": database, "query": query}, "c")
     assert "tell" not in str(caught.value)
@@ -149,7 +152,9 @@ def test_queries_that_fail(database, query, rule):
         ("", "holds no database URL"),
     ],
 )
-def test_a_wrong_password_does_not_show(monkeypatch, url, rule):
+def test_a_wrong_password_does_not_show(
+    monkeypatch: pytest.MonkeyPatch, url: str, rule: str
+) -> None:
     monkeypatch.setenv("TEST_DB_URL", url)
     source = parse(Source, {"kind": "sql", "url_env": "TEST_DB_URL", "query": "select 1"})
     with pytest.raises(SourceError, match=rule) as caught:
@@ -159,7 +164,7 @@ def test_a_wrong_password_does_not_show(monkeypatch, url, rule):
     assert caught.value.__context__ is None
 
 
-def test_a_password_in_the_configuration_is_refused():
+def test_a_password_in_the_configuration_is_refused() -> None:
     for url in ("mysql://ann:hunter2@host/db", "mssql://host/db?user=a&password=hunter2"):
         with pytest.raises(ConfigError, match="url_env") as caught:
             parse(Source, {"kind": "sql", "url": url, "query": "select 1"})
@@ -180,7 +185,7 @@ def test_a_password_in_the_configuration_is_refused():
         {"kind": "excel", "path": "x"},
     ],
 )
-def test_sources_that_cannot_work_are_refused(source):
+def test_sources_that_cannot_work_are_refused(source: Any) -> None:
     with pytest.raises(ConfigError):
         parse(Source, source)
 
@@ -201,17 +206,17 @@ def test_sources_that_cannot_work_are_refused(source):
         ("25000", "other"),
     ],
 )
-def test_icd9_chapters(code, chapter):
+def test_icd9_chapters(code: str, chapter: str) -> None:
     assert icd9_chapter(code) == chapter
 
 
-def test_derived_from_numbers_of_any_dtype():
+def test_derived_from_numbers_of_any_dtype() -> None:
     cells = pd.Series([9.5, 10, np.nan])
     made = Derived(source="g", at_least=10).apply(cells)
     assert made.tolist() == ["0", "1", None]
 
 
-def test_reading_is_fast(csv):
+def test_reading_is_fast(csv: Callable[..., Any]) -> None:
     """A guard against a row loop slipping in, not a benchmark: 60,000 rows take about 0.2 s."""
     source = parse(Source, csv("id,c\n" + "".join(f"u{i},a\n" for i in range(60_000))))
     start = time.process_time()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
-from twinweave.analysis.fairness.audit import audit, odds_difference, parity_difference
+from twinweave.analysis.fairness.audit import (
+    FairnessReport,
+    audit,
+    odds_difference,
+    parity_difference,
+)
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.generators.union import Rows, UnionLayout
@@ -66,12 +72,12 @@ ROWS = union(6000)
 
 
 @pytest.fixture(scope="module")
-def report():
+def report() -> FairnessReport:
     tables = [measured(q(("b", "sex", "good")), ROWS, 3.0)]
     return audit(SCHEMA, CONF, ROWS, tables, k=20, seed=3)
 
 
-def test_labels_are_judged_as_fairlearn_does(report):
+def test_labels_are_judged_as_fairlearn_does(report: FairnessReport) -> None:
     from fairlearn.metrics import demographic_parity_difference
 
     codes = ROWS.codes[(ROWS.codes[:, [0, 2, 3]] != ABSENT).all(axis=1)]
@@ -90,7 +96,7 @@ def test_labels_are_judged_as_fairlearn_does(report):
     assert "f, p" in [g.name for g in both.groups]
 
 
-def test_odds_are_fairlearns_on_raw_rows_and_on_counts():
+def test_odds_are_fairlearns_on_raw_rows_and_on_counts() -> None:
     from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
 
     rng = np.random.default_rng(4)
@@ -110,7 +116,7 @@ def test_odds_are_fairlearns_on_raw_rows_and_on_counts():
     )
 
 
-def test_a_small_group_is_in_no_difference():
+def test_a_small_group_is_in_no_difference() -> None:
     table = np.array([[[50, 50], [50, 50]], [[60, 40], [40, 60]], [[0, 4], [4, 0]]])
     rng = np.random.default_rng(5)
     assert odds_difference(table, 10, 1.0, 0.95, rng).value == pytest.approx(0.1)
@@ -119,7 +125,7 @@ def test_a_small_group_is_in_no_difference():
 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.3, 0.5), (0.4,) * 5, (0.2, 0.4, 0.4, 0.5)])
-def test_intervals_cover(rates):
+def test_intervals_cover(rates: tuple[Any, ...]) -> None:
     """300 tables at 95%: fewer than 270 covered has probability 2e-4 at coverage 95%."""
     rng = np.random.default_rng(6)
     truth, n = max(rates) - min(rates), 150
@@ -138,7 +144,7 @@ def test_intervals_cover(rates):
         assert broken == 0  # it excludes zero where there is no difference at all
 
 
-def test_rows_worth_fewer_widen_the_interval():
+def test_rows_worth_fewer_widen_the_interval() -> None:
     table = np.array([[[100, 300], [0, 0]], [[200, 200], [0, 0]]])
     wide, narrow = (
         parity_difference(table, 10, worth, 0.95, np.random.default_rng(7)) for worth in (0.25, 1.0)
@@ -147,7 +153,7 @@ def test_rows_worth_fewer_widen_the_interval():
     assert width[0] == pytest.approx(2 * width[1], rel=0.1)
 
 
-def test_models_are_judged_with_and_without_the_sensitive_columns(report):
+def test_models_are_judged_with_and_without_the_sensitive_columns(report: FairnessReport) -> None:
     with_it, without = report.audits[0].models
     assert (with_it.with_sensitive, without.with_sensitive) == (True, False)
     # The label depends on sex beyond x: a model that sees it treats the groups further apart.
@@ -156,7 +162,7 @@ def test_models_are_judged_with_and_without_the_sensitive_columns(report):
     assert 0.5 < report.auc["without"] < report.auc["with sensitive columns"] < 1
 
 
-def test_the_measured_difference_is_beside_it(report):
+def test_the_measured_difference_is_beside_it(report: FairnessReport) -> None:
     found = report.audits[0].measured_parity
     held = ROWS.codes[ROWS.presence[:, 1]]
     truth = held[held[:, 0] == 1, 3].mean() - held[held[:, 0] == 0, 3].mean()
@@ -165,7 +171,7 @@ def test_the_measured_difference_is_beside_it(report):
     assert report.audits[1].measured_parity is None  # race x good was not measured
 
 
-def test_measured_intervals_cover_the_noise():
+def test_measured_intervals_cover_the_noise() -> None:
     """300 noisy tables at 95%: fewer than 270 covered has probability 2e-4."""
     held = ROWS.codes[ROWS.presence[:, 1]]
     truth = held[held[:, 0] == 1, 3].mean() - held[held[:, 0] == 0, 3].mean()
@@ -179,7 +185,7 @@ def test_measured_intervals_cover_the_noise():
     assert narrow < 240  # half the noise would have been called too wide
 
 
-def test_a_finer_table_is_folded_and_one_of_other_people_is_not():
+def test_a_finer_table_is_folded_and_one_of_other_people_is_not() -> None:
     rng = np.random.default_rng(11)
     fine = measured(q(("b", "race", "good", "sex")), ROWS, 0.01)
     found = measured_parity(SCHEMA, ("sex",), CONF, [fine], 10, 0.95, rng)
@@ -197,14 +203,14 @@ def test_a_finer_table_is_folded_and_one_of_other_people_is_not():
     assert crossed.value == pytest.approx(truth, abs=1e-4)
 
 
-def test_the_report_is_json_and_the_seed_decides(report):
+def test_the_report_is_json_and_the_seed_decides(report: FairnessReport) -> None:
     tables = [measured(q(("b", "sex", "good")), ROWS, 3.0)]
     again = audit(SCHEMA, CONF, ROWS, tables, k=20, seed=3)
     assert again == report
     json.dumps(to_plain(report), allow_nan=False)
 
 
-def test_too_few_rows_give_no_model():
+def test_too_few_rows_give_no_model() -> None:
     found = audit(SCHEMA, CONF, union(60), [], k=5, seed=1)
     assert found.audits[0].models == ()
     assert found.notes

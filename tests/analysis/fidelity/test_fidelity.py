@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.analysis.lift.lift_world import (
     SCHEMA,
@@ -26,11 +29,11 @@ COUNTED = [q for q in QUERIES if q.weight is None]
 
 
 @pytest.fixture(scope="module")
-def users():
+def users() -> dict[str, NDArray[Any]]:
     return people(3000, np.random.default_rng(4))
 
 
-def test_without_noise_the_truth_is_at_no_distance(users):
+def test_without_noise_the_truth_is_at_no_distance(users: dict[str, NDArray[Any]]) -> None:
     measured = [Measurement(query=q, values=exact(users, q), variance=0.0) for q in QUERIES]
     found = fidelity(LAYOUT, union(users), measured, 3000)
     assert [t.name for t in found.tables] == [q.name for q in COUNTED]  # sums are left aside
@@ -39,7 +42,7 @@ def test_without_noise_the_truth_is_at_no_distance(users):
     assert [w.tables for w in found.by_ways] == [2, 3, 1]
 
 
-def test_distance_is_that_of_the_definition(users):
+def test_distance_is_that_of_the_definition(users: dict[str, NDArray[Any]]) -> None:
     rng = np.random.default_rng(5)
     other = people(2000, rng)  # 2,000 rows stand for 3,000 users
     for query in COUNTED:
@@ -54,7 +57,9 @@ def test_distance_is_that_of_the_definition(users):
         assert found.chi2 == pytest.approx(((table - told) ** 2).sum() / 16 / cells)
 
 
-def test_at_the_truth_distance_and_misfit_are_those_of_the_noise(users):
+def test_at_the_truth_distance_and_misfit_are_those_of_the_noise(
+    users: dict[str, NDArray[Any]],
+) -> None:
     """Two-sided at z = 6 (false alarm 2e-9): means over 400 noisy copies."""
     rng = np.random.default_rng(6)
     query, copies = COUNTED[-2], 400
@@ -67,7 +72,7 @@ def test_at_the_truth_distance_and_misfit_are_those_of_the_noise(users):
     assert abs(found.chi2 - 1) < 6 * np.sqrt(2 / one.cells / copies)
 
 
-def test_rows_that_lost_a_dependence_are_found_out(users):
+def test_rows_that_lost_a_dependence_are_found_out(users: dict[str, NDArray[Any]]) -> None:
     rng = np.random.default_rng(7)
     measured = [noisy(q, exact(users, q), 4.0, rng) for q in COUNTED]
     rows = union(users)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
@@ -55,7 +58,7 @@ CONF = LiftConf(
 )
 
 
-def people(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def people(n: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """Codes of every column of n users of the union, and who holds them (`at_a`, `at_b`)."""
     arm = rng.choice(4, n, p=(0.25, 0.35, 0.15, 0.25))
     rate = np.where((arm == 0) | (arm == 2), 0.3, 0.2)
@@ -74,7 +77,7 @@ def people(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
 
 
-def union(users) -> Rows:
+def union(users: dict[str, NDArray[Any]]) -> Rows:
     """The people as rows."""
     spend = SCHEMA.column("spend")
     import pandas as pd
@@ -87,7 +90,7 @@ def union(users) -> Rows:
     return Rows(codes=codes, presence=presence)
 
 
-def exact(users: dict[str, np.ndarray], query: Query) -> np.ndarray:
+def exact(users: dict[str, NDArray[Any]], query: Query) -> NDArray[Any]:
     """The table in the clear, one user at a time: slow and obvious."""
     table = np.zeros(cells_of(SCHEMA, query).shape)
     for u in range(len(users["arm"])):
@@ -110,7 +113,7 @@ def exact(users: dict[str, np.ndarray], query: Query) -> np.ndarray:
     return table
 
 
-def noisy(query: Query, table: np.ndarray, sd: float, rng: np.random.Generator) -> Measurement:
+def noisy(query: Query, table: NDArray[Any], sd: float, rng: np.random.Generator) -> Measurement:
     return Measurement(query=query, values=table + rng.normal(0, sd, table.shape), variance=sd**2)
 
 

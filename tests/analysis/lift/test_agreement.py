@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people, union
 from twinweave.analysis.lift import analyse
-from twinweave.analysis.lift.agreement import synthetic_lift
+from twinweave.analysis.lift.agreement import SyntheticLift, synthetic_lift
+from twinweave.analysis.lift.results import LiftReport
 from twinweave.generators.union import Rows
 from twinweave.parsing import to_plain
 from twinweave.synthesis.decode import decode_rows
 
 
 @pytest.fixture(scope="module")
-def world():
+def world() -> tuple[dict[str, NDArray[Any]], Rows, LiftReport]:
     rng = np.random.default_rng(2)
     users = people(3000, rng)
     report = analyse(SCHEMA, [noisy(q, exact(users, q), 3.0, rng) for q in WORKLOAD], CONF)
     return users, union(users), report
 
 
-def tell(rows, report):
+def tell(rows: Rows, report: LiftReport) -> SyntheticLift:
     return synthetic_lift(SCHEMA, CONF, rows, decode_rows(SCHEMA, rows, 1).joint, report)
 
 
-def test_the_lift_is_that_of_everyone_in_an_arm(world):
+def test_the_lift_is_that_of_everyone_in_an_arm(
+    world: tuple[dict[str, NDArray[Any]], Rows, LiftReport],
+) -> None:
     users, rows, report = world
     found = tell(rows, report).outcomes[0]
     rates, sizes = [], []
@@ -46,7 +51,9 @@ def test_the_lift_is_that_of_everyone_in_an_arm(world):
     assert tell(both, report).outcomes[0].overall.rates[0] > rates[0] * 1.2
 
 
-def test_a_breakdown_covers_its_levels_and_hides_what_the_report_hides(world):
+def test_a_breakdown_covers_its_levels_and_hides_what_the_report_hides(
+    world: tuple[dict[str, NDArray[Any]], Rows, LiftReport],
+) -> None:
     users, rows, report = world
     levels = tell(rows, report).outcomes[0].levels
     assert [level.level for level in levels] == ["n", "s", "w"]
@@ -56,7 +63,9 @@ def test_a_breakdown_covers_its_levels_and_hides_what_the_report_hides(world):
     assert levels[2].effect.lift is None  # too few users: the report shows none either
 
 
-def test_values_count_everyone_at_their_decoded_amount(world):
+def test_values_count_everyone_at_their_decoded_amount(
+    world: tuple[dict[str, NDArray[Any]], Rows, LiftReport],
+) -> None:
     users, rows, report = world
     joint = decode_rows(SCHEMA, rows, 1).joint
     found = tell(rows, report).outcomes[1].overall
@@ -66,7 +75,9 @@ def test_values_count_everyone_at_their_decoded_amount(world):
     assert found.inside
 
 
-def test_rows_that_lost_the_lift_lie_outside(world):
+def test_rows_that_lost_the_lift_lie_outside(
+    world: tuple[dict[str, NDArray[Any]], Rows, LiftReport],
+) -> None:
     _, rows, report = world
     shuffled = rows.codes.copy()
     i = SCHEMA.names.index("arm")
@@ -78,7 +89,9 @@ def test_rows_that_lost_the_lift_lie_outside(world):
     assert tell(rows, report).agrees
 
 
-def test_what_was_not_measured_is_not_told(world):
+def test_what_was_not_measured_is_not_told(
+    world: tuple[dict[str, NDArray[Any]], Rows, LiftReport],
+) -> None:
     _, rows, report = world
     hidden = replace(report, conversions=(replace(report.conversions[0], overall=None),))
     found = tell(rows, hidden)

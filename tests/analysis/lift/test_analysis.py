@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
 from twinweave.analysis.lift import Verdict, analyse
@@ -24,13 +26,13 @@ IN_ARM = [USERS["at_a"] & np.isin(USERS["arm"], arm) for arm in ((0, 2), (1,))]
 BOUGHT = USERS["at_b"] & (USERS["bought"] == 1)
 
 
-def tables(sd: float = 1e-3, queries=WORKLOAD, seed: int = 0) -> list[Measurement]:
+def tables(sd: float = 1e-3, queries: Any = WORKLOAD, seed: int = 0) -> list[Measurement]:
     rng = np.random.default_rng(seed)
     return [noisy(q, in_the_clear(q), sd, rng) for q in queries]
 
 
 @cache
-def in_the_clear(query: Query) -> np.ndarray:
+def in_the_clear(query: Query) -> NDArray[Any]:
     return exact(USERS, query)
 
 
@@ -44,7 +46,7 @@ def in_the_clear(query: Query) -> np.ndarray:
     ],
     ids=lambda q: q.name,
 )
-def test_arm_sums_match_a_count_in_the_clear(query):
+def test_arm_sums_match_a_count_in_the_clear(query: Query) -> None:
     (measured,) = tables(queries=[query])
     by = "region" if "region" in query.columns else None
     sums = arm_sums(SCHEMA, CONF, measured, by=by, conversion="bought")
@@ -56,7 +58,7 @@ def test_arm_sums_match_a_count_in_the_clear(query):
             assert sums.outside[g, level] == pytest.approx((at & ~BOUGHT).sum(), abs=0.1)
 
 
-def test_variance_of_arm_sums_counts_the_cells_summed():
+def test_variance_of_arm_sums_counts_the_cells_summed() -> None:
     (measured,) = tables(sd=2.0, queries=[cross(a("arm", "region"), b("bought"))])
     sums = arm_sums(SCHEMA, CONF, measured, conversion="bought")
     assert sums is not None
@@ -64,14 +66,14 @@ def test_variance_of_arm_sums_counts_the_cells_summed():
     assert sums.var_outside[:, 0] / 4 == pytest.approx([2 * 3 * 2, 3 * 2])  # not bought, absent
 
 
-def test_tables_without_what_is_asked_are_passed_over():
+def test_tables_without_what_is_asked_are_passed_over() -> None:
     (local, pair) = tables(queries=[cross(a("region")), cross(a("region"), b("bought"))])
     assert arm_sums(SCHEMA, CONF, local) is None
     assert arm_sums(SCHEMA, CONF, pair, conversion="bought") is None
     assert estimate_counts(SCHEMA, CONF, [local, pair]) is None
 
 
-def test_least_squares_is_unbiased_and_its_covariance_true():
+def test_least_squares_is_unbiased_and_its_covariance_true() -> None:
     """400 draws of the noise; each z is below 5.5: false alarm below 1e-6 for all eight."""
     queries = [*WORKLOAD[:2], WORKLOAD[4], cross(a("arm", "age"))]
     exact = tables(queries=queries)
@@ -94,7 +96,7 @@ def test_least_squares_is_unbiased_and_its_covariance_true():
         assert np.all(np.abs(ratio - 1) < 5.5 * np.sqrt(2 / 400))
 
 
-def test_more_tables_never_cost_precision():
+def test_more_tables_never_cost_precision() -> None:
     few = estimate_counts(SCHEMA, CONF, tables(sd=5, queries=WORKLOAD[1:2]))
     many = estimate_counts(SCHEMA, CONF, tables(sd=5))
     assert few is not None
@@ -102,7 +104,7 @@ def test_more_tables_never_cost_precision():
     assert np.all(np.linalg.eigvalsh(few.cov - many.cov) > -1e-9)
 
 
-def test_report_finds_the_exact_figures_when_noise_is_next_to_nothing():
+def test_report_finds_the_exact_figures_when_noise_is_next_to_nothing() -> None:
     report = analyse(SCHEMA, tables(), CONF)
     n1, n0 = (arm.sum() for arm in IN_ARM)
     y1, y0 = ((arm & BOUGHT).sum() for arm in IN_ARM)
@@ -123,7 +125,7 @@ def test_report_finds_the_exact_figures_when_noise_is_next_to_nothing():
     assert report.values[0].variance == "measured"
 
 
-def test_breakdown_is_corrected_and_suppressed():
+def test_breakdown_is_corrected_and_suppressed() -> None:
     report = analyse(SCHEMA, tables(), CONF)
     breakdown = report.conversions[0].breakdowns[0]
     north, south, west = breakdown.cells
@@ -139,7 +141,7 @@ def test_breakdown_is_corrected_and_suppressed():
     assert breakdown.interaction.df == 1
 
 
-def test_no_small_cell_reaches_the_report():
+def test_no_small_cell_reaches_the_report() -> None:
     """The level's label is public; nothing else of a suppressed cell may be in the JSON."""
     report = analyse(SCHEMA, tables(), CONF)
     plain = to_plain(report)
@@ -152,12 +154,12 @@ def test_no_small_cell_reaches_the_report():
     assert hidden.values[0].overall is None
 
 
-def test_report_is_json():
+def test_report_is_json() -> None:
     report = analyse(SCHEMA, tables(sd=40), replace(CONF, k=0, ratio=1.0))
     json.dumps(to_plain(report), allow_nan=False)
 
 
-def test_sample_ratio_knows_the_noise():
+def test_sample_ratio_knows_the_noise() -> None:
     """The arms' true ratio is about 8 to 7; noise as large as the arms explains any ratio."""
     right = analyse(SCHEMA, tables(), replace(CONF, ratio=8 / 7)).sample_ratio
     wrong = analyse(SCHEMA, tables(), replace(CONF, ratio=2.0)).sample_ratio
@@ -169,7 +171,7 @@ def test_sample_ratio_knows_the_noise():
     assert drowned is None or not drowned.suspicious
 
 
-def test_a_missing_second_moment_is_said_and_widens():
+def test_a_missing_second_moment_is_said_and_widens() -> None:
     queries = [q for q in WORKLOAD if q.weight is None or q.weight[1] == 1]
     full, bounded = analyse(SCHEMA, tables(), CONF), analyse(SCHEMA, tables(queries=queries), CONF)
     assert bounded.values[0].variance == "bounded"
@@ -180,7 +182,7 @@ def test_a_missing_second_moment_is_said_and_widens():
     assert estimate_sum(SCHEMA, CONF, tables(queries=queries), "spend", 2) is None
 
 
-def test_missing_optional_tables_are_noted():
+def test_missing_optional_tables_are_noted() -> None:
     report = analyse(SCHEMA, tables(queries=WORKLOAD[:2]), CONF)
     assert report.values == ()
     assert report.conversions[0].breakdowns == ()
@@ -204,19 +206,19 @@ def test_missing_optional_tables_are_noted():
         {"k": -1},
     ],
 )
-def test_wrong_configuration_is_refused(wrong):
+def test_wrong_configuration_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError):
         analyse(SCHEMA, tables(queries=WORKLOAD[:2]), replace(CONF, **wrong))
 
 
-def test_missing_priority_table_and_noiseless_table_are_refused():
+def test_missing_priority_table_and_noiseless_table_are_refused() -> None:
     with pytest.raises(ConfigError, match="no table counts"):
         analyse(SCHEMA, tables(queries=WORKLOAD[:1]), CONF)
     with pytest.raises(ConfigError, match="no noise variance"):
         analyse(SCHEMA, [replace(m, variance=0.0) for m in tables()], CONF)
 
 
-def test_two_conversions_share_one_estimate_of_the_sizes():
+def test_two_conversions_share_one_estimate_of_the_sizes() -> None:
     conf = LiftConf(
         membership="arm", test=("t1",), control=("c",), conversions=("bought", "visited"), k=0
     )

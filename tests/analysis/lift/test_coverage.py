@@ -7,6 +7,7 @@ at least 1e-6 likely in each tail, so a right build fails below 1e-6 a scenario.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def acceptable(hits: int) -> bool:
     ("name", "epsilon"),
     [("hillstrom conversion", 0.5), ("campaign", 1.0), ("small", 4.0), ("hillstrom spend", 1.0)],
 )
-def test_intervals_cover_the_truth(name, epsilon):
+def test_intervals_cover_the_truth(name: Any, epsilon: Any) -> None:
     found = study(BY_NAME[name], priority_sigma(epsilon), REPLICATES, np.random.default_rng(17))
     assert found.replicates == REPLICATES  # nothing is suppressed at these sizes
     assert acceptable(found.hits)
@@ -42,7 +43,7 @@ def test_intervals_cover_the_truth(name, epsilon):
 
 
 @pytest.mark.parametrize("claimed", [1e-6, 9.0], ids=["noise ignored", "noise tripled"])
-def test_a_wrong_noise_variance_is_caught(claimed):
+def test_a_wrong_noise_variance_is_caught(claimed: float) -> None:
     scenario, sigma = BY_NAME["hillstrom conversion"], priority_sigma(0.5)
     rng, lift, hits = np.random.default_rng(23), truth(BY_NAME["hillstrom conversion"]), 0
     for _ in range(REPLICATES):
@@ -55,7 +56,7 @@ def test_a_wrong_noise_variance_is_caught(claimed):
     assert not acceptable(hits)
 
 
-def test_the_noise_of_a_hillstrom_run_is_below_half_the_sampling_error():
+def test_the_noise_of_a_hillstrom_run_is_below_half_the_sampling_error() -> None:
     found = finding(
         BY_NAME["hillstrom visit"],
         replicate(BY_NAME["hillstrom visit"], priority_sigma(1.0), np.random.default_rng(1)),

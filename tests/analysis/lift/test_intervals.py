@@ -32,24 +32,24 @@ noisy_rates = st.builds(
 )
 
 
-def test_without_noise_a_rate_has_wilsons_limits():
+def test_without_noise_a_rate_has_wilsons_limits() -> None:
     assert rate(10, 100).limits(Z) == pytest.approx((0.0552, 0.1744), abs=1e-4)
     assert rate(0, 20).limits(Z) == pytest.approx((0.0, 0.1611), abs=1e-4)
 
 
-def test_without_noise_a_difference_has_newcombes_limits():
+def test_without_noise_a_difference_has_newcombes_limits() -> None:
     """Newcombe 1998, Statistics in Medicine 17, table II (a), method 10."""
     assert difference(rate(56, 70), rate(48, 80), Z) == pytest.approx((0.0524, 0.3339), abs=1e-4)
 
 
-def test_noise_widens_a_rate_as_the_delta_method_says():
+def test_noise_widens_a_rate_as_the_delta_method_says() -> None:
     n, p, sd_y, sd_n = 1e6, 0.3, 3000.0, 2000.0
     low, high = rate(p * n, n, sd_y, sd_n).limits(Z)
     expected = Z * np.sqrt(p * (1 - p) / n + (sd_y**2 + p**2 * sd_n**2) / n**2)
     assert (high - low) / 2 == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_negative_noisy_count_keeps_honest_limits():
+def test_a_negative_noisy_count_keeps_honest_limits() -> None:
     """Below zero no sampling variance is left, but all of the noise is."""
     low, high = rate(-20, 1000, noise=15).limits(Z)
     assert low == pytest.approx((-20 - Z * 15) / 1000)
@@ -58,7 +58,7 @@ def test_a_negative_noisy_count_keeps_honest_limits():
 
 @settings(max_examples=200, deadline=None)
 @given(noisy_rates, noisy_rates)
-def test_interval_p_value_relative_set_and_verdict_agree(test: Rate, control: Rate):
+def test_interval_p_value_relative_set_and_verdict_agree(test: Rate, control: Rate) -> None:
     found = compare(test, control, level=0.95, possible=(0, 1))
     low, high = difference(test, control, Z)
     if min(abs(low), abs(high)) < 1e-9:
@@ -74,7 +74,7 @@ def test_interval_p_value_relative_set_and_verdict_agree(test: Rate, control: Ra
 
 @settings(max_examples=100, deadline=None)
 @given(noisy_rates, noisy_rates, st.floats(0, 20))
-def test_ratio_set_is_the_set_it_claims(test: Rate, control: Rate, ratio: float):
+def test_ratio_set_is_the_set_it_claims(test: Rate, control: Rate, ratio: float) -> None:
     """Oracle: membership of one ratio at a time."""
     pieces = ratio_set(test, control, Z)
     if any(abs(ratio - e) < 1e-6 for p in pieces for e in p if e is not None):
@@ -85,7 +85,7 @@ def test_ratio_set_is_the_set_it_claims(test: Rate, control: Rate, ratio: float)
     assert any(a <= ratio and (b is None or ratio <= b) for a, b in pieces) == (low <= 0 <= high)
 
 
-def test_a_control_that_may_be_zero_leaves_the_relative_lift_unbounded():
+def test_a_control_that_may_be_zero_leaves_the_relative_lift_unbounded() -> None:
     found = compare(rate(300, 10_000, 15), rate(10, 10_000, 15), level=0.95, possible=(0, 1))
     assert found.verdict is Verdict.LIFT
     assert found.relative is not None
@@ -94,13 +94,13 @@ def test_a_control_that_may_be_zero_leaves_the_relative_lift_unbounded():
     assert high is None
 
 
-def test_a_size_lost_in_noise_says_nothing():
+def test_a_size_lost_in_noise_says_nothing() -> None:
     found = compare(rate(5, 30, 15, 40), rate(5, 30, 15, 40), level=0.95, possible=(0, 1))
     assert found.absolute.interval == (-1, 1)
     assert found.verdict is Verdict.INCONCLUSIVE
 
 
-def test_p_value_of_a_large_sample_is_the_normal_one():
+def test_p_value_of_a_large_sample_is_the_normal_one() -> None:
     from scipy.stats import norm
 
     test = Mean(excess=1020.0, var_excess=4.0, n=100.0, var_n=0.0, variance=16.0)
@@ -109,11 +109,11 @@ def test_p_value_of_a_large_sample_is_the_normal_one():
     assert p_value(test, control) == pytest.approx(2 * norm.sf(z), rel=1e-6)
 
 
-def test_holm_matches_a_worked_example():
+def test_holm_matches_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_interaction_is_cochrans_q():
+def test_interaction_is_cochrans_q() -> None:
     found = [
         compare(rate(y, 10_000), rate(1000, 10_000), level=0.95, possible=(0, 1))
         for y in (1200, 1500)
@@ -126,7 +126,7 @@ def test_interaction_is_cochrans_q():
     assert interaction(found[:1]) is None
 
 
-def test_value_variance_falls_back_on_the_largest_the_bounds_allow():
+def test_value_variance_falls_back_on_the_largest_the_bounds_allow() -> None:
     n, total = 1000.0, 51_200.0
     variance, measured = user_variance(n, total, 0.0, 30 * n)
     assert measured
@@ -137,7 +137,7 @@ def test_value_variance_falls_back_on_the_largest_the_bounds_allow():
         assert bound == pytest.approx(51.2 * (VALUE_UNITS - 51.2))
 
 
-def test_incremental_conversions_count_the_noise_in_the_arms_size():
+def test_incremental_conversions_count_the_noise_in_the_arms_size() -> None:
     """y1 - n1 p0 with noise in y1, n1 and p0, exactly; sampling is next to nothing here."""
     var_y, var_n, cov, n = 4e8, 9e8, 3e8, 1e6
     test = Rate(arm=Arm(n=n, y=0.6 * n, var_n=var_n, var_y=var_y, cov=cov))
@@ -149,7 +149,7 @@ def test_incremental_conversions_count_the_noise_in_the_arms_size():
     assert (found.interval[1] - found.interval[0]) / 2 == pytest.approx(expected, rel=0.01)
 
 
-def test_value_variance_takes_out_what_noise_adds_to_the_squared_mean():
+def test_value_variance_takes_out_what_noise_adds_to_the_squared_mean() -> None:
     clean, _ = user_variance(1000.0, 51_200.0, 0.0, 30_000.0)
     noisy, _ = user_variance(1000.0, 51_200.0, 4e8, 30_000.0)
     assert noisy - clean == pytest.approx(400)

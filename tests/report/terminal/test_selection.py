@@ -8,7 +8,7 @@ from twinweave.report.terminal.text import WIDTH
 from twinweave.workload.choice import Choice
 
 
-def test_the_section_fits_the_page_and_says_everything():
+def test_the_section_fits_the_page_and_says_everything() -> None:
     lines = selection_section(SCORES, CHOICE)
     text = "\n".join(lines)
     assert max(map(len, lines)) <= WIDTH
@@ -27,7 +27,7 @@ def test_the_section_fits_the_page_and_says_everything():
         assert part in text, part
 
 
-def test_nothing_to_select_is_no_table():
+def test_nothing_to_select_is_no_table() -> None:
     empty = Choice(
         pinned=(), kept=(), by_target={}, pairs=(), three_way=(), dropped=(), cells=0, unmeasured=0
     )

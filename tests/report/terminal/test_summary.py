@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
 from tests.report.facts import FACTS
 from twinweave.analysis.lift import Relative, analyse
+from twinweave.analysis.lift.results import LiftReport
 from twinweave.report.contents import Contents
 from twinweave.report.terminal.lift import relative_text
 from twinweave.report.terminal.summary import summary
@@ -17,7 +19,7 @@ from twinweave.report.terminal.text import WIDTH, p_is, unit_for
 
 
 @pytest.fixture(scope="module")
-def report():
+def report() -> LiftReport:
     rng = np.random.default_rng(2)
     users = people(3000, rng)
     return analyse(
@@ -25,7 +27,7 @@ def report():
     )
 
 
-def test_summary_says_what_must_be_said(report):
+def test_summary_says_what_must_be_said(report: LiftReport) -> None:
     text = summary(Contents(facts=FACTS, lift=report))
     for part in (
         "bought",
@@ -51,14 +53,14 @@ def test_summary_says_what_must_be_said(report):
     assert max(len(line) for line in text.splitlines()) <= WIDTH
 
 
-def test_summary_of_a_hidden_arm_shows_no_figure_of_it(report):
+def test_summary_of_a_hidden_arm_shows_no_figure_of_it(report: LiftReport) -> None:
     hidden = replace(report, conversions=(replace(report.conversions[0], overall=None),), values=())
     text = summary(Contents(facts=FACTS, lift=hidden))
     assert "bought: not shown" in text
     assert "absolute lift" not in text
 
 
-def test_summary_without_an_experiment_still_tells_the_cost():
+def test_summary_without_an_experiment_still_tells_the_cost() -> None:
     facts = replace(FACTS, ledger={"epsilon": None}, guards={"a": "on", "b": "on"})
     text = summary(Contents(facts=facts))
     assert "infinite" in text
@@ -75,11 +77,11 @@ def test_summary_without_an_experiment_still_tells_the_cost():
         ((), "none possible"),
     ],
 )
-def test_a_relative_set_in_words(intervals, text):
+def test_a_relative_set_in_words(intervals: Any, text: str) -> None:
     assert relative_text(Relative(value=None, intervals=intervals)) == text
 
 
-def test_numbers_have_the_places_their_error_calls_for():
+def test_numbers_have_the_places_their_error_calls_for() -> None:
     assert unit_for(0.0034, scale=100, suffix=" pp").signed(0.0766) == "+7.66"
     assert unit_for(12.3, scale=1, suffix="").signed(-0.01) == "+0.0"
     assert p_is(3e-120) == "p <1e-99"
