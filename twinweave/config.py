@@ -19,8 +19,9 @@ from twinweave.tables.campaign import TrueLift, true_lift
 from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source
-from twinweave.workload.analyses import FairnessConf, LiftConf, check_fairness, check_lift
+from twinweave.workload.analyses import Analyses, FairnessConf, LiftConf, check_fairness, check_lift
 from twinweave.workload.selection import SelectionConf
+from twinweave.workload.tables import WorkloadConf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,10 @@ class DataConf:
     @property
     def schema(self) -> JointSchema:
         return JointSchema(schemas=tuple(p.schema for p in self.parties), pools=self.pools)
+
+    @property
+    def analyses(self) -> Analyses:
+        return Analyses(schema=self.schema, lift=self.lift, fairness=self.fairness)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,24 +145,6 @@ class ProtocolConf:
             )
         check_positive("protocol", self, "timeout")
         check_not_negative("protocol", self, "coin_limit")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkloadConf:
-    """Which tables are measured beside the priority ones.
-
-    max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a
-        membership, conversion, label or sensitive column.
-    max_cells: tables larger than this are left out (and named in the log).
-    """
-
-    __pydantic_config__ = STRICT
-
-    one_way: bool
-    pairs: bool
-    three_way: bool
-    max_pair_columns: int
-    max_cells: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError
@@ -13,15 +13,16 @@ from twinweave.privacy.events import Event, Stage
 from twinweave.protocols.products import kinds
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import VERSION, RunSpec, TrainingSpec
-from twinweave.tables.column import VALUE_UNITS, Role
+from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
-from twinweave.workload import build as workload
 from twinweave.workload import selection
 from twinweave.workload.choice import Choice, choose
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.plan import PlannedQuery
+from twinweave.workload.priority import importance
 from twinweave.workload.queries import Query, cells_of
 from twinweave.workload.selection import FeatureScore
+from twinweave.workload.tables import tables_to_measure
 
 NOMINAL_RATE = 0.02
 """Sampling rate assumed before sizes are known; the final noise uses the true one."""
@@ -29,19 +30,17 @@ NOMINAL_RATE = 0.02
 
 def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
-    schema, data = conf.data.schema, conf.data
-    selects = _can_select(conf) and conf.selection.applies(
-        schema, data.lift, data.fairness, conf.workload.max_pair_columns
-    )
+    analyses = conf.data.analyses
+    selects = _can_select(conf) and conf.selection.applies(analyses, conf.workload.max_pair_columns)
     if selects:
-        queries = selection.plan_selection(schema, data.lift, data.fairness, conf.selection)
+        queries = selection.plan_selection(analyses, conf.selection)
         stage = Stage.SELECTION
     else:
         queries, stage = _tables(conf, None), Stage.MEASUREMENT
     return RunSpec(
         version=VERSION,
         run=run,
-        schema=schema,
+        schema=analyses.schema,
         plan=_with_noise(conf, queries, stage),
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
@@ -77,23 +76,16 @@ def select(
     conf: RunConf, spec: RunSpec, found: tuple[Measurement, ...]
 ) -> tuple[Selected, tuple[PlannedQuery, ...]]:
     """From the coarse tables to the second plan. Raises BudgetError."""
-    data = conf.data
-    terms = (spec.schema, data.lift, data.fairness, conf.selection)
-    scores = selection.score(found, *terms)
-    choice = choose(scores, *terms)
+    analyses = conf.data.analyses
+    scores = selection.score(found, analyses, conf.selection)
+    choice = choose(scores, analyses, conf.selection)
     spent = spec.tables.events()
     tables = _with_noise(conf, _tables(conf, choice), Stage.MEASUREMENT, spent)
     return Selected(scores=scores, choice=choice, measurements=found), tables
 
 
 def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
-    queries = workload.build(
-        conf.data.schema,
-        lift=conf.data.lift,
-        fairness=conf.data.fairness,
-        choice=choice,
-        **asdict(conf.workload),
-    )
+    queries = tables_to_measure(conf.data.analyses, conf.workload, choice)
     return kinds.measurable(conf.protocol.cross_tables, queries)
 
 
@@ -196,21 +188,7 @@ def _item(schema: JointSchema, query: Query, stage: Stage, coins: bool, colludin
         stage=stage,
         priority=query.priority,
         sensitivity=VALUE_UNITS if query.weight else 1,
-        importance=_importance(schema, query),
+        importance=importance(schema, query),
         coins=query.weight is None and (query.is_pooled or (coins and query.is_cross)),
         unknown=max(1, len(query.parties) - max(1, colluding)) if query.is_pooled else 0,
     )
-
-
-def _importance(schema: JointSchema, query: Query) -> float:
-    """More for the few small tables that the headline lift stands on.
-
-    A sum's noise is that of a count times the column's whole range, so sums need most; their
-    squares only set the width of an interval.
-    """
-    roles = [schema.column(c).role for c in query.columns]
-    if query.weight is not None:
-        return 8.0 if query.weight[1] == 1 else 2.0
-    if query.priority and set(roles) == {Role.MEMBERSHIP, Role.CONVERSION}:
-        return 4.0
-    return 1.0

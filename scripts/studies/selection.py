@@ -30,7 +30,7 @@ from twinweave.privacy.events import Stage
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema, Schema
-from twinweave.workload.analyses import LiftConf
+from twinweave.workload.analyses import Analyses, LiftConf
 from twinweave.workload.choice import choose
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.plan import PlannedQuery
@@ -207,7 +207,8 @@ def study(
     arguments: argparse.Namespace, conf: SelectionConf, effect: float, *, cross: bool
 ) -> list[Outcome]:
     joint = schema()
-    queries = plan_selection(joint, LIFT, None, conf)
+    analyses = Analyses(schema=joint, lift=LIFT)
+    queries = plan_selection(analyses, conf)
     if not cross:
         queries = tuple(q for q in queries if q.parties == ("b",))
     plan = planned(joint, queries, arguments.epsilon, arguments.delta, arguments.coin_limit)
@@ -215,8 +216,8 @@ def study(
     for seed in range(arguments.seeds):
         rng = np.random.default_rng(seed)
         world = draw(joint, effect, rng)
-        scores = score(measured(world, plan, rng), joint, LIFT, None, conf)
-        kept = choose(scores, joint, LIFT, None, conf).kept
+        scores = score(measured(world, plan, rng), analyses, conf)
+        kept = choose(scores, analyses, conf).kept
         outcomes.append(Outcome.of(scores, kept))
     return outcomes
 

@@ -21,12 +21,11 @@ from twinweave.rundir import cell_names
 from twinweave.tables.column import Column, Kind, Role, Rule
 from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema, Schema
-from twinweave.workload import build as workload
-from twinweave.workload.analyses import FairnessConf, LiftConf
+from twinweave.workload.analyses import Analyses, FairnessConf, LiftConf
 from twinweave.workload.association import associate
 from twinweave.workload.choice import choose
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, Side, cells_of
+from twinweave.workload.queries import Query, Side, cells_of, query_over
 from twinweave.workload.selection import (
     FeatureScore,
     SelectionConf,
@@ -34,17 +33,13 @@ from twinweave.workload.selection import (
     pinned,
     plan_selection,
     score,
-    targets,
 )
+from twinweave.workload.tables import WorkloadConf, tables_to_measure
 
 DEFAULT = parse(SelectionConf, compose([])["selection"])
-WORKLOAD: dict[str, Any] = {
-    "one_way": True,
-    "pairs": True,
-    "three_way": True,
-    "max_pair_columns": 30,
-    "max_cells": 20_000,
-}
+WORKLOAD = WorkloadConf(
+    one_way=True, pairs=True, three_way=True, max_pair_columns=30, max_cells=20_000
+)
 
 
 def levels(name: str, n: int, role: Role = Role.FEATURE, **kwargs: Any) -> Column:
@@ -79,6 +74,7 @@ B = Schema(
 JOINT = JointSchema(schemas=(A, B))
 CAMPAIGN = LiftConf(membership="arm", test=("l0",), control=("l1",), conversions=("bought",), k=9)
 GOOD = FairnessConf(sensitive=("sex",), label="good", positive="l1")
+BOTH = Analyses(schema=JOINT, lift=CAMPAIGN, fairness=GOOD)
 
 
 # --- scores -----------------------------------------------------------------------------------
@@ -193,7 +189,7 @@ def test_overwhelming_evidence_keeps_its_order() -> None:
 
 
 def test_every_candidate_meets_every_target_once_and_coarse() -> None:
-    queries = plan_selection(JOINT, CAMPAIGN, GOOD, DEFAULT)
+    queries = plan_selection(BOTH, DEFAULT)
     asked = [q.columns for q in queries]
     assert set(asked) == {(f, t) for f in "xyzvw" for t in ("arm", "bought", "good")}
     assert len({q.name for q in queries}) == len(asked) == 15
@@ -203,26 +199,19 @@ def test_every_candidate_meets_every_target_once_and_coarse() -> None:
         ("w", "arm"): (6, 3),
         ("v", "good"): (4, 2),
     } == {q.columns: cells_of(JOINT, q).shape for q in queries}
-    full = {q.name for q in workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, **WORKLOAD)}
+    full = {q.name for q in tables_to_measure(BOTH, WORKLOAD)}
     assert not full & {q.name for q in queries}
 
 
 def test_when_selection_applies() -> None:
-    def applies(
-        when: Any,
-        most: int,
-        lift: LiftConf = CAMPAIGN,
-        fairness: FairnessConf = GOOD,
-        keep: tuple[Any, ...] = (),
-    ) -> bool | None:
-        conf = replace(DEFAULT, when=when, keep=keep)
-        return conf.applies(JOINT, lift, fairness, most)
+    def applies(when: Any, most: int, keep: tuple[str, ...] = ()) -> bool:
+        return replace(DEFAULT, when=when, keep=keep).applies(BOTH, most)
 
     assert applies("auto", 8)
     assert not applies("auto", 9)  # nine columns in the union
     assert applies("always", 9)
     assert not applies("never", 1)
-    assert targets(JOINT, None, None) == ("arm", "bought", "good")
+    assert Analyses(schema=JOINT).targets == ("arm", "bought", "good")
     with pytest.raises(ConfigError, match="no feature"):
         applies("always", 9, keep=tuple("xyzvw"))
     with pytest.raises(ConfigError, match="no party has a column"):
@@ -267,14 +256,14 @@ def scores(
     """Scores of JOINT's candidates from tables in which `strong` ones go with every target."""
     rng = np.random.default_rng(seed)
     measurements = []
-    for q in plan_selection(JOINT, CAMPAIGN, GOOD, conf):
+    for q in plan_selection(BOTH, conf):
         size = cells_of(JOINT, q).shape
         mean = np.full(size, 0.0 if q.columns[0] in lost else 4000.0)
         if q.columns[0] in strong:
             mean[0, 0] *= 1.6 if q.columns[0] == "x" else 1.3
         values = mean + rng.normal(0, 60, size)
         measurements.append(Measurement(query=q, values=values, variance=3600.0))
-    return score(measurements, JOINT, CAMPAIGN, GOOD, conf), measurements
+    return score(measurements, BOTH, conf), measurements
 
 
 def test_strong_features_are_kept_and_the_rest_dropped_with_reasons() -> None:
@@ -282,7 +271,7 @@ def test_strong_features_are_kept_and_the_rest_dropped_with_reasons() -> None:
     assert [s.column for s in found[:2]] == ["x", "v"]
     assert [s.rank for s in found] == [1, 2, 3, 4, 5]
     assert all(s.ranks[0] <= s.rank <= s.ranks[1] for s in found)
-    choice = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
+    choice = choose(found, BOTH, DEFAULT)
     assert choice.kept == ("x", "v")
     assert choice.by_target == dict.fromkeys(("arm", "bought", "good"), ("x", "v"))
     assert choice.pinned == ("arm", "bought", "good", "sex")
@@ -294,9 +283,9 @@ def test_strong_features_are_kept_and_the_rest_dropped_with_reasons() -> None:
 
 def test_pinned_features_are_kept_whatever_the_noise_says() -> None:
     conf = replace(DEFAULT, keep=("y", "w"), max_columns=1)
-    assert "y" not in candidates(JOINT, CAMPAIGN, GOOD, conf)
-    choice = choose(scores(conf=conf)[0], JOINT, CAMPAIGN, GOOD, conf)
-    assert set(pinned(JOINT, CAMPAIGN, GOOD, conf)) == set(choice.pinned) >= {"y", "w"}
+    assert "y" not in candidates(BOTH, conf)
+    choice = choose(scores(conf=conf)[0], BOTH, conf)
+    assert set(pinned(BOTH, conf)) == set(choice.pinned) >= {"y", "w"}
     assert not choice.kept  # max_columns leaves no room beside what is pinned
     assert {frozenset(p) for p in combinations(choice.pinned, 2)} == set(
         map(frozenset, choice.pairs)
@@ -306,15 +295,15 @@ def test_pinned_features_are_kept_whatever_the_noise_says() -> None:
 
 def test_a_choice_is_deterministic_and_ignores_the_order_of_measurements() -> None:
     found, measurements = scores()
-    again = score(reversed(measurements), JOINT, CAMPAIGN, GOOD, DEFAULT)
+    again = score(reversed(measurements), BOTH, DEFAULT)
     assert [(s.column, s.z) for s in again] == [(s.column, s.z) for s in found]
-    first, second = (choose(s, JOINT, CAMPAIGN, GOOD, DEFAULT) for s in (found, again))
+    first, second = (choose(s, BOTH, DEFAULT) for s in (found, again))
     assert first == second
 
 
 def test_tables_come_best_first_within_the_cells() -> None:
     found, _ = scores()
-    whole = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
+    whole = choose(found, BOTH, DEFAULT)
     assert whole.unmeasured == 0
     assert set(whole.three_way) == {
         ("arm", "x", "bought"),
@@ -331,8 +320,8 @@ def test_tables_come_best_first_within_the_cells() -> None:
     with_aim = [bool(set(p) & aims) for p in whole.pairs]
     assert with_aim == sorted(with_aim, reverse=True)
     for limit in (0, 40, 200, whole.cells):
-        some = choose(found, JOINT, CAMPAIGN, GOOD, replace(DEFAULT, max_cells=limit))
-        tables = [workload.table(JOINT, *t) for t in (*some.pairs, *some.three_way)]
+        some = choose(found, BOTH, replace(DEFAULT, max_cells=limit))
+        tables = [query_over(JOINT, *t) for t in (*some.pairs, *some.three_way)]
         cells = [cells_of(JOINT, query).size for query in tables if query]
         assert sum(cells) == some.cells <= limit
         assert len(cells) + some.unmeasured == 23
@@ -342,20 +331,20 @@ def test_tables_come_best_first_within_the_cells() -> None:
 @pytest.mark.parametrize("most", [1, 5, 6, 30])
 def test_no_more_columns_than_asked(most: int) -> None:
     conf = replace(DEFAULT, max_columns=most, threshold=-9.0)
-    choice = choose(scores(conf=conf)[0], JOINT, CAMPAIGN, GOOD, conf)
+    choice = choose(scores(conf=conf)[0], BOTH, conf)
     assert len(choice.kept) == max(0, min(most, 9) - len(choice.pinned))
 
 
 def test_the_workload_asks_the_choice_and_every_one_way() -> None:
     found, _ = scores()
-    choice = choose(found, JOINT, CAMPAIGN, GOOD, DEFAULT)
-    queries = workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, choice=choice, **WORKLOAD)
+    choice = choose(found, BOTH, DEFAULT)
+    queries = tables_to_measure(BOTH, WORKLOAD, choice)
     asked = [frozenset(q.columns) for q in queries]
     assert {frozenset({n}) for n in JOINT.names} <= set(asked)
     assert {frozenset(p) for p in (*choice.pairs, *choice.three_way)} <= set(asked)
     dropped = {d.column for d in choice.dropped}
     assert all(not dropped & a or len(a) == 1 for a in asked)
-    plain = workload.build(JOINT, lift=CAMPAIGN, fairness=GOOD, **WORKLOAD)
+    plain = tables_to_measure(BOTH, WORKLOAD)
     assert [q for q in plain if q.priority] == [q for q in queries if q.priority]
 
 
@@ -363,7 +352,7 @@ def test_a_feature_no_two_parties_share_with_a_target_is_dropped() -> None:
     found = FeatureScore(
         column="x", parties=("a",), associations=(), z=0.0, p_value=1.0, rank=1, ranks=(1, 1)
     )
-    choice = choose([found], JOINT, CAMPAIGN, GOOD, replace(DEFAULT, threshold=-1.0))
+    choice = choose([found], BOTH, replace(DEFAULT, threshold=-1.0))
     assert choice.dropped[0].reason == "no two parties hold it and a target"
 
 
@@ -372,15 +361,16 @@ def test_a_feature_no_two_parties_share_with_a_target_is_dropped() -> None:
 
 def test_planted_features_are_found_and_only_with_the_cross_tables() -> None:
     """Noise as at epsilon .3, for 240 tables of both parties or for 60 of one party's own."""
-    queries = plan_selection(planted.SCHEMA, planted.LIFT, None, DEFAULT)
+    analyses = Analyses(schema=planted.SCHEMA, lift=planted.LIFT)
+    queries = plan_selection(analyses, DEFAULT)
     here = tuple(q for q in queries if q.parties == ("b",))
     for seed in (0, 1):
         rng = np.random.default_rng(seed)
         users = planted.draw(0.5, rng)
         for some, sd, enough, at_a in ((queries, 180.0, 4, True), (here, 90.0, 2, False)):
             tables = planted.measured(users, some, sd, rng)
-            found = score(tables, planted.SCHEMA, planted.LIFT, None, DEFAULT)
-            kept = choose(found, planted.SCHEMA, planted.LIFT, None, DEFAULT).kept
+            found = score(tables, analyses, DEFAULT)
+            kept = choose(found, analyses, DEFAULT).kept
             assert len(set(planted.DRIVERS) & set(kept)) >= enough
             assert any(n.startswith("a") for n in kept) == at_a
             assert len(kept) <= 5 + 12  # 2.6 false ones expected

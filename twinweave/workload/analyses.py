@@ -143,3 +143,37 @@ def check_fairness(schema: JointSchema, conf: FairnessConf) -> None:
             f"{conf.label!r} has no such level",
             f"Its levels: {', '.join(labels)}.",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analyses:
+    """What the tables of a run are for, besides synthetic data."""
+
+    schema: JointSchema
+    lift: LiftConf | None = None
+    fairness: FairnessConf | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What features are of interest for: membership, conversions, label; by role where
+        neither analysis is asked for."""
+        named: list[str] = []
+        if self.lift is not None:
+            named += [self.lift.membership, *self.lift.conversions]
+        if self.fairness is not None:
+            named.append(self.fairness.label)
+        if self.lift is None and self.fairness is None:
+            for role in (Role.MEMBERSHIP, Role.CONVERSION, Role.LABEL):
+                named += [c.name for c in self.schema.with_role(role)]
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def contrasts(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of columns whose relation is analysed, and may differ by a third column:
+        membership and a conversion, a sensitive column and the label."""
+        pairs: list[tuple[str, str]] = []
+        if self.lift is not None:
+            pairs += [(self.lift.membership, c) for c in self.lift.conversions]
+        if self.fairness is not None:
+            pairs += [(s, self.fairness.label) for s in self.fairness.sensitive]
+        return tuple(pairs)

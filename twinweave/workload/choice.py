@@ -11,10 +11,9 @@ from itertools import combinations
 from math import inf
 
 from twinweave.tables.schema import JointSchema
-from twinweave.workload.analyses import FairnessConf, LiftConf
-from twinweave.workload.build import table
-from twinweave.workload.queries import cells_of
-from twinweave.workload.selection import FeatureScore, SelectionConf, pinned, targets
+from twinweave.workload.analyses import Analyses
+from twinweave.workload.queries import cells_of, query_over
+from twinweave.workload.selection import FeatureScore, SelectionConf, pinned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +45,7 @@ class Choice:
     unmeasured: int
 
 
-def choose(
-    scores: Sequence[FeatureScore],
-    schema: JointSchema,
-    lift: LiftConf | None,
-    fairness: FairnessConf | None,
-    conf: SelectionConf,
-) -> Choice:
+def choose(scores: Sequence[FeatureScore], analyses: Analyses, conf: SelectionConf) -> Choice:
     """What to measure in full. Deterministic; looks at scores and public facts alone.
 
     Features: the strongest with z at least conf.threshold, as far as conf.max_columns leaves
@@ -61,18 +54,18 @@ def choose(
     then the remaining pairs of kept columns, by the product of their z; a pinned column
     counts as strong as the strongest feature.
     """
-    fixed = pinned(schema, lift, fairness, conf)
+    fixed = pinned(analyses, conf)
     room = max(0, conf.max_columns - len(fixed))
     passing = [s for s in scores if s.associations and s.z >= conf.threshold and _seen(s)]
-    kept = tuple(s.column for s in passing[:room])
-    aims = targets(schema, lift, fairness)
+    best = passing[:room]
+    kept = tuple(s.column for s in best)
     by_target = {
-        t: tuple(s.column for s in passing[:room] if _is_for(s, t, conf.threshold)) for t in aims
+        t: tuple(s.column for s in best if _is_for(s, t, conf.threshold)) for t in analyses.targets
     }
-    strength = {s.column: max(s.z, 0.0) for s in passing[:room]}
+    strength = {s.column: max(s.z, 0.0) for s in best}
     strength |= dict.fromkeys(fixed, max(strength.values(), default=1.0))
-    wanted = list(_tables(schema, lift, fairness, aims, strength))
-    taken, cells = _fitting(schema, wanted, conf.max_cells)
+    wanted = list(_tables(analyses, strength))
+    taken, cells = _fitting(analyses.schema, wanted, conf.max_cells)
     return Choice(
         pinned=fixed,
         kept=kept,
@@ -106,25 +99,20 @@ def _dropped(score: FeatureScore, conf: SelectionConf) -> Dropped:
     return Dropped(column=score.column, reason=reason)
 
 
-def _tables(
-    schema: JointSchema,
-    lift: LiftConf | None,
-    fairness: FairnessConf | None,
-    aims: Sequence[str],
-    strength: Mapping[str, float],
-) -> Iterator[tuple[str, ...]]:
+def _tables(analyses: Analyses, strength: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
     """Every pair and three-way table worth asking for, in order of preference, each once."""
-    order = {n: i for i, n in enumerate(schema.names)}
+    order = {n: i for i, n in enumerate(analyses.schema.names)}
+    aims = set(analyses.targets)
     names = sorted(strength, key=lambda n: (-strength[n], order[n]))
     pairs = [_in_order(pair, order) for pair in combinations(names, 2)]
-    yield from (p for p in pairs if set(p) & set(aims))
+    yield from (p for p in pairs if aims & set(p))
     seen: set[frozenset[str]] = set()
     for x in names:
-        for a, b in _contexts(lift, fairness):
+        for a, b in analyses.contrasts:
             if x not in (a, b) and frozenset((a, x, b)) not in seen:
                 seen.add(frozenset((a, x, b)))
                 yield a, x, b
-    rest = [p for p in pairs if not set(p) & set(aims)]
+    rest = [p for p in pairs if not aims & set(p)]
     yield from sorted(rest, key=lambda p: -strength[p[0]] * strength[p[1]])
 
 
@@ -133,21 +121,13 @@ def _in_order(pair: tuple[str, str], order: Mapping[str, int]) -> tuple[str, str
     return first, second
 
 
-def _contexts(lift: LiftConf | None, fairness: FairnessConf | None) -> Iterator[tuple[str, str]]:
-    """The pairs of columns that a kept feature is crossed with in a three-way table."""
-    if lift is not None:
-        yield from ((lift.membership, c) for c in lift.conversions)
-    if fairness is not None:
-        yield from ((s, fairness.label) for s in fairness.sensitive)
-
-
 def _fitting(
     schema: JointSchema, wanted: Sequence[tuple[str, ...]], max_cells: int
 ) -> tuple[list[tuple[str, ...]], int]:
     """Those that fit into max_cells in their order, a too large one skipped; their cells."""
     taken, cells = [], 0
     for columns in wanted:
-        query = table(schema, *columns)
+        query = query_over(schema, *columns)
         size = cells_of(schema, query).size if query is not None else inf
         if cells + size <= max_cells:
             taken.append(columns)

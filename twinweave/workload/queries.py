@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,36 @@ class Query:
             return label
         column, power = self.weight
         return f"sum {column}{'^2' if power == 2 else ''} by {label}"
+
+
+def side_of(
+    unit: tuple[str, ...], columns: tuple[str, ...] = (), weight: str | None = None, power: int = 1
+) -> Side:
+    """A side of one party, or of a pool."""
+    pool = unit if len(unit) > 1 else ()
+    return Side(party=unit[0], columns=columns, weight=weight, power=power, pool=pool)
+
+
+def query_over(schema: JointSchema, *columns: str, priority: bool = False) -> Query | None:
+    """The query over some columns, local where one party holds them all, else of two parties.
+
+    Of two, the side of the first column's holder takes all it can: users whom only that party
+    holds keep their shared columns. None where no two parties hold them all between them. A
+    pool counts as one party: its members' tables are asked as their sum.
+    """
+    held = {unit: schema.schema(unit[0]).names for unit in schema.units}
+    for unit, names in held.items():
+        if all(c in names for c in columns):
+            return Query(sides=(side_of(unit, columns),), priority=priority)
+    home = schema.unit(schema.holders(columns[0])[0])
+    ordered = sorted(held, key=lambda unit: unit != home)
+    for first, second in combinations(ordered, 2):
+        at_first = tuple(c for c in columns if c in held[first])
+        at_second = tuple(c for c in columns if c not in at_first and c in held[second])
+        if at_first and at_second and len(at_first) + len(at_second) == len(columns):
+            sides = (side_of(first, at_first), side_of(second, at_second))
+            return Query(sides=sides, priority=priority)
+    return None
 
 
 def axis_of(schema: Schema | JointSchema, side: Side) -> Axis:

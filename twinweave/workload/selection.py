@@ -23,12 +23,10 @@ import numpy as np
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT, check_not_negative, check_positive
 from twinweave.tables.column import Role
-from twinweave.tables.schema import JointSchema
-from twinweave.workload.analyses import FairnessConf, LiftConf
+from twinweave.workload.analyses import Analyses
 from twinweave.workload.association import Association, any_of, associate
-from twinweave.workload.build import table
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query
+from twinweave.workload.queries import Query, query_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +64,11 @@ class SelectionConf:
         check_positive("selection", self, "max_columns")
         check_not_negative("selection", self, "max_cells")
 
-    def applies(
-        self,
-        schema: JointSchema,
-        lift: LiftConf | None,
-        fairness: FairnessConf | None,
-        max_pair_columns: int,
-    ) -> bool:
+    def applies(self, analyses: Analyses, max_pair_columns: int) -> bool:
         """Whether a run selects. Raises ConfigError for an unknown pinned column, and where
         selection is asked for but there is no target to select for."""
-        if unknown := [c for c in self.keep if c not in schema.names]:
+        names = analyses.schema.names
+        if unknown := [c for c in self.keep if c not in names]:
             raise ConfigError(
                 "selection.keep",
                 f"no party has a column {unknown[0]!r}",
@@ -83,16 +76,14 @@ class SelectionConf:
             )
         if self.when == "never":
             return False
-        possible = bool(
-            targets(schema, lift, fairness) and candidates(schema, lift, fairness, self)
-        )
+        possible = bool(analyses.targets and candidates(analyses, self))
         if self.when == "always" and not possible:
             raise ConfigError(
                 "selection.when",
                 "no target or no feature to select",
                 "Give the data a lift or fairness block, or `never`.",
             )
-        return possible and (self.when == "always" or len(schema.names) > max_pair_columns)
+        return possible and (self.when == "always" or len(names) > max_pair_columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,60 +118,31 @@ LEVEL = 0.9
 _QUANTILE = 1.6448536269514722
 
 
-def targets(
-    schema: JointSchema, lift: LiftConf | None, fairness: FairnessConf | None
-) -> tuple[str, ...]:
-    """What features are selected for: membership, conversions, label; by role without either."""
-    named: list[str] = []
-    if lift is not None:
-        named += [lift.membership, *lift.conversions]
-    if fairness is not None:
-        named.append(fairness.label)
-    if lift is None and fairness is None:
-        for role in (Role.MEMBERSHIP, Role.CONVERSION, Role.LABEL):
-            named += [c.name for c in schema.with_role(role)]
-    return tuple(dict.fromkeys(named))
-
-
-def pinned(
-    schema: JointSchema,
-    lift: LiftConf | None,
-    fairness: FairnessConf | None,
-    conf: SelectionConf,
-) -> tuple[str, ...]:
+def pinned(analyses: Analyses, conf: SelectionConf) -> tuple[str, ...]:
     """Columns that are kept without a score: every one that is not a plain feature, in order of
     the targets first, then the analysis's, then the user's."""
-    named = [*targets(schema, lift, fairness), *(lift.breakdowns if lift else ())]
+    lift, fairness = analyses.lift, analyses.fairness
+    named = [*analyses.targets, *(lift.breakdowns if lift else ())]
     named += fairness.sensitive if fairness else ()
-    named += [c.name for c in schema.columns if c.role is not Role.FEATURE]
+    named += [c.name for c in analyses.schema.columns if c.role is not Role.FEATURE]
     return tuple(dict.fromkeys((*named, *conf.keep)))
 
 
-def candidates(
-    schema: JointSchema,
-    lift: LiftConf | None,
-    fairness: FairnessConf | None,
-    conf: SelectionConf,
-) -> tuple[str, ...]:
+def candidates(analyses: Analyses, conf: SelectionConf) -> tuple[str, ...]:
     """Features that selection decides about, in schema order."""
-    fixed = set(pinned(schema, lift, fairness, conf))
-    return tuple(n for n in schema.names if n not in fixed)
+    fixed = set(pinned(analyses, conf))
+    return tuple(n for n in analyses.schema.names if n not in fixed)
 
 
-def plan_selection(
-    schema: JointSchema,
-    lift: LiftConf | None,
-    fairness: FairnessConf | None,
-    conf: SelectionConf,
-) -> tuple[Query, ...]:
+def plan_selection(analyses: Analyses, conf: SelectionConf) -> tuple[Query, ...]:
     """The coarse tables of the selection stage: every candidate by every target.
 
     Local where one party holds both. Left out where no two parties hold them.
     """
     wanted = [
-        table(schema, feature, target)
-        for feature in candidates(schema, lift, fairness, conf)
-        for target in targets(schema, lift, fairness)
+        query_over(analyses.schema, feature, target)
+        for feature in candidates(analyses, conf)
+        for target in analyses.targets
     ]
     return tuple(
         replace(q, sides=tuple(replace(s, groups=conf.groups) for s in q.sides))
@@ -190,19 +152,15 @@ def plan_selection(
 
 
 def score(
-    measurements: Iterable[Measurement],
-    schema: JointSchema,
-    lift: LiftConf | None,
-    fairness: FairnessConf | None,
-    conf: SelectionConf,
+    measurements: Iterable[Measurement], analyses: Analyses, conf: SelectionConf
 ) -> tuple[FeatureScore, ...]:
     """Every candidate's score, strongest first. measurements: of `plan_selection`'s queries.
 
     Associations are among users that both parties know, so presence itself is no association.
     A candidate without a measurement comes last, with no associations.
     """
-    wanted = targets(schema, lift, fairness)
-    names = candidates(schema, lift, fairness, conf)
+    schema, wanted = analyses.schema, analyses.targets
+    names = candidates(analyses, conf)
     found: dict[str, list[Association]] = {n: [] for n in names}
     for m in measurements:
         feature, target = m.query.columns

@@ -1,0 +1,98 @@
+"""Which tables a run measures: the priority ones, one-way tables, pairs, three-way tables.
+
+Post-processing needs every query to be one linear query on the union; see workload/queries.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+from twinweave.parsing import STRICT, check_not_negative
+from twinweave.tables.column import Role
+from twinweave.tables.schema import JointSchema
+from twinweave.workload.analyses import Analyses
+from twinweave.workload.choice import Choice
+from twinweave.workload.priority import priority_tables
+from twinweave.workload.queries import Query, cells_of, check, query_over, side_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadConf:
+    """Which tables are measured beside the priority ones.
+
+    max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a
+        membership, conversion, label or sensitive column.
+    max_cells: tables larger than this are left out (and named in the log).
+    """
+
+    __pydantic_config__ = STRICT
+
+    one_way: bool
+    pairs: bool
+    three_way: bool
+    max_pair_columns: int
+    max_cells: int
+
+    def __post_init__(self) -> None:
+        check_not_negative("workload", self, "max_pair_columns", "max_cells")
+
+
+def tables_to_measure(
+    analyses: Analyses, conf: WorkloadConf, choice: Choice | None = None
+) -> tuple[Query, ...]:
+    """Distinct queries in a deterministic order, priority first; none above `max_cells`.
+
+    choice: of a feature selection: its pairs and three-way tables in place of the usual ones.
+    """
+    schema = analyses.schema
+    wanted = priority_tables(analyses)
+    if conf.one_way:
+        wanted += _one_way(schema)
+    if conf.pairs:
+        wanted += _over(schema, choice.pairs if choice else _pairs(schema, conf.max_pair_columns))
+    if conf.three_way:
+        wanted += _over(schema, choice.three_way if choice else _three_way(analyses))
+    kept: dict[str, Query] = {}
+    for query in wanted:
+        check(schema, query)
+        if query.priority or cells_of(schema, query).size <= conf.max_cells:
+            kept.setdefault(_key(query), query)
+    return tuple(kept.values())
+
+
+def _key(query: Query) -> str:
+    """The same for queries that ask the same table, whatever the order of sides and columns."""
+    return repr((sorted((s.party, sorted(s.columns)) for s in query.sides), query.weight))
+
+
+def _over(schema: JointSchema, tables: Iterable[tuple[str, ...]]) -> list[Query]:
+    """A query over each tuple of columns that two parties hold between them."""
+    found = (query_over(schema, *columns) for columns in tables)
+    return [q for q in found if q is not None]
+
+
+def _one_way(schema: JointSchema) -> list[Query]:
+    held = ((unit, name) for unit in schema.units for name in schema.schema(unit[0]).names)
+    return [Query(sides=(side_of(unit, (name,)),)) for unit, name in held]
+
+
+def _pairs(schema: JointSchema, max_columns: int) -> Iterator[tuple[str, str]]:
+    hubs = {
+        c.name
+        for role in (Role.MEMBERSHIP, Role.CONVERSION, Role.LABEL, Role.SENSITIVE)
+        for c in schema.with_role(role)
+    }
+    every = len(schema.names) <= max_columns
+    return (p for p in combinations(schema.names, 2) if every or hubs & set(p))
+
+
+def _three_way(analyses: Analyses) -> Iterator[tuple[str, str, str]]:
+    """Of the audit: how the label's relation to a sensitive column differs by any other."""
+    if (fairness := analyses.fairness) is None:
+        return
+    for sensitive in fairness.sensitive:
+        for x in analyses.schema.names:
+            if x not in (sensitive, fairness.label):
+                yield sensitive, x, fairness.label
