@@ -139,7 +139,8 @@ def test_what_a_reader_cannot_know_is_what_is_charged_for() -> None:
         for parties in (2, 3, 5, 30):
             for unknown in range(1, parties):
                 noise = OwnCoins(coins=coins, unknown=unknown)
-                each = noise.variance(parties) * 4 / parties
+                each = noise.each
+                assert noise.variance(parties) == parties * each / 4
                 assert each % 2 == 0
                 assert noise.mechanism.coins == coins <= unknown * each < coins + 2 * unknown
 

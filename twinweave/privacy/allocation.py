@@ -19,14 +19,13 @@ from twinweave.errors import BudgetError, ConfigError
 from twinweave.parsing import check_positive
 from twinweave.privacy import accountant
 from twinweave.privacy.events import Event, PoissonSgd, Stage
-from twinweave.privacy.noise import DealtCoins, Noise, OwnCoins, OwnGaussian
+from twinweave.privacy.noise import OWN_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 
 TOLERANCE = 1e-3  # of epsilon, left unspent at most (more only where coins are a handful)
 _STEP = 1.05  # noise multipliers within a stage differ by powers of this, so that many are equal
 _SGD_STEP = 1.02  # grid of noise multipliers at which SGD is accounted for
 _SGD_GRID = range(-160, 466)  # powers of it: noise multipliers 0.04 to 10,000
 _COARSE = 16
-OWN_COINS = 1 << 34  # that a party draws for a table, at most: 2 GiB of random bytes
 MIN_COINS = 40  # fewer have a worse tail (mass 2**-coins gives a user away) than a Gaussian
 
 

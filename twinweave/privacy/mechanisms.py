@@ -49,14 +49,17 @@ def draw(
     Raises ProtocolError unless the receipt paid for this event, or where it has no such noise.
     """
     receipt.check(event)
-    shape = (shape,) if isinstance(shape, int) else shape
-    mechanism, cells = event.mechanism, prod(shape)
-    if isinstance(mechanism, DiscreteGaussian):
-        return _gaussian(cells, noise_scale(mechanism)).reshape(shape)
-    if isinstance(mechanism, SharedBinomial):
-        coins = coins_each(mechanism.coins, sharers)
-        return _coins(cells, coins, os.urandom(32)).reshape(shape)
-    raise ProtocolError(f"the release {event.label!r} has no noise on a table. Check the plan.")
+    cells = prod(shape) if isinstance(shape, tuple) else shape
+    match event.mechanism:
+        case DiscreteGaussian() as mechanism:
+            noise = _gaussian(cells, noise_scale(mechanism))
+        case SharedBinomial(coins=coins):
+            noise = _coins(cells, coins_each(coins, sharers), os.urandom(32))
+        case _:
+            raise ProtocolError(
+                f"the release {event.label!r} has no noise on a table. Check the plan."
+            )
+    return noise.reshape(shape)
 
 
 def noise_scale(event: DiscreteGaussian) -> float:
@@ -112,10 +115,8 @@ def _coins(cells: int, coins: int, key: bytes) -> NDArray[np.int64]:
 
     coins: even. key: 32 bytes fresh from the operating system, used for nothing else.
     """
-    stream, width = (
-        Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor(),
-        -(-coins // _WORD),
-    )
+    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    width = -(-coins // _WORD)
     last = np.uint16((1 << (coins - _WORD * (width - 1))) - 1)
     heads = np.empty(cells, dtype=np.int64)
     step = max(1, _CHUNK_WORDS // width)

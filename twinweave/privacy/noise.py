@@ -13,6 +13,9 @@ from twinweave.parsing import STRICT, check_positive
 from twinweave.privacy.events import DiscreteGaussian, SharedBinomial
 from twinweave.privacy.mechanisms import coins_each, gaussian_variance
 
+OWN_COINS = 1 << 34
+"""That a party draws for a table, at most: 2 GiB of random bytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnGaussian:
@@ -87,11 +90,16 @@ class OwnCoins:
         return self.unknown
 
     @property
+    def each(self) -> int:
+        """Coins that a party draws, a cell."""
+        return coins_each(self.coins, self.unknown)
+
+    @property
     def mechanism(self) -> SharedBinomial:
         return SharedBinomial(coins=self.coins)
 
     def variance(self, parties: int) -> float:
-        return parties * coins_each(self.coins, self.unknown) / 4
+        return parties * self.each / 4
 
 
 Noise = OwnGaussian | DealtCoins | OwnCoins

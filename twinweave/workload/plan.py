@@ -9,10 +9,10 @@ from itertools import combinations, product
 from twinweave.errors import ProtocolError
 from twinweave.parsing import STRICT
 from twinweave.privacy.events import Event, Stage
-from twinweave.privacy.noise import DealtCoins, Noise, OwnCoins, OwnGaussian
+from twinweave.privacy.noise import OWN_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
-from twinweave.workload.queries import Query, check
+from twinweave.workload.queries import Query, cells_of, check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,16 @@ class TablePlan:
     tables: tuple[PlannedQuery, ...]
 
     def check(self) -> None:
-        """Raise ConfigError unless every table is one of the schema."""
+        """Raise ConfigError unless every table is one of the schema; ProtocolError where a party
+        would draw more coins than it can."""
         for planned in self.tables:
             check(self.schema, planned.query)
+            each = planned.noise.each if isinstance(planned.noise, OwnCoins) else 0
+            if each * cells_of(self.schema, planned.query).size > OWN_COINS:
+                raise ProtocolError(
+                    f"table {planned.query.name!r} takes more coins than a party draws. "
+                    "Use Gaussian noise."
+                )
 
     def events(self, party: str | None = None) -> list[Event]:
         """What the tables cost; those in which the party takes part, where one is named."""
