@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,17 @@ from flwr.app import Message
 from scripts.engines.inprocess import InProcessGrid
 from strategies import records
 from tests import messages as m
-from tests.whole_run import Deployment, csv_mapping, guard_rows, mapping, readable
-from twinweave.errors import BY_NAME, AppError, ColumnError, SourceError
+from tests.whole_run import (
+    Deployment,
+    configure,
+    csv_mapping,
+    guard_rows,
+    mapping,
+    readable,
+    run,
+    spec_of,
+)
+from twinweave.errors import BY_NAME, AppError, BudgetError, ColumnError, SourceError
 from twinweave.protocols.channel.identity import Identity
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 
@@ -275,6 +285,16 @@ def test_a_budget_that_does_not_last(deployment, epsilon):
     assert type(error).__name__ == "BudgetError"
     assert str(error).startswith("party 'advertiser': privacy budget")
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
+
+
+def test_a_specification_that_costs_more_than_it_says(tmp_path):
+    """Refused at setup by a party whose guard is off, before its first release."""
+    conf = configure(tmp_path, "privacy.guard.mode=off")
+    dear = replace(spec_of(conf), epsilon=0.01)
+    messages = []
+    with pytest.raises(BudgetError, match="exceeds the run's own epsilon"):
+        run(conf, spec=dear, messages=messages)
+    assert {m.metadata.message_type for m in messages} == {"query.setup"}
 
 
 # --- through the command line ------------------------------------------------------------
