@@ -67,7 +67,7 @@ def first_party() -> Iterator[tuple[str, str]]:
                 yield module, name
 
 
-def test_imports_point_down():
+def test_imports_point_down() -> None:
     wrong = []
     for module, name in first_party():
         importer, imported = group(module), group(name)
@@ -76,7 +76,7 @@ def test_imports_point_down():
     assert not wrong
 
 
-def test_clients_take_only_the_records_from_strategies():
+def test_clients_take_only_the_records_from_strategies() -> None:
     taken = {
         name
         for module, name in first_party()
@@ -85,7 +85,7 @@ def test_clients_take_only_the_records_from_strategies():
     assert taken == {"strategies.records"}
 
 
-def test_the_library_knows_no_flower():
+def test_the_library_knows_no_flower() -> None:
     wrong = [
         (module, name)
         for module, path in modules()
@@ -96,7 +96,7 @@ def test_the_library_knows_no_flower():
     assert not wrong
 
 
-def test_tests_import_no_study():
+def test_tests_import_no_study() -> None:
     wrong = [
         (path.name, name)
         for path in sorted((REPOSITORY / "tests").rglob("*.py"))
@@ -106,7 +106,7 @@ def test_tests_import_no_study():
     assert not wrong
 
 
-def test_the_checker_sees_a_wrong_arrow(tmp_path):
+def test_the_checker_sees_a_wrong_arrow(tmp_path: Path) -> None:
     """An import hidden in a function, and a relative one."""
     path = tmp_path / "bad.py"
     path.write_text("def f():\n    from server.app import main\n    from . import site\n")
@@ -114,7 +114,7 @@ def test_the_checker_sees_a_wrong_arrow(tmp_path):
     assert RANK[group("server.app")] >= RANK[group("clients.bad")]
 
 
-def test_files_stay_readable():
+def test_files_stay_readable() -> None:
     long = {m: n for m, p in modules() if (n := len(p.read_text().splitlines())) > MAX_LINES}
     assert not long
 
@@ -164,12 +164,12 @@ def statements(function: ast.AST) -> int:
     return sum(isinstance(n, ast.stmt) for n in ast.walk(function)) - 1
 
 
-def test_the_apps_take_no_library_that_computes():
+def test_the_apps_take_no_library_that_computes() -> None:
     taken = {name: importers(name, *APPS) for name in COMPUTING}
     assert not any(taken.values()), taken
 
 
-def test_the_apps_compute_nothing():
+def test_the_apps_compute_nothing() -> None:
     for module, path in modules(*APPS):
         assert set(from_numpy(tree(path))) <= CARRYING, module
         assert not list(computes(tree(path))), module
@@ -177,7 +177,7 @@ def test_the_apps_compute_nothing():
             assert statements(function) <= MOST_STATEMENTS, f"{module}.{function.name}"
 
 
-def test_what_computes_is_seen():
+def test_what_computes_is_seen() -> None:
     code = ast.parse("import numpy as np\ndef mean(x):\n    total = np.sum(x)\n    return x @ x")
     assert set(from_numpy(code)) - CARRYING == {"sum"}
     assert len(list(computes(code))) == 1
@@ -197,7 +197,7 @@ BOTH_ENDS = {
 }
 
 
-def test_a_protocol_is_a_folder_with_its_messages_and_both_its_ends():
+def test_a_protocol_is_a_folder_with_its_messages_and_both_its_ends() -> None:
     folders = [p.parent for p in (REPOSITORY / "twinweave" / "protocols").glob("*/__init__.py")]
     assert {f.name for f in folders} >= {"alignment", "channel", "pools", "products", "secure_sum"}
     for folder in folders:
@@ -206,14 +206,14 @@ def test_a_protocol_is_a_folder_with_its_messages_and_both_its_ends():
 
 
 @pytest.mark.parametrize(("protocol", "kind"), [(p, k) for p, ks in BOTH_ENDS.items() for k in ks])
-def test_both_ends_of_a_kind_are_in_one_file(protocol, kind):
+def test_both_ends_of_a_kind_are_in_one_file(protocol: str, kind: str) -> None:
     path = REPOSITORY / "twinweave" / "protocols" / protocol / f"{kind}.py"
     classes = [node.name for node in tree(path).body if isinstance(node, ast.ClassDef)]
     for end in ("Party", "Server"):
         assert any(name.endswith(end) for name in classes), end
 
 
-def test_a_message_to_a_party_passes_one_handler_made_from_its_step():
+def test_a_message_to_a_party_passes_one_handler_made_from_its_step() -> None:
     """The app holds no function of its own: `handles` and `begins` make every handler."""
     app = tree(REPOSITORY / "clients" / "app.py")
     assert not list(functions(app))
@@ -233,7 +233,7 @@ RELEASES = {"draw", "release_table"}
 SAMPLER = "twinweave.privacy.mechanisms"
 
 
-def test_no_noise_is_drawn_without_a_receipt():
+def test_no_noise_is_drawn_without_a_receipt() -> None:
     """Every public function of the mechanisms that gives an array must be given one."""
     found = set()
     for name, function in inspect.getmembers(mechanisms, inspect.isfunction):
@@ -248,7 +248,7 @@ def test_no_noise_is_drawn_without_a_receipt():
     assert found == RELEASES
 
 
-def test_one_module_samples_discrete_noise():
+def test_one_module_samples_discrete_noise() -> None:
     assert importers("opendp", "twinweave", *APPS) == {SAMPLER}
 
 
@@ -266,7 +266,7 @@ def releases(module: str, path: Path) -> Iterator[tuple[str, ast.Call, ast.AST]]
                 yield f"{module}:{node.lineno}", node, function
 
 
-def test_a_release_is_given_the_receipt_of_its_charge():
+def test_a_release_is_given_the_receipt_of_its_charge() -> None:
     """The function around it was given the receipt, or has just charged for it."""
     found = 0
     for module, path in modules("twinweave", *APPS):
@@ -306,18 +306,18 @@ def charged(function: ast.AST) -> set[str]:
         "workload",
     ],
 )
-def test_the_rooms_are_there(room):
+def test_the_rooms_are_there(room: str) -> None:
     assert (REPOSITORY / "twinweave" / room / "__init__.py").exists()
 
 
-def test_no_two_modules_of_a_folder_differ_by_a_suffix():
+def test_no_two_modules_of_a_folder_differ_by_a_suffix() -> None:
     for folder in {path.parent for _, path in modules("twinweave", *APPS)}:
         names = {path.stem for path in folder.glob("*.py")} | {p.name for p in folder.glob("*/")}
         wrong = [(a, b) for a, b in permutations(names, 2) if b.startswith(f"{a}_")]
         assert not wrong, folder
 
 
-def test_a_kind_of_generator_is_told_by_its_registry_alone():
+def test_a_kind_of_generator_is_told_by_its_registry_alone() -> None:
     """Nobody else imports a kind's class, and nobody asks a configuration for its type."""
     for kind, where in registry.KINDS.items():
         module = where.partition(":")[0]
@@ -336,7 +336,7 @@ def type_tests(*packages: str) -> Iterator[tuple[str, set[str]]]:
                 yield f"{module}:{node.lineno}", names
 
 
-def test_a_runs_steps_are_built_complete():
+def test_a_runs_steps_are_built_complete() -> None:
     """No field that is None at first and asserted not to be later."""
     wrong = [
         f"{module}:{node.lineno}"
@@ -375,7 +375,7 @@ def is_values(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "values"
 
 
-def test_one_module_knows_the_order_of_cells():
+def test_one_module_knows_the_order_of_cells() -> None:
     wrong = [
         f"{module}:{node.lineno}"
         for module, path in modules()
@@ -396,12 +396,12 @@ def test_one_module_knows_the_order_of_cells():
         "held = np.indices(sizes)[0].ravel() == 1",
     ],
 )
-def test_the_order_of_cells_by_hand_is_seen(code):
+def test_the_order_of_cells_by_hand_is_seen(code: str) -> None:
     assert list(cells_by_hand(ast.parse(code)))
 
 
 @pytest.mark.parametrize("code", ["a = t.values[..., 1]", "b = list(d.values())[-1]", "c = x[:-1]"])
-def test_other_indexing_is_left_alone(code):
+def test_other_indexing_is_left_alone(code: str) -> None:
     assert not list(cells_by_hand(ast.parse(code)))
 
 
@@ -420,15 +420,15 @@ def loaded_by(statement: str) -> set[str]:
     return names & set(HEAVY)
 
 
-def test_a_client_process_starts_light():
+def test_a_client_process_starts_light() -> None:
     """It is started for every message of a deployment."""
     assert loaded_by("import clients.app") == set()
 
 
-def test_the_library_imports_light():
+def test_the_library_imports_light() -> None:
     assert loaded_by("import twinweave, twinweave.spec, twinweave.config") == set()
 
 
-def test_torch_is_seen_where_it_is():
+def test_torch_is_seen_where_it_is() -> None:
     """The check above can fail."""
     assert "pandas" in loaded_by("import pandas")

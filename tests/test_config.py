@@ -18,7 +18,7 @@ def parsed(*overrides: str) -> RunConf:
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_every_dataset_parses(data):
+def test_every_dataset_parses(data: str) -> None:
     conf = parsed(f"data={data}")
     assert conf.data.name == data
     assert conf.data.lift or conf.data.fairness
@@ -32,7 +32,7 @@ def test_every_dataset_parses(data):
         if path.parent.name != "data"
     ],
 )
-def test_every_option_parses(option):
+def test_every_option_parses(option: str) -> None:
     extra = ["privacy.guard.mode=off"] if option.startswith("privacy") else []
     conf = parsed(option, *extra)
     group_name, _, choice = option.partition("=")
@@ -40,6 +40,6 @@ def test_every_option_parses(option):
         assert (conf.generator.name if conf.generator else "none") == choice
 
 
-def test_every_yaml_is_plain():
+def test_every_yaml_is_plain() -> None:
     for path in sorted((REPOSITORY / "conf").rglob("*.yaml")):
         assert isinstance(yaml.safe_load(path.read_text()), dict), path

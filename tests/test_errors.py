@@ -11,7 +11,7 @@ from twinweave import errors
 from twinweave.errors import BY_NAME, AppError
 
 
-def test_every_error_has_its_own_exit_code_and_can_travel():
+def test_every_error_has_its_own_exit_code_and_can_travel() -> None:
     defined = [
         cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, AppError)
     ]
@@ -24,7 +24,7 @@ def test_every_error_has_its_own_exit_code_and_can_travel():
     assert all(f"{cls.exit_code} {cls.__name__}" in errors.__doc__ for cls in defined)
 
 
-def test_no_other_module_defines_an_error_that_travels():
+def test_no_other_module_defines_an_error_that_travels() -> None:
     wrong = [
         f"{module}.{node.name}"
         for module, path in modules()
@@ -37,7 +37,7 @@ def test_no_other_module_defines_an_error_that_travels():
 
 
 @pytest.mark.parametrize("name", sorted(BY_NAME))
-def test_errors_survive_the_way(name):
+def test_errors_survive_the_way(name: str) -> None:
     error = BY_NAME[name].restore("column 'x': a rule. A remedy.").at("a").at("a")
     assert type(error) is BY_NAME[name]
     assert str(error) == "party 'a': column 'x': a rule. A remedy."

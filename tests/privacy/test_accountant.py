@@ -226,7 +226,7 @@ def test_broken_accountants_are_caught() -> None:
         )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(20, 200).map(lambda n: gaussian(n / 10)), min_size=1, max_size=5),
     st.integers(200, 5000).map(lambda n: SharedBinomial(coins=n)),

@@ -74,7 +74,7 @@ work_items = st.lists(
 ).map(lambda rows: [table(str(i), c, priority=p, coins=k) for i, (c, p, k) in enumerate(rows)])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     items=work_items,
     target=st.sampled_from([0.1, 0.5, 1.0, 4.0, 10.0]),

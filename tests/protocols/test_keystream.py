@@ -1,9 +1,14 @@
 """Derivation and streams: known answers, continuity, uniformity."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
 from twinweave.protocols.keystream import Keystream, encode_context, hkdf, hkdf_sha256
@@ -32,7 +37,7 @@ RFC_5869 = [  # test cases 1, 2, 3: secret, salt, info, output
 
 
 @pytest.mark.parametrize(("secret", "salt", "info", "output"), RFC_5869)
-def test_hkdf_gives_the_answers_of_rfc_5869(secret, salt, info, output):
+def test_hkdf_gives_the_answers_of_rfc_5869(secret: str, salt: str, info: str, output: str) -> None:
     derived = hkdf_sha256(
         bytes.fromhex(secret),
         salt=bytes.fromhex(salt),
@@ -47,11 +52,11 @@ PARTS = st.lists(st.one_of(st.text(max_size=6), st.binary(max_size=6)), max_size
 
 @settings(max_examples=50)
 @given(PARTS, PARTS)
-def test_contexts_are_unambiguous(one, other):
+def test_contexts_are_unambiguous(one: Any, other: Any) -> None:
     assert (encode_context(*one) == encode_context(*other)) == (one == other)
 
 
-def test_plain_joining_would_be_ambiguous():
+def test_plain_joining_would_be_ambiguous() -> None:
     secret = bytes(32)
     assert hkdf(secret, "ab", "c") != hkdf(secret, "a", "bc")
     assert hkdf(secret, "ab") != hkdf(secret, b"ab")
@@ -59,12 +64,12 @@ def test_plain_joining_would_be_ambiguous():
 
 
 @pytest.mark.parametrize(("secret", "length"), [(b"short", 32), (bytes(32), 0), (bytes(32), 8161)])
-def test_hkdf_refuses(secret, length):
+def test_hkdf_refuses(secret: bytes, length: int) -> None:
     with pytest.raises(ProtocolError):
         hkdf(secret, "x", length=length)
 
 
-def test_stream_is_aes_256_of_a_counter():
+def test_stream_is_aes_256_of_a_counter() -> None:
     # The Galois/Counter Mode of Operation (McGrew, Viega), test cases 13 and 14: the hash key
     # is block 0 under the zero key, the tag of nothing is block 1, the encrypted zeros block 2.
     expected = (
@@ -76,13 +81,13 @@ def test_stream_is_aes_256_of_a_counter():
 
 
 @given(st.lists(st.integers(0, 300), max_size=6))
-def test_chunks_continue_the_stream(sizes):
+def test_chunks_continue_the_stream(sizes: list[Any]) -> None:
     whole = Keystream(b"k" * 32).bytes(sum(sizes))
     stream = Keystream(b"k" * 32)
     assert b"".join(stream.bytes(n) for n in sizes) == whole
 
 
-def test_long_reads_and_words_are_the_same_stream():
+def test_long_reads_and_words_are_the_same_stream() -> None:
     n = (3 << 20) + 8
     whole = Keystream(b"k" * 32).bytes(n)
     assert Keystream(b"k" * 32).words64(n // 8).tobytes() == whole
@@ -91,12 +96,12 @@ def test_long_reads_and_words_are_the_same_stream():
     assert packed.tobytes() == whole
 
 
-def test_bits_are_fair_and_orders_are_orders():
+def test_bits_are_fair_and_orders_are_orders() -> None:
     n = 1 << 20
     bits = Keystream(b"f" * 32).bits(n)
     limit = 6.2 * np.sqrt(n) / 2  # P(|z| > 6.2) <
 
-    def fair(sample):
+    def fair(sample: NDArray[np.uint8]) -> Any:
         return abs(int(sample.sum()) - len(sample) // 2) < limit
 
     assert fair(bits)
@@ -111,7 +116,7 @@ def test_bits_are_fair_and_orders_are_orders():
     assert (order != np.arange(1000)).any()
 
 
-def test_streams_do_not_show_or_take_other_keys():
+def test_streams_do_not_show_or_take_other_keys() -> None:
     assert repr(Keystream(b"k" * 32)) == "Keystream()"
     for key in (b"", bytes(16), bytes(33)):
         with pytest.raises(ProtocolError):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations, permutations, product
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from twinweave.tables.contingency import Axis, Cells, Contingency
 
@@ -22,7 +25,7 @@ class World:
     cells: Cells
     users: list[tuple[dict[str, int], tuple[bool, ...]]]
 
-    def slow(self, weights=None) -> dict[tuple, float]:
+    def slow(self, weights: NDArray[np.float64] | None = None) -> dict[tuple[Any, ...], float]:
         """{(what stands on each axis): users}: codes of an axis's columns, or GONE."""
         places = [
             [*product(*map(range, a.sizes)), *([GONE] if a.absent else [])] for a in self.cells.axes
@@ -34,7 +37,7 @@ class World:
             table[at] += 1 if weights is None else weights[i]
         return table
 
-    def places(self) -> np.ndarray:
+    def places(self) -> NDArray[Any]:
         """What the code finds, given each axis's codes as arrays, and who is present."""
         found = []
         for i, axis in enumerate(self.cells.axes):
@@ -44,13 +47,13 @@ class World:
             found.append(axis.positions(np.where(held[:, None], codes, -1), held))
         return self.cells.of(found)
 
-    def table(self, variance) -> Contingency:
+    def table(self, variance: float | NDArray[np.float64]) -> Contingency:
         counts = self.cells.count(self.places()).astype(float)
         return Contingency(cells=self.cells, values=counts, variance=variance)
 
 
 @st.composite
-def worlds(draw):
+def worlds(draw: Callable[..., Any]) -> World:
     names = iter("uvwxyz")
     axes = []
     for _ in range(draw(st.integers(1, 2))):
@@ -79,13 +82,13 @@ def nobody(world: World) -> bool:
     return len(world.cells.axes) == 2 and all(a.absent for a in world.cells.axes)
 
 
-def variances(world: World) -> np.ndarray:
+def variances(world: World) -> NDArray[Any]:
     """A different one in every cell."""
     return (np.arange(world.cells.size) + 1.0).reshape(world.cells.shape)
 
 
 @given(worlds())
-def test_rows_are_counted_where_brute_force_counts_them(world):
+def test_rows_are_counted_where_brute_force_counts_them(world: World) -> None:
     weights = np.arange(len(world.users)) + 0.5
     counts = world.cells.count(world.places())
     assert counts.dtype == np.int64
@@ -96,7 +99,7 @@ def test_rows_are_counted_where_brute_force_counts_them(world):
 
 
 @given(worlds())
-def test_opened_cells_are_all_but_nobodys(world):
+def test_opened_cells_are_all_but_nobodys(world: World) -> None:
     cells, table = world.cells, variances(world)
     opened = cells.opened(table)
     assert cells.n_opened == len(opened) == cells.size - nobody(world)
@@ -109,7 +112,7 @@ def test_opened_cells_are_all_but_nobodys(world):
 
 
 @given(worlds())
-def test_positions_and_codes_undo_each_other(world):
+def test_positions_and_codes_undo_each_other(world: World) -> None:
     cells = world.cells
     places = cells.positions()
     assert cells.of(list(places.T)).tolist() == list(range(cells.n_opened))
@@ -121,14 +124,14 @@ def test_positions_and_codes_undo_each_other(world):
 
 
 @given(worlds())
-def test_labels_name_what_stands_in_each_cell(world):
+def test_labels_name_what_stands_in_each_cell(world: World) -> None:
     levels = {
         n: [f"{n}{i}" for i in range(s)]
         for a in world.cells.axes
         for n, s in zip(a.names, a.sizes, strict=True)
     }
 
-    def said(axis, place):
+    def said(axis: Axis, place: Any) -> str:
         if place == GONE:
             return GONE
         return ", ".join(f"{n}={n}{c}" for n, c in zip(axis.names, place, strict=True))
@@ -141,15 +144,16 @@ def test_labels_name_what_stands_in_each_cell(world):
 
 
 @given(worlds(), st.data())
-def test_projection_sums_who_has_the_columns_and_the_noise(world, data):
+def test_projection_sums_who_has_the_columns_and_the_noise(world: World, data: Any) -> None:
     names = data.draw(st.permutations(names_of(world)))
     names = names[: data.draw(st.integers(0, len(names)))]
     cut = data.draw(st.integers(0, len(names)))
     axes = tuple(names[:cut]), tuple(names[cut:])
-    values, noise = {}, {}
+    values: dict[Any, float] = {}
+    noise: dict[Any, float] = {}
     of_cell = variances(world).ravel()
     for i, (cell, count) in enumerate(world.slow().items()):
-        row = {}
+        row: dict[str, int] = {}
         for axis, place in zip(world.cells.axes, cell, strict=True):
             if place != GONE:
                 row |= dict(zip(axis.names, place, strict=True))
@@ -166,7 +170,7 @@ def test_projection_sums_who_has_the_columns_and_the_noise(world, data):
 
 
 @given(worlds())
-def test_present_and_absent_share_out_the_table(world):
+def test_present_and_absent_share_out_the_table(world: World) -> None:
     """Of a table across two: everyone is at both, at the first alone, or at the second alone."""
     table = world.table(2.0)
     parts = [table.present()]
@@ -183,7 +187,7 @@ def test_present_and_absent_share_out_the_table(world):
 
 
 @given(worlds(), st.integers(0, 1))
-def test_users_on_one_axis_alone_are_those_absent_from_the_other(world, axis):
+def test_users_on_one_axis_alone_are_those_absent_from_the_other(world: World, axis: int) -> None:
     axes = world.cells.axes
     if len(axes) == 2:
         counts = np.arange(axes[axis].present) + 1.0
@@ -197,7 +201,7 @@ def test_users_on_one_axis_alone_are_those_absent_from_the_other(world, axis):
 
 
 @given(worlds())
-def test_projecting_twice_is_projecting_once(world):
+def test_projecting_twice_is_projecting_once(world: World) -> None:
     table = world.table(3.0)
     for some in combinations(names_of(world), 2):
         for axes in permutations(some):
@@ -208,7 +212,7 @@ def test_projecting_twice_is_projecting_once(world):
             assert once.variances.tolist() == twice.variances.tolist()
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_refused() -> None:
     cells = Cells(axes=(Axis(names=("x",), sizes=(3,)),))
     with pytest.raises(ValueError, match="for a table of"):
         Contingency(cells=cells, values=np.zeros((3, 1)), variance=1.0)

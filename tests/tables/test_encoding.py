@@ -49,7 +49,7 @@ def columns(draw: st.DrawFn) -> Column:
     return Column(name="x", kind=kind, bounds=span, bins=bins, missing=rule)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(columns(), st.integers(0, 2**32 - 1))
 def test_decoding_then_encoding_gives_the_same_codes(column: Column, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +14,13 @@ from twinweave.tables.schema import Schema
 from twinweave.workload.queries import Side, side_positions
 
 
-def column(name, size, missing=False):
+def column(name: str, size: int, missing: bool = False) -> Column:
     rule = Rule.LEVEL if missing else Rule.ERROR
     return Column(name=name, kind=Kind.INTEGER, bounds=(0, size - 1), bins=size, missing=rule)
 
 
 @given(size=st.integers(2, 60), groups=st.integers(2, 12), missing=st.booleans())
-def test_groups_are_even_runs_of_neighbours(size, groups, missing):
+def test_groups_are_even_runs_of_neighbours(size: int, groups: int, missing: bool) -> None:
     own = column("x", size, missing)
     of = group_of(own, groups)
     assert len(of) == own.size
@@ -33,7 +35,7 @@ def test_groups_are_even_runs_of_neighbours(size, groups, missing):
 
 
 @given(st.data())
-def test_a_coarse_sides_codes_index_its_block(data):
+def test_a_coarse_sides_codes_index_its_block(data: Any) -> None:
     key = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
     schema = Schema(party="a", columns=(column("x", 7, True), key, column("y", 5)))
     groups = data.draw(st.sampled_from([0, 2, 3, 6]))

@@ -56,7 +56,7 @@ def test_a_negative_noisy_count_keeps_honest_limits() -> None:
     assert high > (-20 + Z * 15) / 1000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(noisy_rates, noisy_rates)
 def test_interval_p_value_relative_set_and_verdict_agree(test: Rate, control: Rate) -> None:
     found = compare(test, control, level=0.95, possible=(0, 1))
@@ -72,7 +72,7 @@ def test_interval_p_value_relative_set_and_verdict_agree(test: Rate, control: Ra
     assert -1 <= found.absolute.interval[0] <= found.absolute.interval[1] <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(noisy_rates, noisy_rates, st.floats(0, 20))
 def test_ratio_set_is_the_set_it_claims(test: Rate, control: Rate, ratio: float) -> None:
     """Oracle: membership of one ratio at a time."""

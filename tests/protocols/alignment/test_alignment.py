@@ -1,19 +1,25 @@
 """Alignment against an oracle in the clear, the group against RFC 9496, and the guessing server."""
 
+from __future__ import annotations
+
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
 from twinweave.protocols.alignment import ristretto
 from twinweave.protocols.alignment import tags as alignment
 from twinweave.protocols.alignment.tags import Prf, Ristretto, match, to_table_order
-from twinweave.protocols.keystream import Keystream
+from twinweave.protocols.keystream import Keystream, hkdf
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "rfc9496.json").read_text())
 SECRETS = {name: hashlib.sha256(name.encode()).digest() for name in "abcd"}
@@ -21,19 +27,21 @@ RISTRETTO = Ristretto(run_id="run-1", workers=1)
 PRF = Prf(run_id="run-1", key=b"k" * 32)
 
 
-def rows(hexes):
+def rows(hexes: list[str] | tuple[str, ...]) -> NDArray[np.uint8]:
     return np.frombuffer(bytes.fromhex("".join(hexes)), np.uint8).reshape(len(hexes), -1)
 
 
-def texts(ids):
+def texts(ids: Any) -> NDArray[np.object_]:
     return np.array([f"user{i}@example.org" for i in ids], dtype=object)
 
 
-def stream(seed=b"server"):
+def stream(seed: bytes = b"server") -> Keystream:
     return Keystream(hashlib.sha256(seed).digest())
 
 
-def blinded(tables, method, secrets=SECRETS):
+def blinded(
+    tables: dict[str, Any], method: Prf | Ristretto, secrets: dict[str, bytes] = SECRETS
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.uint8]]]:
     """Every party's state and final tags, after all hops."""
     states, tags = {}, {}
     for party, ids in tables.items():
@@ -44,14 +52,18 @@ def blinded(tables, method, secrets=SECRETS):
     return states, tags
 
 
-def aligned(tables, method, matcher=match):
+def aligned(
+    tables: dict[str, Any], method: Prf | Ristretto, matcher: Callable[..., Any] = match
+) -> dict[str, NDArray[np.int64]]:
     states, tags = blinded(tables, method)
     n_slots = sum(map(len, tables.values()))
     slots = matcher(tags, n_slots, stream())
     return {p: to_table_order(states[p], slots[p], n_slots=n_slots) for p in tables}
 
 
-def agrees_with_the_clear(tables, by_row):
+def agrees_with_the_clear(
+    tables: dict[str, NDArray[np.object_]], by_row: dict[str, NDArray[np.int64]]
+) -> bool:
     """Equal ids share a slot, different ids do not, all slots lie on the spine."""
     pairs = {
         (str(i), int(s))
@@ -66,31 +78,31 @@ def agrees_with_the_clear(tables, by_row):
 # The group.
 
 
-def test_multiples_of_the_generator():
+def test_multiples_of_the_generator() -> None:
     elements = rows(VECTORS["multiples_of_generator"])
     for i, expected in enumerate(elements, start=1):
         assert (ristretto.multiply(i.to_bytes(32, "little"), elements[:1])[0] == expected).all()
 
 
 @pytest.mark.parametrize("kind", VECTORS["invalid_encodings"])
-def test_invalid_encodings_are_refused(kind):
+def test_invalid_encodings_are_refused(kind: str) -> None:
     good = rows(VECTORS["multiples_of_generator"])
     for encoding in VECTORS["invalid_encodings"][kind]:
         with pytest.raises(ProtocolError, match="not a valid ristretto255 element"):
             ristretto.multiply((5).to_bytes(32, "little"), np.vstack([good, rows([encoding])]))
 
 
-def test_the_identity_is_refused():
+def test_the_identity_is_refused() -> None:
     with pytest.raises(ProtocolError):
         ristretto.multiply((5).to_bytes(32, "little"), np.zeros((1, 32), np.uint8))
 
 
-def test_elements_from_uniform_bytes():
+def test_elements_from_uniform_bytes() -> None:
     uniform, expected = zip(*VECTORS["from_uniform"], strict=True)
     assert (ristretto.from_uniform(rows(uniform)) == rows(expected)).all()
 
 
-def test_scalars_are_reduced_and_checked():
+def test_scalars_are_reduced_and_checked() -> None:
     wide = (5 * ristretto.ORDER + 7).to_bytes(64, "little")
     assert ristretto.scalar_from_uniform(wide) == (7).to_bytes(32, "little")
     with pytest.raises(ProtocolError):
@@ -99,12 +111,13 @@ def test_scalars_are_reduced_and_checked():
     for scalar in (bytes(32), ristretto.ORDER.to_bytes(32, "little"), b"\1"):
         with pytest.raises(ProtocolError):
             ristretto.multiply(scalar, good)
-    for wrong in (good.astype(np.int64), good[:, :31], good.reshape(-1)):
+    malformed: list[Any] = [good.astype(np.int64), good[:, :31], good.reshape(-1)]
+    for wrong in malformed:
         with pytest.raises(ProtocolError):
             ristretto.multiply((5).to_bytes(32, "little"), wrong)
 
 
-def test_several_processes_give_what_one_gives(monkeypatch):
+def test_several_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ristretto, "ROWS_PER_PROCESS", 50)
     uniform = stream().words8(64 * 151).reshape(-1, 64)
     one = ristretto.from_uniform(uniform, workers=1)
@@ -116,7 +129,7 @@ def test_several_processes_give_what_one_gives(monkeypatch):
     damaged[77] = 255
     with pytest.raises(ProtocolError, match="not a valid"):
         ristretto.multiply(scalar, damaged, workers=2)
-    monkeypatch.setattr(ristretto.sys, "executable", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere")
     assert (ristretto.multiply(scalar, one, workers=2) == several).all()
 
 
@@ -127,20 +140,20 @@ TABLES = st.lists(
 ).map(lambda tables: {name: texts(ids) for name, ids in zip("abc", tables, strict=False)})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(TABLES)
-def test_ristretto_agrees_with_the_clear(tables):
+def test_ristretto_agrees_with_the_clear(tables: dict[str, NDArray[np.object_]]) -> None:
     assert agrees_with_the_clear(tables, aligned(tables, RISTRETTO))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TABLES)
-def test_prf_agrees_with_the_clear(tables):
+def test_prf_agrees_with_the_clear(tables: dict[str, NDArray[np.object_]]) -> None:
     assert agrees_with_the_clear(tables, aligned(tables, PRF))
 
 
 @pytest.mark.parametrize("method", [RISTRETTO, PRF])
-def test_ids_as_numbers_texts_and_bytes_are_the_same_ids(method):
+def test_ids_as_numbers_texts_and_bytes_are_the_same_ids(method: Prf | Ristretto) -> None:
     numbers = np.array([3, 10, -7])
     tables = {
         "a": numbers,
@@ -153,7 +166,7 @@ def test_ids_as_numbers_texts_and_bytes_are_the_same_ids(method):
 
 
 @pytest.mark.parametrize("method", [RISTRETTO, PRF])
-def test_an_answer_is_a_function_of_ids_and_run_secret(method):
+def test_an_answer_is_a_function_of_ids_and_run_secret(method: Prf | Ristretto) -> None:
     ids = texts(range(40))
     (order, tags), (again, same) = (method.start(ids, SECRETS["a"]) for _ in range(2))
     assert (tags == same).all()
@@ -162,7 +175,7 @@ def test_an_answer_is_a_function_of_ids_and_run_secret(method):
     assert (tags != others).any(axis=1).all()
 
 
-def test_runs_cannot_be_joined():
+def test_runs_cannot_be_joined() -> None:
     ids = texts(range(5))
     for one, other in (
         (RISTRETTO, Ristretto(run_id="run-2", workers=1)),
@@ -172,7 +185,7 @@ def test_runs_cannot_be_joined():
         assert not set(map(bytes, first)) & set(map(bytes, second))
 
 
-def test_sent_order_tells_nothing_of_the_table_order():
+def test_sent_order_tells_nothing_of_the_table_order() -> None:
     order, _ = PRF.start(texts(range(500)), SECRETS["a"])
     ranks = np.corrcoef(order, np.arange(500))[0, 1]
     assert abs(ranks) < 6.2 / np.sqrt(499)  # false alarm below 1e-9
@@ -181,7 +194,7 @@ def test_sent_order_tells_nothing_of_the_table_order():
 
 
 @pytest.mark.parametrize("dtype", ["object", "U", "S", "int64"])
-def test_order_of_sending_is_the_same_for_every_type(dtype):
+def test_order_of_sending_is_the_same_for_every_type(dtype: str) -> None:
     ids = np.arange(20).astype(str).astype(dtype)
     assert len(aligned({"a": ids, "b": ids[:3]}, PRF)["b"]) == 3
 
@@ -189,7 +202,7 @@ def test_order_of_sending_is_the_same_for_every_type(dtype):
 # What the server and outsiders cannot do.
 
 
-def tags_of_dictionary(ids, method):
+def tags_of_dictionary(ids: NDArray[np.object_], method: Prf | Ristretto) -> set[bytes]:
     """All that a server could compute from guessed ids without a party's secret."""
     own = [method.start(ids, hashlib.sha256(bytes([i])).digest())[1] for i in range(3)]
     plain = np.frombuffer(
@@ -198,7 +211,7 @@ def tags_of_dictionary(ids, method):
     return {bytes(tag) for tags in (*own, ristretto.from_uniform(plain)) for tag in tags}
 
 
-def test_a_dictionary_of_ids_does_not_match():
+def test_a_dictionary_of_ids_does_not_match() -> None:
     ids = texts(range(30))
     tables = {"a": ids, "b": ids}
     _, final = blinded(tables, RISTRETTO)
@@ -208,7 +221,7 @@ def test_a_dictionary_of_ids_does_not_match():
     assert not set(map(bytes, final["a"])) & tags_of_dictionary(ids, guess)
 
 
-def test_the_dictionary_test_has_power():
+def test_the_dictionary_test_has_power() -> None:
     # A server that had a's and b's secrets, or the common key, would find every id.
     ids = texts(range(30))
     _, final = blinded({"a": ids, "b": ids}, RISTRETTO)
@@ -216,7 +229,7 @@ def test_the_dictionary_test_has_power():
     assert set(map(bytes, RISTRETTO.hop(own, SECRETS["b"]))) == set(map(bytes, final["b"]))
 
 
-def test_a_tag_blinded_once_is_never_one_blinded_twice():
+def test_a_tag_blinded_once_is_never_one_blinded_twice() -> None:
     ids = texts(range(30))
     once = {bytes(t) for p in "ab" for t in RISTRETTO.start(ids, SECRETS[p])[1]}
     _, final = blinded({"a": ids, "b": ids}, RISTRETTO)
@@ -229,7 +242,7 @@ def test_a_tag_blinded_once_is_never_one_blinded_twice():
 # What is refused.
 
 
-def duplicates_are_caught(matcher):
+def duplicates_are_caught(matcher: Callable[..., Any]) -> bool:
     try:
         aligned({"a": texts([1, 2, 1]), "b": texts([2])}, PRF, matcher)
     except ProtocolError as error:
@@ -237,7 +250,9 @@ def duplicates_are_caught(matcher):
     return False
 
 
-def careless_match(tags, n_slots, keystream):
+def careless_match(
+    tags: dict[str, NDArray[np.uint8]], n_slots: int, keystream: Keystream
+) -> dict[str, NDArray[np.int64]]:
     """`match` without the duplicate check."""
     everything = np.vstack(list(tags.values()))
     _, user = np.unique(everything, axis=0, return_inverse=True)
@@ -247,7 +262,7 @@ def careless_match(tags, n_slots, keystream):
     )
 
 
-def test_duplicates_are_refused_and_a_careless_match_is_caught():
+def test_duplicates_are_refused_and_a_careless_match_is_caught() -> None:
     states, tags = blinded({"a": texts([1, 2, 1]), "b": texts([2])}, PRF)
     with pytest.raises(ProtocolError, match="duplicate ids: 'a'"):
         match(tags, 4, stream())
@@ -258,7 +273,7 @@ def test_duplicates_are_refused_and_a_careless_match_is_caught():
     assert not duplicates_are_caught(careless_match)
 
 
-def test_forged_tags_that_share_a_first_word_are_told_apart():
+def test_forged_tags_that_share_a_first_word_are_told_apart() -> None:
     rng = np.random.default_rng(5)
     one = rng.integers(0, 3, size=(60, 4)).astype(np.uint64)
     one = np.unique(one, axis=0)
@@ -281,12 +296,12 @@ def test_forged_tags_that_share_a_first_word_are_told_apart():
         {"a": np.zeros((1, 16), np.uint8), "b": np.zeros((1, 32), np.uint8)},
     ],
 )
-def test_malformed_tags_are_refused(tags):
+def test_malformed_tags_are_refused(tags: dict[Any, Any]) -> None:
     with pytest.raises(ProtocolError):
         match(tags, 10, stream())
 
 
-def test_too_few_slots_are_refused():
+def test_too_few_slots_are_refused() -> None:
     _, tags = blinded({"a": texts([1, 2]), "b": texts([3])}, PRF)
     with pytest.raises(ProtocolError, match="fewer slots"):
         match(tags, 2, stream())
@@ -295,7 +310,7 @@ def test_too_few_slots_are_refused():
 @pytest.mark.parametrize(
     "slots", [np.array([0, 1]), np.array([0, 1, 1]), np.array([-1, 0, 1]), np.array([0, 1, 9])]
 )
-def test_malformed_slots_are_refused(slots):
+def test_malformed_slots_are_refused(slots: NDArray[np.int64]) -> None:
     state, _ = PRF.start(texts(range(3)), SECRETS["a"])
     with pytest.raises(ProtocolError):
         to_table_order(state, slots, n_slots=9)
@@ -306,14 +321,14 @@ def test_malformed_slots_are_refused(slots):
     [np.array([1.5]), np.array(["secret-id", None], object), np.array([["x"]]), np.array([True])],
 )
 @pytest.mark.parametrize("method", [RISTRETTO, PRF])
-def test_malformed_ids_are_refused_without_being_quoted(ids, method):
+def test_malformed_ids_are_refused_without_being_quoted(ids: Any, method: Prf | Ristretto) -> None:
     with pytest.raises(ProtocolError) as caught:
         method.start(ids, SECRETS["a"])
     assert "secret-id" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_routes_and_keys_are_checked():
+def test_routes_and_keys_are_checked() -> None:
     assert RISTRETTO.path("b", ("a", "b", "c")) == ("c", "a")
     for owner, parties in (("d", ("a", "b")), ("a", ("a", "a"))):
         with pytest.raises(ProtocolError):
@@ -323,9 +338,13 @@ def test_routes_and_keys_are_checked():
     assert "kkkk" not in repr(PRF)
 
 
-def test_the_order_key_and_the_scalar_key_differ(monkeypatch):
-    purposes = []
-    real = alignment.hkdf
-    monkeypatch.setattr(alignment, "hkdf", lambda s, *c: purposes.append(c) or real(s, *c))
+def test_the_order_key_and_the_scalar_key_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    purposes: list[tuple[str, ...]] = []
+
+    def spy(secret: bytes, *context: str) -> bytes:
+        purposes.append(context)
+        return hkdf(secret, *context)
+
+    monkeypatch.setattr(alignment, "hkdf", spy)
     RISTRETTO.start(texts([1]), SECRETS["a"])
     assert len(set(purposes)) == len(purposes) == 2

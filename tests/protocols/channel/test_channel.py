@@ -1,10 +1,13 @@
 """The sealed channel: known answers, every wrong place, every kind of tampering."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -18,6 +21,7 @@ from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.channel.keys import (
     SEGMENT_BYTES,
     TAG_BYTES,
+    Hello,
     PairKeys,
     make_group_key,
     make_hello,
@@ -28,6 +32,7 @@ from twinweave.protocols.channel.keys import (
     seal_group_key,
     verify_hello,
 )
+from twinweave.protocols.keystream import encode_context
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "channel.json").read_text())
 A, B, C = (Identity.from_seed(bytes([i]) * 32) for i in (1, 2, 3))
@@ -35,12 +40,16 @@ PINS = {"a": A.public_hex, "b": B.public_hex, "c": C.public_hex}
 PLACE = {"run": "run-1", "phase": "query.blind", "sender": "a", "receiver": "b", "label": "1"}
 
 
-def hello(identity, party, run="run-1", spec="spec", rows=3):
+def hello(
+    identity: Identity, party: str, run: str = "run-1", spec: str = "spec", rows: int = 3
+) -> tuple[Any, Hello]:
     secret = identity.public_hex.encode()[:32]
     return make_hello(identity, party, run, spec, rows=rows, run_secret=secret)
 
 
-def pair(run="run-1", one=("a", A), other=("b", B)):
+def pair(
+    run: str = "run-1", one: tuple[str, Identity] = ("a", A), other: tuple[str, Identity] = ("b", B)
+) -> tuple[PairKeys, PairKeys]:
     (key, mine), (peer_key, peers) = hello(one[1], one[0], run), hello(other[1], other[0], run)
     return (
         PairKeys.agree(key, mine, peers, pins=PINS),
@@ -51,7 +60,7 @@ def pair(run="run-1", one=("a", A), other=("b", B)):
 AT_A, AT_B = pair()
 
 
-def test_x25519_gives_the_answer_of_rfc_7748():
+def test_x25519_gives_the_answer_of_rfc_7748() -> None:
     alice = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
     bob = "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
     shared = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
@@ -60,7 +69,7 @@ def test_x25519_gives_the_answer_of_rfc_7748():
     assert private.exchange(public).hex() == shared
 
 
-def test_identity_gives_the_answer_of_rfc_8032():
+def test_identity_gives_the_answer_of_rfc_8032() -> None:
     seed = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
     identity = Identity.from_seed(bytes.fromhex(seed))
     public = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
@@ -72,7 +81,7 @@ def test_identity_gives_the_answer_of_rfc_8032():
     assert identity.sign(b"\x72").hex() == signature
 
 
-def test_aes_gcm_gives_the_answer_of_its_specification():
+def test_aes_gcm_gives_the_answer_of_its_specification() -> None:
     # McGrew, Viega, test case 16 (AES-256, 96-bit nonce, associated data): RFC 5116's AEAD.
     cipher = AESGCM(bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2))
     plaintext = (
@@ -90,7 +99,9 @@ def test_aes_gcm_gives_the_answer_of_its_specification():
     )
 
 
-def test_sealed_messages_match_the_independent_implementation(monkeypatch):
+def test_sealed_messages_match_the_independent_implementation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     root, salt = bytes.fromhex(VECTORS["root"]), bytes.fromhex(VECTORS["salt"])
     at_a = PairKeys(own="party_a", peer="party_b", run_id="run-1", root=root)
     at_b = PairKeys(own="party_b", peer="party_a", run_id="run-1", root=root)
@@ -110,21 +121,21 @@ def test_sealed_messages_match_the_independent_implementation(monkeypatch):
 
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 @pytest.mark.parametrize("segments", [0, 1, 2])
-def test_any_length_opens_again(segments, extra):
+def test_any_length_opens_again(segments: int, extra: int) -> None:
     plaintext = os.urandom(max(0, segments * SEGMENT_BYTES + extra))
     sealed = seal(memoryview(plaintext), keys=AT_A, **PLACE)
     assert open_sealed(sealed, keys=AT_B, **PLACE) == plaintext
     assert open_sealed(memoryview(sealed), keys=AT_B, **PLACE) == plaintext
 
 
-def test_two_seals_share_no_ciphertext():
+def test_two_seals_share_no_ciphertext() -> None:
     one, other = (seal(bytes(64), keys=AT_A, **PLACE) for _ in range(2))
     assert one[-80:] != other[-80:]
 
 
 @settings(max_examples=60)
 @given(st.data())
-def test_any_altered_or_missing_byte_is_refused(data):
+def test_any_altered_or_missing_byte_is_refused(data: Any) -> None:
     sealed = bytearray(seal(b"of no use to the server", keys=AT_A, **PLACE))
     at = data.draw(st.integers(0, len(sealed) - 1))
     cut = bytes(sealed[:at])
@@ -134,7 +145,7 @@ def test_any_altered_or_missing_byte_is_refused(data):
             open_sealed(wrong, keys=AT_B, **PLACE)
 
 
-def test_segments_cannot_be_cut_off_swapped_or_appended():
+def test_segments_cannot_be_cut_off_swapped_or_appended() -> None:
     sealed = seal(bytes(3 * SEGMENT_BYTES), keys=AT_A, **PLACE)
     step = SEGMENT_BYTES + TAG_BYTES
     head, one, two, three = (
@@ -156,7 +167,7 @@ def test_segments_cannot_be_cut_off_swapped_or_appended():
         ({"run": "run-2"}, "another run"),
     ],
 )
-def test_a_message_of_another_place_is_named(change, names):
+def test_a_message_of_another_place_is_named(change: dict[str, str], names: str) -> None:
     sealed = seal(b"x", keys=AT_A, **PLACE)
     place = PLACE | change
     _, at_b = pair(run=place["run"])
@@ -164,11 +175,11 @@ def test_a_message_of_another_place_is_named(change, names):
         open_sealed(sealed, keys=at_b, **place)
 
 
-def relabelled_message_opens():
+def relabelled_message_opens() -> bool:
     """A relay writes the phase it likes into the clear header: does the message open there?"""
     elsewhere = PLACE | {"phase": "query.share"}
     old, new = (
-        channel.encode_context(
+        encode_context(
             "twinweave message 1", p["run"], p["phase"], p["label"], p["sender"], p["receiver"]
         )
         for p in (PLACE, elsewhere)
@@ -182,19 +193,19 @@ def relabelled_message_opens():
     return True
 
 
-def test_the_phase_is_bound_and_leaving_it_out_is_caught(monkeypatch):
+def test_the_phase_is_bound_and_leaving_it_out_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not relabelled_message_opens()
     monkeypatch.setattr(
         channel,
         "_context",
-        lambda run, phase, label, sender, receiver: channel.encode_context(
+        lambda run, phase, label, sender, receiver: encode_context(
             "twinweave message 1", run, label, sender, receiver
         ),
     )
     assert relabelled_message_opens()
 
 
-def test_reflection_wrong_receiver_and_foreign_keys_are_refused():
+def test_reflection_wrong_receiver_and_foreign_keys_are_refused() -> None:
     sealed = seal(b"x", keys=AT_A, **PLACE)
     back = PLACE | {"sender": "b", "receiver": "a"}
     with pytest.raises(ChannelError, match="another sender"):
@@ -210,7 +221,7 @@ def test_reflection_wrong_receiver_and_foreign_keys_are_refused():
         open_sealed(sealed, keys=replace(AT_B, root=bytes(32)), **PLACE)
 
 
-def test_a_run_replayed_in_another_run_does_not_open():
+def test_a_run_replayed_in_another_run_does_not_open() -> None:
     sealed = seal(b"x", keys=AT_A, **PLACE)
     _, later = pair(run="run-2")
     with pytest.raises(ChannelError, match="does not verify"):
@@ -230,14 +241,14 @@ def test_a_run_replayed_in_another_run_does_not_open():
         ({"rows": 10**9}, PINS, "signature"),
     ],
 )
-def test_a_wrong_hello_is_named(change, pins, names):
+def test_a_wrong_hello_is_named(change: Any, pins: dict[str, str], names: str) -> None:
     _, good = hello(B, "b")
     assert verify_hello(good, PINS, "run-1", "spec") is good
     with pytest.raises(ChannelError, match=names):
         verify_hello(replace(good, **change), pins, "run-1", "spec")
 
 
-def test_an_old_hello_or_one_of_another_specification_is_refused():
+def test_an_old_hello_or_one_of_another_specification_is_refused() -> None:
     with pytest.raises(ChannelError, match="another run"):
         verify_hello(hello(B, "b", run="run-0")[1], PINS, "run-1", "spec")
     with pytest.raises(ChannelError, match="another run specification"):
@@ -247,12 +258,12 @@ def test_an_old_hello_or_one_of_another_specification_is_refused():
 @pytest.mark.parametrize(
     "junk", [{"party": ""}, {"run_id": 3}, {"public_key": b"x"}, {"signature": "s" * 64}]
 )
-def test_hello_refuses_junk(junk):
+def test_hello_refuses_junk(junk: dict[str, Any]) -> None:
     with pytest.raises(ChannelError):
         replace(hello(B, "b")[1], **junk)
 
 
-def test_agreement_refuses_itself_a_foreign_key_and_small_order():
+def test_agreement_refuses_itself_a_foreign_key_and_small_order() -> None:
     (key, mine), (_, peers) = hello(A, "a"), hello(B, "b")
     with pytest.raises(ChannelError, match="own name"):
         PairKeys.agree(key, mine, mine, pins=PINS)
@@ -264,7 +275,7 @@ def test_agreement_refuses_itself_a_foreign_key_and_small_order():
         PairKeys.agree(key, mine, forged, pins=PINS)
 
 
-def test_both_ends_share_secrets_that_differ_by_purpose_pair_and_run():
+def test_both_ends_share_secrets_that_differ_by_purpose_pair_and_run() -> None:
     assert pair_secret(AT_A, "prf") == pair_secret(AT_B, "prf")
     secrets = [pair_secret(AT_A, "prf"), pair_secret(AT_A, "coins")]
     secrets += [
@@ -274,7 +285,7 @@ def test_both_ends_share_secrets_that_differ_by_purpose_pair_and_run():
     assert len(set(secrets)) == 4
 
 
-def test_a_repeated_setup_gets_the_same_hello_and_other_runs_other_keys():
+def test_a_repeated_setup_gets_the_same_hello_and_other_runs_other_keys() -> None:
     secret = bytes(32)
     first = make_hello(A, "a", "run-1", "spec", rows=3, run_secret=secret)[1]
     assert make_hello(A, "a", "run-1", "spec", rows=3, run_secret=secret)[1] == first
@@ -286,7 +297,7 @@ def test_a_repeated_setup_gets_the_same_hello_and_other_runs_other_keys():
         )
 
 
-def test_the_group_key_reaches_the_others_only():
+def test_the_group_key_reaches_the_others_only() -> None:
     key = make_group_key(bytes(32), "run-1")
     sealed = seal_group_key(key, phase="query.blind", receiver="b", keys=AT_A)
     assert open_group_key(sealed, phase="query.blind", sender="a", keys=AT_B) == key
@@ -297,13 +308,13 @@ def test_the_group_key_reaches_the_others_only():
         open_group_key(short, phase="query.blind", sender="a", keys=AT_B)
 
 
-def test_secrets_have_no_repr():
+def test_secrets_have_no_repr() -> None:
     assert AT_A.root.hex() not in repr(AT_A)
     assert repr(AT_A.root) not in repr(AT_A)
     assert repr(A) == f"Identity({A.public_hex})"
 
 
-def test_identity_files(tmp_path):
+def test_identity_files(tmp_path: Path) -> None:
     path = tmp_path / "identity.pem"
     A.save(path)
     assert path.stat().st_mode & 0o777 == 0o600

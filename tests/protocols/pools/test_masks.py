@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.statistics import p_share, plausible
 from twinweave.errors import ProtocolError
 from twinweave.protocols.pools.masks import add_up, mask
 
 
-def secrets(pool, seed=b"pairs"):
+def secrets(pool: tuple[Any, ...], seed: bytes = b"pairs") -> dict[str, dict[str, bytes]]:
     """Each member's keys with the others: the same at both ends of a pair."""
     return {
         own: {
@@ -24,7 +27,7 @@ def secrets(pool, seed=b"pairs"):
     }
 
 
-def masked(tables, label="t"):
+def masked(tables: list[NDArray[np.int64]], label: str = "t") -> list[NDArray[np.uint64]]:
     pool = tuple(f"p{i:02d}" for i in range(len(tables)))
     keys = secrets(pool)
     return [
@@ -33,15 +36,15 @@ def masked(tables, label="t"):
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 12), st.integers(0, 40), st.integers(0, 2**32 - 1))
-def test_the_masks_cancel_in_the_sum_of_all(members, cells, seed):
+def test_the_masks_cancel_in_the_sum_of_all(members: int, cells: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     tables = [rng.integers(-(2**40), 2**40, cells) for _ in range(members)]
     np.testing.assert_array_equal(add_up(masked(tables)), np.sum(tables, axis=0))
 
 
-def test_one_missing_and_nothing_is_seen():
+def test_one_missing_and_nothing_is_seen() -> None:
     tables = [np.arange(1000) for _ in range(4)]
     for missing in range(4):
         parts = masked(tables)
@@ -52,13 +55,13 @@ def test_one_missing_and_nothing_is_seen():
     assert not plausible(p_share(shown.sum(), 1000, 0.5))
 
 
-def test_no_mask_serves_two_tables():
+def test_no_mask_serves_two_tables() -> None:
     zeros = [np.zeros(50, np.int64)] * 3
     one, two = masked(zeros, "first"), masked(zeros, "second")
     assert not any((a == b).any() for a, b in zip(one, two, strict=True))
 
 
-def test_every_member_needs_a_key_with_every_other():
+def test_every_member_needs_a_key_with_every_other() -> None:
     keys = secrets(("a", "b", "c"))
     for changed in ({"b": keys["a"]["b"]}, keys["b"]):
         with pytest.raises(ProtocolError, match="a key with every other member"):

@@ -1,12 +1,27 @@
 """All parties of a secure sum in one process, keyed without hellos: for the tests."""
 
+from __future__ import annotations
+
 import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.secure_sum import FixedPoint, MaskingParty, MaskingServer, SumPlan
 
 
-def make_plan(n, *, bits=32, fractional_bits=16, rounds=3, colluding=0, run="run-1", **terms):
+def make_plan(
+    n: int,
+    *,
+    bits: Any = 32,
+    fractional_bits: int = 16,
+    rounds: int = 3,
+    colluding: int = 0,
+    run: str = "run-1",
+    **terms: int,
+) -> SumPlan:
     encoding = FixedPoint(bits=bits, fractional_bits=fractional_bits, n_parties=n)
     names = tuple(f"p{i:03d}" for i in range(n))
     return SumPlan(
@@ -20,11 +35,11 @@ def make_plan(n, *, bits=32, fractional_bits=16, rounds=3, colluding=0, run="run
     )
 
 
-def secret(*words):
+def secret(*words: str) -> bytes:
     return hashlib.sha256("|".join(words).encode()).digest()
 
 
-def keys_of(plan, own):
+def keys_of(plan: SumPlan, own: str) -> dict[str, PairKeys]:
     return {
         peer: PairKeys(
             own=own, peer=peer, run_id=plan.run, root=secret(plan.run, *sorted((own, peer)))
@@ -33,7 +48,7 @@ def keys_of(plan, own):
     }
 
 
-def make_parties(plan):
+def make_parties(plan: SumPlan) -> dict[str, MaskingParty]:
     """name -> party that has dealt and accepted."""
     fresh = {
         name: MaskingParty(plan=plan, own=name, secret=secret(name), keys=keys_of(plan, name))
@@ -46,7 +61,14 @@ def make_parties(plan):
     }
 
 
-def run_round(parties, values, *, round_=0, dropped=(), vanished=()):
+def run_round(
+    parties: dict[str, MaskingParty],
+    values: dict[str, NDArray[np.float64]],
+    *,
+    round_: int = 0,
+    dropped: Any = (),
+    vanished: list[Any] | tuple[Any, ...] = (),
+) -> NDArray[np.float64]:
     """The sum of one round; `dropped` never upload, `vanished` do and then do not answer."""
     plan = next(iter(parties.values())).plan
     server = MaskingServer(plan, round_=round_, length=len(next(iter(values.values()))))

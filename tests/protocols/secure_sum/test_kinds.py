@@ -1,18 +1,22 @@
 """One contract for every secure sum: `masking`, `secret_sharing`, `homomorphic`."""
 
+from __future__ import annotations
+
 import builtins
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.protocols.secure_sum.secure_sum_parties import make_plan, secret
 from tests.statistics import p_bytes, plausible
 from twinweave.errors import ChannelError, ConfigError, ProtocolError, RunError
 from twinweave.protocols import lattice, wire
-from twinweave.protocols.channel.keys import PairKeys
+from twinweave.protocols.channel.keys import PairKeys, seal
 from twinweave.protocols.secure_sum import (
     KINDS,
     Progress,
@@ -27,6 +31,7 @@ from twinweave.protocols.secure_sum import (
     secret_sharing,
     server_end,
 )
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 pytest.importorskip("tenseal")
 NEW = ("secret_sharing", "homomorphic")
@@ -34,7 +39,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 new_kinds = pytest.mark.parametrize("kind", NEW)
 
 
-def keys_with(plan, own, others):
+def keys_with(plan: SumPlan, own: str, others: tuple[Any, ...]) -> dict[str, PairKeys]:
     return {
         peer: PairKeys(
             own=own, peer=peer, run_id=plan.run, root=secret(plan.run, *sorted((own, peer)))
@@ -43,12 +48,12 @@ def keys_with(plan, own, others):
     }
 
 
-def fresh(kind, plan, own):
+def fresh(kind: str, plan: SumPlan, own: str) -> Any:
     keys = keys_with(plan, own, peers(kind, plan, own))
     return party_end(kind, plan=plan, own=own, secret=secret(own), keys=keys)
 
 
-def make(kind, plan):
+def make(kind: str, plan: SumPlan) -> dict[str, Any]:
     """name -> party that has dealt and accepted."""
     parties = {own: fresh(kind, plan, own) for own in plan.parties}
     dealt = {own: party.deal() for own, party in parties.items()}
@@ -58,7 +63,14 @@ def make(kind, plan):
     }
 
 
-def upload(kind, parties, values, *, round_=0, dropped=()):
+def upload(
+    kind: str,
+    parties: dict[str, Any],
+    values: dict[str, NDArray[np.float64]],
+    *,
+    round_: int = 0,
+    dropped: Any = (),
+) -> tuple[Any, ...]:
     """The server after the uploads, and the parties' states."""
     plan = next(iter(parties.values())).plan
     length = len(next(iter(values.values())))
@@ -70,7 +82,15 @@ def upload(kind, parties, values, *, round_=0, dropped=()):
     return server, at
 
 
-def run_round(kind, parties, values, *, round_=0, dropped=(), vanished=()):
+def run_round(
+    kind: str,
+    parties: dict[str, Any],
+    values: dict[str, NDArray[np.float64]],
+    *,
+    round_: int = 0,
+    dropped: Any = (),
+    vanished: list[Any] | tuple[Any, ...] = (),
+) -> NDArray[np.float64]:
     server, at = upload(kind, parties, values, round_=round_, dropped=dropped)
     return server.finish(
         {
@@ -85,13 +105,15 @@ PLANS = {n: make_plan(n, fractional_bits=12) for n in (2, 3, 5, 8)}
 PARTIES = {(kind, n): make(kind, plan) for kind in KINDS for n, plan in PLANS.items()}
 
 
-def needed(kind, plan, round_):
+def needed(kind: str, plan: SumPlan, round_: int) -> tuple[Any, ...]:
     if kind == "secret_sharing":
         return secret_sharing.aggregators(plan)
     return (homomorphic.decrypts(plan, round_),)
 
 
-def can_open(kind, plan, round_, dropped, vanished):
+def can_open(
+    kind: str, plan: SumPlan, round_: int, dropped: list[Any], vanished: list[Any]
+) -> bool:
     """The rules in plain sets."""
     left = set(plan.parties) - set(dropped)
     if kind == "masking":
@@ -100,7 +122,7 @@ def can_open(kind, plan, round_, dropped, vanished):
     return len(left) >= 2 and must <= left and not must & set(vanished)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     kind=st.sampled_from(KINDS),
     n=st.sampled_from(sorted(PLANS)),
@@ -109,7 +131,9 @@ def can_open(kind, plan, round_, dropped, vanished):
     seed=st.integers(0, 2**32),
     data=st.data(),
 )
-def test_sum_is_the_sum_in_the_clear_or_a_clear_end(kind, n, length, round_, seed, data):
+def test_sum_is_the_sum_in_the_clear_or_a_clear_end(
+    kind: str, n: int, length: int, round_: int, seed: int, data: Any
+) -> None:
     plan, rng = PLANS[n], np.random.default_rng(seed)
     limit = plan.encoding.limit
     values = {p: rng.uniform(-limit, limit, length) for p in plan.parties}
@@ -119,7 +143,7 @@ def test_sum_is_the_sum_in_the_clear_or_a_clear_end(kind, n, length, round_, see
     most = 0 if kind == "masking" else len(left)
     vanished = rng.choice(left, data.draw(st.integers(0, most)), replace=False).tolist()
 
-    def run():
+    def run() -> NDArray[np.float64]:
         return run_round(
             kind, PARTIES[kind, n], values, round_=round_, dropped=dropped, vanished=vanished
         )
@@ -134,7 +158,7 @@ def test_sum_is_the_sum_in_the_clear_or_a_clear_end(kind, n, length, round_, see
 
 @every_kind
 @pytest.mark.parametrize("length", [0, 4094, 4095, 4096, 9000])
-def test_lengths_around_a_ciphertext(kind, length):
+def test_lengths_around_a_ciphertext(kind: str, length: int) -> None:
     plan = PLANS[3]
     rng = np.random.default_rng(5)
     values = {p: rng.integers(-9, 9, length) / 4 for p in plan.parties}
@@ -142,7 +166,7 @@ def test_lengths_around_a_ciphertext(kind, length):
     np.testing.assert_array_equal(total, sum(values.values()))
 
 
-def test_a_hundred_parties_at_the_bounds_of_training():
+def test_a_hundred_parties_at_the_bounds_of_training() -> None:
     plan = make_plan(100, fractional_bits=20, rounds=1)
     values = {p: np.full(5000, (-1) ** i * 16.0) for i, p in enumerate(plan.parties)}
     values |= {p: np.full(5000, 16.0) for p in plan.parties[:99]}
@@ -151,13 +175,13 @@ def test_a_hundred_parties_at_the_bounds_of_training():
         assert np.abs(run_round(kind, make(kind, plan), values) - clear).max() <= 1e-6
 
 
-def test_ckks_noise_stays_far_below_half_a_unit(monkeypatch):
+def test_ckks_noise_stays_far_below_half_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums of 100 at the ends of the range: what rounding takes off, and what a test sees."""
     plan, seen = make_plan(100, fractional_bits=0, rounds=1), []
     limit = plan.encoding.limit
     real = homomorphic._rounded
 
-    def spy(x):
+    def spy(x: NDArray[np.float64]) -> NDArray[np.int64]:
         seen.append(np.abs(x - np.rint(x)).max())
         return real(x)
 
@@ -172,16 +196,17 @@ def test_ckks_noise_stays_far_below_half_a_unit(monkeypatch):
         run_round("homomorphic", make("homomorphic", plan), values)
 
 
-def shares_of(values, monkeypatch=None):
+def shares_of(
+    values: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch | None = None
+) -> NDArray[np.uint32]:
     plan = make_plan(2)
     sent = []
     if monkeypatch:
         monkeypatch.setattr(secret_sharing, "apply_masks", lambda *_, **__: None)
-    real = secret_sharing.seal
 
-    def spy(plaintext, **kwargs):
+    def spy(plaintext: bytes, **kwargs: Any) -> bytes:
         sent.append(bytes(plaintext))
-        return real(plaintext, **kwargs)
+        return seal(plaintext, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(secret_sharing, "seal", spy)
@@ -190,12 +215,12 @@ def shares_of(values, monkeypatch=None):
     return np.frombuffer(vector, "<u4")
 
 
-def test_a_share_is_uniform(monkeypatch):
+def test_a_share_is_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plausible(p_bytes(shares_of(np.ones(1 << 16))))
     assert not plausible(p_bytes(shares_of(np.ones(1 << 16), monkeypatch)))  # broken: no mask
 
 
-def test_aggregators_sums_are_uniform_and_rounds_do_not_share_masks():
+def test_aggregators_sums_are_uniform_and_rounds_do_not_share_masks() -> None:
     plan = make_plan(3)
     parties = make("secret_sharing", plan)
     seen = []
@@ -209,7 +234,7 @@ def test_aggregators_sums_are_uniform_and_rounds_do_not_share_masks():
         assert plausible(p_bytes(words))
 
 
-def test_two_parties_both_aggregate_and_more_collude_more_do():
+def test_two_parties_both_aggregate_and_more_collude_more_do() -> None:
     assert secret_sharing.aggregators(make_plan(2)) == ("p000", "p001")
     assert len(secret_sharing.aggregators(make_plan(6, colluding=3))) == 4
     for plan in (make_plan(2), make_plan(6, colluding=3)):
@@ -218,21 +243,21 @@ def test_two_parties_both_aggregate_and_more_collude_more_do():
         assert all(secret_sharing.vector_goes_to(plan, p) != p for p in plan.parties)
 
 
-def test_all_but_one_share_are_seeds():
+def test_all_but_one_share_are_seeds() -> None:
     plan = make_plan(6, colluding=3)
     _, sent = fresh("secret_sharing", plan, "p005").protect(np.zeros(1000), 0)
     assert sorted(len(x) > 4000 for x in sent.sealed.values()) == [False, False, False, True]
 
 
 @new_kinds
-def test_ends_refuse(kind):
+def test_ends_refuse(kind: str) -> None:
     plan = PLANS[5]
     values = {p: np.zeros(2) for p in plan.parties}
     server, at = upload(kind, make(kind, plan), values)
     asked = server.requests()
     name, request = next(iter(asked.items()))
     alive = request.alive
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"alive": {}},
         {"alive": {**alive, "p999": True}},
         {"alive": {p: alive[p] for p in plan.parties[:4]}},
@@ -244,7 +269,8 @@ def test_ends_refuse(kind):
         {"round": -1},
         {"round": True},
         {"round": "0"},
-    ):
+    ]
+    for change in changes:
         with pytest.raises(ProtocolError):
             at[name].reveal(replace(request, **change))
     other = next(p for p in plan.parties if p not in asked)
@@ -267,7 +293,7 @@ def test_ends_refuse(kind):
 
 
 @new_kinds
-def test_party_answers_one_set_of_survivors_a_round(kind):
+def test_party_answers_one_set_of_survivors_a_round(kind: str) -> None:
     plan = PLANS[5]
     values = {p: np.zeros(2) for p in plan.parties}
     parties = make(kind, plan)
@@ -283,7 +309,7 @@ def test_party_answers_one_set_of_survivors_a_round(kind):
 
 
 @new_kinds
-def test_party_protects_a_round_once(kind):
+def test_party_protects_a_round_once(kind: str) -> None:
     party = make(kind, PLANS[5])["p000"]
     sent, first = party.protect(np.zeros(50), 0)
     with pytest.raises(ProtocolError, match="round 0 was protected before"):
@@ -297,7 +323,7 @@ def test_party_protects_a_round_once(kind):
 
 
 @every_kind
-def test_values_out_of_range_are_refused(kind):
+def test_values_out_of_range_are_refused(kind: str) -> None:
     plan = PLANS[3]
     party = make(kind, plan)["p000"]
     for bad in (np.nan, np.inf, 1.001 * plan.encoding.limit):
@@ -306,7 +332,7 @@ def test_values_out_of_range_are_refused(kind):
 
 
 @every_kind
-def test_server_refuses_uploads_out_of_place(kind):
+def test_server_refuses_uploads_out_of_place(kind: str) -> None:
     plan = PLANS[5]
     parties = make(kind, plan)
     sent = {p: party.protect(np.zeros(5000), 0)[1] for p, party in parties.items()}
@@ -327,7 +353,7 @@ def test_server_refuses_uploads_out_of_place(kind):
 
 
 @new_kinds
-def test_too_few_parties(kind):
+def test_too_few_parties(kind: str) -> None:
     plan = PLANS[5]
     with pytest.raises(RunError, match="too few parties uploaded"):
         upload(
@@ -335,7 +361,7 @@ def test_too_few_parties(kind):
         )[0].requests()
 
 
-def test_shares_are_bound_to_round_run_and_sender():
+def test_shares_are_bound_to_round_run_and_sender() -> None:
     plan = PLANS[5]
     values = {p: np.zeros(2) for p in plan.parties}
     parties = make("secret_sharing", plan)
@@ -351,7 +377,7 @@ def test_shares_are_bound_to_round_run_and_sender():
             at["p000"].reveal(replace(request, sealed=sealed))
 
 
-def test_shares_of_other_lengths_are_refused():
+def test_shares_of_other_lengths_are_refused() -> None:
     plan = PLANS[5]
     values = {p: np.zeros(2 + (p == "p004")) for p in plan.parties}
     server, at = upload("secret_sharing", make("secret_sharing", plan), values)
@@ -364,7 +390,7 @@ def test_shares_of_other_lengths_are_refused():
     assert refused == 1
 
 
-def test_a_server_that_tells_aggregators_different_survivors_opens_nothing():
+def test_a_server_that_tells_aggregators_different_survivors_opens_nothing() -> None:
     plan = PLANS[5]
     values = {p: np.full(4, 1.0) for p in plan.parties}
     server, at = upload("secret_sharing", make("secret_sharing", plan), values)
@@ -379,7 +405,7 @@ def test_a_server_that_tells_aggregators_different_survivors_opens_nothing():
         server.finish({p: at[p].reveal(r)[1] for p, r in told.items()})
 
 
-def test_only_the_sum_of_the_round_is_decrypted():
+def test_only_the_sum_of_the_round_is_decrypted() -> None:
     """One upload for the sum, a multiple, another round's, other survivors: all refused."""
     plan = PLANS[3]
     parties = make("homomorphic", plan)
@@ -402,7 +428,7 @@ def test_only_the_sum_of_the_round_is_decrypted():
     at["p000"].reveal(replace(request, words=added(plan, [own, p1, p2])))
 
 
-def added(plan, uploads):
+def added(plan: SumPlan, uploads: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     api = lattice.available("test")
     evaluator = api.Evaluator(homomorphic.PARAMETERS.context())
     total, *rest = (homomorphic._load(words, "test")[0] for words in uploads)
@@ -411,7 +437,7 @@ def added(plan, uploads):
     return np.frombuffer(lattice.join([lattice.dump(total)]), np.uint8)
 
 
-def test_without_tags_one_vector_would_be_decrypted(monkeypatch):
+def test_without_tags_one_vector_would_be_decrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homomorphic, "_tags", lambda *a: np.zeros(a[-1], np.int64))
     plan = PLANS[3]
     parties = make("homomorphic", plan)
@@ -421,7 +447,7 @@ def test_without_tags_one_vector_would_be_decrypted(monkeypatch):
     assert plan.encoding.decode(answer.words)[:2].tolist() == [1.0, 2.0]
 
 
-def test_the_key_is_at_the_parties_alone():
+def test_the_key_is_at_the_parties_alone() -> None:
     plan = PLANS[3]
     parties = make("homomorphic", plan)
     dealt = parties["p000"].deal()
@@ -441,14 +467,14 @@ def test_the_key_is_at_the_parties_alone():
         run_round("homomorphic", {**parties, "p001": stray}, values)
 
 
-def test_encryption_is_fresh_though_the_key_is_not():
+def test_encryption_is_fresh_though_the_key_is_not() -> None:
     party = make("homomorphic", PLANS[3])["p000"]
     first, second = (party.protect(np.zeros(9), 0)[1].words for _ in "ab")
     same = min(len(first), len(second))
     assert np.mean(first[200:same] == second[200:same]) < 0.05
 
 
-def test_dealt_keys_are_bound_to_their_place():
+def test_dealt_keys_are_bound_to_their_place() -> None:
     plan = PLANS[3]
     party = fresh("homomorphic", plan, "p001")
     with pytest.raises(ProtocolError, match="no key yet"):
@@ -468,7 +494,7 @@ def test_dealt_keys_are_bound_to_their_place():
         party_end("secret_sharing", plan=plan, own="x", secret=bytes(32), keys={})
 
 
-def test_plans_that_a_protocol_cannot_carry_are_refused(monkeypatch):
+def test_plans_that_a_protocol_cannot_carry_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="32-bit"):
         check_kind("homomorphic", make_plan(3, bits=64))
     with pytest.raises(ConfigError, match="withstands no party"):
@@ -478,7 +504,7 @@ def test_plans_that_a_protocol_cannot_carry_are_refused(monkeypatch):
     check_kind("secret_sharing", make_plan(3, bits=64, colluding=1))
     real = builtins.__import__
 
-    def without(name, *args):
+    def without(name: str, *args: Any) -> Any:
         if name.startswith("tenseal"):
             raise ImportError(name)
         return real(name, *args)
@@ -488,7 +514,7 @@ def test_plans_that_a_protocol_cannot_carry_are_refused(monkeypatch):
         check_kind("homomorphic", make_plan(3))
 
 
-def test_wide_rings_are_shared_too():
+def test_wide_rings_are_shared_too() -> None:
     plan = make_plan(4, bits=64, fractional_bits=40, colluding=1)
     values = {p: np.linspace(-1000, 1000, 50) for p in plan.parties}
     total = run_round("secret_sharing", make("secret_sharing", plan), values, dropped=("p003",))

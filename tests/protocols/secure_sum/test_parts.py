@@ -1,22 +1,27 @@
 """The parts of the secure sum: fixed point, secret sharing, mask graph."""
 
+from __future__ import annotations
+
 import math
 from itertools import combinations, product
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols.keystream import Keystream
 from twinweave.protocols.secure_sum import FixedPoint, graph, shamir
 
+Bits = Literal[32, 64]
 BITS = st.sampled_from([32, 64])
 
 
 @given(bits=BITS, fraction=st.integers(0, 20), n=st.integers(1, 50), seed=st.integers(0, 99))
-def test_sums_of_accepted_values_never_wrap(bits, fraction, n, seed):
+def test_sums_of_accepted_values_never_wrap(bits: Bits, fraction: int, n: int, seed: int) -> None:
     code = FixedPoint(bits=bits, fractional_bits=fraction, n_parties=n)
     values = np.random.default_rng(seed).uniform(-code.limit, code.limit, (n, 5))
     values[:, 0], values[:, 1] = code.limit, -code.limit
@@ -27,7 +32,7 @@ def test_sums_of_accepted_values_never_wrap(bits, fraction, n, seed):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_encoding_is_the_nearest_ties_to_even(dtype):
+def test_encoding_is_the_nearest_ties_to_even(dtype: type[Any]) -> None:
     code = FixedPoint(bits=32, fractional_bits=1, n_parties=2)
     values = np.array([0.25, 0.75, -0.25, -0.75, 0.3, -1.5], dtype)
     assert code.encode(values).view(np.int32).tolist() == [0, 2, 0, -2, 1, -3]
@@ -36,11 +41,14 @@ def test_encoding_is_the_nearest_ties_to_even(dtype):
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("position", [0, 40_000])
 @pytest.mark.parametrize("bad", ["over", "under", np.nan, np.inf, -np.inf, 1e308])
-def test_out_of_range_is_an_error_without_the_value(bits, position, bad):
+def test_out_of_range_is_an_error_without_the_value(
+    bits: Bits, position: int, bad: float | str
+) -> None:
     code = FixedPoint(bits=bits, fractional_bits=10, n_parties=3)
     edge = code.limit * (1 + 2**-20)
     values = np.zeros(40_001)
-    values[position] = {"over": edge, "under": -edge}.get(bad, bad)
+    edges: dict[Any, Any] = {"over": edge, "under": -edge}
+    values[position] = edges.get(bad, bad)
     with pytest.raises(ProtocolError, match="Clip closer") as caught:
         code.encode(values)
     assert repr(values[position]) not in str(caught.value)
@@ -49,7 +57,7 @@ def test_out_of_range_is_an_error_without_the_value(bits, position, bad):
 @pytest.mark.parametrize(
     "values", [np.zeros((2, 2)), np.zeros(2, int), np.zeros(2, np.float16), np.zeros(2, complex)]
 )
-def test_other_arrays_are_refused(values):
+def test_other_arrays_are_refused(values: Any) -> None:
     with pytest.raises(ProtocolError):
         FixedPoint(bits=32, fractional_bits=10, n_parties=3).encode(values)
 
@@ -57,13 +65,15 @@ def test_other_arrays_are_refused(values):
 @pytest.mark.parametrize(
     ("bits", "fraction", "n"), [(16, 3, 2), (32, 31, 2), (32, -1, 2), (32, 3, 0), (32, 0, 1 << 31)]
 )
-def test_encodings_without_room_are_refused(bits, fraction, n):
+def test_encodings_without_room_are_refused(bits: Bits, fraction: int, n: int) -> None:
     with pytest.raises(ProtocolError):
         FixedPoint(bits=bits, fractional_bits=fraction, n_parties=n)
 
 
 @given(bits=BITS, n=st.integers(1, 100), bound=st.floats(1e-6, 1e6))
-def test_fitting_is_the_finest_encoding_that_takes_the_bound(bits, n, bound):
+def test_fitting_is_the_finest_encoding_that_takes_the_bound(
+    bits: Bits, n: int, bound: float
+) -> None:
     code = FixedPoint.fitting(bound, n_parties=n, bits=bits)
     code.encode(np.array([bound, -bound]))
     if code.fractional_bits < bits - 2 and code.limit > 1e-3:
@@ -72,7 +82,7 @@ def test_fitting_is_the_finest_encoding_that_takes_the_bound(bits, n, bound):
         FixedPoint.fitting(1e30, n_parties=n, bits=bits)
 
 
-def test_field_gives_the_answers_of_fips_197():
+def test_field_gives_the_answers_of_fips_197() -> None:
     table = shamir._products()
     assert (table[0x57, 0x83], table[0x57, 0x13]) == (0xC1, 0xFE)  # sections 4.2 and 4.2.1
     a, b, c = np.random.default_rng(0).integers(0, 256, (3, 1000))
@@ -81,9 +91,8 @@ def test_field_gives_the_answers_of_fips_197():
     assert all(sorted(table[x]) == list(range(256)) for x in range(1, 256))
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 12), data=st.data(), secret=st.binary(min_size=1, max_size=64))
-def test_any_threshold_of_shares_restores_the_secret(n, data, secret):
+def test_any_threshold_of_shares_restores_the_secret(n: int, data: Any, secret: bytes) -> None:
     threshold = data.draw(st.integers(1, n))
     plain = np.frombuffer(secret, np.uint8)
     stream = Keystream(bytes(32))
@@ -98,22 +107,24 @@ def test_any_threshold_of_shares_restores_the_secret(n, data, secret):
 class AllCoefficients:
     """Instead of a stream: every pair of bytes once, in one long secret."""
 
-    def words8(self, n):
+    def words8(self, n: int) -> NDArray[np.uint8]:
         pairs = np.arange(1 << 16)
         return np.concatenate([pairs >> 8, pairs & 255]).astype(np.uint8)[:n]
 
 
-def counts_of_two_shares(secret, holders, threshold):
+def counts_of_two_shares(
+    secret: int, holders: tuple[int, int], threshold: int
+) -> NDArray[np.int64]:
     """How often each pair of shares occurs over all polynomials: (65536,)."""
     secrets = np.full(1 << 16, secret, np.uint8)
     shares = shamir.split(
-        secrets, threshold=threshold, n_holders=200, stream=AllCoefficients()
+        secrets, threshold=threshold, n_holders=200, stream=cast(Any, AllCoefficients())
     ).astype(int)
     return np.bincount(256 * shares[holders[0] - 1] + shares[holders[1] - 1], minlength=1 << 16)
 
 
 @pytest.mark.parametrize("holders", list(combinations((1, 2, 200), 2)))
-def test_fewer_shares_than_needed_say_nothing(holders):
+def test_fewer_shares_than_needed_say_nothing(holders: tuple[int, int]) -> None:
     # Over all polynomials of any secret, two of three needed shares take each pair of values
     # once: uniform, and independent of the secret. Two of two do not, so the test has power.
     for secret in (0, 0xA7):
@@ -122,7 +133,7 @@ def test_fewer_shares_than_needed_say_nothing(holders):
 
 
 @pytest.mark.parametrize(("threshold", "n"), [(0, 3), (4, 3), (1, 256), (-1, 3)])
-def test_impossible_sharings_are_refused(threshold, n):
+def test_impossible_sharings_are_refused(threshold: int, n: int) -> None:
     with pytest.raises(ProtocolError):
         shamir.split(
             np.zeros(2, np.uint8), threshold=threshold, n_holders=n, stream=Keystream(bytes(32))
@@ -130,7 +141,7 @@ def test_impossible_sharings_are_refused(threshold, n):
 
 
 @pytest.mark.parametrize(("n", "degree"), [(2, 1), (30, 29), (31, 6), (40, 12), (101, 20)])
-def test_graph_is_regular_symmetric_and_connected(n, degree):
+def test_graph_is_regular_symmetric_and_connected(n: int, degree: int) -> None:
     names = tuple(f"p{i}" for i in range(n))
     near = graph.neighbours(names, degree, "seed")
     assert all(len(set(near[p])) == degree and p not in near[p] for p in names)
@@ -146,12 +157,12 @@ def test_graph_is_regular_symmetric_and_connected(n, degree):
 
 
 @pytest.mark.parametrize(("n", "degree"), [(31, 5), (31, 31), (31, 0), (5, 5)])
-def test_graphs_that_do_not_exist_are_refused(n, degree):
+def test_graphs_that_do_not_exist_are_refused(n: int, degree: int) -> None:
     with pytest.raises(ConfigError):
         graph.neighbours(tuple(f"p{i}" for i in range(n)), degree, "seed")
 
 
-def test_degree_is_everyone_up_to_30_and_grows_slowly_beyond():
+def test_degree_is_everyone_up_to_30_and_grows_slowly_beyond() -> None:
     assert [graph.derived_degree(n, 1) for n in (2, 10, 30)] == [1, 9, 29]
     degrees = [graph.derived_degree(n, 1) for n in (31, 100, 1000)]
     assert degrees == sorted(degrees)
@@ -159,7 +170,7 @@ def test_degree_is_everyone_up_to_30_and_grows_slowly_beyond():
     assert degrees[2] < 100
 
 
-def test_tails_are_those_of_the_hypergeometric_distribution():
+def test_tails_are_those_of_the_hypergeometric_distribution() -> None:
     # Brute force: 3 marked of 7, 4 drawn; and runs of 2 on a ring of 6, 3 removed.
     hits = [sum(i < 3 for i in draw) for draw in combinations(range(7), 4)]
     for least, bits in product(range(1, 4), range(6)):

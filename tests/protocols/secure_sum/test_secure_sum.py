@@ -1,15 +1,19 @@
 """The masked secure sum: against the sum in the clear, against refusals it owes, and replays."""
 
+from __future__ import annotations
+
 import hmac
 import json
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.protocols.secure_sum.secure_sum_parties import (
     keys_of,
@@ -50,7 +54,7 @@ PLANS = {
 PARTIES = {name: make_parties(plan) for name, plan in PLANS.items()}
 
 
-def can_open(plan, dropped, vanished):
+def can_open(plan: SumPlan, dropped: list[Any], vanished: list[Any]) -> bool:
     """The rules in plain sets: enough in the sum, enough shares, every pair seed known."""
     alive = set(plan.parties) - set(dropped)
     if plan.min_alive == len(plan.parties):
@@ -64,9 +68,9 @@ def can_open(plan, dropped, vanished):
     )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(name=st.sampled_from(sorted(PLANS)), seed=st.integers(0, 2**32), data=st.data())
-def test_sum_is_the_sum_in_the_clear_or_a_clear_end(name, seed, data):
+def test_sum_is_the_sum_in_the_clear_or_a_clear_end(name: str, seed: int, data: Any) -> None:
     plan, rng = PLANS[name], np.random.default_rng(seed)
     n, bound = len(plan.parties), plan.encoding.limit
     values = {p: rng.uniform(-bound, bound, 7) for p in plan.parties}
@@ -76,7 +80,7 @@ def test_sum_is_the_sum_in_the_clear_or_a_clear_end(name, seed, data):
     most = min(len(left), n - plan.shares_needed)
     vanished = rng.choice(left, data.draw(st.integers(0, most)), replace=False).tolist()
 
-    def run():
+    def run() -> NDArray[np.float64]:
         return run_round(PARTIES[name], values, dropped=dropped, vanished=vanished)
 
     if can_open(plan, dropped, vanished):
@@ -89,7 +93,7 @@ def test_sum_is_the_sum_in_the_clear_or_a_clear_end(name, seed, data):
             run()
 
 
-def test_two_parties_need_one_message():
+def test_two_parties_need_one_message() -> None:
     plan = make_plan(2)
     parties = make_parties(plan)
     server = MaskingServer(plan, round_=0, length=2)
@@ -99,7 +103,7 @@ def test_two_parties_need_one_message():
     assert server.finish({}).tolist() == [3.0, -4.0]
 
 
-def test_setup_from_signed_hellos():
+def test_setup_from_signed_hellos() -> None:
     identities = {p: Identity.from_seed(bytes([i]) * 32) for i, p in enumerate("abcde", start=1)}
     pins = {p: identity.public_hex for p, identity in identities.items()}
     made = {
@@ -123,21 +127,21 @@ def test_setup_from_signed_hellos():
     assert run_round(parties, {p: np.ones(3) for p in "abcde"}, dropped="c").tolist() == [4.0] * 3
 
 
-def reference_hkdf(key, *context):
+def reference_hkdf(key: bytes, *context: str) -> bytes:
     """RFC 5869 with hmac alone, one block."""
     info = b"".join(b"s" + len(c).to_bytes(8, "little") + c.encode() for c in context)
     pseudo_random_key = hmac.digest(bytes(32), key, "sha256")
     return hmac.digest(pseudo_random_key, info + b"\x01", "sha256")
 
 
-def reference_stream(key, n_words):
+def reference_stream(key: bytes, n_words: int) -> NDArray[np.uint32]:
     """AES-256 of a counter, block by block: SP 800-38A without its CTR mode."""
     ecb = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
     blocks = b"".join(ecb.update(i.to_bytes(16, "big")) for i in range((n_words + 3) // 4))
     return np.frombuffer(blocks, "<u4")[:n_words]
 
 
-def test_masked_vector_is_the_documented_one():
+def test_masked_vector_is_the_documented_one() -> None:
     plan = make_plan(3)
     own, round_ = "p001", 2
     values = np.array([1.0, -1.0, 0.25])
@@ -158,7 +162,7 @@ def test_masked_vector_is_the_documented_one():
     assert upload.words.tolist() == expected.tolist()
 
 
-def test_masked_vector_stays_the_same_across_versions():
+def test_masked_vector_stays_the_same_across_versions() -> None:
     parties = make_parties(make_plan(3))
     _, upload = parties["p000"].protect(np.zeros(1000), 0)
     assert sha256(upload.words.astype("<u4").tobytes()).hexdigest() == (
@@ -170,7 +174,7 @@ def test_masked_vector_stays_the_same_across_versions():
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
-def test_masks_do_not_depend_on_the_pieces_they_are_added_in(dtype):
+def test_masks_do_not_depend_on_the_pieces_they_are_added_in(dtype: type[Any]) -> None:
     n = 2 * _CHUNK_BYTES // np.dtype(dtype).itemsize + 5
     words = np.zeros(n, dtype)
     apply_masks(words, plus=[b"a" * 32, b"b" * 32], minus=[b"c" * 32])
@@ -198,13 +202,13 @@ BAD_REQUESTS = {
 
 
 @pytest.mark.parametrize("change", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
-def test_party_refuses(change):
+def test_party_refuses(change: Any) -> None:
     party, _ = make_parties(make_plan(5))["p000"].protect(np.zeros(2), 0)
     with pytest.raises(ProtocolError):
         party.reveal(RevealRequest(**{"round": 0, "alive": ALIVE, **change}))
 
 
-def test_party_answers_one_set_of_survivors_a_round():
+def test_party_answers_one_set_of_survivors_a_round() -> None:
     party, _ = make_parties(make_plan(5))["p000"].protect(np.zeros(2), 0)
     request = RevealRequest(round=0, alive={**ALIVE, "p003": False})
     party, first = party.reveal(request)
@@ -215,7 +219,7 @@ def test_party_answers_one_set_of_survivors_a_round():
             party.reveal(RevealRequest(round=0, alive=other))
 
 
-def test_party_masks_a_round_once_and_with_masks_of_its_own():
+def test_party_masks_a_round_once_and_with_masks_of_its_own() -> None:
     party = make_parties(make_plan(5))["p000"]
     masked, first = party.protect(np.zeros(50), 0)
     with pytest.raises(ProtocolError, match="round 0 was protected before"):
@@ -226,7 +230,7 @@ def test_party_masks_a_round_once_and_with_masks_of_its_own():
         assert np.count_nonzero(first.words == other.words) <= 1
 
 
-def test_what_was_dealt_is_bound_to_run_plan_and_place():
+def test_what_was_dealt_is_bound_to_run_plan_and_place() -> None:
     plan = make_plan(5)
     fresh = MaskingParty(plan=plan, own="p000", secret=secret("p000"), keys=keys_of(plan, "p000"))
     for wrong in (make_plan(5, run="run-2"), make_plan(5, rounds=4)):
@@ -244,7 +248,7 @@ def test_what_was_dealt_is_bound_to_run_plan_and_place():
         replace(fresh, keys={})
 
 
-def test_progress_survives_storage():
+def test_progress_survives_storage() -> None:
     plan = make_plan(5)
     party, _ = make_parties(plan)["p000"].protect(np.zeros(2), 0)
     party, told = party.reveal(RevealRequest(round=0, alive=ALIVE))
@@ -265,14 +269,14 @@ def test_progress_survives_storage():
         Revealed(secrets={"p1": b"z"}),
     ],
 )
-def test_messages_travel(message):
+def test_messages_travel(message: RevealRequest | Revealed | Upload) -> None:
     again = wire.from_bytes(type(message), wire.to_bytes(message))
     (scalars, arrays), (scalars2, arrays2) = wire.flatten(message), wire.flatten(again)
     assert scalars == scalars2
     assert {k: v.tolist() for k, v in arrays.items()} == {k: v.tolist() for k, v in arrays2.items()}
 
 
-def test_server_refuses_uploads_out_of_place():
+def test_server_refuses_uploads_out_of_place() -> None:
     parties = make_parties(make_plan(5))
     uploads = {name: party.protect(np.zeros(2), 0)[1] for name, party in parties.items()}
     server = MaskingServer(make_plan(5), round_=0, length=2)
@@ -294,7 +298,7 @@ def test_server_refuses_uploads_out_of_place():
         server.finish({"p000": Revealed(secrets={"p001": bytes(32)})})
 
 
-def test_masks_that_do_not_cancel_are_noticed():
+def test_masks_that_do_not_cancel_are_noticed() -> None:
     plan = make_plan(5)
     parties = make_parties(plan)
     keys = {p: replace(k, root=secret("other")) for p, k in parties["p002"].keys.items()}
@@ -303,7 +307,7 @@ def test_masks_that_do_not_cancel_are_noticed():
         run_round({**parties, "p002": stray}, {p: np.zeros(3) for p in plan.parties})
 
 
-def test_secrets_have_no_repr():
+def test_secrets_have_no_repr() -> None:
     plan = make_plan(5)
     party, upload = make_parties(plan)["p000"].protect(np.zeros(2), 0)
     party, revealed = party.reveal(RevealRequest(round=0, alive=ALIVE))
@@ -313,7 +317,7 @@ def test_secrets_have_no_repr():
     assert str(upload.words[0]) not in texts
 
 
-def test_plan_travels_in_a_specification():
+def test_plan_travels_in_a_specification() -> None:
     plan = make_plan(33, degree=6)
     assert parse(SumPlan, json.loads(canonical_json(plan))) == plan
     assert parse(SumPlan, json.loads(canonical_json(plan))).digest == plan.digest
@@ -335,7 +339,7 @@ def test_plan_travels_in_a_specification():
         {"parties": ("p", "q")},
     ],
 )
-def test_plan_refuses(terms):
+def test_plan_refuses(terms: Any) -> None:
     with pytest.raises(ConfigError):
         replace(make_plan(5), **terms)
 
@@ -354,7 +358,9 @@ def test_plan_refuses(terms):
         (3, -1, True, False),
     ],
 )
-def test_sum_without_privacy_needs_two_honest_parties(n, colluding, private, allowed):
+def test_sum_without_privacy_needs_two_honest_parties(
+    n: int, colluding: int, private: bool, allowed: bool
+) -> None:
     if allowed:
         return check_collusion(n, colluding, private=private)
     with pytest.raises(ConfigError):
