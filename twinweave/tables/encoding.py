@@ -55,13 +55,6 @@ class EncodedTable:
         self.schema.column(name)
         return self.codes[:, self.schema.names.index(name)]
 
-    def take(self, rows: NDArray[Any]) -> EncodedTable:
-        """The table of some rows: an index array or a mask."""
-        units = {name: u[rows] for name, u in self.units.items()}
-        return EncodedTable(
-            schema=self.schema, ids=self.ids[rows], codes=self.codes[rows], units=units
-        )
-
 
 def load_party(source: Source, schema: Schema, party: str) -> EncodedTable:
     """Read, clean and encode a party's table. Raises AppErrors that name the party."""

@@ -68,11 +68,6 @@ class SyntheticLift:
 
     outcomes: tuple[SyntheticOutcome, ...]
 
-    @property
-    def agrees(self) -> bool:
-        """Whether no overall lift lies outside its measured interval."""
-        return all(o.overall.inside is not False for o in self.outcomes)
-
 
 def synthetic_lift(
     schema: JointSchema, conf: LiftConf, rows: Rows, joint: pd.DataFrame, measured: LiftReport
