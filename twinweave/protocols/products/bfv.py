@@ -70,7 +70,7 @@ def cost(pair: Pair) -> Cost:
     )
 
 
-def check(pair: Pair, *, max_seconds: float = MAX_SECONDS, max_bytes: int = MAX_BYTES) -> None:
+def check(pair: Pair) -> None:
     """Raise ConfigError where the product is too large for this protocol, or it is missing."""
     lattice.available(FIELD)
     names = f"the tables of {pair.first.party!r} and {pair.second.party!r}"
@@ -80,12 +80,12 @@ def check(pair: Pair, *, max_seconds: float = MAX_SECONDS, max_bytes: int = MAX_
     if min(pair.shape) > DEGREE or not fits(pair):
         raise ConfigError(FIELD, f"{names} are too wide or too long to encrypt", remedy)
     wanted = cost(pair)
-    if wanted.seconds > max_seconds or wanted.size > max_bytes:
+    if wanted.seconds > MAX_SECONDS or wanted.size > MAX_BYTES:
         raise ConfigError(
             FIELD,
             f"{names} are too large for homomorphic: {wanted.ciphertexts:,} ciphertexts, "
             f"{wanted.products:,} products, about {wanted.seconds:,.0f} s (at most "
-            f"{max_seconds:,.0f}) and {wanted.size / 1e6:,.0f} MB (at most {max_bytes / 1e6:,.0f})",
+            f"{MAX_SECONDS:,.0f}) and {wanted.size / 1e6:,.0f} MB (at most {MAX_BYTES / 1e6:,.0f})",
             remedy,
         )
 
