@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 
 from clients.app import app
 from clients.handling import site_of
 from clients.journal import Journal, folder_of
 from clients.site import load_site
 from scripts.engines.inprocess import InProcessGrid
+from server.app import main
 from server.generator import first_weights
 from server.simulation import sites_of, write_sites
 from strategies import records
 from strategies.weave import Findings, conduct
 from tests.messages import REPLIES, REQUESTS, OpenReply
-from twinweave.config import RunConf, compose
+from twinweave.config import RunConf
 from twinweave.planning import plan as plan_run
 from twinweave.privacy import accountant
 from twinweave.protocols.party import Finished, Party
@@ -33,100 +34,9 @@ from twinweave.protocols.products import party as products
 from twinweave.protocols.products.state import Pass, Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.spec import RunSpec
-from twinweave.tables.campaign import CampaignConf, campaign_frames
 from twinweave.workload.plan import PlannedQuery
 
-COLUMNS = {
-    "publisher": ("user", "gender", "region", "age", "device", "arm"),
-    "advertiser": ("user", "gender", "region", "loyalty", "channel", "converted", "spend", "loyal"),
-}
 NODES = {"publisher": 1, "advertiser": 2}
-
-
-def mapping(output: Path, *overrides: str) -> dict[str, Any]:
-    """The composed configuration of a small campaign with few columns, as plain mappings."""
-    data = compose(
-        [
-            "engine=inprocess",
-            f"output={output}",
-            "data.parties.0.source.campaign.users=300",
-            "privacy.epsilon=4",
-            *overrides,
-        ]
-    )
-    data["generator"] = None
-    for party in data["data"]["parties"]:
-        kept = COLUMNS[party["name"]]
-        party["columns"] = [c for c in party["columns"] if c["name"] in kept]
-    return data
-
-
-TRAINING = {
-    "name": "tvae",
-    "layers": 1,
-    "width": 16,
-    "activation": "relu",
-    "latent": 4,
-    "beta": 1.0,
-    "learning_rate": 1e-3,
-    "clip": 1.0,
-    "expected_batch": 64,
-    "rounds": 2,
-    "local_steps": 3,
-}
-"""A generator small enough to train in a second."""
-
-SHORT = {"clip": 1.0, "learning_rate": 1e-3, "expected_batch": 64, "rounds": 2, "local_steps": 3}
-GENERATORS: dict[str, dict[str, Any]] = {
-    "tvae": TRAINING,
-    "ctgan": SHORT
-    | {
-        "name": "ctgan",
-        "layers": 1,
-        "width": 16,
-        "activation": "relu",
-        "latent": 4,
-        "generator_learning_rate": 1e-3,
-        "generator_batch": 32,
-        "discriminator_layers": 1,
-        "discriminator_width": 16,
-        "discriminator_steps": 2,
-        "lipschitz": 1.5,
-        "condition": 0.2,
-        "anchor": 1.0,
-        "temperature": 0.5,
-    },
-    "llm": SHORT
-    | {
-        "name": "llm",
-        "backend": "schema",
-        "layers": 1,
-        "width": 16,
-        "heads": 2,
-        "hidden": 16,
-        "activation": "gelu",
-        "format_steps": 5,
-        "format_learning_rate": 3e-3,
-        "format_batch": 32,
-        "one_party": 0.5,
-    },
-}
-"""One of every kind, as small as that."""
-
-
-def configure(output: Path, *overrides: str) -> RunConf:
-    return RunConf.parse(mapping(output, *overrides))
-
-
-def csv_mapping(folder: Path, *overrides: str, users: int = 150) -> dict[str, Any]:
-    """As `mapping`, each party's table a clean CSV file in `folder`; guards on."""
-    data = mapping(folder / "out", "privacy.guard.mode=on", "privacy.guard.epsilon=50", *overrides)
-    frames = campaign_frames(CampaignConf(users=users, dirty=0.0))
-    for party in data["data"]["parties"]:
-        path = folder / f"{party['name']}.csv"
-        frames[party["name"]][list(COLUMNS[party["name"]])].to_csv(path, index=False)
-        party["source"] = {"kind": "csv", "path": str(path)}
-    return data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +139,19 @@ def remembered() -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Journal, "write", write)
         yield states
+
+
+def serve(data: dict[str, Any]) -> Path:
+    """The server's main function as Flower calls it, every party in this process."""
+    context = Context(
+        run_id=1,
+        node_id=0,
+        node_config={},
+        state=RecordDict(),
+        run_config={"config": json.dumps(data)},
+    )
+    main(InProcessGrid(app, len(data["data"]["parties"])), context)
+    return Path(data["output"])
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from clients.site import load_site, site_path
-from tests.whole_run import Deployment, csv_mapping
+from tests.campaigns import csv_mapping
+from tests.whole_run import Deployment
 from twinweave.errors import ConfigError
 
 PARTITION = {"partition-id": 1, "num-partitions": 3}

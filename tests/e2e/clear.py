@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from tests.statistics import p_mean, p_variance, plausible
 from twinweave.config import RunConf
 from twinweave.privacy.events import SharedBinomial
 from twinweave.tables.column import MISSING, VALUE_UNITS
@@ -120,6 +121,22 @@ def deviations(ran, clear: Clear) -> dict[str, np.ndarray]:
             z = z[:-1]
         found.setdefault(mechanism_of(planned), []).append(z)
     return {kind: np.concatenate(parts) for kind, parts in found.items()}
+
+
+def assert_exact(ran, clear: Clear) -> None:
+    """Every cell of a run without noise is the plaintext's."""
+    for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
+        exact = clear.table(planned.query)
+        np.testing.assert_array_equal(measured.values, exact, err_msg=planned.query.name)
+
+
+def assert_noise(ran, clear: Clear) -> dict[str, np.ndarray]:
+    """Every mechanism's noise has mean 0 and the published variance. Returns `deviations`."""
+    found = deviations(ran, clear)
+    for kind, z in found.items():
+        assert plausible(p_mean(z)), kind
+        assert plausible(p_variance(z)), kind
+    return found
 
 
 def _labels(column, cells: pd.Series) -> pd.Series:

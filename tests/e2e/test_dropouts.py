@@ -8,7 +8,7 @@ import pytest
 from scripts.engines.inprocess import InProcessGrid
 from server.generator import first_weights
 from tests import whole_run
-from tests.many_parties import OFFICES, horizontal, training
+from tests.campaigns import OFFICES, horizontal, training
 from tests.whole_run import Deployment, guard_rows
 from twinweave.errors import RunError
 from twinweave.protocols.secure_sum import MaskingParty

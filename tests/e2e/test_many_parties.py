@@ -9,10 +9,11 @@ import pytest
 
 from strategies import records
 from tests import messages as m
-from tests.e2e.clear import Clear, deviations
-from tests.many_parties import GUARD_OFF, OFFICES, horizontal, mixed, training, vertical
+from tests.campaigns import GUARD_OFF, OFFICES, TRAINING, horizontal, mixed, training, vertical
+from tests.e2e.clear import Clear, assert_exact, assert_noise, deviations
+from tests.e2e.plans import silent, table
 from tests.statistics import assert_scale, p_mean, p_share, p_variance, plausible
-from tests.whole_run import TRAINING, Deployment, guard_rows, run, run_of, spec_of
+from tests.whole_run import Deployment, guard_rows, run, run_of, spec_of
 from twinweave.analysis.lift import analyse
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
@@ -24,23 +25,14 @@ from twinweave.protocols.pools import party as pools
 from twinweave.protocols.products import party as products
 from twinweave.protocols.ring import to_ring, to_signed
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.workload.plan import PlannedQuery
-from twinweave.workload.queries import Query, Side
-
-SILENT = OwnGaussian(noise_multiplier=1e-2)
-SILENT_SUM = OwnGaussian(noise_multiplier=1e-2 / VALUE_UNITS, sensitivity=VALUE_UNITS)
+from twinweave.workload.queries import Side
 
 
 def exact_everywhere(conf: RunConf) -> int:
     """Run the planned workload with next to no noise: every cell equals the plaintext's."""
-    silent = tuple(
-        replace(p, noise=SILENT_SUM if p.query.weight else SILENT) for p in spec_of(conf).plan
-    )
-    ran, clear = run_of(conf, silent), Clear(conf)
-    for planned, found in zip(silent, ran.findings.measurements, strict=True):
-        name = planned.query.name
-        np.testing.assert_array_equal(found.values, clear.table(planned.query), err_msg=name)
-    return len(silent)
+    plan = silent(spec_of(conf).plan)
+    assert_exact(run_of(conf, plan), Clear(conf))
+    return len(plan)
 
 
 def test_three_parties_of_different_columns(tmp_path):
@@ -78,10 +70,6 @@ def test_pooled_publishers_with_one_advertiser_or_a_pool_of_them(tmp_path, adver
 
 PUBLISHERS = {"party": "north", "pool": ("north", "south")}
 WIDE = ("age", "device", "region", "arm")  # 600 cells
-
-
-def table(*sides: Side, noise):
-    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, noise=noise)
 
 
 def many_cells():
@@ -273,6 +261,4 @@ def test_features_are_selected_over_pools(tmp_path):
     ran = run(conf, spec=spec)
     chosen = replace(ran, spec=ran.findings.spec)
     assert chosen.spec.plan != first
-    for kind, z in deviations(chosen, Clear(conf)).items():
-        assert plausible(p_mean(z)), kind
-        assert plausible(p_variance(z)), kind
+    assert_noise(chosen, Clear(conf))

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from tests.e2e.clear import Clear, deviations
+from tests.campaigns import configure
+from tests.e2e.clear import assert_exact, assert_noise, deviations
+from tests.e2e.plans import silent, table
 from tests.statistics import assert_scale, p_mean, p_variance, plausible
-from tests.whole_run import configure, run, run_of, spec_of
-from twinweave.privacy.events import Stage
+from tests.whole_run import run, run_of, spec_of
 from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.workload.plan import PlannedQuery
-from twinweave.workload.queries import Query, Side
+from twinweave.workload.queries import Side
 
 P, A = "publisher", "advertiser"
 WIDE = ("age", "device", "region", "arm")  # 600 cells: enough for a sharp chi-square test
-
-
-def table(*sides, noise):
-    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, noise=noise)
 
 
 def many_cells():
@@ -52,11 +46,6 @@ def many_cells():
         table(spend[1], wide, noise=sums),
         *(table(side, noise=sums) for side in local),
     )
-
-
-@pytest.fixture(scope="module")
-def clear(tmp_path_factory):
-    return Clear(configure(tmp_path_factory.mktemp("clear")))
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +82,8 @@ def test_every_kind_is_tested(noise):
 def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
     """The planned workload with next to no noise: equal to the plaintext cell by cell."""
     conf = configure(tmp_path, f"protocol.alignment={alignment}")
-    silent = tuple(
-        replace(
-            p,
-            noise=OwnGaussian(
-                noise_multiplier=1e-2 if p.query.weight is None else 1e-2 / VALUE_UNITS,
-                sensitivity=VALUE_UNITS if p.query.weight else 1,
-            ),
-        )
-        for p in spec_of(conf).plan
-    )
-    ran = run_of(conf, silent)
-    for planned, measured in zip(silent, ran.findings.measurements, strict=True):
-        query = planned.query
-        np.testing.assert_array_equal(measured.values, clear.table(query), err_msg=query.name)
+    ran = run_of(conf, silent(spec_of(conf).plan))
+    assert_exact(ran, clear)
     rows = {name: len(frame) for name, frame in clear.labels.items()}
     assert ran.findings.rows == rows
 
@@ -114,9 +91,7 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
 def test_planned_noise_is_what_the_spec_says(tmp_path, clear):
     """The default workload and calibration: all cells of a run as it is, coins and Gaussians."""
     ran = run(configure(tmp_path, "protocol.coin_limit=2500"))
-    for kind, z in deviations(ran, clear).items():
-        assert plausible(p_mean(z)), kind
-        assert plausible(p_variance(z)), kind
+    assert_noise(ran, clear)
     inner = [
         (m.values[:-1, :-1].sum(), m.variance * m.values[:-1, :-1].size)
         for m in ran.findings.measurements

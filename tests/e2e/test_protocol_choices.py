@@ -13,31 +13,18 @@ from clients.app import app
 from scripts.engines.inprocess import _over_the_wire
 from strategies import measuring, records
 from tests import messages as m
-from tests.e2e.clear import Clear, deviations
+from tests.campaigns import TRAINING, configure, csv_mapping, mapping, vertical
+from tests.e2e.clear import Clear, assert_exact, assert_noise, deviations
 from tests.e2e.leaks import SHARP, leaks, readable_shares
 from tests.e2e.needles import parts_of, search
-from tests.many_parties import vertical
-from tests.statistics import p_mean, p_variance, plausible
-from tests.whole_run import (
-    NODES,
-    TRAINING,
-    Deployment,
-    configure,
-    csv_mapping,
-    guard_rows,
-    mapping,
-    readable,
-    run,
-    run_of,
-    silence,
-    spec_of,
-)
+from tests.e2e.plans import silent, table
+from tests.statistics import p_variance, plausible
+from tests.whole_run import NODES, Deployment, guard_rows, readable, run, run_of, silence, spec_of
 from twinweave import planning
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
-from twinweave.privacy.events import Stage
 from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols import wire
 from twinweave.protocols.channel import keys as channel
@@ -45,7 +32,6 @@ from twinweave.protocols.products import bfv, kinds, party
 from twinweave.protocols.secure_sum import KINDS, MaskingParty, homomorphic, secret_sharing
 from twinweave.protocols.training.plan import row_weights
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side
 
 P, A = "publisher", "advertiser"
@@ -55,17 +41,11 @@ tenseal = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def clear(tmp_path_factory):
-    return Clear(configure(tmp_path_factory.mktemp("clear")))
-
-
 # --- cross tables without a dealer ---------------------------------------------------------
 
 
-def table(*sides, noise=3.0, sensitivity=1):
-    own = OwnGaussian(noise_multiplier=noise, sensitivity=sensitivity)
-    return PlannedQuery(query=Query(sides=sides), stage=Stage.MEASUREMENT, noise=own)
+COUNTS = OwnGaussian(noise_multiplier=3.0)
+SUMS = OwnGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
 
 
 def many_cells():
@@ -74,9 +54,9 @@ def many_cells():
     right = Side(party=A, columns=("region", "loyalty", "channel"))
     spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
     return (
-        table(left, right),
-        table(Side(party=P, columns=("age", "device", "region", "arm"))),
-        *(table(left, side, noise=0.05, sensitivity=VALUE_UNITS) for side in spend),
+        table(left, right, noise=COUNTS),
+        table(Side(party=P, columns=("age", "device", "region", "arm")), noise=COUNTS),
+        *(table(left, side, noise=SUMS) for side in spend),
     )
 
 
@@ -85,30 +65,13 @@ def encrypted(folder, plan=None, *, users=300):
     return run(conf) if plan is None else run_of(conf, plan)
 
 
-def silent(plan):
-    """The same tables with next to no noise."""
-    return tuple(
-        replace(
-            p,
-            noise=OwnGaussian(
-                noise_multiplier=1e-2 / (VALUE_UNITS if p.query.weight else 1),
-                sensitivity=VALUE_UNITS if p.query.weight else 1,
-            ),
-        )
-        for p in plan
-    )
-
-
 @tenseal
 def test_the_default_workload(tmp_path, clear):
     """Priority tables across the parties, all local ones, Gaussian noise of both, no leak."""
     ran = encrypted(tmp_path)
-    kinds = deviations(ran, clear)
+    kinds = assert_noise(ran, clear)
     assert {"cross gaussian", "local gaussian"} <= set(kinds)
     assert "coins" not in kinds
-    for kind, z in kinds.items():
-        assert plausible(p_mean(z)), kind
-        assert plausible(p_variance(z)), kind
     planned = [p.query for p in ran.spec.plan]
     assert all(q.priority for q in planned if q.is_cross)
     other = spec_of(configure(tmp_path)).plan
@@ -124,9 +87,7 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, offering):
     """Whichever party encrypts: the one with the narrower matrix."""
     plan = many_cells() if offering == P else spec_of(configure(tmp_path, HOMOMORPHIC)).plan
     ran = encrypted(tmp_path, silent(plan))
-    for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
-        query = planned.query
-        np.testing.assert_array_equal(measured.values, clear.table(query), err_msg=query.name)
+    assert_exact(ran, clear)
     assert list(ran.reply("query.share", offering).sealed) == [A if offering == P else P]
     asked = [x for x in ran.messages if x.metadata.message_type == "query.open"]
     second = asked[4:]  # after a request to each party and its reply
@@ -142,11 +103,10 @@ def test_three_parties_offer_and_answer_at_once(tmp_path):
     conf = vertical(tmp_path, HOMOMORPHIC)
     publisher = Side(party=P, columns=("age", "arm"))
     panel, advertiser = Side(party="panel", columns=("device",)), Side(party=A, columns=("loyal",))
-    plan = (table(publisher, panel), table(panel, advertiser), table(advertiser, publisher))
+    pairs = (publisher, panel), (panel, advertiser), (advertiser, publisher)
+    plan = tuple(table(*sides, noise=COUNTS) for sides in pairs)
     ran = run_of(conf, silent(plan))
-    own = Clear(conf)
-    for measured in ran.findings.measurements:
-        np.testing.assert_array_equal(measured.values, own.table(measured.query))
+    assert_exact(ran, Clear(conf))
     asked = [x for x in ran.messages if x.metadata.message_type == "query.open"]
     assert [x.metadata.dst_node_id for x in asked if not x.metadata.src_node_id] == [1, 2, 3, 2, 3]
 
@@ -154,18 +114,14 @@ def test_three_parties_offer_and_answer_at_once(tmp_path):
 @tenseal
 def test_its_noise_has_the_published_variance(tmp_path, clear):
     ran = encrypted(tmp_path, many_cells())
-    kinds = deviations(ran, clear)
-    assert kinds["cross gaussian"].size > 500
-    for kind, z in kinds.items():
-        assert plausible(p_mean(z)), kind
-        assert plausible(p_variance(z)), kind
+    assert assert_noise(ran, clear)["cross gaussian"].size > 500
     assert all(plausible(p_value, SHARP) for _, p_value in readable_shares(ran))
 
 
 @tenseal
-@pytest.mark.parametrize("silent", [P, A])
-def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, silent):
-    silence(monkeypatch, silent)
+@pytest.mark.parametrize("lazy", [P, A])
+def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, lazy):
+    silence(monkeypatch, lazy)
     kinds = deviations(encrypted(tmp_path, many_cells()), clear)
     assert not plausible(p_variance(kinds["cross gaussian"]))
     assert plausible(p_variance(kinds["local gaussian"]))

@@ -18,16 +18,8 @@ from flwr.app import Message
 from scripts.engines.inprocess import InProcessGrid
 from strategies import records
 from tests import messages as m
-from tests.whole_run import (
-    Deployment,
-    configure,
-    csv_mapping,
-    guard_rows,
-    mapping,
-    readable,
-    run,
-    spec_of,
-)
+from tests.campaigns import configure, csv_mapping, mapping
+from tests.whole_run import Deployment, guard_rows, readable, run, spec_of
 from twinweave.errors import BY_NAME, AppError, BudgetError, ColumnError, SourceError
 from twinweave.protocols.channel.identity import Identity
 from twinweave.tables.campaign import CampaignConf, campaign_frames

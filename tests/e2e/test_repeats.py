@@ -16,15 +16,8 @@ from clients.app import app
 from scripts.engines.inprocess import InProcessGrid, _over_the_wire
 from strategies import records
 from tests import messages as m
-from tests.whole_run import (
-    NODES,
-    Deployment,
-    Ran,
-    configure,
-    csv_mapping,
-    guard_rows,
-    run,
-)
+from tests.campaigns import configure, csv_mapping
+from tests.whole_run import NODES, Deployment, Ran, guard_rows, run
 from twinweave.errors import AppError, BudgetError, ProtocolError, RunError
 from twinweave.protocols import wire
 

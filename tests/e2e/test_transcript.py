@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.e2e.clear import Clear
+from tests.campaigns import TRAINING, configure, mapping
 from tests.e2e.leaks import leaks
 from tests.e2e.needles import parts_of, search
-from tests.whole_run import TRAINING, configure, mapping, readable, run, silence
+from tests.whole_run import readable, run, silence
 from twinweave.config import RunConf
 from twinweave.protocols.alignment import tags as alignment
 from twinweave.protocols.channel import keys as channel
@@ -20,11 +20,6 @@ from twinweave.protocols.products import coins, opening, party
 from twinweave.protocols.secure_sum import MaskingParty, masking
 
 COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with coins
-
-
-@pytest.fixture(scope="module")
-def clear(tmp_path_factory):
-    return Clear(configure(tmp_path_factory.mktemp("clear")))
 
 
 @pytest.mark.parametrize("method", ["ristretto", "prf"])

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.whole_run import TRAINING, configure, run
+from tests.campaigns import TRAINING, configure
+from tests.whole_run import run
 from twinweave.generators import registry
 from twinweave.generators.conf import TvaeConf
 from twinweave.generators.plan import SgdPlan

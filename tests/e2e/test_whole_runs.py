@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from flwr.app import Context, RecordDict
 
 import twinweave
-from clients.app import app
-from scripts.engines.inprocess import InProcessGrid
 from server import outputs
-from server.app import main
-from tests.whole_run import GENERATORS, mapping
+from tests.campaigns import GENERATORS, mapping
+from tests.whole_run import serve
 from twinweave import rundir
 from twinweave.errors import SourceError
 from twinweave.parsing import parse
@@ -33,19 +30,6 @@ def configured(folder: Path, name: str | None) -> dict[str, Any]:
     data["generator"] = GENERATORS[name] | {"expected_batch": 300} if name else None
     data["synthesis"]["fit"] |= {"latents": 64, "network_steps": 5, "free_steps": 30}
     return data
-
-
-def serve(data: dict[str, Any]) -> Path:
-    """The server's main function as Flower calls it, every party in this process."""
-    context = Context(
-        run_id=1,
-        node_id=0,
-        node_config={},
-        state=RecordDict(),
-        run_config={"config": json.dumps(data)},
-    )
-    main(InProcessGrid(app, len(data["data"]["parties"])), context)
-    return Path(data["output"])
 
 
 @dataclass(frozen=True, kw_only=True)

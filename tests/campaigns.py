@@ -1,4 +1,4 @@
-"""Small worlds of more than two parties, as configurations: vertical, horizontal, mixed."""
+"""Small campaigns as configurations: two parties, or more of them: vertical, horizontal, mixed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,93 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.whole_run import COLUMNS, TRAINING, mapping
-from twinweave.config import RunConf
+from twinweave.config import RunConf, compose
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 
-GUARD_OFF = "privacy.guard.mode=off"
+COLUMNS = {
+    "publisher": ("user", "gender", "region", "age", "device", "arm"),
+    "advertiser": ("user", "gender", "region", "loyalty", "channel", "converted", "spend", "loyal"),
+}
+
+
+def mapping(output: Path, *overrides: str) -> dict[str, Any]:
+    """The composed configuration of a small campaign with few columns, as plain mappings."""
+    data = compose(
+        [
+            "engine=inprocess",
+            f"output={output}",
+            "data.parties.0.source.campaign.users=300",
+            "privacy.epsilon=4",
+            *overrides,
+        ]
+    )
+    data["generator"] = None
+    for party in data["data"]["parties"]:
+        kept = COLUMNS[party["name"]]
+        party["columns"] = [c for c in party["columns"] if c["name"] in kept]
+    return data
+
+
+TRAINING = {
+    "name": "tvae",
+    "layers": 1,
+    "width": 16,
+    "activation": "relu",
+    "latent": 4,
+    "beta": 1.0,
+    "learning_rate": 1e-3,
+    "clip": 1.0,
+    "expected_batch": 64,
+    "rounds": 2,
+    "local_steps": 3,
+}
+"""A generator small enough to train in a second."""
+
+SHORT = {"clip": 1.0, "learning_rate": 1e-3, "expected_batch": 64, "rounds": 2, "local_steps": 3}
+GENERATORS: dict[str, dict[str, Any]] = {
+    "tvae": TRAINING,
+    "ctgan": SHORT
+    | {
+        "name": "ctgan",
+        "layers": 1,
+        "width": 16,
+        "activation": "relu",
+        "latent": 4,
+        "generator_learning_rate": 1e-3,
+        "generator_batch": 32,
+        "discriminator_layers": 1,
+        "discriminator_width": 16,
+        "discriminator_steps": 2,
+        "lipschitz": 1.5,
+        "condition": 0.2,
+        "anchor": 1.0,
+        "temperature": 0.5,
+    },
+    "llm": SHORT
+    | {
+        "name": "llm",
+        "backend": "schema",
+        "layers": 1,
+        "width": 16,
+        "heads": 2,
+        "hidden": 16,
+        "activation": "gelu",
+        "format_steps": 5,
+        "format_learning_rate": 3e-3,
+        "format_batch": 32,
+        "one_party": 0.5,
+    },
+}
+"""One of every kind, as small as that."""
+
+
+def configure(output: Path, *overrides: str) -> RunConf:
+    return RunConf.parse(mapping(output, *overrides))
+
+
+# --- tables of their own, in files ---------------------------------------------------------
+
+GUARD_OFF, PRF = "privacy.guard.mode=off", "protocol.alignment=prf"
 Frames = Mapping[str, pd.DataFrame]
 
 
@@ -46,7 +128,6 @@ def world(
         folder / "out",
         "privacy.guard.mode=on",
         "privacy.guard.epsilon=50",
-        "protocol.alignment=prf",
         *overrides,
     )
     declared = {p["name"]: p["columns"] for p in data["data"]["parties"]}
@@ -77,7 +158,12 @@ def vertical(folder: Path, *overrides: str) -> RunConf:
         "advertiser": frames["advertiser"],
     }
     like = {"publisher": "publisher", "panel": "publisher", "advertiser": "advertiser"}
-    return RunConf.parse(world(folder, parted, like, (), (*overrides, GUARD_OFF)))
+    return RunConf.parse(world(folder, parted, like, (), (PRF, *overrides, GUARD_OFF)))
+
+
+def csv_mapping(folder: Path, *overrides: str, users: int = 150) -> dict[str, Any]:
+    """As `mapping`, each party's table a clean CSV file in `folder`; guards on."""
+    return world(folder, campaign(users), {name: name for name in COLUMNS}, (), overrides)
 
 
 OFFICES = tuple(f"office{i}" for i in range(5))
@@ -87,7 +173,7 @@ def horizontal(folder: Path, *overrides: str, users: int = 240, **more: Any) -> 
     """Five parties with the advertiser's columns, of different people."""
     frames = shards(campaign(users)["advertiser"], OFFICES)
     like = dict.fromkeys(OFFICES, "advertiser")
-    return world(folder, frames, like, (OFFICES,), overrides, lift=None) | more
+    return world(folder, frames, like, (OFFICES,), (PRF, *overrides), lift=None) | more
 
 
 def mixed(folder: Path, *overrides: str, advertisers: int = 1, users: int = 240) -> RunConf:
@@ -98,7 +184,7 @@ def mixed(folder: Path, *overrides: str, advertisers: int = 1, users: int = 240)
     parted = {**shards(frames["publisher"], publishers), **shards(frames["advertiser"], shops)}
     like = dict.fromkeys(publishers, "publisher") | dict.fromkeys(shops, "advertiser")
     pools = [publishers, *([shops] if advertisers > 1 else [])]
-    return RunConf.parse(world(folder, parted, like, pools, (*overrides, GUARD_OFF)))
+    return RunConf.parse(world(folder, parted, like, pools, (PRF, *overrides, GUARD_OFF)))
 
 
 def training(folder: Path, **changes: Any) -> dict[str, Any]:
