@@ -88,6 +88,7 @@ def test_the_report_counts_what_was_changed() -> None:
         (DAY, ["2020-01-02", "now"]),
         (DAY, ["2020-01-02", "2020-13-45"]),
         (DAY, ["2020-01-02", dt.date(9999, 1, 1)]),
+        (DAY, ["2020-01-02", "9999-13-01"]),
         ({"kind": "boolean"}, ["0", "maybe"]),
     ],
 )
@@ -136,10 +137,38 @@ def test_dates_of_any_dtype(cells: pd.Series[Any]) -> None:
         pd.Series(["no", "yes"]),
         pd.Series(["FALSE", "true"]),
         pd.Series([False, True], dtype="boolean"),
+        pd.Series(["N", "Y"]),
+        pd.Series(["f", "T"]),
+        pd.Series(["0.0", "1.0"]),
+        pd.Series(["No", "YES"]),
     ],
 )
-def test_booleans_of_any_spelling(cells: pd.Series[Any]) -> None:
-    assert codes(cells, kind="boolean", levels=["no", "yes"]) == [0, 1]
+@pytest.mark.parametrize("levels", [["no", "yes"], ["0", "1"], ["False", "True"], ["off", "on"]])
+def test_booleans_of_any_spelling(cells: pd.Series[Any], levels: list[str]) -> None:
+    assert codes(cells, kind="boolean", levels=levels) == [0, 1]
+
+
+@pytest.mark.parametrize("levels", [["yes", "no"], ["True", "False"], ["1", "0"], ["y", "rest"]])
+def test_a_level_that_is_a_word_for_truth_keeps_its_meaning(levels: list[str]) -> None:
+    """Whoever declares "yes" first does not mean that a 1 is the second level."""
+    for cells in (["Yes", "No"], [1, 0], ["t", "f"], [True, False]):
+        assert codes(cells, kind="boolean", levels=levels) == [0, 1]
+
+
+def test_a_whole_number_is_spelled_alike_in_every_format() -> None:
+    facts = {"kind": "categorical", "levels": ["1", "2.0", "3"], "missing": "level"}
+    for cells in (["1.0", "2", "3.00", ""], [1.0, 2.0, 3.0, None], ["1", "2.0", "3", None]):
+        assert codes(cells, **facts) == [0, 1, 2, 3]
+    sizes = {"kind": "categorical", "levels": ["6", "6.0"]}
+    assert codes(["6", "6.0"], **sizes) == [0, 1]  # declared apart, kept apart
+
+
+def test_floats_that_may_have_been_rounded_are_no_codes() -> None:
+    big = 2**53
+    facts = {"kind": "categorical", "levels": [str(big), str(big + 1)]}
+    assert codes(pd.Series([big, big + 1]), **facts) == [0, 1]
+    with pytest.raises(ColumnError, match="levels"):
+        codes(pd.Series([float(big), 1.0 + big]), **facts)
 
 
 def test_a_declared_spelling_wins_over_truth() -> None:
@@ -151,6 +180,8 @@ def test_keys_have_one_spelling() -> None:
     ids, missing = normalise_key(cells)
     assert ids.tolist() == ["ann@mail.example", "AB", "7", "7", "8", "x", "Zo\u00eb", None]
     assert missing.tolist() == [False] * 7 + [True]
+    same, _ = normalise_key(pd.Series(["1000.0", "007.00", "1.5", "v1.0", "12e5"]))
+    assert same.tolist() == ["1000", "007", "1.5", "v1.0", "12e5"]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +192,8 @@ def test_keys_have_one_spelling() -> None:
         (["a", "a "], "more than once"),
         (["A@b", "a@B"], "more than once"),
         ([["a"], "b"], "neither"),
+        (["4.91512E+11", "b"], "Export"),
+        ([2.0**53, 1.0], "Export"),
     ],
 )
 def test_keys_are_complete_and_unique(
@@ -170,6 +203,14 @@ def test_keys_are_complete_and_unique(
     table["user"] = ids
     with pytest.raises(ColumnError, match=f"'user'.*{rule}"):
         clean(table, schema)
+
+
+def test_dates_to_the_end_of_year_9999() -> None:
+    facts = {"kind": "datetime", "bounds": ["2010-01-01", "9999-12-31"], "bins": 2}
+    cells = ["9999-12-31", dt.date(2012, 1, 1), dt.datetime(9999, 12, 31), "2012-01-01T01:00Z"]
+    assert codes(cells, **facts) == [1, 0, 1, 0]
+    clipped = {**DAY, "invalid": "clip"}
+    assert codes(["9999-12-31", "0001-01-01"], **clipped) == [3, 0]
 
 
 def test_no_rows(good: pd.DataFrame, schema: Schema) -> None:

@@ -215,7 +215,8 @@ def test_broken_files_of_cells(good: pd.DataFrame, schema: Schema, tmp_path: Pat
         table.to_csv(path, index=False)
         with pytest.raises(AppError) as caught:
             load_party(source, schema, "shop")
-        assert str(caught.value).startswith(f"party 'shop': column {name!r}: "), case
+        where = "table file" if b"\0" in path.read_bytes() else f"column {name!r}: "
+        assert str(caught.value).startswith(f"party 'shop': {where}"), case
         assert_tells_nothing(caught.value)
 
 

@@ -59,6 +59,40 @@ def test_a_byte_order_mark_and_windows_line_ends(csv: Callable[..., Any], tmp_pa
     assert read({"kind": "csv", "path": str(tmp_path / "w.csv")}, "c")["id"].tolist() == ["1"]
 
 
+def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
+    """As Parquet or from a database: as floats, two codes above 2**53 would become one."""
+    codes = [2**53, 2**53 + 1, None]
+    frame = pd.DataFrame({"id": ["1", "2", "3"], "c": pd.array(codes, dtype="Int64")})
+    frame.to_parquet(tmp_path / "t.parquet")
+    with sqlite3.connect(tmp_path / "t.sqlite") as connection:
+        connection.execute("create table t (id text, c integer)")
+        connection.executemany("insert into t values (?, ?)", zip("123", codes, strict=True))
+    connection.close()
+    for source in (
+        {"kind": "parquet", "path": str(tmp_path / "t.parquet")},
+        {"kind": "sql", "url": f"sqlite:///{tmp_path / 't.sqlite'}", "query": "select * from t"},
+    ):
+        assert read(source, "c")["c"].dropna().tolist() == codes[:2]
+
+
+def test_a_named_index_of_a_parquet_file_is_a_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": ["x", "y"], "c": ["a", "b"]}).set_index("id")
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = read({"kind": "parquet", "path": str(tmp_path / "t.parquet")}, "c")
+    assert table["id"].tolist() == ["x", "y"]
+
+
+def test_a_cell_is_not_cut_at_a_nul(tmp_path: Path) -> None:
+    (tmp_path / "n.csv").write_bytes(b"id,c\n1,a\x00b\n")
+    with pytest.raises(SourceError, match="not utf-8 text"):
+        read({"kind": "csv", "path": str(tmp_path / "n.csv")}, "c")
+    (tmp_path / "u.csv").write_bytes("id,c\n1,a\n".encode("utf-16"))
+    source = {"kind": "csv", "path": str(tmp_path / "u.csv")}
+    with pytest.raises(SourceError, match="not utf-8 text"):
+        read(source, "c")
+    assert read(source | {"encoding": "utf-16"}, "c")["c"].tolist() == ["a"]
+
+
 def test_parts_row_numbers_and_derived_columns(csv: Callable[..., Any]) -> None:
     one, two = csv("c,g\na,9\nb,\n", "1.csv"), csv("c,g\nb,11\n", "2.csv")
     source = {

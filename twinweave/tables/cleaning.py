@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ColumnError, SourceError, unquoted
 from twinweave.tables.column import Column, Kind, Rule
-from twinweave.tables.dtypes import UNREADABLE, as_moments, as_numbers, as_text
+from twinweave.tables.dtypes import (
+    UNREADABLE,
+    as_moments,
+    as_numbers,
+    as_text,
+    without_point_zero,
+)
 from twinweave.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -23,7 +29,13 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 
-_TRUTH = {"false": 0, "0": 0, "true": 1, "1": 1}
+TRUTH = {
+    **dict.fromkeys(("0", "false", "f", "no", "n"), 0),
+    **dict.fromkeys(("1", "true", "t", "yes", "y"), 1),
+}
+"""What tables write for false and true, in lower case."""
+
+_SCIENTIFIC = r"[+-]?\d(?:\.\d+)?[eE]\+\d+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +104,8 @@ def normalise_key(cells: pd.Series) -> tuple[NDArray[np.object_], Mask]:
     """(ids as text, missing): the one spelling of an id that every party must arrive at.
 
     Unicode NFC, no spaces around, whole numbers without ".0", and lower case where the id
-    holds an "@" (an e-mail address). Nothing else is guessed.
+    holds an "@" (an e-mail address). Nothing else is guessed; a number in scientific notation,
+    as spreadsheets write long ones, has lost digits and is UNREADABLE.
     """
     import pandas as pd
 
@@ -100,7 +113,10 @@ def normalise_key(cells: pd.Series) -> tuple[NDArray[np.object_], Mask]:
     ids = pd.Series(text, dtype=object)
     present = ids[~missing].str.normalize("NFC")
     mail = present.str.contains("@", regex=False)
-    ids[~missing] = present.where(~mail, present.str.lower())
+    present = present.where(~mail, present.str.lower())
+    point = present.str.endswith("0") & present.str.contains(".", regex=False)
+    present[point] = present[point].map(without_point_zero)
+    ids[~missing] = present.where(~present.str.fullmatch(_SCIENTIFIC), UNREADABLE)
     return ids.to_numpy(dtype=object), missing
 
 
@@ -112,7 +128,12 @@ def clean_key(cells: pd.Series, name: str) -> NDArray[np.object_]:
     if missing.any():
         raise ColumnError(name, "an id is missing", "Fill in or remove the rows without an id.")
     if (ids == UNREADABLE).any():
-        raise ColumnError(name, "an id is neither text nor a number", "Store ids as text.")
+        raise ColumnError(
+            name,
+            "an id is neither text nor a whole number with all its digits (a spreadsheet's "
+            "4.91E+11 and floats from 2**53 on have lost some)",
+            "Export the ids again as text.",
+        )
     if pd.Index(ids).has_duplicates:
         raise ColumnError(
             name,
@@ -164,12 +185,30 @@ def _levels(cells: pd.Series, column: Column) -> tuple[NDArray[np.object_], Mask
 
     text, missing = as_text(cells)
     codes = pd.Index(column.levels).get_indexer(pd.Index(text))
-    if column.kind is Kind.BOOLEAN and (unknown := (codes < 0) & ~missing).any():
-        # The declared spellings win; then what databases and data frames write for truth.
-        lower = pd.Series(text[unknown], dtype=object).str.lower()
-        codes[unknown] = lower.map(_TRUTH).fillna(-1).astype(int)
+    if (unknown := (codes < 0) & ~missing).any():
+        # The declared spellings win; then what databases and data frames write for the same.
+        others, found = pd.factorize(text[unknown])
+        codes[unknown] = np.array([_other_spelling(column, t) for t in found])[others]
     spelled = np.array((*column.levels, None), dtype=object)[codes]
     return spelled, missing, (codes < 0) & ~missing
+
+
+def _other_spelling(column: Column, text: str) -> int:
+    """Code of the level that is meant: "1.0" for "1", and any word of TRUTH in a boolean; or -1.
+
+    Levels that are such words themselves keep their meaning, whichever comes first.
+    """
+    plain = without_point_zero(text)
+    same = [i for i, level in enumerate(column.levels) if without_point_zero(level) == plain]
+    if column.kind is Kind.BOOLEAN and not same:
+        same = [i for i, level in enumerate(column.levels) if level.lower() == plain.lower()]
+    if len(same) == 1:
+        return same[0]
+    true = TRUTH.get(plain.lower())
+    if column.kind is not Kind.BOOLEAN or true is None:
+        return -1
+    turned = TRUTH.get(column.levels[0].lower()) == 1 or TRUTH.get(column.levels[1].lower()) == 0
+    return 1 - true if turned else true
 
 
 def _numeric(cells: pd.Series, column: Column) -> tuple[NDArray[np.float64], Mask, Mask]:

@@ -7,7 +7,8 @@ comes back as missing, or as unreadable, and cleaning decides.
 
 from __future__ import annotations
 
-from datetime import date
+import re
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNREADABLE = "\ufffd"
-"""Stands for a cell that has no text: broken bytes, a list, an object."""
+"""Stands for a cell that has no text: broken bytes, a list, a float that may have been rounded."""
+
+EXACT = 2.0**53
+"""From here on a float no longer tells whole numbers apart: as text it is unreadable."""
+
+_POINT_ZERO = re.compile(r"([+-]?\d+)\.0+")
 
 _BLANK = ("", "nan", "nat", "none", "null", "<na>")
 """Spellings of "nothing" in a column of numbers or dates; in text only "" is nothing."""
@@ -37,6 +43,12 @@ def as_text(cells: pd.Series) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     missing |= text == ""
     text[missing] = None
     return text, missing
+
+
+def without_point_zero(text: str) -> str:
+    """ "1.0" as "1": how a whole number is spelled where its column has gaps. Else as it is."""
+    whole = _POINT_ZERO.fullmatch(text)
+    return whole[1] if whole else text
 
 
 def as_numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -87,6 +99,8 @@ def _spelled(cell: Any) -> str | None:
     if isinstance(cell, (bool, np.bool_)):
         return str(bool(cell))
     try:
+        if isinstance(cell, (float, np.floating)) and abs(float(cell)) >= EXACT:
+            return UNREADABLE
         if isinstance(cell, (float, np.floating, Decimal)) and cell == int(cell):
             return str(int(cell))
         if isinstance(cell, (int, np.integer, float, np.floating, Decimal)):
@@ -143,7 +157,21 @@ def _seconds(cells: pd.Series) -> NDArray[np.float64]:
 
     moments = pd.to_datetime(cells, errors="coerce", utc=True, format="ISO8601")
     ticks = moments.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 1e6)
+    read = np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 1e6)
+    # pandas counts nanoseconds, which end in 2262; Python's dates go from year 1 to 9999.
+    far = np.isnan(read) & np.asarray(cells.notna(), dtype=bool)
+    read[far] = [_far_moment(cell) for cell in cells[far]]
+    return read
+
+
+def _far_moment(cell: Any) -> float:
+    """Seconds since 1970-01-01 UTC of a date that pandas cannot hold, NaN where it is none."""
+    try:
+        moment = datetime.fromisoformat(cell.strip() if isinstance(cell, str) else str(cell))
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        return float("nan")
 
 
 def _blank(values: NDArray[np.object_], unread: NDArray[np.bool_]) -> NDArray[np.bool_]:

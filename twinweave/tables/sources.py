@@ -6,6 +6,9 @@ a remedy, free of cell values, passwords and the messages of the libraries benea
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import re
 import zlib
@@ -259,6 +262,8 @@ def _read_csv(path: Path, source: Source) -> pd.DataFrame:
     trouble = ""
     frame = None
     try:
+        if _has_nul(path, source):
+            raise UnicodeError
         names = [n.strip() for n in source.names]
         if not names:
             head = _pandas_csv(path, source, header=None, nrows=1, skiprows=skip)
@@ -270,11 +275,11 @@ def _read_csv(path: Path, source: Source) -> pd.DataFrame:
         trouble = "does not exist. Correct `path`, or `data.root` on the command line"
     except (IsADirectoryError, PermissionError):
         trouble = "cannot be opened. Give `path` a file that this process may read"
-    except UnicodeDecodeError:
+    except UnicodeError:
         trouble = f"is not {source.encoding} text. Correct `encoding` or `kind` in the source"
     except pd.errors.EmptyDataError:
         trouble = "is empty. Point `source` at a table with a header and rows"
-    except (OSError, EOFError, zlib.error):
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
         trouble = "is damaged, or not compressed as its name says. Get the file again"
     except (ValueError, LookupError):
         trouble = "is not CSV with these options. Correct `separator`, `names` or `kind`"
@@ -288,6 +293,19 @@ def _read_csv(path: Path, source: Source) -> pd.DataFrame:
         )
     frame.columns = pd.Index(names)
     return frame
+
+
+def _has_nul(path: Path, source: Source) -> bool:
+    """Whether a NUL is in the file (unpacked, but for archives): pandas would end a cell there."""
+    if source.encoding.lower().startswith(("utf-16", "utf_16", "utf16", "utf-32", "utf_32")):
+        return False
+    opened: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(
+        path.suffix.lower(), open
+    )
+    if path.suffix.lower() in (".zip", ".zst", ".tar"):
+        return False
+    with opened(path, "rb") as file:
+        return any(b"\0" in block for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
@@ -307,19 +325,24 @@ def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    """All columns, named index levels too; whole numbers with gaps stay whole."""
     import pandas as pd
     import pyarrow
 
     trouble = ""
+    frame = None
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
     except FileNotFoundError:
         trouble = "does not exist. Correct `path`, or `data.root` on the command line"
     except (IsADirectoryError, PermissionError):
         trouble = "cannot be opened. Give `path` a file that this process may read"
     except (OSError, ValueError, TypeError, pyarrow.ArrowException):
         trouble = "is not a Parquet file, or damaged. Correct `kind`, or get the file again"
-    raise _file_error(path, trouble)
+    if frame is None:
+        raise _file_error(path, trouble)
+    named = [n for n in frame.index.names if n is not None and n not in frame.columns]
+    return frame.reset_index(level=named) if named else frame
 
 
 def _read_sql(source: Source) -> list[pd.DataFrame]:
@@ -346,7 +369,12 @@ def _read_sql(source: Source) -> list[pd.DataFrame]:
         with engine.connect() as connection:
             step = "the database could not run `query`. Check its SQL and the user's rights"
             stream = connection.execution_options(stream_results=True)
-            chunks = pd.read_sql_query(sql.text(source.query or ""), stream, chunksize=SQL_CHUNK)
+            chunks = pd.read_sql_query(
+                sql.text(source.query or ""),
+                stream,
+                chunksize=SQL_CHUNK,
+                dtype_backend="numpy_nullable",
+            )
             return list(chunks)
     except Exception:
         # Drivers raise what they like, some of it derived from Exception directly.

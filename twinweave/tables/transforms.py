@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT
-from twinweave.tables.dtypes import as_numbers, as_text
+from twinweave.tables.dtypes import as_numbers, as_text, without_point_zero
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,8 @@ class Derived:
         return pd.Series(result, index=cells.index, dtype=object)
 
     def _mapped(self, text: str) -> str:
-        return self.values.get(text, text if self.otherwise is None else self.otherwise)
+        plain = text if text in self.values else without_point_zero(text)
+        return self.values.get(plain, text if self.otherwise is None else self.otherwise)
 
 
 _ICD9_RANGES = (
