@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from twinweave.analysis.fairness.audit import (
     audit,
     odds_difference,
     parity_difference,
+    rows_for,
 )
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
@@ -122,6 +124,32 @@ def test_a_small_group_is_in_no_difference() -> None:
     assert odds_difference(table, 10, 1.0, 0.95, rng).value == pytest.approx(0.1)
     assert parity_difference(table[1:], 10, 1.0, 0.95, rng) is None
     assert odds_difference(table, 101, 1.0, 0.95, rng) is None
+
+
+def test_a_group_without_the_label_still_has_false_positives() -> None:
+    """Nobody of c is granted, in labels or by the model: fairlearn says 0.6, and so do we."""
+    from fairlearn.metrics import equalized_odds_difference
+
+    alike = [[200, 300], [200, 300]]
+    table = np.array([alike, alike, [[600, 0], [0, 0]]])
+    groups, actual, predicted = np.indices(table.shape).reshape(3, -1)
+    theirs = equalized_odds_difference(
+        actual, predicted, sensitive_features=groups, sample_weight=table.ravel().astype(float)
+    )
+    ours = odds_difference(table, 10, 1.0, 0.95, np.random.default_rng(0))
+    assert ours.value == pytest.approx(theirs) == pytest.approx(0.6)
+    assert 0.5 < ours.interval[0] < 0.6 < ours.interval[1]
+    assert rows_for(table, 10).tolist() == [[True, True], [True, True], [True, False]]
+
+
+def test_groups_that_a_rate_leaves_out_are_named() -> None:
+    rows = union(4000)
+    never = rows.codes.copy()
+    never[(never[:, 2] == 1) & (never[:, 3] != ABSENT), 3] = 0
+    found = audit(SCHEMA, CONF, replace(rows, codes=never), [], k=10, seed=1)
+    by_race = found.audits[1]
+    assert all(m.left_out == ("q (true positive rate)",) for m in by_race.models)
+    assert all(m.odds is not None for m in by_race.models)
 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.3, 0.5), (0.4,) * 5, (0.2, 0.4, 0.4, 0.5)])

@@ -26,6 +26,7 @@ from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.analysis.finding import Finding
 from twinweave.generators.union import Rows
+from twinweave.tables.column import MISSING
 from twinweave.tables.contingency import ABSENT, Axis, Index
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
@@ -55,12 +56,14 @@ class Group:
 class ModelFairness:
     """A model's differences between the groups; None where fewer than two groups are shown.
 
-    odds: the larger of the true and false positive rates' differences.
+    odds: the larger of the true and false positive rates' differences. left_out: groups that
+    have too few judged rows for a rate, with the rate: "c (true positive rate)".
     """
 
     with_sensitive: bool
     parity: Finding | None
     odds: Finding | None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ class GroupFairness:
 
     label_parity: of the synthetic labels. measured_parity: of the real data, its interval
     the privacy noise alone; None where no table tells. suppressed: groups of fewer than k
-    rows, in no difference.
+    rows, in no difference; of one column's levels also those without any.
     """
 
     columns: tuple[str, ...]
@@ -172,7 +175,8 @@ class _Auditor:
         sizes = table.sum(axis=(1, 2))
         least = max(self.k, 1)
         rates = table[:, 1].sum(axis=1) / np.maximum(sizes, 1)
-        shown, few = np.flatnonzero(sizes >= least), np.flatnonzero((sizes > 0) & (sizes < least))
+        shown, few = np.flatnonzero(sizes >= least), np.flatnonzero(sizes < least)
+        few = [g for g in few if sizes[g] or (len(columns) == 1 and said[g] != MISSING)]
         return GroupFairness(
             columns=columns,
             groups=tuple(
@@ -181,15 +185,27 @@ class _Auditor:
             suppressed=tuple(said[g] for g in few),
             label_parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
             measured_parity=measured,
-            models=tuple(self._model(m, groups[self.judged], len(said)) for m in self.models),
+            models=tuple(
+                self._model(m, groups[self.judged], said, shown.tolist()) for m in self.models
+            ),
         )
 
-    def _model(self, model: _Model, groups: Index, size: int) -> ModelFairness:
-        table = _counts(groups, self.labels[self.judged], model.predicted, size)
+    def _model(
+        self, model: _Model, groups: Index, said: Sequence[str], shown: Sequence[int]
+    ) -> ModelFairness:
+        table = _counts(groups, self.labels[self.judged], model.predicted, len(said))
+        enough = rows_for(table, self.k)
+        left = [
+            f"{said[g]} ({rate} positive rate)"
+            for g in shown
+            for actual, rate in ((1, "true"), (0, "false"))
+            if not enough[g, actual]
+        ]
         return ModelFairness(
             with_sensitive=model.with_sensitive,
             parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
             odds=odds_difference(table, self.k, self.worth, self.level, self.rng),
+            left_out=tuple(left),
         )
 
 
@@ -219,20 +235,24 @@ def odds_difference(
 ) -> Finding | None:
     """Equalised odds difference of (group, actual, predicted) counts, worst case of both rates.
 
-    Over groups with at least k rows of each actual label; None with fewer than two.
+    Each rate is compared over the groups that have at least k rows for it, so that a group in
+    which nobody has the label still counts for its false positives; None where neither rate
+    has two groups. The same as fairlearn's where every group has rows for both.
     """
-    from fairlearn.metrics import equalized_odds_difference
-
-    table = table[(table.sum(axis=2) >= max(k, 1)).all(axis=1)]
-    if len(table) < 2:
+    enough = rows_for(table, k).T
+    if (enough.sum(axis=1) < 2).all():
         return None
 
     def rates(t: NDArray[Any]) -> NDArray[np.float64]:
         share = t[..., 1] / np.maximum(t.sum(axis=-1), 1)  # (..., groups, actual)
-        return np.asarray(np.swapaxes(share, -1, -2), dtype=np.float64)
+        return np.where(enough, np.swapaxes(share, -1, -2), np.nan)
 
-    found = spread(rates(table), rates(multinomial(table, rng, worth=worth)), level)
-    return _as_fairlearn_has_it(equalized_odds_difference, table, found)
+    return spread(rates(table), rates(multinomial(table, rng, worth=worth)), level)
+
+
+def rows_for(table: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """(groups, actual): which groups have at least k rows, and one, of each actual label."""
+    return np.asarray(table.sum(axis=2) >= max(k, 1))
 
 
 def _as_fairlearn_has_it(metric: Any, table: NDArray[np.int64], found: Finding) -> Finding:

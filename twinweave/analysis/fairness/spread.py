@@ -25,13 +25,15 @@ Floats = NDArray[np.float64]
 def spread(rates: Floats, draws: Floats, level: float) -> Finding:
     """The largest difference between two groups' rates, over all families of rates.
 
-    rates: (families, groups), such as true and false positive rates; value: the largest range
-    of a family. draws: (draws, families, groups), replicates whose deviation from their own
-    mean stands for the error of `rates`.
+    rates: (families, groups), such as true and false positive rates, NaN for a group that has
+    none; value: the largest range of a family. draws: (draws, families, groups), replicates
+    whose deviation from their own mean stands for the error of `rates`.
     """
     first, second = np.triu_indices(rates.shape[1], k=1)
     apart = np.abs(rates[:, first] - rates[:, second]).ravel()
-    replicate = (draws[:, :, first] - draws[:, :, second]).reshape(len(draws), -1)
+    known = ~np.isnan(apart)
+    apart = apart[known]
+    replicate = (draws[:, :, first] - draws[:, :, second]).reshape(len(draws), -1)[:, known]
     deviation = np.abs(replicate - replicate.mean(axis=0))
     error = np.maximum(replicate.std(axis=0), 1e-12)
     reach = np.quantile((deviation / error).max(axis=1), level) * error

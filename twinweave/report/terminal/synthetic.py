@@ -115,6 +115,12 @@ def _groups(one: GroupFairness, found: FairnessReport) -> list[str]:
     if one.suppressed:
         names = ", ".join(shortened(name) for name in one.suppressed)
         lines += paragraph(f"Left out (fewer than {found.k} people): {names}.")
+    left = sorted({name for model in one.models for name in model.left_out})
+    if left:
+        lines += paragraph(
+            f"Of the odds left out (fewer than {found.k} judged rows with that label): "
+            f"{', '.join(left)}."
+        )
     return lines
 
 
