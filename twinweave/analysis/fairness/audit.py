@@ -175,8 +175,12 @@ class _Auditor:
         sizes = table.sum(axis=(1, 2))
         least = max(self.k, 1)
         rates = table[:, 1].sum(axis=1) / np.maximum(sizes, 1)
-        shown, few = np.flatnonzero(sizes >= least), np.flatnonzero(sizes < least)
-        few = [g for g in few if sizes[g] or (len(columns) == 1 and said[g] != MISSING)]
+        shown = np.flatnonzero(sizes >= least)
+        few = [
+            g
+            for g in np.flatnonzero(sizes < least)
+            if sizes[g] or (len(columns) == 1 and said[g] != MISSING)
+        ]
         return GroupFairness(
             columns=columns,
             groups=tuple(
