@@ -169,10 +169,7 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
         return []
     return [
         SgdItem(
-            party=unit[0],
-            sampling_rate=NOMINAL_RATE,
-            steps=conf.generator.steps,
-            also=unit[1:],
+            party=unit[0], sampling_rate=NOMINAL_RATE, steps=conf.generator.steps, also=unit[1:]
         )
         for unit in conf.data.schema.units
     ]

@@ -209,19 +209,14 @@ class Adversary:
         self.private = PrivateSgd(self.discriminator, plan, source=source, mode=conf.gradients)
         self.private.restore(_part(state, "d."))
         self.adam = FlatAdam(
-            list(network.parameters()),
-            learning_rate=conf.generator_learning_rate,
-            betas=(0.5, 0.9),
+            list(network.parameters()), learning_rate=conf.generator_learning_rate, betas=(0.5, 0.9)
         )
         self.conditions = Conditions.of(network.layout, network.blocks, held, one_way)
         bits = 0.5 + 0.5 * network.layout.proven(held).astype(np.float32)
         self.presence = torch.from_numpy(bits).to(self.device)
 
     def row_loss(
-        self,
-        codes: Tensor,
-        generator: torch.Generator,
-        fake: tuple[Tensor, Tensor] | None = None,
+        self, codes: Tensor, generator: torch.Generator, fake: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
         """`minus_score` with a random condition for each real row."""
         return self.minus_score(codes, self.conditions.columns(len(codes), generator), fake)

@@ -26,12 +26,7 @@ class Tvae(RowLossGenerator, DecoderGenerator):
     conf: TvaeConf
 
     def __init__(
-        self,
-        conf: TvaeConf,
-        layout: UnionLayout,
-        *,
-        seed: int = 0,
-        one_way: OneWay | None = None,
+        self, conf: TvaeConf, layout: UnionLayout, *, seed: int = 0, one_way: OneWay | None = None
     ) -> None:
         super().__init__(conf, layout)
         self.beta = conf.beta

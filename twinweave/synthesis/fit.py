@@ -124,12 +124,7 @@ def fit(
         return value
 
     trace += _descend(refine, [logits], conf.free_steps, conf.free_lr, "fit mixture", progress)
-    return Mixture(
-        layout=layout,
-        latents=latents,
-        logits=logits.numpy(),
-        trace=tuple(trace),
-    )
+    return Mixture(layout=layout, latents=latents, logits=logits.numpy(), trace=tuple(trace))
 
 
 def _train(

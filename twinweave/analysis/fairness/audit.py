@@ -165,11 +165,7 @@ class _Auditor:
     rng: np.random.Generator
 
     def of(
-        self,
-        columns: tuple[str, ...],
-        groups: Index,
-        said: Sequence[str],
-        measured: Finding | None,
+        self, columns: tuple[str, ...], groups: Index, said: Sequence[str], measured: Finding | None
     ) -> GroupFairness:
         table = _counts(groups, self.labels, self.labels, len(said))
         sizes = table.sum(axis=(1, 2))

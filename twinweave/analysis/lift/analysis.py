@@ -80,11 +80,7 @@ def sample_ratio(counts: Counts, declared: float | None) -> SampleRatio | None:
 
 
 def _conversion(
-    schema: JointSchema,
-    conf: LiftConf,
-    counts: Counts,
-    by_column: dict[str, Counts],
-    name: str,
+    schema: JointSchema, conf: LiftConf, counts: Counts, by_column: dict[str, Counts], name: str
 ) -> ConversionLift:
     if not all(shown(*counts.size(arm), conf.k) for arm in (TEST, CONTROL)):
         return ConversionLift(conversion=name, overall=None, breakdowns=())

@@ -8,12 +8,7 @@ from scipy.stats import norm
 
 from twinweave.analysis.finding import Finding, Interval
 from twinweave.analysis.lift.intervals import Estimate, difference, p_value, quantile, ratio_set
-from twinweave.analysis.lift.results import (
-    ArmResult,
-    Comparison,
-    Relative,
-    Verdict,
-)
+from twinweave.analysis.lift.results import ArmResult, Comparison, Relative, Verdict
 
 POWER = 0.8
 """Of the minimum detectable effect."""

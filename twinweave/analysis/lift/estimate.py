@@ -59,10 +59,7 @@ class Counts:
 
 
 def estimate_counts(
-    schema: JointSchema,
-    conf: LiftConf,
-    measurements: Sequence[Measurement],
-    by: str | None = None,
+    schema: JointSchema, conf: LiftConf, measurements: Sequence[Measurement], by: str | None = None
 ) -> Counts | None:
     """Estimate sizes and conversions; conversions that no table counts by `by` are left out.
 

@@ -44,13 +44,7 @@ from twinweave.protocols.secure_sum.interface import (
     SumServer,
     Upload,
 )
-from twinweave.protocols.secure_sum.kinds import (
-    KINDS,
-    check_kind,
-    party_end,
-    peers,
-    server_end,
-)
+from twinweave.protocols.secure_sum.kinds import KINDS, check_kind, party_end, peers, server_end
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
 from twinweave.protocols.secure_sum.plan import SumPlan, check_collusion
 

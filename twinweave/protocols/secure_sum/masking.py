@@ -49,12 +49,7 @@ from twinweave.protocols.channel.keys import PairKeys, open_sealed, pair_secret,
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.protocols.secure_sum import rounds, shamir
-from twinweave.protocols.secure_sum.interface import (
-    Progress,
-    Revealed,
-    RevealRequest,
-    Upload,
-)
+from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
 from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.plan import SumPlan
 

@@ -52,9 +52,7 @@ def begin(plan: SumPlan, progress: Progress, round_: int, terms: str) -> Progres
             "the same values under the next round's number."
         )
     return replace(
-        progress,
-        rounds={**progress.rounds, number: ""},
-        terms={**progress.terms, number: terms},
+        progress, rounds={**progress.rounds, number: ""}, terms={**progress.terms, number: terms}
     )
 
 

@@ -25,11 +25,7 @@ from twinweave.protocols.training.messages import (
     TrainReply,
     TrainRequest,
 )
-from twinweave.protocols.training.plan import (
-    TrainingPlan,
-    row_weights,
-    terms_of,
-)
+from twinweave.protocols.training.plan import TrainingPlan, row_weights, terms_of
 from twinweave.site import Site
 from twinweave.tables.contingency import ABSENT
 
