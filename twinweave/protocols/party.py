@@ -150,27 +150,11 @@ class Party:
     ) -> bytes:
         """Content, or an array's bytes, for the peer alone; bound to run, phase and label."""
         plain = content if isinstance(content, bytes) else np.ascontiguousarray(content).data
-        return channel.seal(
-            plain,
-            run=self.run,
-            phase=phase,
-            sender=self.name,
-            receiver=peer,
-            keys=self.keys(peer),
-            label=label,
-        )
+        return channel.seal(plain, keys=self.keys(peer), phase=phase, label=label)
 
     def unseal(self, peer: str, phase: str, label: str, blob: bytes) -> bytes:
         """Inverse, from the peer. Raises ChannelError."""
-        return channel.open_sealed(
-            blob,
-            run=self.run,
-            phase=phase,
-            sender=peer,
-            receiver=self.name,
-            keys=self.keys(peer),
-            label=label,
-        )
+        return channel.open_sealed(blob, keys=self.keys(peer), phase=phase, label=label)
 
     # --- budget -------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from twinweave.protocols.party import Introduced, Joined, Party
 from twinweave.site import Site
 
 BLIND, MATCH = "query.blind", "query.match"
+_GROUP_KEY = "group key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,7 @@ def _group_key(party: Party) -> dict[str, bytes]:
     if party.name != party.spec.parties[0]:
         return {}
     key = channel.make_group_key(party.secret, party.run)
-    return {
-        peer: channel.seal_group_key(key, phase=BLIND, receiver=peer, keys=party.keys(peer))
-        for peer in party.peers
-    }
+    return {peer: party.seal(peer, BLIND, _GROUP_KEY, key) for peer in party.peers}
 
 
 def _match_prf(request: MatchRequest, party: Party) -> tuple[MatchReply, Aligned]:
@@ -95,9 +93,7 @@ def _match_prf(request: MatchRequest, party: Party) -> tuple[MatchReply, Aligned
     elif party.name not in request.sealed:
         raise ProtocolError("the key for the tags did not arrive. Start a new run.")
     else:
-        key = channel.open_group_key(
-            request.sealed[party.name], phase=BLIND, sender=first, keys=party.keys(first)
-        )
+        key = party.unseal(first, BLIND, _GROUP_KEY, request.sealed[party.name])
     order, tags = Prf(run_id=party.run, key=key).start(party.table.ids, party.secret)
     reply = MatchReply(sealed={}, tags={party.name: tags})
     return reply, Aligned(introduced=party.state, order=order)

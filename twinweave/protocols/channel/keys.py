@@ -197,17 +197,8 @@ def _nonce(prefix: bytes, counter: int, last: bool) -> bytes:
     return prefix + counter.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
 
-def seal(
-    plaintext: bytes | memoryview,
-    *,
-    run: str,
-    phase: str,
-    sender: str,
-    receiver: str,
-    keys: PairKeys,
-    label: str = "",
-) -> bytes:
-    """Encrypt for `receiver`, bound to run, phase, label (such as the attempt), both names.
+def seal(plaintext: bytes | memoryview, *, keys: PairKeys, phase: str, label: str) -> bytes:
+    """Encrypt for the peer of `keys`, bound to their run and names, phase and label.
 
     STREAM of Hoang, Reyhanitabar, Rogaway, Vizar (CRYPTO 2015): segments of 1 MiB, nonce =
     prefix | counter | last flag, so segments can be neither cut off, reordered nor appended.
@@ -215,10 +206,8 @@ def seal(
     repeats however many messages a pair sends.
 
     Returns magic (4) | context (2-byte length, bytes) | salt (32) | segments with 16-byte tags.
-    Raises ChannelError when `keys` are of another run or pair.
     """
-    _check_keys(keys, run, own=sender, peer=receiver)
-    context = _context(run, phase, label, sender, receiver)
+    context = _context(keys.run_id, phase, label, keys.own, keys.peer)
     salt = os.urandom(_SALT_BYTES)
     cipher, prefix = _message_key(keys, context, salt)
     data = memoryview(plaintext).cast("B")
@@ -230,32 +219,24 @@ def seal(
     return b"".join(parts)
 
 
-def open_sealed(
-    sealed: bytes | memoryview,
-    *,
-    run: str,
-    phase: str,
-    sender: str,
-    receiver: str,
-    keys: PairKeys,
-    label: str = "",
-) -> bytes:
-    """Return the plaintext of a message that `sender` sealed for exactly this place.
+def open_sealed(sealed: bytes | memoryview, *, keys: PairKeys, phase: str, label: str) -> bytes:
+    """Return the plaintext of a message that the peer of `keys` sealed for exactly this place.
 
     Raises ChannelError: not a sealed message; sealed for another run, phase, label, sender or
     receiver; altered, truncated or sealed under other keys. Nothing is returned unless every
     segment verifies.
     """
-    _check_keys(keys, run, own=receiver, peer=sender)
-    context = _context(run, phase, label, sender, receiver)
+    place = {"run": keys.run_id, "phase": phase, "label": label}
+    place |= {"sender": keys.peer, "receiver": keys.own}
+    context = _context(**place)
     body = memoryview(sealed).cast("B")
-    where = f"message of {sender!r} in phase {phase!r}"
+    where = f"message of {keys.peer!r} in phase {phase!r}"
     size = int.from_bytes(body[4:6], "big")
     overhead = 6 + size + _SALT_BYTES
     if bytes(body[:4]) != _MAGIC or len(body) < overhead + TAG_BYTES:
         raise ChannelError(f"{where}: not a sealed message. Parties must seal what peers read.")
     if bytes(body[6 : 6 + size]) != context:
-        wrong = _first_difference(bytes(body[6 : 6 + size]), run, phase, label, sender, receiver)
+        wrong = _first_difference(bytes(body[6 : 6 + size]), place)
         raise ChannelError(f"{where}: sealed for another {wrong}. Refused.")
     cipher, prefix = _message_key(keys, context, bytes(body[6 + size : overhead]))
     step = SEGMENT_BYTES + TAG_BYTES
@@ -273,63 +254,19 @@ def open_sealed(
     return b"".join(parts)
 
 
-def _check_keys(keys: PairKeys, run: str, *, own: str, peer: str) -> None:
-    if keys.run_id != run:
-        raise ChannelError("the pair keys were agreed for another run. Agree on keys once a run.")
-    if (keys.own, keys.peer) != (own, peer):
-        raise ChannelError(
-            f"the pair keys are of {keys.own!r} with {keys.peer!r}, "
-            f"not of {own!r} with {peer!r}. Use the keys of this pair."
-        )
-
-
-def _first_difference(
-    header: bytes, run: str, phase: str, label: str, sender: str, receiver: str
-) -> str:
+def _first_difference(header: bytes, place: Mapping[str, str]) -> str:
     """Name the first field of a clear header that is not the expected one."""
     seen = b""
-    fields = (("version", "twinweave message 1"), ("run", run), ("phase", phase))
-    for name, expected in (*fields, ("label", label), ("sender", sender), ("receiver", receiver)):
+    for name, expected in {"version": "twinweave message 1", **place}.items():
         seen += encode_context(expected)
         if not header.startswith(seen):
             return name
     return "context"
 
 
-# A key that all of a run's k parties share and the server lacks, for the `prf` alignment:
-# the first party in the federation's order derives it from its run secret and seals it for
-# every other party. Two parties need no message for that: `pair_secret` is the same key.
-
-
 def make_group_key(run_secret: bytes, run_id: str) -> bytes:
-    """The 32-byte key that the first party hands out; a function of its run secret and run."""
+    """The 32-byte key, shared by all parties, that the first one hands out for the `prf` alignment.
+
+    A function of its run secret and run. Two parties could do with `pair_secret`: no message.
+    """
     return hkdf(run_secret, "group key", run_id)
-
-
-def seal_group_key(key: bytes, *, phase: str, receiver: str, keys: PairKeys) -> bytes:
-    """Seal the group key for one other party; to be sent within the reply of `phase`."""
-    return seal(
-        key,
-        run=keys.run_id,
-        phase=phase,
-        sender=keys.own,
-        receiver=receiver,
-        keys=keys,
-        label="group key",
-    )
-
-
-def open_group_key(sealed: bytes, *, phase: str, sender: str, keys: PairKeys) -> bytes:
-    """Open what `seal_group_key` made. Raises ChannelError; also if it holds no 32-byte key."""
-    key = open_sealed(
-        sealed,
-        run=keys.run_id,
-        phase=phase,
-        sender=sender,
-        receiver=keys.own,
-        keys=keys,
-        label="group key",
-    )
-    if len(key) != 32:
-        raise ChannelError(f"group key of {sender!r}: not 32 bytes. Refused.")
-    return key

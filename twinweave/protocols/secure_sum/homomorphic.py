@@ -123,23 +123,15 @@ class HomomorphicParty:
         """The key's seed, sealed, by receiver; nothing from any party but the first."""
         if not self._is_first:
             return {}
-        plan = self.plan
+        label = self.plan.digest
         return {
-            peer: seal(
-                self._seed(),
-                run=plan.run,
-                phase=PHASE,
-                label=plan.digest,
-                sender=self.own,
-                receiver=peer,
-                keys=self.keys[peer],
-            )
-            for peer in plan.parties[1:]
+            peer: seal(self._seed(), keys=self.keys[peer], phase=PHASE, label=label)
+            for peer in self.plan.parties[1:]
         }
 
     def accept(self, sealed: Mapping[str, bytes]) -> HomomorphicParty:
         """Keep the key's seed. Raises ChannelError, or ProtocolError where it lacks."""
-        plan, first = self.plan, self.plan.parties[0]
+        first = self.plan.parties[0]
         expected = set() if self._is_first else {first}
         if set(sealed) != expected:
             raise ProtocolError(
@@ -148,15 +140,8 @@ class HomomorphicParty:
             )
         if self._is_first:
             return self
-        seed = open_sealed(
-            sealed[first],
-            run=plan.run,
-            phase=PHASE,
-            label=plan.digest,
-            sender=first,
-            receiver=self.own,
-            keys=self.keys[first],
-        )
+        label = self.plan.digest
+        seed = open_sealed(sealed[first], keys=self.keys[first], phase=PHASE, label=label)
         shares = {first: seed}
         if len(seed) != KEY_BYTES:
             raise ProtocolError("secure sum: the dealt key is cut. Set up again.")

@@ -89,16 +89,8 @@ class MaskingParty:
             stream=Keystream(coefficients),
         )
         return {
-            peer: seal(
-                shares[i].tobytes(),
-                run=plan.run,
-                phase=PHASE,
-                label=plan.digest,
-                sender=self.own,
-                receiver=peer,
-                keys=self.keys[peer],
-            )
-            for i, peer in enumerate(self.neighbours)
+            peer: seal(share.tobytes(), keys=self.keys[peer], phase=PHASE, label=plan.digest)
+            for peer, share in zip(self.neighbours, shares, strict=True)
         }
 
     def accept(self, sealed: Mapping[str, bytes]) -> MaskingParty:
@@ -110,15 +102,7 @@ class MaskingParty:
                 "Set up again without the parties that do not answer."
             )
         shares = {
-            peer: open_sealed(
-                sealed[peer],
-                run=plan.run,
-                phase=PHASE,
-                label=plan.digest,
-                sender=peer,
-                receiver=self.own,
-                keys=self.keys[peer],
-            )
+            peer: open_sealed(sealed[peer], keys=self.keys[peer], phase=PHASE, label=plan.digest)
             for peer in self.neighbours
         }
         for peer, share in shares.items():

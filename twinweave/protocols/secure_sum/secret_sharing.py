@@ -108,16 +108,9 @@ class SharingParty:
         apply_masks(words, plus=(), minus=seeds.values())
         shares: dict[str, bytes | memoryview] = {a: s for a, s in seeds.items() if a != self.own}
         shares[full] = words.astype(words.dtype.newbyteorder("<"), copy=False).data
+        label = _label(plan, round_, terms)
         sealed = {
-            a: seal(
-                share,
-                run=plan.run,
-                phase=PHASE,
-                label=_label(plan, round_, terms),
-                sender=self.own,
-                receiver=a,
-                keys=self.keys[a],
-            )
+            a: seal(share, keys=self.keys[a], phase=PHASE, label=label)
             for a, share in shares.items()
         }
         return replace(self, progress=progress), Upload(sealed=sealed)
@@ -146,15 +139,10 @@ class SharingParty:
     def _collect(self, request: RevealRequest, senders: Iterable[str]) -> tuple[list[bytes], Ring]:
         """Seeds of the shares that are streams, and the sum of those that are vectors."""
         plan, seeds, total = self.plan, [self._seed(self.own, request.round)], None
+        label = _label(plan, request.round, self.progress.terms[str(request.round)])
         for sender in senders:
             share = open_sealed(
-                request.sealed[sender],
-                run=plan.run,
-                phase=PHASE,
-                label=_label(plan, request.round, self.progress.terms[str(request.round)]),
-                sender=sender,
-                receiver=self.own,
-                keys=self.keys[sender],
+                request.sealed[sender], keys=self.keys[sender], phase=PHASE, label=label
             )
             if vector_goes_to(plan, sender) != self.own:
                 if len(share) != KEY_BYTES:
