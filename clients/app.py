@@ -17,6 +17,7 @@ from twinweave.protocols.party import Introduced, Joined
 from twinweave.protocols.products import messages as products
 from twinweave.protocols.products.party import open_, share
 from twinweave.protocols.products.state import Shared
+from twinweave.protocols.secure_sum.interface import Revealed, Upload
 from twinweave.protocols.training import messages as training
 from twinweave.protocols.training.party import Trained, reveal, train
 
@@ -29,5 +30,5 @@ app.query("match")(
 )
 app.query("share")(handles(products.ShareRequest, products.ShareReply, Aligned, Shared)(share))
 app.query("open")(handles(products.OpenRequest, products.OpenReply, Shared)(open_))
-app.train("generator")(handles(training.TrainRequest, training.TrainReply, Shared, Trained)(train))
-app.train("reveal")(handles(training.RevealSumRequest, training.RevealSumReply, Trained)(reveal))
+app.train("generator")(handles(training.TrainRequest, Upload, Shared, Trained)(train))
+app.train("reveal")(handles(training.RevealSumRequest, Revealed, Trained)(reveal))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.weave import Findings
+from strategies.measuring import Findings
 from twinweave.config import RunConf
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.union import UnionLayout

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from server.generator import synthetic_rows
-from strategies.weave import Findings
+from strategies.measuring import Findings
 from twinweave import rundir
 from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift import LiftReport, analyse
@@ -102,7 +102,7 @@ def _facts(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         ledger=ledger,
-        guards=dict(findings.guards),
+        guards=findings.roster.guards,
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
         files={

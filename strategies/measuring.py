@@ -18,6 +18,7 @@ from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.channel.server import Roster, roster
 from twinweave.protocols.products.kinds import check_sizes
 from twinweave.protocols.products.server import measure, sections
+from twinweave.protocols.training.server import Weights
 from twinweave.spec import RunSpec
 from twinweave.workload.measurement import Measurement
 
@@ -26,11 +27,12 @@ SETUP = "query.setup"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a run holds once its tables are measured: public by differential privacy.
+class Findings:
+    """What the server holds once the parties have answered: public by differential privacy.
 
     spec: with the tables that were measured. selected: what chose them, where a selection did.
-    dealt: for the secure sums to come.
+    dealt: for the secure sums to come. weights: of the trained generator, float32
+    (parameters,); None without training.
     """
 
     spec: RunSpec
@@ -40,9 +42,15 @@ class Measured:
     ledger: Ledger
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
     selected: Selected | None = field(default=None, repr=False)
+    weights: Weights | None = field(default=None, repr=False)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Every party's table size."""
+        return self.roster.rows
 
 
-def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Measured:
+def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Findings:
     """Align, then measure: once, or coarsely first and then what a selection chose.
 
     sites: folder of site files (simulation), or "". Raises an AppError that names what went
@@ -63,7 +71,7 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Meas
         spec = replace(spec, plan=tables)
         found = parties.drive(measure(spec, members, slots, step=1))
         events += [planned.event for planned in tables]
-    return Measured(
+    return Findings(
         spec=spec,
         roster=members,
         parties=parties,

@@ -9,43 +9,25 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from strategies.exchange import Parties
-from strategies.measuring import Measured, measure_tables
+from strategies.measuring import Findings, measure_tables
 from twinweave.config import RunConf
 from twinweave.errors import RunError
-from twinweave.planning import Selected, plan, plan_training
-from twinweave.privacy.ledger import Ledger
+from twinweave.planning import plan, plan_training
+from twinweave.protocols.secure_sum.interface import Revealed, Upload
 from twinweave.protocols.steps import Question
-from twinweave.protocols.training.messages import RevealSumReply, TrainReply, TrainRequest
+from twinweave.protocols.training.messages import TrainRequest
 from twinweave.protocols.training.party import REVEAL, TRAIN
 from twinweave.protocols.training.server import Training, Weights
 from twinweave.spec import RunSpec
-from twinweave.workload.measurement import Measurement, one_way_tables
+from twinweave.workload.measurement import one_way_tables
 
 log = logging.getLogger("twinweave.run")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What the server holds once the parties have answered: public by differential privacy.
-
-    spec: with the tables that were measured. selected: what chose them, where a selection did.
-    weights: of the trained generator, float32 (parameters,); None without training.
-    """
-
-    spec: RunSpec
-    rows: dict[str, int]
-    guards: dict[str, str]
-    measurements: tuple[Measurement, ...] = field(repr=False)
-    ledger: Ledger
-    selected: Selected | None = field(default=None, repr=False)
-    weights: Weights | None = field(default=None, repr=False)
 
 
 Begin = Callable[[Findings], Weights]
@@ -68,22 +50,11 @@ def conduct(
     the configuration where it is not given.
     """
     spec = spec or plan(conf, run=secrets.token_hex(16))
-    measured = measure_tables(grid, conf, spec, sites)
+    findings = measure_tables(grid, conf, spec, sites)
     if spec.training is None:
-        finish(_findings(measured))
+        finish(findings)
     else:
-        Weave(conf, measured, begin, finish).start(grid)
-
-
-def _findings(measured: Measured) -> Findings:
-    return Findings(
-        spec=measured.spec,
-        rows=measured.roster.rows,
-        guards=measured.roster.guards,
-        measurements=measured.measurements,
-        ledger=measured.ledger,
-        selected=measured.selected,
-    )
+        Weave(conf, findings, begin, finish).start(grid)
 
 
 class Weave(Strategy):
@@ -93,19 +64,19 @@ class Weave(Strategy):
     left out of this round and all later ones, as long as the secure sum can be opened without.
     """
 
-    def __init__(self, conf: RunConf, measured: Measured, begin: Begin, finish: Finish) -> None:
-        self._parties: Parties = measured.parties
+    def __init__(self, conf: RunConf, findings: Findings, begin: Begin, finish: Finish) -> None:
+        self._parties = findings.parties
         self._timeout = conf.protocol.timeout
         self._finish = finish
-        self._measured = measured
+        self._findings = findings
         self._training = Training(
-            spec=measured.spec,
-            roster=measured.roster,
-            plan=plan_training(conf, measured.spec, measured.roster.rows, measured.ledger.events),
-            one_way=one_way_tables(measured.measurements),
-            dealt=measured.dealt,
+            spec=findings.spec,
+            roster=findings.roster,
+            plan=plan_training(conf, findings.spec, findings.rows, findings.ledger.events),
+            one_way=one_way_tables(findings.measurements),
+            dealt=findings.dealt,
         )
-        self._weights = begin(_findings(measured))
+        self._weights = begin(findings)
         self._asked: dict[str, TrainRequest] = {}
         self._gone: set[str] = set()
 
@@ -124,10 +95,9 @@ class Weave(Strategy):
         first, rounds = ArrayRecord({"weights": Array(self._weights)}), self._training.rounds
         with _quiet():
             result = super().start(grid, first, rounds, timeout=self._timeout)
-        findings = _findings(self._measured)
-        events = self._training.plan.events(findings.spec.schema.units, rounds)
-        ledger = findings.ledger.charge(*events)
-        self._finish(Findings(**{**vars(findings), "ledger": ledger, "weights": self._weights}))
+        events = self._training.plan.events(self._findings.spec.schema.units, rounds)
+        ledger = self._findings.ledger.charge(*events)
+        self._finish(replace(self._findings, ledger=ledger, weights=self._weights))
         return result
 
     def summary(self) -> None:
@@ -155,7 +125,7 @@ class Weave(Strategy):
         settled = self._parties.exchange.settle(
             TRAIN,
             self._parties.by_node(self._asked),
-            TrainReply,
+            Upload,
             replies,
             least=self._training.sums.min_alive,
         )
@@ -171,12 +141,12 @@ class Weave(Strategy):
         log.info("round %d of %d: %d updates in one sum", server_round, total, len(came))
         return ArrayRecord({"weights": Array(self._weights)}), None
 
-    def _opened(self, number: int, came: dict[str, TrainReply]) -> Weights:
+    def _opened(self, number: int, came: dict[str, Upload]) -> Weights:
         """The weights after a round, its sum opened with the help of those who answer."""
         server, asked = self._training.close(number, len(self._weights), came)
-        revealed: dict[str, RevealSumReply] = {}
+        revealed: dict[str, Revealed] = {}
         if asked:
-            question = Question(phase=REVEAL, requests=asked, reply=RevealSumReply)
+            question = Question(phase=REVEAL, requests=asked, reply=Revealed)
             revealed = self._parties.ask(question, least=1)
         self._without(set(asked) - set(revealed))
         return self._training.step(self._weights, server, revealed, set(came))

@@ -10,12 +10,8 @@ from twinweave.protocols.alignment.messages import (
 )
 from twinweave.protocols.channel.messages import ErrorReply, SetupReply, SetupRequest
 from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
-from twinweave.protocols.training.messages import (
-    RevealSumReply,
-    RevealSumRequest,
-    TrainReply,
-    TrainRequest,
-)
+from twinweave.protocols.secure_sum.interface import Revealed, Upload
+from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
 
 __all__ = [
     "REPLIES",
@@ -27,14 +23,14 @@ __all__ = [
     "MatchRequest",
     "OpenReply",
     "OpenRequest",
-    "RevealSumReply",
     "RevealSumRequest",
+    "Revealed",
     "SetupReply",
     "SetupRequest",
     "ShareReply",
     "ShareRequest",
-    "TrainReply",
     "TrainRequest",
+    "Upload",
 ]
 
 REQUESTS = {

@@ -23,7 +23,8 @@ from server.app import main
 from server.generator import first_weights
 from server.simulation import sites_of, write_sites
 from strategies import records
-from strategies.weave import Findings, conduct
+from strategies.measuring import Findings
+from strategies.weave import conduct
 from tests.messages import REPLIES, REQUESTS, OpenReply
 from twinweave.config import RunConf
 from twinweave.planning import plan as plan_run

@@ -1,12 +1,16 @@
-"""The messages of a round of federated training: weights out, a protected update back."""
+"""The messages of a round of federated training: weights out, a protected update back.
+
+The replies are the secure sum's own: `Upload`, and `Revealed` to a `RevealSumRequest`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from twinweave.protocols.secure_sum.interface import RevealRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,29 +29,8 @@ class TrainRequest:
     dealt: dict[str, bytes] = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainReply:
-    """A protected update (secure_sum.Upload)."""
-
-    words: NDArray[Any] = field(repr=False)
-    sealed: dict[str, bytes] = field(repr=False)
-    secrets: dict[str, bytes] = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevealSumRequest:
-    """Who is in the sum of a round (secure_sum.RevealRequest)."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RevealSumRequest(RevealRequest):
+    """Who is in the sum of a round."""
 
     run: str
-    round: int
-    alive: dict[str, bool]
-    words: NDArray[Any] = field(repr=False)
-    sealed: dict[str, bytes] = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevealSumReply:
-    """secure_sum.Revealed."""
-
-    words: NDArray[Any] = field(repr=False)
-    secrets: dict[str, bytes] = field(repr=False)

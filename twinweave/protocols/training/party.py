@@ -17,14 +17,9 @@ from twinweave.generators.rounds import train_round
 from twinweave.generators.union import UnionLayout
 from twinweave.protocols.party import Finished, Party
 from twinweave.protocols.products.state import Shared
-from twinweave.protocols.secure_sum import Progress, RevealRequest
+from twinweave.protocols.secure_sum.interface import Progress, Revealed, Upload
 from twinweave.protocols.secure_sum.updates import summing
-from twinweave.protocols.training.messages import (
-    RevealSumReply,
-    RevealSumRequest,
-    TrainReply,
-    TrainRequest,
-)
+from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
 from twinweave.protocols.training.plan import TrainingPlan, row_weights, terms_of
 from twinweave.site import Site
 from twinweave.tables.contingency import ABSENT
@@ -50,7 +45,7 @@ class Trained:
 
 def train(
     request: TrainRequest, state: Shared | Trained, site: Site
-) -> tuple[TrainReply, Trained | Finished]:
+) -> tuple[Upload, Trained | Finished]:
     """Take this round's private steps, charged first; protect the update."""
     earlier = state if isinstance(state, Trained) else None
     shared = state.shared if isinstance(state, Trained) else state
@@ -77,10 +72,9 @@ def train(
     weight = row_weights(party.rows)[party.name]
     terms = terms_of(party.rows, request.plan, request.weights, request.one_way)
     summed, upload = summed.protect(result.update * np.float32(weight), request.round, terms)
-    reply = TrainReply(words=upload.words, sealed=upload.sealed, secrets=upload.secrets)
     if request.round + 1 == party.spec.trained.generator.rounds and summed.needs_no_request:
-        return reply, Finished(run=party.run)
-    return reply, Trained(
+        return upload, Finished(run=party.run)
+    return upload, Trained(
         shared=shared,
         round=request.round,
         plan=request.plan,
@@ -91,19 +85,15 @@ def train(
 
 def reveal(
     request: RevealSumRequest, state: Trained, site: Site
-) -> tuple[RevealSumReply, Trained | Finished]:
+) -> tuple[Revealed, Trained | Finished]:
     """Help to open the last round's sum, or refuse."""
     if request.round != state.round:
         raise ProtocolError("the sum to open is of another round. Start a new run.")
     party = Party(site, state.shared.aligned.introduced)
-    asked = RevealRequest(
-        round=request.round, alive=request.alive, words=request.words, sealed=request.sealed
-    )
-    summed, revealed = summing(party, state.sums).reveal(asked)
-    reply = RevealSumReply(words=revealed.words, secrets=revealed.secrets)
+    summed, revealed = summing(party, state.sums).reveal(request)
     if request.round + 1 == party.spec.trained.generator.rounds:
-        return reply, Finished(run=party.run)
-    return reply, replace(state, sums=summed.progress)
+        return revealed, Finished(run=party.run)
+    return revealed, replace(state, sums=summed.progress)
 
 
 def _accepted(

@@ -15,12 +15,7 @@ from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.server import Roster
 from twinweave.protocols.secure_sum import Revealed, SumPlan, SumServer, Upload, server_end
 from twinweave.protocols.secure_sum.updates import sums_of
-from twinweave.protocols.training.messages import (
-    RevealSumReply,
-    RevealSumRequest,
-    TrainReply,
-    TrainRequest,
-)
+from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
 from twinweave.protocols.training.plan import TrainingPlan, row_weights
 from twinweave.spec import RunSpec
 
@@ -64,22 +59,15 @@ class Training:
         }
 
     def close(
-        self, number: int, length: int, replies: Mapping[str, TrainReply]
+        self, number: int, length: int, uploads: Mapping[str, Upload]
     ) -> tuple[SumServer, dict[str, RevealSumRequest]]:
         """Add up a round's uploads; what must still be asked to open their sum, by party."""
         kind = self.spec.trained.secure_sum
         server = server_end(kind, self.sums, round_=number, length=length)
-        for party, reply in replies.items():
-            upload = Upload(words=reply.words, sealed=reply.sealed, secrets=reply.secrets)
+        for party, upload in uploads.items():
             server.add(party, upload)
         asked = {
-            party: RevealSumRequest(
-                run=self.spec.run,
-                round=number,
-                alive=request.alive,
-                words=request.words,
-                sealed=request.sealed,
-            )
+            party: RevealSumRequest(run=self.spec.run, **vars(request))
             for party, request in server.requests().items()
         }
         return server, asked
@@ -88,15 +76,11 @@ class Training:
         self,
         weights: Weights,
         server: SumServer,
-        revealed: Mapping[str, RevealSumReply],
+        revealed: Mapping[str, Revealed],
         came: Set[str],
     ) -> Weights:
         """The next global weights: each entry moves by the mean update of those who train it."""
-        answers = {
-            party: Revealed(words=reply.words, secrets=reply.secrets)
-            for party, reply in revealed.items()
-        }
-        total = server.finish(answers)
+        total = server.finish(revealed)
         return (weights + total / self._divisor(came)).astype(np.float32)
 
     def _divisor(self, came: Set[str]) -> NDArray[np.float64]:
