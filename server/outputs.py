@@ -21,7 +21,8 @@ from server.generator import synthetic_rows
 from strategies.measuring import Findings
 from twinweave import rundir
 from twinweave.analysis.examine import SyntheticFindings, examine
-from twinweave.analysis.lift import LiftReport, analyse
+from twinweave.analysis.lift.analysis import analyse
+from twinweave.analysis.lift.results import LiftReport
 from twinweave.config import RunConf
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.record import report_record

@@ -25,16 +25,10 @@ from twinweave.protocols.products import bfv, dealt, encrypted
 from twinweave.protocols.products.blocks import BlockLayout, BlockSet, random_blocks
 from twinweave.protocols.products.pair import Pair
 from twinweave.protocols.ring import matmul_t, ring_bits, to_signed
-from twinweave.protocols.secure_sum import (
-    KINDS,
-    FixedPoint,
-    SumParty,
-    SumPlan,
-    check_kind,
-    party_end,
-    peers,
-    server_end,
-)
+from twinweave.protocols.secure_sum.fixed_point import FixedPoint
+from twinweave.protocols.secure_sum.interface import SumParty
+from twinweave.protocols.secure_sum.kinds import KINDS, check_kind, party_end, peers, server_end
+from twinweave.protocols.secure_sum.plan import SumPlan
 from twinweave.protocols.wire import to_bytes
 from twinweave.tables.contingency import Axis
 from twinweave.workload.queries import Side

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from scripts.benchmarks.parties import Meter, sum_parties
 from scripts.benchmarks.timing import cpu, fewest
 from twinweave.protocols.ring import dtype_of
-from twinweave.protocols.secure_sum import FixedPoint, SumParty, SumPlan, SumServer, server_end
+from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 from twinweave.protocols.secure_sum.graph import derived_degree
+from twinweave.protocols.secure_sum.interface import SumParty, SumServer
+from twinweave.protocols.secure_sum.kinds import server_end
 from twinweave.protocols.secure_sum.masks import apply_masks
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 FRACTIONAL_BITS = 20
 

@@ -11,7 +11,7 @@ from tests import whole_run
 from tests.campaigns import OFFICES, horizontal, training
 from tests.whole_run import Deployment, guard_rows
 from twinweave.errors import RunError
-from twinweave.protocols.secure_sum import MaskingParty
+from twinweave.protocols.secure_sum.masking import MaskingParty
 
 
 class Vanishes(InProcessGrid):

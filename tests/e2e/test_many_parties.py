@@ -14,7 +14,7 @@ from tests.e2e.clear import Clear, assert_exact, assert_noise, deviations
 from tests.e2e.plans import silent, table
 from tests.statistics import assert_scale, p_mean, p_share, p_variance, plausible
 from tests.whole_run import Deployment, guard_rows, run, run_of, spec_of
-from twinweave.analysis.lift import analyse
+from twinweave.analysis.lift.analysis import analyse
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
 from twinweave.generators.conf import TvaeConf

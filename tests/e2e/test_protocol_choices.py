@@ -29,7 +29,9 @@ from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols import wire
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.products import bfv, kinds, party
-from twinweave.protocols.secure_sum import KINDS, MaskingParty, homomorphic, secret_sharing
+from twinweave.protocols.secure_sum import homomorphic, secret_sharing
+from twinweave.protocols.secure_sum.kinds import KINDS
+from twinweave.protocols.secure_sum.masking import MaskingParty
 from twinweave.protocols.training.plan import row_weights
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.workload.queries import Query, Side

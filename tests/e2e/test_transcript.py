@@ -17,7 +17,8 @@ from twinweave.config import RunConf
 from twinweave.protocols.alignment import tags as alignment
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.products import coins, opening, party
-from twinweave.protocols.secure_sum import MaskingParty, masking
+from twinweave.protocols.secure_sum import masking
+from twinweave.protocols.secure_sum.masking import MaskingParty
 
 COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with coins
 

@@ -10,7 +10,7 @@ import numpy as np
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
 from tests.report.facts import FACTS
 from tests.report.selected import CHOICE, SCORES
-from twinweave.analysis.lift import analyse
+from twinweave.analysis.lift.analysis import analyse
 from twinweave.report.contents import Contents
 from twinweave.report.record import report_record
 

@@ -22,7 +22,7 @@ from tests.analysis.lift.lift_world import (
 )
 from tests.report.facts import FACTS
 from twinweave.analysis.examine import SyntheticFindings, examine
-from twinweave.analysis.lift import analyse
+from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.report.contents import Contents
 from twinweave.report.record import report_record

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from twinweave.analysis.fairness.audit import FairnessReport, audit
 from twinweave.analysis.fidelity.tables import FidelityReport, fidelity
-from twinweave.analysis.lift import LiftReport
 from twinweave.analysis.lift.agreement import SyntheticLift, synthetic_lift
+from twinweave.analysis.lift.results import LiftReport
 from twinweave.generators.union import UnionLayout
 from twinweave.synthesis.decode import SyntheticTables
 from twinweave.synthesis.synthesise import SynthesisResult

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twinweave.analysis.examine import SyntheticFindings
-from twinweave.analysis.lift import LiftReport
+from twinweave.analysis.lift.results import LiftReport
 from twinweave.workload.choice import Choice
 from twinweave.workload.selection import FeatureScore
 

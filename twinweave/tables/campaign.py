@@ -8,7 +8,7 @@ and without it is known, so the true lift is an exact average, not an estimate (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -151,10 +151,11 @@ def campaign_frames(conf: CampaignConf) -> dict[str, pd.DataFrame]:
     people = simulated_users(conf)
     rng = np.random.default_rng([conf.seed, 2, conf.replicate])
     cells = {"user": people.ids, **people.features, **experiment(people, rng)}
-    return {
-        PartyRole.PUBLISHER.value: _frame(cells, _PUBLISHER, people.at_publisher, conf, rng),
-        PartyRole.ADVERTISER.value: _frame(cells, _ADVERTISER, people.at_advertiser, conf, rng),
-    }
+    sides = (
+        (PartyRole.PUBLISHER, _PUBLISHER, people.at_publisher),
+        (PartyRole.ADVERTISER, _ADVERTISER, people.at_advertiser),
+    )
+    return {role.value: _frame(cells, names.split(), at, conf, rng) for role, names, at in sides}
 
 
 def experiment(people: SimulatedUsers, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
@@ -194,31 +195,10 @@ def clipped_lognormal_mean(mu: Floats, sigma: float, cap: float) -> Floats:
     return np.asarray(mean, dtype=np.float64)
 
 
-_PUBLISHER = (
-    "user",
-    "gender",
-    "region",
-    "age",
-    "device",
-    "tenure_days",
-    "sessions",
-    "ad_load",
-    "interest",
-    "arm",
-)
+_PUBLISHER = "user gender region age device tenure_days sessions ad_load interest arm"
 _ADVERTISER = (
-    "user",
-    "gender",
-    "region",
-    "past_purchases",
-    "loyalty",
-    "basket",
-    "channel",
-    "newsletter",
-    "first_order",
-    "converted",
-    "spend",
-    "loyal",
+    "user gender region past_purchases loyalty basket channel newsletter first_order converted "
+    "spend loyal"
 )
 
 
@@ -304,7 +284,7 @@ def _ids(n: int, rng: np.random.Generator) -> NDArray[np.object_]:
 
 def _frame(
     cells: Mapping[str, NDArray[Any]],
-    names: tuple[str, ...],
+    names: Sequence[str],
     held: NDArray[np.bool_],
     conf: CampaignConf,
     rng: np.random.Generator,

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from twinweave.analysis.lift import Comparison, analyse
+from twinweave.analysis.lift.analysis import analyse
+from twinweave.analysis.lift.results import Comparison
 from twinweave.privacy.accountant import gaussian_mu
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema

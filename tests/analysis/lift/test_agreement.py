@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people, union
-from twinweave.analysis.lift import analyse
 from twinweave.analysis.lift.agreement import SyntheticLift, synthetic_lift
+from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.generators.union import Rows
 from twinweave.parsing import to_plain

@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
-from twinweave.analysis.lift import Verdict, analyse
+from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.arms import arm_sums
 from twinweave.analysis.lift.estimate import estimate_counts, estimate_sum
+from twinweave.analysis.lift.results import Verdict
 from twinweave.errors import ConfigError
 from twinweave.parsing import to_plain
 from twinweave.workload.analyses import LiftConf

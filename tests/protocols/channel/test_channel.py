@@ -163,9 +163,7 @@ def test_segments_cannot_be_cut_off_swapped_or_appended() -> None:
         ({}, "run-2", "another run"),
     ],
 )
-def test_a_message_of_another_place_is_named(
-    change: dict[str, str], run: str, names: str
-) -> None:
+def test_a_message_of_another_place_is_named(change: dict[str, str], run: str, names: str) -> None:
     sealed = seal(b"x", keys=AT_A, **PLACE)
     _, at_b = pair(run=run)
     with pytest.raises(ChannelError, match=names):

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.protocols.channel.keys import PairKeys
-from twinweave.protocols.secure_sum import FixedPoint, MaskingParty, MaskingServer, SumPlan
+from twinweave.protocols.secure_sum.fixed_point import FixedPoint
+from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 
 def make_plan(

@@ -17,20 +17,9 @@ from tests.statistics import p_bytes, plausible
 from twinweave.errors import ChannelError, ConfigError, ProtocolError, RunError
 from twinweave.protocols import lattice, wire
 from twinweave.protocols.channel.keys import PairKeys, seal
-from twinweave.protocols.secure_sum import (
-    KINDS,
-    Progress,
-    Revealed,
-    RevealRequest,
-    Upload,
-    check_kind,
-    homomorphic,
-    party_end,
-    peers,
-    rounds,
-    secret_sharing,
-    server_end,
-)
+from twinweave.protocols.secure_sum import homomorphic, rounds, secret_sharing
+from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
+from twinweave.protocols.secure_sum.kinds import KINDS, check_kind, party_end, peers, server_end
 from twinweave.protocols.secure_sum.plan import SumPlan
 
 pytest.importorskip("tenseal")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols.keystream import Keystream
-from twinweave.protocols.secure_sum import FixedPoint, graph, shamir
+from twinweave.protocols.secure_sum import graph, shamir
+from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 
 Bits = Literal[32, 64]
 BITS = st.sampled_from([32, 64])

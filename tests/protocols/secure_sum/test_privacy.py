@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tests.protocols.secure_sum.secure_sum_parties import make_parties, make_plan
 from tests.statistics import p_bytes, plausible
 from twinweave.errors import ProtocolError
-from twinweave.protocols.secure_sum import RevealRequest, masking, shamir
+from twinweave.protocols.secure_sum import masking, shamir
+from twinweave.protocols.secure_sum.interface import RevealRequest
 from twinweave.protocols.secure_sum.masking import MaskingParty
 from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.plan import SumPlan

@@ -27,17 +27,10 @@ from twinweave.parsing import canonical_json, parse
 from twinweave.protocols import wire
 from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.channel.keys import PairKeys, make_hello
-from twinweave.protocols.secure_sum import (
-    MaskingParty,
-    MaskingServer,
-    Progress,
-    Revealed,
-    RevealRequest,
-    SumPlan,
-    Upload,
-    check_collusion,
-)
+from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
+from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
 from twinweave.protocols.secure_sum.masks import _CHUNK_BYTES, apply_masks
+from twinweave.protocols.secure_sum.plan import SumPlan, check_collusion
 
 PLANS = {
     f"{n}-{bits}-{degree}": make_plan(n, bits=bits, degree=degree, threshold=threshold)

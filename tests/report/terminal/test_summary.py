@@ -10,8 +10,8 @@ import pytest
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
 from tests.report.facts import FACTS
-from twinweave.analysis.lift import Relative, analyse
-from twinweave.analysis.lift.results import LiftReport
+from twinweave.analysis.lift.analysis import analyse
+from twinweave.analysis.lift.results import LiftReport, Relative
 from twinweave.report.contents import Contents
 from twinweave.report.terminal.lift import relative_text
 from twinweave.report.terminal.summary import summary

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import hypot, inf, isfinite, sqrt
-from typing import Protocol
 
 from scipy.stats import norm
 
@@ -20,34 +19,6 @@ from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.estimate import Arm
 
 _Z_MAX = 40.0
-
-
-class Estimate(Protocol):
-    """One arm's mean per user, seen through noise.
-
-    n_cov: covariance of the noise in mean * n, n held fixed, with that in n.
-    sampling, noise: the mean's two variances.
-    """
-
-    @property
-    def mean(self) -> float: ...
-    @property
-    def n(self) -> float: ...
-    @property
-    def var_n(self) -> float: ...
-    @property
-    def n_cov(self) -> float: ...
-    @property
-    def total(self) -> float: ...
-    @property
-    def var_total(self) -> float: ...
-    @property
-    def sampling(self) -> float: ...
-    @property
-    def noise(self) -> float: ...
-    def limits(self, z: float) -> Interval:
-        """Lower and upper limit at normal quantile z; never above or below the mean."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +131,14 @@ class Mean:
     def limits(self, z: float) -> Interval:
         half = z * sqrt(self.sampling + self.noise)
         return self.mean - half, self.mean + half
+
+
+Estimate = Rate | Mean
+"""One arm's mean per user, seen through noise, with its limits at a normal quantile z.
+
+n_cov: covariance of the noise in mean * n, n held fixed, with that in n. sampling, noise: the
+mean's two variances. A lower limit is never above the mean, an upper one never below it.
+"""
 
 
 def quantile(level: float) -> float:

@@ -32,37 +32,3 @@ first request; a round is one upload, and a request that some answer. Masking as
 dropouts can be recovered (32 bytes a neighbour): two parties, and any plan that needs everyone,
 need no second message. The other two always ask: the aggregators, or one party.
 """
-
-from __future__ import annotations
-
-from twinweave.protocols.secure_sum.fixed_point import FixedPoint
-from twinweave.protocols.secure_sum.interface import (
-    Progress,
-    Revealed,
-    RevealRequest,
-    SumParty,
-    SumServer,
-    Upload,
-)
-from twinweave.protocols.secure_sum.kinds import KINDS, check_kind, party_end, peers, server_end
-from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
-from twinweave.protocols.secure_sum.plan import SumPlan, check_collusion
-
-__all__ = [
-    "KINDS",
-    "FixedPoint",
-    "MaskingParty",
-    "MaskingServer",
-    "Progress",
-    "RevealRequest",
-    "Revealed",
-    "SumParty",
-    "SumPlan",
-    "SumServer",
-    "Upload",
-    "check_collusion",
-    "check_kind",
-    "party_end",
-    "peers",
-    "server_end",
-]

@@ -13,7 +13,9 @@ from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.server import Roster
-from twinweave.protocols.secure_sum import Revealed, SumPlan, SumServer, Upload, server_end
+from twinweave.protocols.secure_sum.interface import Revealed, SumServer, Upload
+from twinweave.protocols.secure_sum.kinds import server_end
+from twinweave.protocols.secure_sum.plan import SumPlan
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
 from twinweave.protocols.training.plan import TrainingPlan, row_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from twinweave.analysis.lift import (
+from twinweave.analysis.lift.results import (
     Breakdown,
     Cell,
     Comparison,

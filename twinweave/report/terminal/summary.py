@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
-from twinweave.report.contents import Contents
-from twinweave.report.terminal.files import files_section
-from twinweave.report.terminal.heading import heading
+from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.terminal.lift import lift_section
-from twinweave.report.terminal.privacy import privacy_section
 from twinweave.report.terminal.selection import selection_section
 from twinweave.report.terminal.synthetic import synthetic_section
-from twinweave.report.terminal.text import rule
+from twinweave.report.terminal.text import WIDTH, paragraph, rule, table
 
 
 def summary(contents: Contents) -> str:
     """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
     facts = contents.facts
-    lines = heading(facts)
+    lines = _heading(facts)
     if contents.lift is not None:
         lines += lift_section(contents.lift, facts)
     if contents.choice is not None:
         lines += selection_section(contents.scores, contents.choice)
     if contents.synthetic is not None:
         lines += synthetic_section(contents.synthetic)
-    lines += privacy_section(facts)
-    lines += files_section(facts)
+    lines += _privacy(facts) + _files(facts)
     return "\n".join([*lines, rule("═"), ""])
+
+
+def _heading(facts: RunFacts) -> list[str]:
+    """Which run, on what, how large."""
+    right = f"{facts.data} · run {facts.run}"
+    sizes = ", ".join(f"{party} {n:,} rows" for party, n in facts.sizes.items())
+    took = "" if facts.seconds is None else f"; {facts.seconds:.0f} s"
+    return [
+        rule("═"),
+        f" TWINWEAVE{right:>{WIDTH - 11}} ",
+        rule("═"),
+        *paragraph(f"{sizes}; {facts.tables} tables of {facts.cells:,} cells measured{took}", " "),
+    ]
+
+
+def _privacy(facts: RunFacts) -> list[str]:
+    """The budget: asked for, spent, and whether guards add up the runs."""
+    stages = facts.ledger.get("epsilon_by_stage", {})
+    parties = facts.ledger.get("epsilon_by_party", {})
+    rows = [
+        ["privacy, per user", "epsilon", "delta"],
+        ["budget", f"{facts.epsilon:g}", f"{facts.delta:g}"],
+        ["spent in all", _epsilon(facts.ledger.get("epsilon")), f"{facts.delta:g}"],
+        *([f"  stage {stage}", _epsilon(e)] for stage, e in stages.items()),
+        *([f"  users of {party}", _epsilon(e)] for party, e in parties.items()),
+    ]
+    return ["", rule(), *table(rows, indent=" "), *paragraph(_guards(facts), " ")]
+
+
+def _guards(facts: RunFacts) -> str:
+    if off := [party for party, state in facts.guards.items() if state == "off"]:
+        return (
+            f"guard: off ({', '.join(off)}): nothing stops the next run on the same data from "
+            "spending again. Right for public or simulated data only."
+        )
+    return "guard: on at every party; runs on the same data add up."
+
+
+def _epsilon(epsilon: float | None) -> str:
+    return "infinite" if epsilon is None else f"{epsilon:.4f}"
+
+
+def _files(facts: RunFacts) -> list[str]:
+    """One line a file: what it is, and its path (which may be longer than the page)."""
+    synthetic = {f"synthetic {name}": path for name, path in facts.synthetic.items()}
+    files = {**facts.files, **synthetic}
+    if not files:
+        return []
+    width = max(len(what) for what in files)
+    return ["", rule(), *(f" {what:<{width}}   {path}" for what, path in files.items())]
