@@ -37,7 +37,7 @@ value up, 16 for the sum.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,10 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols import lattice
-from twinweave.protocols.channel.keys import PairKeys, open_sealed, seal
+from twinweave.protocols.channel.keys import open_sealed, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.secure_sum import rounds
-from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
+from twinweave.protocols.secure_sum.interface import Revealed, RevealRequest, SumParty, Upload
 from twinweave.protocols.secure_sum.plan import SumPlan
 
 PHASE = "secure_sum.key"
@@ -88,28 +88,21 @@ def decrypts(plan: SumPlan, round_: int) -> str:
     return plan.parties[round_ % len(plan.parties)]
 
 
-def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
-    """Parties that `own` exchanges the sealed key with."""
-    first = plan.parties[0]
-    return plan.parties[1:] if own == first else (first,)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class HomomorphicParty:
-    """A party's end. secret: its 32-byte secret of the run; keys: by peer (see `peers`).
+class HomomorphicParty(SumParty):
+    """A party's end. Its peer is the first party; that party's are all others.
 
     Raises ConfigError as `check`.
     """
 
-    plan: SumPlan
-    own: str
-    secret: bytes = field(repr=False)
-    keys: Mapping[str, PairKeys] = field(repr=False)
-    progress: Progress = field(default_factory=Progress)
-
     def __post_init__(self) -> None:
         check(self.plan)
-        rounds.check_party(self.plan, self.own, self.keys, peers(self.plan, self.own))
+        super().__post_init__()
+
+    @staticmethod
+    def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
+        first = plan.parties[0]
+        return plan.parties[1:] if own == first else (first,)
 
     @property
     def _is_first(self) -> bool:
@@ -142,21 +135,14 @@ class HomomorphicParty:
             return self
         label = self.plan.digest
         seed = open_sealed(sealed[first], keys=self.keys[first], phase=PHASE, label=label)
-        shares = {first: seed}
         if len(seed) != KEY_BYTES:
             raise ProtocolError("secure sum: the dealt key is cut. Set up again.")
-        if self.progress.shares not in ({}, shares):
-            raise ProtocolError("secure sum: another key than before. Start a new run.")
-        return replace(self, progress=replace(self.progress, shares=shares))
+        return self._keeping({first: seed})
 
     def protect(
         self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
     ) -> tuple[HomomorphicParty, Upload]:
-        """Encode and encrypt float32 or float64 (d,): `words`, uint8, the ciphertexts.
-
-        Raises ProtocolError: a value out of range, no key yet, a round outside the plan or
-        protected before.
-        """
+        """Encode and encrypt: `words`, uint8, the ciphertexts."""
         seed = self._seed()
         progress = rounds.begin(self.plan, self.progress, round_, terms)
         units = self.plan.encoding.encode(values).view(np.int32)
@@ -172,9 +158,9 @@ class HomomorphicParty:
     def reveal(self, request: RevealRequest) -> tuple[HomomorphicParty, Revealed]:
         """The decrypted sum: `words`, uint32 (whole ciphertexts of VALUES; beyond d zero).
 
-        The same request gets the same answer. Raises ProtocolError: another party decrypts this
-        round; another set of survivors than before; a ciphertext that is not the sum of the
-        vectors of these parties in this round; too few parties.
+        Raises ProtocolError: another party decrypts this round; another set of survivors than
+        before; a ciphertext that is not the sum of the vectors of these parties in this round;
+        too few parties.
         """
         plan, seed = self.plan, self._seed()
         rounds.check_round(plan, request.round)
@@ -225,12 +211,12 @@ class HomomorphicServer:
         for total, ciphertext in zip(self._total, loaded, strict=False):
             evaluator.add_inplace(total, ciphertext)
         self._total = self._total or loaded
-        self._list.note(party)
+        self._list.came.add(party)
 
     def requests(self) -> dict[str, RevealRequest]:
         """Fix who is in the sum and ask the round's party. Raises RunError without it."""
         asked = decrypts(self._plan, self._round)
-        alive = self._list.close((asked,))
+        alive = self._list.close(needed=(asked,))
         blob = lattice.join(lattice.dump(ciphertext) for ciphertext in self._total)
         words = np.frombuffer(blob, np.uint8)
         return {asked: RevealRequest(round=self._round, alive=alive, words=words)}

@@ -16,12 +16,17 @@ parties and come out at the server; what lies between is the protocol's own busi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from twinweave.errors import ProtocolError
+from twinweave.protocols.channel.keys import PairKeys
+from twinweave.protocols.secure_sum.plan import SumPlan
 
 
 def _no_words() -> NDArray[Any]:
@@ -72,34 +77,71 @@ class Progress:
     terms: dict[str, str] = field(default_factory=dict)
 
 
-class SumParty(Protocol):
-    """A party's end. Steps that change what it must remember return the new state first."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SumParty(ABC):
+    """A party's end. Steps that change what it must remember return the new state first.
+
+    secret: its 32-byte secret of the run. keys: by peer (see `peers`), or by more. progress:
+    what to store between messages, and to hand in again.
+    Raises ProtocolError for a party outside the plan or missing keys.
+    """
+
+    plan: SumPlan
+    own: str
+    secret: bytes = field(repr=False)
+    keys: Mapping[str, PairKeys] = field(repr=False)
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        if self.own not in self.plan.parties:
+            raise ProtocolError(f"secure sum: {self.own!r} is not in the plan. Check the parties.")
+        for peer in self.peers(self.plan, self.own):
+            held = self.keys.get(peer)
+            place = (self.plan.run, self.own, peer)
+            if held is None or (held.run_id, held.own, held.peer) != place:
+                raise ProtocolError(
+                    f"secure sum: no keys with {peer!r} in this run. Exchange hellos first."
+                )
+
+    @staticmethod
+    @abstractmethod
+    def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
+        """Parties that `own` exchanges sealed messages with."""
 
     @property
-    def progress(self) -> Progress:
-        """What to store between messages, and to hand in again."""
-
-    @property
+    @abstractmethod
     def needs_no_request(self) -> bool:
         """Whether the last round is over for this party with its upload."""
 
+    @abstractmethod
     def deal(self) -> dict[str, bytes]:
         """Once a run: sealed messages by receiver, relayed by the server. Repeatable."""
 
+    @abstractmethod
     def accept(self, sealed: Mapping[str, bytes]) -> Self:
         """Once a run: what the peers dealt, by sender. Raises ChannelError, ProtocolError."""
 
+    def _keeping(self, shares: dict[str, bytes]) -> Self:
+        """With what was dealt. Raises ProtocolError where other things were dealt before."""
+        if self.progress.shares not in ({}, shares):
+            raise ProtocolError("secure sum: other shares than before. Start a new run.")
+        return replace(self, progress=replace(self.progress, shares=shares))
+
+    @abstractmethod
     def protect(
         self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
     ) -> tuple[Self, Upload]:
-        """float32 or float64 (d,) -> what may leave the party. Raises ProtocolError.
+        """float32 or float64 (d,) -> what may leave the party.
 
         terms: a digest of whatever else the parties must have been told alike in this round;
-        parties with different ones get no sum.
+        parties with different ones get no sum. Raises ProtocolError: a value out of range, a
+        round that is not planned or was protected before (answer a repeated message with the
+        stored reply), nothing accepted yet.
         """
 
+    @abstractmethod
     def reveal(self, request: RevealRequest) -> tuple[Self, Revealed]:
-        """Answer the request of a round, or refuse it with a ProtocolError."""
+        """Answer the request of a round: the same one alike, any other with a ProtocolError."""
 
 
 class SumServer(Protocol):

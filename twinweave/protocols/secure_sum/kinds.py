@@ -7,23 +7,19 @@ from typing import get_args
 
 from twinweave.errors import ConfigError
 from twinweave.protocols.channel.keys import PairKeys
-from twinweave.protocols.secure_sum import homomorphic, secret_sharing
+from twinweave.protocols.secure_sum import homomorphic
 from twinweave.protocols.secure_sum.interface import Progress, SumParty, SumServer
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
 from twinweave.protocols.secure_sum.plan import SumPlan
+from twinweave.protocols.secure_sum.secret_sharing import SharingParty, SharingServer
 from twinweave.spec import SecureSum
 
 KINDS: tuple[SecureSum, ...] = get_args(SecureSum)
 
-_PARTIES: dict[str, Callable[..., SumParty]] = {
-    "masking": MaskingParty,
-    "secret_sharing": secret_sharing.SharingParty,
-    "homomorphic": homomorphic.HomomorphicParty,
-}
-_SERVERS: dict[str, Callable[..., SumServer]] = {
-    "masking": MaskingServer,
-    "secret_sharing": secret_sharing.SharingServer,
-    "homomorphic": homomorphic.HomomorphicServer,
+_ENDS: dict[str, tuple[type[SumParty], Callable[..., SumServer]]] = {
+    "masking": (MaskingParty, MaskingServer),
+    "secret_sharing": (SharingParty, SharingServer),
+    "homomorphic": (homomorphic.HomomorphicParty, homomorphic.HomomorphicServer),
 }
 
 
@@ -38,9 +34,7 @@ def check_kind(kind: str, plan: SumPlan) -> None:
 def peers(kind: str, plan: SumPlan, own: str) -> tuple[str, ...]:
     """Parties that `own` must hold keys with before `party_end`."""
     check_kind(kind, plan)
-    if kind == "secret_sharing":
-        return secret_sharing.peers(plan, own)
-    return homomorphic.peers(plan, own) if kind == "homomorphic" else plan.neighbours[own]
+    return _ENDS[kind][0].peers(plan, own)
 
 
 def party_end(
@@ -58,7 +52,7 @@ def party_end(
     as `check_kind`; ProtocolError for a party outside the plan or missing keys.
     """
     check_kind(kind, plan)
-    return _PARTIES[kind](
+    return _ENDS[kind][0](
         plan=plan, own=own, secret=secret, keys=keys, progress=progress or Progress()
     )
 
@@ -66,4 +60,4 @@ def party_end(
 def server_end(kind: str, plan: SumPlan, *, round_: int, length: int) -> SumServer:
     """The server's end of one round. length: of the values. Raises ConfigError as `check_kind`."""
     check_kind(kind, plan)
-    return _SERVERS[kind](plan, round_=round_, length=length)
+    return _ENDS[kind][1](plan, round_=round_, length=length)

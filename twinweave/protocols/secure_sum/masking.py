@@ -38,18 +38,18 @@ Differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ProtocolError, RunError
-from twinweave.protocols.channel.keys import PairKeys, open_sealed, pair_secret, seal
+from twinweave.errors import ProtocolError
+from twinweave.protocols.channel.keys import open_sealed, pair_secret, seal
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.protocols.secure_sum import rounds, shamir
-from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
+from twinweave.protocols.secure_sum.interface import Revealed, RevealRequest, SumParty, Upload
 from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.plan import SumPlan
 
@@ -57,17 +57,12 @@ PHASE = "secure_sum.deal"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MaskingParty:
-    """A party's end. secret: its 32-byte secret of the run; keys: by neighbour (or more)."""
+class MaskingParty(SumParty):
+    """A party's end. Its peers are its neighbours."""
 
-    plan: SumPlan
-    own: str
-    secret: bytes = field(repr=False)
-    keys: Mapping[str, PairKeys] = field(repr=False)
-    progress: Progress = field(default_factory=Progress)
-
-    def __post_init__(self) -> None:
-        rounds.check_party(self.plan, self.own, self.keys, self.neighbours)
+    @staticmethod
+    def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
+        return plan.neighbours[own]
 
     @property
     def neighbours(self) -> tuple[str, ...]:
@@ -108,19 +103,12 @@ class MaskingParty:
         for peer, share in shares.items():
             if len(share) != plan.rounds * KEY_BYTES:
                 raise ProtocolError(f"secure sum: shares of {peer!r} are cut. Set up again.")
-        if self.progress.shares not in ({}, shares):
-            raise ProtocolError("secure sum: other shares than before. Start a new run.")
-        return replace(self, progress=replace(self.progress, shares=shares))
+        return self._keeping(shares)
 
     def protect(
         self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
     ) -> tuple[MaskingParty, Upload]:
-        """Encode and mask float32 or float64 (d,): uint32 or uint64 (d + 1,).
-
-        Raises ProtocolError: a value out of range, no shares accepted yet, a round that is not
-        planned or was masked before (two vectors under one mask would show their difference;
-        answer a repeated message with the stored reply).
-        """
+        """Encode and mask: `words`, uint32 or uint64 (d + 1,)."""
         self._check_round(round_)
         state = replace(self, progress=rounds.begin(self.plan, self.progress, round_, terms))
         words = np.empty(len(values) + 1, dtype_of(self.plan.encoding.bits))
@@ -140,9 +128,8 @@ class MaskingParty:
     def reveal(self, request: RevealRequest) -> tuple[MaskingParty, Revealed]:
         """One secret for each neighbour: its self-mask's share, or, of a dropped one, the pair's.
 
-        The same request gets the same answer. Raises ProtocolError for any other in that round,
-        for one that does not place every party once, that leaves out this party, that comes
-        before its upload, or that leaves too few parties in the sum.
+        Raises ProtocolError for a request that does not place every party once, that leaves out
+        this party, that comes before its upload, or that leaves too few parties in the sum.
         """
         self._check_round(request.round)
         check_alive(self.plan, request.alive, self.own)
@@ -194,50 +181,42 @@ class MaskingServer:
         """length: of the values, d. Memory: one vector of d + 1 words."""
         self._plan = plan
         self._round = round_
+        self._list = rounds.Attendance(plan, round_)
         self._total: Ring = np.zeros(length + 1, dtype_of(plan.encoding.bits))
         self._early: dict[str, Revealed] = {}
-        self._alive: dict[str, bool] | None = None
-        self._came: set[str] = set()
 
     def add(self, party: str, upload: Upload) -> None:
         """Add one upload. Raises ProtocolError: unknown, second or late party, other shape."""
-        if party not in self._plan.parties or party in self._came or self._alive is not None:
-            raise ProtocolError(
-                f"secure sum: an upload of {party!r} in round {self._round} that is unknown, "
-                "repeated or late. Ignored."
-            )
+        self._list.check(party)
         words = upload.words
         if words.shape != self._total.shape or words.dtype != self._total.dtype:
             raise ProtocolError(
                 f"secure sum: the upload of {party!r} has another shape or dtype than planned."
             )
         self._total += words
-        self._came.add(party)
+        self._list.came.add(party)
         self._early[party] = Revealed(secrets=upload.secrets)
 
     def requests(self) -> dict[str, RevealRequest]:
         """Fix who is in the sum and ask them; nobody when the uploads brought the answers."""
-        self._alive = {party: party in self._came for party in self._plan.parties}
-        if len(self._came) < self._plan.min_alive or any(
-            _near(self._plan, self._alive, party) < self._plan.shares_needed for party in self._came
-        ):
-            self._too_few("uploaded")
-        if self._plan.needs_everyone:
+        plan, came = self._plan, self._list.came
+        alive = self._list.close(least=plan.min_alive)
+        if any(_near(plan, alive, party) < plan.shares_needed for party in came):
+            self._list.too_few("uploaded")
+        if plan.needs_everyone:
             return {}
-        request = RevealRequest(round=self._round, alive=self._alive)
-        return dict.fromkeys(sorted(self._came), request)
+        return dict.fromkeys(sorted(came), RevealRequest(round=self._round, alive=alive))
 
     def finish(self, revealed: Mapping[str, Revealed]) -> NDArray[np.float64]:
         """Take the masks off and decode: float64 (d,). Parties in the sum may have vanished."""
-        if self._alive is None:
-            raise ProtocolError("secure sum: the round is not closed. Ask for requests first.")
+        self._list.check_closed()
         answers = self._early if self._plan.needs_everyone else revealed
         for party, answer in answers.items():
             self._check_answer(party, answer)
         added, removed = self._pair_masks(answers)
         total = self._total.copy()
         apply_masks(total, plus=added, minus=[*self._self_masks(answers), *removed])
-        if int(total[-1]) != len(self._came):
+        if int(total[-1]) != len(self._list.came):
             raise ProtocolError(
                 f"secure sum: the masks of round {self._round} do not cancel. The parties hold "
                 "different plans or keys; start a new run."
@@ -246,40 +225,34 @@ class MaskingServer:
 
     def _self_masks(self, answers: Mapping[str, Revealed]) -> Iterator[bytes]:
         """Self-mask seeds of the parties in the sum, from their neighbours' shares."""
-        for party in sorted(self._came):
+        for party in sorted(self._list.came):
             shares = {
                 holder: np.frombuffer(answers[peer].secrets[party], np.uint8)
                 for holder, peer in enumerate(self._plan.neighbours[party], start=1)
                 if peer in answers
             }
             if len(shares) < self._plan.shares_needed:
-                self._too_few("answered")
+                self._list.too_few("answered")
             yield shamir.combine(shares, threshold=self._plan.shares_needed).tobytes()
 
     def _pair_masks(self, answers: Mapping[str, Revealed]) -> tuple[list[bytes], list[bytes]]:
         """Seeds of the pair masks to add and to take off: of each dropped party's neighbours."""
-        position = self._plan.parties.index
+        position, came = self._plan.parties.index, self._list.came
         added: list[bytes] = []
         removed: list[bytes] = []
-        for dropped in (p for p in self._plan.parties if p not in self._came):
+        for dropped in (p for p in self._plan.parties if p not in came):
             for peer in self._plan.neighbours[dropped]:
-                if peer not in self._came:
+                if peer not in came:
                     continue
                 if peer not in answers:
-                    self._too_few("answered")
+                    self._list.too_few("answered")
                 seed = answers[peer].secrets[dropped]
                 (removed if position(peer) < position(dropped) else added).append(seed)
         return added, removed
 
     def _check_answer(self, party: str, answer: Revealed) -> None:
-        good = party in self._came and set(answer.secrets) == set(self._plan.neighbours[party])
+        good = party in self._list.came and set(answer.secrets) == set(self._plan.neighbours[party])
         if not good or any(len(secret) != KEY_BYTES for secret in answer.secrets.values()):
             raise ProtocolError(
                 f"secure sum: the answer of {party!r} does not hold one secret a neighbour."
             )
-
-    def _too_few(self, what: str) -> None:
-        raise RunError(
-            f"secure sum: too few parties {what} in round {self._round} to open its sum. "
-            "Repeat it: the same values under the next round's number."
-        )

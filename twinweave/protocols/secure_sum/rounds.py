@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NoReturn
 
 from twinweave.errors import ProtocolError, RunError
 from twinweave.parsing import canonical_json
-from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.secure_sum.interface import Progress, RevealRequest
 from twinweave.protocols.secure_sum.plan import SumPlan
 
@@ -25,20 +25,6 @@ def least_in_sum(plan: SumPlan) -> int:
     A party that relies on the others' noise must add sigma**2 over this less `plan.colluding`.
     """
     return min(len(plan.parties), plan.colluding + 2)
-
-
-def check_party(
-    plan: SumPlan, own: str, keys: Mapping[str, PairKeys], peers: tuple[str, ...]
-) -> None:
-    """Raise ProtocolError unless `own` is in the plan and has keys with all of `peers`."""
-    if own not in plan.parties:
-        raise ProtocolError(f"secure sum: {own!r} is not in the plan. Check the parties.")
-    for peer in peers:
-        held = keys.get(peer)
-        if held is None or (held.run_id, held.own, held.peer) != (plan.run, own, peer):
-            raise ProtocolError(
-                f"secure sum: no keys with {peer!r} in this run. Exchange hellos first."
-            )
 
 
 def begin(plan: SumPlan, progress: Progress, round_: int, terms: str) -> Progress:
@@ -114,38 +100,45 @@ class Attendance:
         check_round(plan, round_)
         self._plan = plan
         self._round = round_
-        self._came: set[str] = set()
+        self.came: set[str] = set()
         self._closed = False
 
     def check(self, party: str) -> None:
         """Raise ProtocolError for an upload that is unknown, repeated or late."""
-        if party not in self._plan.parties or party in self._came or self._closed:
+        if party not in self._plan.parties or party in self.came or self._closed:
             raise ProtocolError(
                 f"secure sum: an upload of {party!r} in round {self._round} that is unknown, "
                 "repeated or late. Ignored."
             )
 
-    def note(self, party: str) -> None:
-        self._came.add(party)
+    def close(self, *, least: int | None = None, needed: tuple[str, ...] = ()) -> dict[str, bool]:
+        """Who is in the sum. Raises RunError: too few, or without a party that is `needed`.
 
-    def close(self, needed: tuple[str, ...]) -> dict[str, bool]:
-        """Who is in the sum. Raises RunError: too few, or without a party that is `needed`."""
+        least: parties that a sum must contain; `least_in_sum` where it is not given.
+        """
         self._closed = True
-        if len(self._came) < least_in_sum(self._plan):
-            raise RunError(
-                f"secure sum: too few parties uploaded in round {self._round} to open its sum. "
-                "Repeat it: the same values under the next round's number."
-            )
-        self.require(needed, self._came, "uploaded")
-        return {party: party in self._came for party in self._plan.parties}
+        if len(self.came) < (least_in_sum(self._plan) if least is None else least):
+            self.too_few("uploaded")
+        self.require(needed, self.came, "uploaded")
+        return {party: party in self.came for party in self._plan.parties}
+
+    def check_closed(self) -> None:
+        if not self._closed:
+            raise ProtocolError("secure sum: the round is not closed. Ask for requests first.")
 
     def require(self, needed: tuple[str, ...], present: set[str], what: str) -> None:
         """Raise RunError unless every needed party is present; ProtocolError while it is open."""
-        if not self._closed:
-            raise ProtocolError("secure sum: the round is not closed. Ask for requests first.")
+        self.check_closed()
         if missing := [party for party in needed if party not in present]:
             raise RunError(
                 f"secure sum: {', '.join(missing)} has not {what} in round {self._round}, and the "
-                "sum cannot be opened without. Repeat it: the same values under the next round's "
-                "number."
+                f"sum cannot be opened without. {_REPEAT}"
             )
+
+    def too_few(self, what: str) -> NoReturn:
+        raise RunError(
+            f"secure sum: too few parties {what} in round {self._round} to open its sum. {_REPEAT}"
+        )
+
+
+_REPEAT = "Repeat it: the same values under the next round's number."

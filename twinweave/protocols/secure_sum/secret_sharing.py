@@ -29,18 +29,18 @@ those of all, and sends one vector more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
-from twinweave.protocols.channel.keys import PairKeys, open_sealed, seal
+from twinweave.protocols.channel.keys import open_sealed, seal
 from twinweave.protocols.keystream import KEY_BYTES, hkdf
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.protocols.secure_sum import rounds
-from twinweave.protocols.secure_sum.interface import Progress, Revealed, RevealRequest, Upload
+from twinweave.protocols.secure_sum.interface import Revealed, RevealRequest, SumParty, Upload
 from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.plan import SumPlan
 
@@ -58,24 +58,14 @@ def vector_goes_to(plan: SumPlan, party: str) -> str:
     return chosen[(plan.parties.index(party) + 1) % len(chosen)]
 
 
-def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
-    """Parties that `own` exchanges sealed shares with."""
-    chosen = aggregators(plan)
-    return tuple(p for p in (plan.parties if own in chosen else chosen) if p != own)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SharingParty:
-    """A party's end. secret: its 32-byte secret of the run; keys: by peer (see `peers`)."""
+class SharingParty(SumParty):
+    """A party's end. Its peers are the aggregators; an aggregator's are all others."""
 
-    plan: SumPlan
-    own: str
-    secret: bytes = field(repr=False)
-    keys: Mapping[str, PairKeys] = field(repr=False)
-    progress: Progress = field(default_factory=Progress)
-
-    def __post_init__(self) -> None:
-        rounds.check_party(self.plan, self.own, self.keys, peers(self.plan, self.own))
+    @staticmethod
+    def peers(plan: SumPlan, own: str) -> tuple[str, ...]:
+        chosen = aggregators(plan)
+        return tuple(p for p in (plan.parties if own in chosen else chosen) if p != own)
 
     @property
     def needs_no_request(self) -> bool:
@@ -94,10 +84,7 @@ class SharingParty:
     def protect(
         self, values: NDArray[np.floating[Any]], round_: int, terms: str = ""
     ) -> tuple[SharingParty, Upload]:
-        """Encode float32 or float64 (d,) and share it: `sealed`, one for each other aggregator.
-
-        Raises ProtocolError: a value out of range, a round outside the plan or shared before.
-        """
+        """Encode and share: `sealed`, one for each other aggregator."""
         plan = self.plan
         progress = rounds.begin(plan, self.progress, round_, terms)
         words = np.empty(len(values) + 1, dtype_of(plan.encoding.bits))
@@ -118,8 +105,8 @@ class SharingParty:
     def reveal(self, request: RevealRequest) -> tuple[SharingParty, Revealed]:
         """An aggregator's sum of shares: `words`, uint32 or uint64 (d + 1,), uniform alone.
 
-        The same request gets the same answer. Raises ProtocolError: not an aggregator; another
-        set of survivors than before; shares that lack or are of other lengths; too few parties.
+        Raises ProtocolError: not an aggregator; another set of survivors than before; shares
+        that lack or are of other lengths; too few parties.
         ChannelError: a share that is not of this sender, run and round.
         """
         if self.own not in aggregators(self.plan):
@@ -178,7 +165,6 @@ class SharingServer:
         self._length = length
         self._sealed: dict[str, dict[str, bytes]] = {a: {} for a in aggregators(plan)}
         self._list = rounds.Attendance(plan, round_)
-        self._count = 0
 
     def add(self, party: str, upload: Upload) -> None:
         """Keep one upload. Raises ProtocolError: unknown, second or late party, other shares."""
@@ -189,12 +175,11 @@ class SharingServer:
             )
         for aggregator, share in upload.sealed.items():
             self._sealed[aggregator][party] = share
-        self._list.note(party)
+        self._list.came.add(party)
 
     def requests(self) -> dict[str, RevealRequest]:
         """Fix who is in the sum and ask every aggregator. Raises RunError without one of them."""
-        alive = self._list.close(aggregators(self._plan))
-        self._count = sum(alive.values())
+        alive = self._list.close(needed=aggregators(self._plan))
         return {
             aggregator: RevealRequest(round=self._round, alive=alive, sealed=sealed)
             for aggregator, sealed in self._sealed.items()
@@ -213,7 +198,7 @@ class SharingServer:
                     "length."
                 )
             total += answer.words
-        if int(total[-1]) != self._count:
+        if int(total[-1]) != len(self._list.came):
             raise ProtocolError(
                 f"secure sum: the shares of round {self._round} do not add up. The parties hold "
                 "different plans, or answered different survivors; start a new run."
