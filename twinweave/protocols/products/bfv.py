@@ -105,7 +105,7 @@ def offered(blocks: BlockSet, rows: slice, width: int) -> NDArray[np.uint64]:
     x = np.zeros(DEGREE, np.uint64)
     users = np.arange(rows.stop - rows.start)[:, None]
     # A user's blocks occupy different columns, so no coefficient repeats.
-    x[users * width + blocks.positions[rows]] = _entries(blocks, rows)
+    x[users * width + blocks.positions[rows]] = blocks.entries(rows, np.int64)
     return x
 
 
@@ -113,7 +113,7 @@ def multipliers(
     blocks: BlockSet, rows: slice, width: int
 ) -> Iterator[tuple[int, NDArray[np.uint64]]]:
     """(j, y_j of a chunk), uint64 (DEGREE,) modulo t, for the positions j that anyone is at."""
-    entries, positions = _entries(blocks, rows), blocks.positions[rows]
+    entries, positions = blocks.entries(rows, np.int64), blocks.positions[rows]
     # X^(-e) = -X^(N - e), and 1 for e = 0.
     exponents = (DEGREE - width * np.arange(len(positions))) % DEGREE
     signed = (1 << RING_BITS) - entries
@@ -126,14 +126,6 @@ def multipliers(
             y[exponents[at]] = signed[at, block]
             if y.any():  # SEAL refuses to multiply by zero
                 yield int(j), y
-
-
-def _entries(blocks: BlockSet, rows: slice) -> NDArray[np.int64]:
-    """What stands at each position: 1, or the weight; int64 (users, blocks)."""
-    entries = np.ones(blocks.positions[rows].shape, np.int64)
-    for block, weights in blocks.weights.items():
-        entries[:, block] = weights[rows]
-    return entries
 
 
 # --- noise ---------------------------------------------------------------------------------

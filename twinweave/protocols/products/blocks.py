@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from twinweave.errors import ProtocolError
 from twinweave.protocols.ring import Ring, dtype_of
@@ -93,7 +93,7 @@ class BlockSet:
         """Add the rows of this matrix in place to a dense (rows, width) chunk."""
         index = np.arange(matrix.shape[0])[:, None]
         # A row's blocks occupy different columns, so no target repeats within one call.
-        matrix[index, self.positions[rows]] += self._entries(rows, matrix.dtype)
+        matrix[index, self.positions[rows]] += self.entries(rows, matrix.dtype)
 
     def product_t(self, matrix: Ring, rows: slice) -> Ring:
         """(this matrix)[rows].T @ matrix in the matrix's ring: (width, q), exact."""
@@ -101,7 +101,7 @@ class BlockSet:
 
         block: NDArray[np.int32] = self.positions[rows]
         ends = np.arange(block.shape[0] + 1, dtype=np.int32) * np.int32(block.shape[1])
-        entries = self._entries(rows, matrix.dtype).ravel()
+        entries = self.entries(rows, matrix.dtype).ravel()
         sparse = csr_array((entries, block.ravel(), ends), shape=(len(block), self.layout.width))
         product: Ring = sparse.T @ matrix
         return product
@@ -112,7 +112,8 @@ class BlockSet:
         self.add_to(matrix, slice(0, self.n_slots))
         return matrix
 
-    def _entries(self, rows: slice, dtype: np.dtype[Any]) -> Ring:
+    def entries(self, rows: slice, dtype: DTypeLike) -> NDArray[Any]:
+        """What stands at the positions of some rows: 1, or the weight."""
         entries = np.ones(self.positions[rows].shape, dtype=dtype)
         for block, values in self.weights.items():
             entries[:, block] = values[rows]

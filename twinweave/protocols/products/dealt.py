@@ -121,7 +121,7 @@ class DealtParty:
     here: Pass
 
     def check(self) -> None:
-        """Every product of a plan fits: rings grow with the sizes."""
+        """Raise ConfigError where a product of this pass cannot be computed: here none."""
 
     def given(self, peer: str) -> bytes | None:
         """The own matrix under dealt masks, sealed for the peer."""
@@ -133,10 +133,14 @@ class DealtParty:
         return mask(pair, self.here.blocks(pair), self.here.state.seeds[peer])
 
     def opens(self, peer: str, hop: int) -> bool:  # noqa: ARG002 (with every peer alike)
+        """Whether this party opens the tables with the peer in this hop of `query.open`."""
         return hop == 1
 
     def product(self, peer: str, request: OpenRequest) -> Product:
-        """This party's share of the product with the peer, and of the coins of its tables."""
+        """This party's share of the product with the peer, and of the coins of its tables.
+
+        Nothing is charged or drawn yet.
+        """
         here, pair = self.here, self.here.pair(peer)
         is_first = pair.is_first(here.party.name)
         arrived = here.arrived(peer, here.shared_in, request)
@@ -170,6 +174,7 @@ class DealtServer:
 
     @property
     def hops(self) -> int:
+        """Times that `query.open` is asked."""
         return 1
 
     @cached_property
@@ -193,9 +198,6 @@ class DealtServer:
                 step=self.step,
                 hop=hop,
                 sealed=addressed(p, self.spec.tables.peers(p), sealed),
-                corrections={},
-                coin_seeds={},
-                coin_words={},
             )
             for p in self.spec.parties
         }

@@ -227,9 +227,6 @@ class EncryptedServer:
                 step=self.step,
                 hop=hop,
                 sealed=addressed(p, peers, sealed),
-                corrections={},
-                coin_seeds={},
-                coin_words={},
             )
             for p, peers in senders.items()
             if peers or hop == 1

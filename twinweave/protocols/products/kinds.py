@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
 from twinweave.errors import ConfigError
 from twinweave.protocols import lattice
 from twinweave.protocols.products import bfv
 from twinweave.protocols.products.dealt import DealtParty, DealtServer
 from twinweave.protocols.products.encrypted import EncryptedParty, EncryptedServer
-from twinweave.protocols.products.messages import OpenRequest, Sealed
-from twinweave.protocols.products.opening import Product
 from twinweave.protocols.products.pair import product_of
 from twinweave.protocols.products.state import Pass
 from twinweave.spec import CrossTables, RunSpec
@@ -20,34 +17,11 @@ from twinweave.workload.queries import Query
 log = logging.getLogger("twinweave.run")
 
 
-class PartyEnd(Protocol):
-    """One kind of product, seen from one party in one pass."""
+PartyEnd = DealtParty | EncryptedParty
+"""One kind of product, seen from one party in one pass."""
 
-    def check(self) -> None:
-        """Raise ConfigError where a product of this pass cannot be computed; sizes are known."""
-
-    def given(self, peer: str) -> bytes | None:
-        """What this party seals for the peer in `query.share`; None where it has nothing to."""
-
-    def opens(self, peer: str, hop: int) -> bool:
-        """Whether this party opens the tables with the peer in this hop of `query.open`."""
-
-    def product(self, peer: str, request: OpenRequest) -> Product:
-        """This party's share of the product with the peer; nothing is charged or drawn yet."""
-
-
-class ServerEnd(Protocol):
-    """One kind of product over all pairs of parties, in one pass."""
-
-    @property
-    def hops(self) -> int:
-        """Times that `query.open` is asked."""
-
-    def seeds(self, party: str) -> dict[str, bytes]:
-        """What is dealt to a party for `query.share`, by peer."""
-
-    def requests(self, hop: int, sealed: Sealed) -> dict[str, OpenRequest]:
-        """Whom to ask what in a hop. sealed: of `query.share`, then of the hop before."""
+ServerEnd = DealtServer | EncryptedServer
+"""One kind of product over all pairs of parties, in one pass."""
 
 
 def party_end(here: Pass) -> PartyEnd:

@@ -59,9 +59,9 @@ class OpenRequest:
     step: int
     hop: int
     sealed: dict[str, bytes] = field(repr=False)
-    corrections: dict[str, NDArray[Any]] = field(repr=False)
-    coin_seeds: dict[str, bytes] = field(repr=False)
-    coin_words: dict[str, NDArray[Any]] = field(repr=False)
+    corrections: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    coin_seeds: dict[str, bytes] = field(default_factory=dict, repr=False)
+    coin_words: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
