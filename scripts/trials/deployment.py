@@ -91,7 +91,8 @@ def _run_hostile(conf: RunConf, folder: Path) -> None:
     copy, mark = folder / "hostile", folder / "executed"
     shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "outputs"))
     app = copy / "clients" / "app.py"
-    app.write_text(f"open({str(mark)!r}, 'w').close()\n" + app.read_text().split('"""', 2)[2])
+    future = "from __future__ import annotations\n"
+    app.write_text(app.read_text().replace(future, f"{future}open({str(mark)!r}, 'w').close()\n"))
     run_with_flower(conf, CONNECTION, application=copy)
     if mark.exists():
         raise RunError("a party executed the code that came with the run.")
