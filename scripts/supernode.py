@@ -11,38 +11,39 @@ that a run ships stays packed: a server cannot send code to a party that starts 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
+from typing import NoReturn
 
+from clients.site import load_site
 from twinweave.environment import prepare
+from twinweave.errors import AppError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run until the SuperNode ends; its exit status."""
-    arguments = sys.argv[1:] if argv is None else argv
+def main() -> int:
+    """Become the SuperNode; an exit status only where that was not possible."""
+    arguments = sys.argv[1:]
     if not arguments or arguments[0].startswith("-"):
         print(__doc__)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-    import subprocess
-
-    prepare()
-    site, *options = arguments
-    folder = Path(tempfile.mkdtemp(prefix="twinweave-node-"))
     try:
-        write_commands(folder)
-        path = os.pathsep.join([str(folder), os.environ.get("PATH", "")])
-        command = [str(BIN / "flower-supernode"), *options]
-        command += ["--node-config", f'site="{Path(site).resolve()}"']
-        return subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        become_node(Path(arguments[0]).resolve(), arguments[1:])
+    except AppError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def become_node(site: Path, options: list[str]) -> NoReturn:
+    """Replace this process by Flower's SuperNode. Raises ConfigError for a bad site file."""
+    folder = Path(load_site(site).work).resolve() / "commands"
+    write_commands(folder)
+    prepare()
+    path = os.pathsep.join([str(folder), os.environ.get("PATH", "")])
+    command = [str(BIN / "flower-supernode"), *options, "--node-config", f'site="{site}"']
+    os.execve(command[0], command, {**os.environ, "PATH": path})
 
 
 def write_commands(folder: Path) -> None:
@@ -52,6 +53,7 @@ def write_commands(folder: Path) -> None:
     """
     from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
 
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     own = f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})\n"
     own += "from clients.node import main\nmain()\n"
     refusal = 'raise SystemExit("error: this party runs ClientApps of its own release alone.")\n'
