@@ -55,9 +55,7 @@ class WorkItem:
         check_positive(f"workload.{self.name}", self, "importance", "cells", "sensitivity")
         if self.coins and self.sensitivity != 1:
             raise ConfigError(
-                "workload",
-                f"table {self.name!r} is a sum and asks for coins",
-                "Use Gaussian noise for sums.",
+                "workload", f"the sum {self.name!r} asks for coins", "Use Gaussian noise for it."
             )
 
 

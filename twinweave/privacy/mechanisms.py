@@ -56,9 +56,7 @@ def draw(
         case SharedBinomial(coins=coins):
             noise = _coins(cells, coins_each(coins, sharers), os.urandom(32))
         case _:
-            raise ProtocolError(
-                f"the release {event.label!r} has no noise on a table. Check the plan."
-            )
+            raise ProtocolError(f"release {event.label!r} has no noise on a table. Check the plan.")
     return noise.reshape(shape)
 
 

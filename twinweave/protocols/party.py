@@ -195,9 +195,7 @@ class Party:
             run_limit=self.limit,
         )
         if not receipt.fresh:
-            raise ProtocolError(
-                f"{phase}: charged before, and its answer is lost. Start a new run."
-            )
+            raise ProtocolError(f"{phase}: charged before and its answer is lost. Start a new run.")
         return receipt
 
 

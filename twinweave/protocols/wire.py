@@ -68,9 +68,7 @@ def _built(cls: type[M], entries: Mapping[str, Any]) -> M:
         if type(value) is not kind.type and not (
             kind.type is np.ndarray and isinstance(value, np.ndarray)
         ):
-            raise ProtocolError(
-                f"{cls.__name__}.{field}: wrong type. Run the same version everywhere."
-            )
+            raise ProtocolError(f"{cls.__name__}.{field}: wrong type. Run one version everywhere.")
         if kind.shape == "/":
             inner[field][key] = value
         else:

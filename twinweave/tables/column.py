@@ -93,8 +93,7 @@ class Column:
             raise self._error("a missing cell cannot be clipped", "Use error, level or drop.")
         if self.invalid is Rule.CLIP and not self.is_numeric:
             raise self._error(
-                "only numbers and dates have a nearest bound to clip to",
-                "Use error, level or drop.",
+                "only numbers and dates are clipped to a bound", "Use error, level or drop."
             )
         if self.role is Role.VALUE and self.kind not in (Kind.INTEGER, Kind.CONTINUOUS):
             raise self._error("a value is a number", "Use kind integer or continuous.")
@@ -152,8 +151,7 @@ class Column:
             raise self._error(f"levels repeat or use {MISSING!r}", "Make each level unique.")
         if any(level != level.strip() or not level for level in self.levels):
             raise self._error(
-                "a level is empty or has spaces around it, which cleaning strips",
-                "Write levels without them.",
+                "a level is empty or has spaces around it", "Write levels without them."
             )
 
     def _check_bounds(self) -> None:
@@ -161,8 +159,7 @@ class Column:
             raise self._error("needs public bounds", "Give `bounds: [low, high]`.")
         if (self.kind is Kind.DATETIME) != isinstance(self.bounds[0], str):
             raise self._error(
-                "bounds are ISO dates for a datetime, numbers for the rest",
-                "Correct `bounds` or `kind`.",
+                "bounds are ISO dates for a datetime, else numbers", "Correct `bounds` or `kind`."
             )
         lo, hi = self.span
         if not (isfinite(lo) and isfinite(hi) and lo < hi):
@@ -174,9 +171,7 @@ class Column:
             # An integer column may end in a bin of its highest number alone: [..., hi), [hi, hi].
             top = hi + 0.5 if self.kind is Kind.INTEGER else hi
             if inner != sorted(set(inner)) or not all(lo < e < top for e in inner):
-                raise self._error(
-                    "bin edges must ascend strictly inside the bounds", "List inner edges only."
-                )
+                raise self._error("bin edges must ascend inside the bounds", "List inner edges.")
         if self.kind is Kind.INTEGER:
             given = self.edges if isinstance(self.bins, tuple) else ()
             if any(p != int(p) for p in (lo, hi, *given)):

@@ -120,7 +120,7 @@ class Source:
         if self.kind is SourceKind.SQL:
             if not self.query or (self.url is None) == (self.url_env is None):
                 raise ConfigError(
-                    "source", "a database needs `query`, and `url` or `url_env`", "Give both."
+                    "source", "a database needs `query` and `url` or `url_env`", "Give both."
                 )
             if self.url and re.search(r"//[^/@]*:[^/]*@|passw|pwd=", self.url, re.IGNORECASE):
                 raise ConfigError(

@@ -51,9 +51,7 @@ class LiftConf:
             )
         if not self.conversions and not self.values:
             raise ConfigError(
-                "lift.conversions",
-                "nothing to compare",
-                "Name at least one conversion or value column.",
+                "lift.conversions", "nothing to compare", "Name a conversion or value column."
             )
         for field in ("conversions", "values", "breakdowns"):
             names = getattr(self, field)
@@ -85,14 +83,12 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
     for name in conf.conversions:
         if schema.column(name).kind is not Kind.BOOLEAN:
             raise ConfigError(
-                "lift.conversions", f"column {name!r} is not boolean", "Name boolean columns."
+                "lift.conversions", f"{name!r} is not boolean", "Name boolean columns."
             )
     for name in conf.values:
         if schema.column(name).role is not Role.VALUE:
             raise ConfigError(
-                "lift.values",
-                f"column {name!r} is no value column",
-                "Give it `role: value` and bounds.",
+                "lift.values", f"{name!r} is no value column", "Give it `role: value` and bounds."
             )
     home = schema.holders(conf.membership)[0]
     for name in conf.breakdowns:

@@ -250,7 +250,7 @@ def check(schema: JointSchema, query: Query) -> None:
         if side.weight and held.column(side.weight).role is not Role.VALUE:
             raise ConfigError(
                 "workload",
-                f"column {side.weight!r} is not a value column",
+                f"{side.weight!r} is no value column",
                 "Give it `role: value` and bounds.",
             )
 

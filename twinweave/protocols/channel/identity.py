@@ -60,9 +60,7 @@ class Identity:
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise ChannelError(
-                f"{path} exists. Keep the identity, or move it away first."
-            ) from None
+            raise ChannelError(f"{path} exists. Keep the identity or move it away first.") from None
         with os.fdopen(handle, "wb") as file:
             file.write(pem)
 

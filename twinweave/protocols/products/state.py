@@ -91,9 +91,7 @@ class Pass:
     def arrived(self, peer: str, phase: str, request: OpenRequest) -> bytes:
         """What the peer sealed in that phase. Raises ProtocolError, ChannelError."""
         if peer not in request.sealed:
-            raise ProtocolError(
-                f"nothing of {peer!r} arrived to open tables with. Start a new run."
-            )
+            raise ProtocolError(f"nothing of {peer!r} came to open tables with. Start a new run.")
         return self.party.unseal(peer, phase, peer, request.sealed[peer])
 
 

@@ -67,9 +67,7 @@ def check(plan: SumPlan) -> None:
     """Raise ConfigError unless this protocol can carry the plan and is installed."""
     if plan.encoding.bits != 32:
         raise ConfigError(
-            FIELD,
-            "homomorphic carries 32-bit encodings only",
-            "Use 32 bits, or masking or secret_sharing.",
+            FIELD, "homomorphic carries 32-bit encodings only", "Use 32 bits, or masking."
         )
     if plan.colluding:
         raise ConfigError(

@@ -99,9 +99,7 @@ class SumParty(ABC):
             held = self.keys.get(peer)
             place = (self.plan.run, self.own, peer)
             if held is None or (held.run_id, held.own, held.peer) != place:
-                raise ProtocolError(
-                    f"secure sum: no keys with {peer!r} in this run. Exchange hellos first."
-                )
+                raise ProtocolError(f"secure sum: no keys with {peer!r} in this run. Set up first.")
 
     @staticmethod
     @abstractmethod

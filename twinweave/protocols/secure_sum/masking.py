@@ -190,9 +190,7 @@ class MaskingServer:
         self._list.check(party)
         words = upload.words
         if words.shape != self._total.shape or words.dtype != self._total.dtype:
-            raise ProtocolError(
-                f"secure sum: the upload of {party!r} has another shape or dtype than planned."
-            )
+            raise ProtocolError(f"secure sum: the upload of {party!r} has another shape or dtype.")
         self._total += words
         self._list.came.add(party)
         self._early[party] = Revealed(secrets=upload.secrets)
@@ -254,5 +252,5 @@ class MaskingServer:
         good = party in self._list.came and set(answer.secrets) == set(self._plan.neighbours[party])
         if not good or any(len(secret) != KEY_BYTES for secret in answer.secrets.values()):
             raise ProtocolError(
-                f"secure sum: the answer of {party!r} does not hold one secret a neighbour."
+                f"secure sum: the answer of {party!r} is not one secret a neighbour."
             )

@@ -145,7 +145,7 @@ class SharingParty(SumParty):
                 total += vector
             else:
                 raise ProtocolError(
-                    f"secure sum: the share of {sender!r} has another length. Refused."
+                    f"secure sum: a share of {sender!r} of another length. Refused."
                 )
         # The aggregator before this one in the ring sends it a vector, and is in every sum.
         assert total is not None
@@ -170,9 +170,7 @@ class SharingServer:
         """Keep one upload. Raises ProtocolError: unknown, second or late party, other shares."""
         self._list.check(party)
         if set(upload.sealed) != set(self._sealed) - {party}:
-            raise ProtocolError(
-                f"secure sum: the upload of {party!r} does not hold one share an aggregator."
-            )
+            raise ProtocolError(f"secure sum: {party!r} did not upload one share an aggregator.")
         for aggregator, share in upload.sealed.items():
             self._sealed[aggregator][party] = share
         self._list.came.add(party)

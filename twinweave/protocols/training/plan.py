@@ -61,7 +61,7 @@ class TrainingPlan:
             wanted = SgdPlan.of(generator, rows=rows[name], noise_multiplier=own.noise_multiplier)
             if asdict(wanted) != asdict(own):
                 raise ProtocolError(
-                    f"the training plan of {name!r} is not the specification's. Start a new run."
+                    f"the plan of {name!r} is not the specification's. Start a new run."
                 )
         for unit in spec.schema.units:
             if len({self.parties[name].noise_multiplier for name in unit}) > 1:
