@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from flwr.serverapp import Grid
 
-from strategies.exchange import Exchange, Parties
+from strategies.exchange import Exchange
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.planning import Selected, select
@@ -18,6 +18,7 @@ from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.channel.server import Roster, roster
 from twinweave.protocols.products.kinds import check_sizes
 from twinweave.protocols.products.server import measure, sections
+from twinweave.protocols.steps import Question
 from twinweave.protocols.training.server import Weights
 from twinweave.spec import RunSpec
 from twinweave.workload.measurement import Measurement
@@ -37,7 +38,7 @@ class Findings:
 
     spec: RunSpec
     roster: Roster
-    parties: Parties
+    parties: Exchange
     measurements: tuple[Measurement, ...] = field(repr=False)
     ledger: Ledger
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
@@ -82,19 +83,21 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Find
     )
 
 
-def setup(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> tuple[Parties, Roster]:
+def setup(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> tuple[Exchange, Roster]:
     """Wait for the nodes, send the specification, see who answered and what they accepted."""
     protocol = conf.protocol
     nodes = _wait_for_nodes(grid, len(spec.parties), protocol.first_timeout)
-    first = Exchange(grid=grid, timeout=protocol.first_timeout, names={})
+    numbered = {f"node {node}": node for node in nodes}
+    first = Exchange(grid=grid, timeout=protocol.first_timeout, nodes=numbered, named=False)
     request = SetupRequest(run=spec.run, spec=spec.dumps(), sites=sites)
-    asked = first.ask(SETUP, dict.fromkeys(nodes, request), SetupReply)
-    replies = {node: reply for node, reply in asked.items() if reply.hello}
+    requests = dict.fromkeys(first.nodes, request)
+    question = Question(phase=SETUP, requests=requests, reply=SetupReply)
+    asked = first.settle(question, first.send(question))
+    replies = {name: reply for name, reply in asked.items() if reply.hello}
     members = roster(spec, replies.values())
-    hellos = {text: party for party, text in members.hellos.items()}
-    names = {node: hellos[reply.hello] for node, reply in replies.items()}
-    exchange = Exchange(grid=grid, timeout=protocol.timeout, names=names)
-    return Parties(exchange=exchange, nodes={p: node for node, p in names.items()}), members
+    parties = {hello: party for party, hello in members.hellos.items()}
+    own = {parties[reply.hello]: first.nodes[name] for name, reply in replies.items()}
+    return Exchange(grid=grid, timeout=protocol.timeout, nodes=own), members
 
 
 def _wait_for_nodes(grid: Grid, wanted: int, timeout: float) -> list[int]:

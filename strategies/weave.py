@@ -21,7 +21,6 @@ from twinweave.errors import RunError
 from twinweave.planning import plan, plan_training
 from twinweave.protocols.secure_sum.interface import Revealed, Upload
 from twinweave.protocols.steps import Question
-from twinweave.protocols.training.messages import TrainRequest
 from twinweave.protocols.training.party import REVEAL, TRAIN
 from twinweave.protocols.training.server import Training, Weights
 from twinweave.spec import RunSpec
@@ -77,7 +76,7 @@ class Weave(Strategy):
             dealt=findings.dealt,
         )
         self._weights = begin(findings)
-        self._asked: dict[str, TrainRequest] = {}
+        self._asked: Question
         self._gone: set[str] = set()
 
     def start(
@@ -114,23 +113,18 @@ class Weave(Strategy):
         """Global weights to every party that still answers (Flower counts rounds from 1)."""
         self._weights = arrays["weights"].numpy()
         requests = self._training.requests(server_round - 1, self._weights)
-        self._asked = {p: r for p, r in requests.items() if p not in self._gone}
-        return self._parties.exchange.messages(TRAIN, self._parties.by_node(self._asked))
+        asked = {p: r for p, r in requests.items() if p not in self._gone}
+        self._asked = Question(phase=TRAIN, requests=asked, reply=Upload)
+        return self._parties.messages(self._asked)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Masked secure aggregation. Raises RunError, naming who is missing, where a sum cannot
         be opened without them."""
-        settled = self._parties.exchange.settle(
-            TRAIN,
-            self._parties.by_node(self._asked),
-            Upload,
-            replies,
-            least=self._training.sums.min_alive,
-        )
-        came = self._parties.by_party(settled)
-        self._without(set(self._asked) - set(came))
+        least = self._training.sums.min_alive
+        came: dict[str, Upload] = self._parties.settle(self._asked, replies, least=least)
+        self._without(set(self._asked.requests) - set(came))
         try:
             self._weights = self._opened(server_round - 1, came)
         except RunError as error:

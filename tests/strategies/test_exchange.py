@@ -14,10 +14,11 @@ from strategies import records
 from strategies.exchange import Exchange
 from tests.messages import BlindReply, ErrorReply, MatchRequest
 from twinweave.errors import ColumnError, ProtocolError, RunError
+from twinweave.protocols.steps import Question
 
 ASKED = MatchRequest(run="r", hop=1, sealed={})
-REQUESTS = {1: ASKED, 2: ASKED}
-NAMES = {1: "a", 2: "b"}
+REQUESTS = {"a": ASKED, "b": ASKED}
+NODES = {"a": 1, "b": 2}
 
 
 class Scripted(InProcessGrid):
@@ -47,10 +48,11 @@ class Scripted(InProcessGrid):
 
 def ask(
     script: Callable[..., Any], grid: Scripted | None = None
-) -> tuple[dict[int, BlindReply], Scripted]:
+) -> tuple[dict[str, BlindReply], Scripted]:
     grid = grid or Scripted(script)
-    exchange = Exchange(grid=grid, timeout=5, names=NAMES)
-    return exchange.ask("query.match", REQUESTS, BlindReply), grid
+    exchange = Exchange(grid=grid, timeout=5, nodes=NODES)
+    question = Question(phase="query.match", requests=REQUESTS, reply=BlindReply)
+    return exchange.ask(question), grid
 
 
 GOOD = BlindReply(sealed={"x": b"1"})
@@ -58,16 +60,16 @@ GOOD = BlindReply(sealed={"x": b"1"})
 
 def test_every_addressee_answers_once() -> None:
     replies, grid = ask(lambda node, tried: GOOD)
-    assert {node: reply.sealed for node, reply in replies.items()} == {
-        1: GOOD.sealed,
-        2: GOOD.sealed,
+    assert {party: reply.sealed for party, reply in replies.items()} == {
+        "a": GOOD.sealed,
+        "b": GOOD.sealed,
     }
     assert grid.tries == {1: 1, 2: 1}
 
 
 def test_only_the_silent_are_asked_again_and_with_the_same_request() -> None:
     replies, grid = ask(lambda node, tried: None if (node, tried) == (2, 0) else GOOD)
-    assert set(replies) == {1, 2}
+    assert set(replies) == {"a", "b"}
     assert grid.tries == {1: 1, 2: 2}
     assert [request for node, request in grid.asked if node == 2] == [ASKED, ASKED]
 
