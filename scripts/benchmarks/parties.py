@@ -164,16 +164,15 @@ def bench_sum(kind: str, n_parties: int, length: int) -> Row:
         meter.send(name, message_bytes(answers[name]))
     total = meter.run(SERVER, server.finish, answers)
     return Row.of(
-        f"sum: {kind}", plan.parties, meter, float(np.abs(total - clear).max()), _sum_note(kind)
+        f"sum: {kind}", plan.parties, meter, float(np.abs(total - clear).max()), _NOTES[kind]
     )
 
 
-def _sum_note(kind: str) -> str:
-    return {
-        "masking": "",
-        "secret_sharing": "busiest: an aggregator",
-        "homomorphic": "busiest: decrypts",
-    }[kind]
+_NOTES = {
+    "masking": "",
+    "secret_sharing": "busiest: an aggregator",
+    "homomorphic": "busiest: decrypts",
+}
 
 
 # --- cross tables --------------------------------------------------------------------------

@@ -35,14 +35,13 @@ def run_in_process(conf: RunConf) -> None:
 
     if conf.federation.mode == "deployment":
         raise RunError("engine=inprocess plays every party. Use engine=flower for a deployment.")
-    context = Context(
-        run_id=1,
-        node_id=0,
-        node_config={},
-        state=RecordDict(),
-        run_config={"config": canonical_json(conf)},
-    )
-    server_app(InProcessGrid(client_app, nodes=len(conf.data.parties)), context)
+    grid = InProcessGrid(client_app, nodes=len(conf.data.parties))
+    server_app(grid, _context(0, {}, config=canonical_json(conf)))
+
+
+def _context(node: int, node_config: Mapping[str, Any], **run_config: str) -> Context:
+    state = RecordDict()
+    return Context(1, node, dict(node_config), state=state, run_config=dict(run_config))
 
 
 class InProcessGrid(Grid):
@@ -65,16 +64,7 @@ class InProcessGrid(Grid):
         ]
         self._app = client_app
         self._tap = tap
-        self._contexts = {
-            node: Context(
-                run_id=1,
-                node_id=node,
-                node_config=dict(configs[node - 1]),
-                state=RecordDict(),
-                run_config={},
-            )
-            for node in range(1, nodes + 1)
-        }
+        self._contexts = {node: _context(node, configs[node - 1]) for node in range(1, nodes + 1)}
         self._replies: dict[str, Message] = {}
         # Flower builds a Message inside a task only; this process is the task.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 0

@@ -29,7 +29,7 @@ class Generator(nn.Module, ABC):
     """
 
     def __init__(self, conf: GeneratorConf, layout: UnionLayout) -> None:
-        """The constructors of the kinds themselves are `registry.Kind`."""
+        """The constructors of the kinds themselves are `registry.KINDS`."""
         super().__init__()
         self.conf = conf
         self.layout = layout

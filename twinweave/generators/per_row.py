@@ -174,16 +174,6 @@ def own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in layer.named_parameters(recurse=False) if p.requires_grad}
 
 
-class _Kind(Protocol):
-    def squares(self, uses: list[_Use]) -> Tensor:
-        """Squared norm of each row's gradient in this layer, (n,)."""
-        ...
-
-    def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
-        """Add the sum of the rows' clipped gradients to the targets."""
-        ...
-
-
 def _joined(uses: list[_Use], input_dims: int) -> tuple[Tensor, Tensor]:
     """Inputs and output gradients of all uses as sequences: (n, t, ...), (n, t, width).
 
@@ -212,6 +202,7 @@ def _ghost(products: Tensor, squares: Tensor) -> Tensor:
 
 class _LinearKind:
     def squares(self, uses: list[_Use]) -> Tensor:
+        """Squared norm of each row's gradient in this layer, (n,)."""
         layer = uses[0].layer
         a, g = _joined(uses, 1)
         if a.shape[1] == 1:
@@ -230,6 +221,7 @@ class _LinearKind:
         return total
 
     def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
+        """Add the sum of the rows' clipped gradients to the targets."""
         a, g = _joined(uses, 1)
         weighted = clipping.scaled(g).flatten(0, 1)
         if "weight" in targets:
@@ -290,7 +282,7 @@ class _OpacusKind:
 _LINEAR, _EMBEDDING, _OTHER = _LinearKind(), _EmbeddingKind(), _OpacusKind()
 
 
-def _kind(layer: nn.Module) -> _Kind:
+def _kind(layer: nn.Module) -> _LinearKind | _EmbeddingKind | _OpacusKind:
     """How the layer is differentiated. Raises ConfigError where it cannot be, row by row."""
     if type(layer) is nn.Linear:
         return _LINEAR

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +15,17 @@ if TYPE_CHECKING:
     from twinweave.generators.base import Generator
 
 
-class Kind(Protocol):
-    """The class of a kind of generator. Makes the network as it is before the first round:
-
-    the same for the same seed and, where it can start there, at the product of the noisy
-    one-way tables (post-processing, free of privacy cost).
-    """
-
-    def __call__(
-        self, conf: Any, layout: UnionLayout, *, seed: int, one_way: OneWay | None
-    ) -> Generator: ...
-
-
 KINDS = {
     "tvae": "twinweave.generators.tvae:Tvae",
     "ctgan": "twinweave.generators.ctgan:Ctgan",
     "llm": "twinweave.generators.llm:SchemaTransformer",
 }
-"""Where the class of each kind is: `name` of its configuration -> module:class."""
+"""Where the class of each kind is: `name` of its configuration -> module:class.
+
+Called with (conf, layout, seed=, one_way=), it makes the network as it is before the first round:
+the same for the same seed and, where it can start there, at the product of the noisy one-way
+tables (post-processing, free of privacy cost).
+"""
 
 
 def build(
@@ -40,8 +33,8 @@ def build(
 ) -> Generator:
     """The generator of a configuration, on the CPU, as it is before the first round."""
     module, _, name = KINDS[conf.name].partition(":")
-    kind: Kind = getattr(import_module(module), name)
-    return kind(conf, layout, seed=seed, one_way=one_way)
+    made: Generator = getattr(import_module(module), name)(conf, layout, seed=seed, one_way=one_way)
+    return made
 
 
 def load(conf: GeneratorConf, layout: UnionLayout, weights: NDArray[np.float32]) -> Generator:

@@ -21,7 +21,7 @@ from twinweave.tables.contingency import ABSENT
 
 
 class Tvae(RowLossGenerator, DecoderGenerator):
-    """See `registry.Kind`."""
+    """See `registry.KINDS`."""
 
     conf: TvaeConf
 

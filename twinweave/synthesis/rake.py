@@ -9,7 +9,6 @@ No privacy cost.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -51,7 +50,6 @@ class Raked:
     weights: NDArray[np.float64] = field(repr=False)
     effective: float
     misfit: dict[str, float]
-    cpu_seconds: float
 
 
 def constraints(
@@ -77,7 +75,6 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
     """
     from scipy.optimize import minimize
 
-    started = time.process_time()
     tables = Tables(wanted, n)
     target = np.concatenate([c.target for c in wanted])
     variance = np.concatenate([c.variance for c in wanted])
@@ -104,12 +101,7 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
     misfit = {
         c.name: float(error[part].mean()) for c, part in zip(wanted, tables.parts, strict=True)
     }
-    return Raked(
-        weights=weights,
-        effective=float(1 / (weights**2).sum()),
-        misfit=misfit,
-        cpu_seconds=time.process_time() - started,
-    )
+    return Raked(weights=weights, effective=float(1 / (weights**2).sum()), misfit=misfit)
 
 
 class Tables:

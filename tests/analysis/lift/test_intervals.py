@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from twinweave.analysis.lift.breakdown import holm, interaction
 from twinweave.analysis.lift.compare import compare
-from twinweave.analysis.lift.estimate import Arm
 from twinweave.analysis.lift.intervals import Mean, Rate, difference, p_value, quantile, ratio_set
 from twinweave.analysis.lift.results import Verdict
 from twinweave.analysis.lift.values import user_variance
@@ -19,7 +18,7 @@ Z = quantile(0.95)
 
 
 def rate(y: float, n: float, noise: float = 0.0, noise_n: float = 0.0) -> Rate:
-    return Rate(arm=Arm(n=n, y=y, var_n=noise_n**2, var_y=noise**2, cov=0.0))
+    return Rate(n=n, total=y, var_n=noise_n**2, var_total=noise**2, cov=0.0)
 
 
 noisy_rates = st.builds(
@@ -140,7 +139,7 @@ def test_value_variance_falls_back_on_the_largest_the_bounds_allow() -> None:
 def test_incremental_conversions_count_the_noise_in_the_arms_size() -> None:
     """y1 - n1 p0 with noise in y1, n1 and p0, exactly; sampling is next to nothing here."""
     var_y, var_n, cov, n = 4e8, 9e8, 3e8, 1e6
-    test = Rate(arm=Arm(n=n, y=0.6 * n, var_n=var_n, var_y=var_y, cov=cov))
+    test = Rate(n=n, total=0.6 * n, var_n=var_n, var_total=var_y, cov=cov)
     control = rate(0.2 * n, n, 1e-3)
     found = compare(test, control, level=0.95, possible=(0, 1)).incremental
     sampling = n * (0.6 * 0.4 + 0.2 * 0.8)

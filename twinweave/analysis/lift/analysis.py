@@ -6,17 +6,9 @@ from collections.abc import Sequence
 
 from scipy.stats import chi2
 
-from twinweave.analysis.lift.breakdown import RATES, break_down, shown
-from twinweave.analysis.lift.compare import compare
+from twinweave.analysis.lift.breakdown import break_down, compare_rates, shown
 from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_counts
-from twinweave.analysis.lift.intervals import Rate
-from twinweave.analysis.lift.results import (
-    Breakdown,
-    ConversionLift,
-    LiftReport,
-    SampleRatio,
-    ValueLift,
-)
+from twinweave.analysis.lift.results import ConversionLift, LiftReport, SampleRatio, ValueLift
 from twinweave.analysis.lift.values import value_lift
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
@@ -84,17 +76,12 @@ def _conversion(
 ) -> ConversionLift:
     if not all(shown(*counts.size(arm), conf.k) for arm in (TEST, CONTROL)):
         return ConversionLift(conversion=name, overall=None, breakdowns=())
-    overall = compare(
-        Rate(arm=counts.arm(TEST, name)),
-        Rate(arm=counts.arm(CONTROL, name)),
-        level=conf.level,
-        possible=RATES,
-    )
-    breakdowns: tuple[Breakdown, ...] = tuple(
+    breakdowns = tuple(
         break_down(conf, schema.column(column), found, name)
         for column, found in by_column.items()
         if name in found.conversions
     )
+    overall = compare_rates(counts, name, conf.level)
     return ConversionLift(conversion=name, overall=overall, breakdowns=breakdowns)
 
 

@@ -15,7 +15,6 @@ from scipy.stats import chi2
 
 from twinweave.analysis.lift.compare import compare, verdict
 from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts
-from twinweave.analysis.lift.intervals import Rate
 from twinweave.analysis.lift.results import Breakdown, Cell, Comparison, Interaction, Verdict
 from twinweave.tables.column import Column
 from twinweave.workload.analyses import LiftConf
@@ -36,15 +35,7 @@ def break_down(conf: LiftConf, column: Column, counts: Counts, conversion: str) 
     ]
     alpha = 1 - conf.level
     joint = 1 - alpha / max(len(kept), 1)
-    found = {
-        i: compare(
-            Rate(arm=counts.arm(TEST, conversion, i)),
-            Rate(arm=counts.arm(CONTROL, conversion, i)),
-            level=joint,
-            possible=RATES,
-        )
-        for i in kept
-    }
+    found = {i: compare_rates(counts, conversion, joint, i) for i in kept}
     adjusted = dict(zip(kept, holm([found[i].p_value for i in kept]), strict=True))
     return Breakdown(
         column=column.name,
@@ -52,6 +43,12 @@ def break_down(conf: LiftConf, column: Column, counts: Counts, conversion: str) 
         cells=tuple(_cell(column.labels[i], found.get(i), adjusted.get(i), alpha) for i in levels),
         interaction=interaction(list(found.values())),
     )
+
+
+def compare_rates(counts: Counts, conversion: str, level: float, at: int = 0) -> Comparison:
+    """The arms' conversion rates, at one level of a breakdown, with intervals at `level`."""
+    test, control = (counts.rate(arm, conversion, at) for arm in (TEST, CONTROL))
+    return compare(test, control, level=level, possible=RATES)
 
 
 def _cell(label: str, found: Comparison | None, p: float | None, alpha: float) -> Cell:

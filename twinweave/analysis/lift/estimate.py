@@ -12,23 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from twinweave.analysis.lift.arms import Floats, arm_sums
+from twinweave.analysis.lift.intervals import Rate
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
 
 TEST, CONTROL = 0, 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """Noisy size n and conversions y of one arm, with the noise's variances and covariance."""
-
-    n: float
-    y: float
-    var_n: float
-    var_y: float
-    cov: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,14 +32,14 @@ class Counts:
     theta: Floats = field(repr=False)
     cov: Floats = field(repr=False)
 
-    def arm(self, arm: int, conversion: str, level: int = 0) -> Arm:
+    def rate(self, arm: int, conversion: str, level: int = 0) -> Rate:
         i = 1 + self.conversions.index(conversion)
         theta, cov = self.theta[arm, level], self.cov[arm]
-        return Arm(
+        return Rate(
             n=float(theta[0]),
-            y=float(theta[i]),
+            total=float(theta[i]),
             var_n=float(cov[0, 0]),
-            var_y=float(cov[i, i]),
+            var_total=float(cov[i, i]),
             cov=float(cov[0, i]),
         )
 

@@ -16,52 +16,42 @@ from math import hypot, inf, isfinite, sqrt
 from scipy.stats import norm
 
 from twinweave.analysis.finding import Interval
-from twinweave.analysis.lift.estimate import Arm
 
 _Z_MAX = 40.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """Conversion rate y / n of one arm."""
+    """Conversion rate total / n of one arm: noisy size and conversions.
 
-    arm: Arm
+    var_n, var_total, cov: the noise's variances and covariance.
+    """
+
+    n: float
+    total: float
+    var_n: float
+    var_total: float
+    cov: float
 
     @property
     def mean(self) -> float:
-        return self.arm.y / self.arm.n
-
-    @property
-    def n(self) -> float:
-        return self.arm.n
-
-    @property
-    def var_n(self) -> float:
-        return self.arm.var_n
+        return self.total / self.n
 
     @property
     def n_cov(self) -> float:
-        return self.arm.cov - self.mean * self.arm.var_n
-
-    @property
-    def total(self) -> float:
-        return self.arm.y
-
-    @property
-    def var_total(self) -> float:
-        return self.arm.var_y
+        return self.cov - self.mean * self.var_n
 
     @property
     def sampling(self) -> float:
         """p(1-p)/n with one success and one failure added (Agresti & Caffo 2000): never 0."""
-        p = (min(max(self.arm.y, 0.0), self.arm.n) + 1) / (self.arm.n + 2)
-        return p * (1 - p) / self.arm.n
+        p = (min(max(self.total, 0.0), self.n) + 1) / (self.n + 2)
+        return p * (1 - p) / self.n
 
     @property
     def noise(self) -> float:
-        """Delta method through the ratio: V(y - p n) / n**2."""
-        a, p = self.arm, self.mean
-        return max(a.var_y - 2 * p * a.cov + p * p * a.var_n, 0.0) / a.n**2
+        """Delta method through the ratio, y the total: V(y - p n) / n**2."""
+        p = self.mean
+        return max(self.var_total - 2 * p * self.cov + p * p * self.var_n, 0.0) / self.n**2
 
     def limits(self, z: float) -> Interval:
         """Solve (y - p n)^2 = z^2 (n p (1-p) + V(y - p n)) for p."""
@@ -76,11 +66,11 @@ class Rate:
 
     def _roots(self, z: float, *, sampling: bool) -> Interval:
         """Ends of {p: a p^2 - 2 b p + c <= 0}; the whole line when n is lost in its noise."""
-        arm, z2 = self.arm, z * z
-        extra = z2 * arm.n if sampling else 0.0
-        a = arm.n**2 + extra - z2 * arm.var_n
-        b = arm.y * arm.n + extra / 2 - z2 * arm.cov
-        c = arm.y**2 - z2 * arm.var_y
+        n, y, z2 = self.n, self.total, z * z
+        extra = z2 * n if sampling else 0.0
+        a = n**2 + extra - z2 * self.var_n
+        b = y * n + extra / 2 - z2 * self.cov
+        c = y**2 - z2 * self.var_total
         if a <= 0:
             return -inf, inf
         root = b * b - a * c
