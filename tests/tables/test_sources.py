@@ -28,7 +28,7 @@ def schema_of(*names: str) -> Schema:
 
 
 def read(source: dict[str, Any], *names: str) -> pd.DataFrame:
-    return read_table(parse(Source, source), schema_of(*names), "shop")
+    return read_table(parse(Source, source), schema_of(*names))
 
 
 @pytest.fixture

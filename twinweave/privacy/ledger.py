@@ -14,11 +14,7 @@ from typing import Any, get_args
 from twinweave.errors import ProtocolError
 from twinweave.parsing import STRICT, parse, to_plain
 from twinweave.privacy import accountant
-from twinweave.privacy.events import (
-    Event,
-    Mechanism,
-    Stage,
-)
+from twinweave.privacy.events import Event, Mechanism, Stage
 
 SCHEMA_VERSION = 1
 

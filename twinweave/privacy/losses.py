@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +30,6 @@ from twinweave.privacy.events import (
 _TAIL = 1e-20  # mass cut from each end of a single release, and added to delta
 _TAIL_SCALES = math.sqrt(2 * math.log(1 / _TAIL))  # standard deviations until _TAIL is reached
 _DIRECT_SIGMA = 1000.0  # sum a discrete Gaussian term by term up to this scale
-
-
-class Loss(Protocol):
-    """What a mechanism can show of a user."""
-
-    @property
-    def steps(self) -> int:
-        """Equal releases that it is composed of."""
-
-    @property
-    def mu(self) -> float:
-        """Roughly its Gaussian mu, of all steps; chooses grids, never enters an epsilon."""
-
-    def pld(self, interval: float) -> Any:
-        """Privacy loss distribution of one step, rounded upwards to multiples of `interval`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +118,14 @@ class NoGuarantee:
     def pld(self, interval: float) -> Any:  # noqa: ARG002
         raise ValueError("a release without guarantee has no privacy loss distribution")
 
+
+Loss = DiscreteGaussianLoss | SharedBinomialLoss | PoissonSgdLoss | NoGuarantee
+"""What a mechanism can show of a user.
+
+steps: equal releases that it is composed of. mu: roughly its Gaussian mu, of all steps; chooses
+grids, never enters an epsilon. pld: privacy loss distribution of one step, rounded upwards to
+multiples of `interval`.
+"""
 
 _LOSSES: dict[type[Mechanism], Callable[..., Loss]] = {
     DiscreteGaussian: DiscreteGaussianLoss,

@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ColumnError, SourceError, unquoted
 from twinweave.tables.column import Column, Kind, Rule
-from twinweave.tables.dtypes import (
-    UNREADABLE,
-    as_moments,
-    as_numbers,
-    as_text,
-    without_point_zero,
-)
+from twinweave.tables.dtypes import UNREADABLE, as_moments, as_numbers, as_text, without_point_zero
 from twinweave.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -72,26 +66,26 @@ class Cleaned:
     report: CleaningReport = field(repr=False)
 
 
+@unquoted()
 def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
     """Apply the schema's types and rules. Raises ColumnError or SourceError (no rows)."""
     import pandas as pd
 
-    with unquoted():
-        if len(frame) == 0:
-            raise SourceError("the table has no rows. Point `source` at a table that has some.")
-        keep = np.ones(len(frame), dtype=bool)
-        counts: dict[str, dict[str, int]] = {}
-        columns: dict[str, Any] = {}
-        for column in schema.columns:
-            cells = _cells(frame, column.name)
-            if column is schema.key:
-                columns[column.name] = clean_key(cells, column.name)
-            else:
-                columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
-                keep &= ~drop
-        if not keep.any():
-            raise SourceError("cleaning dropped every row. Review the columns with rule `drop`.")
-        typed = pd.DataFrame(columns)[keep].reset_index(drop=True)
+    if len(frame) == 0:
+        raise SourceError("the table has no rows. Point `source` at a table that has some.")
+    keep = np.ones(len(frame), dtype=bool)
+    counts: dict[str, dict[str, int]] = {}
+    columns: dict[str, Any] = {}
+    for column in schema.columns:
+        cells = _cells(frame, column.name)
+        if column is schema.key:
+            columns[column.name] = clean_key(cells, column.name)
+        else:
+            columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
+            keep &= ~drop
+    if not keep.any():
+        raise SourceError("cleaning dropped every row. Review the columns with rule `drop`.")
+    typed = pd.DataFrame(columns)[keep].reset_index(drop=True)
     report = CleaningReport(
         rows_read=len(frame),
         rows_kept=len(typed),

@@ -61,13 +61,13 @@ def load_party(source: Source, schema: Schema, party: str) -> EncodedTable:
     return encode(load_cleaned(source, schema, party))
 
 
+@unquoted()
 def load_cleaned(source: Source, schema: Schema, party: str) -> Cleaned:
     """Read and clean a party's table, report included. Raises AppErrors that name the party."""
-    with unquoted():
-        try:
-            return clean(read_table(source, schema, party), schema)
-        except AppError as error:
-            raise error.at(party) from None
+    try:
+        return clean(read_table(source, schema), schema)
+    except AppError as error:
+        raise error.at(party) from None
 
 
 def encode(cleaned: Cleaned) -> EncodedTable:

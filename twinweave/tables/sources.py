@@ -137,25 +137,18 @@ class Source:
         return tuple(Path(p).expanduser() for p in paths)
 
 
-def read_table(source: Source, schema: Schema, party: str) -> pd.DataFrame:
-    """The schema's columns, key first, cells as the source gives them (text from CSV).
-
-    Raises SourceError or ColumnError, with the party's name in front.
-    """
-    with unquoted():
-        try:
-            return _read(source, schema)
-        except (SourceError, ColumnError) as error:
-            raise error.at(party) from None
-
-
+@unquoted()
 def read_raw(source: Source) -> pd.DataFrame:
     """Every column of the source under its own name, for drafting a schema. Raises SourceError."""
-    with unquoted():
-        return _joined(_read_frames(source), None, source)
+    return _joined(_read_frames(source), None, source)
 
 
-def _read(source: Source, schema: Schema) -> pd.DataFrame:
+@unquoted()
+def read_table(source: Source, schema: Schema) -> pd.DataFrame:
+    """The schema's columns, key first, cells as the source gives them (text from CSV).
+
+    Raises SourceError or ColumnError.
+    """
     import pandas as pd
 
     origin = _origins(source, schema)
