@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,16 +76,12 @@ def _holdout(conf: RunConf, layout: UnionLayout) -> CODES | None:
 
 
 def mean_tvd(a: CODES, b: CODES, sizes: tuple[int, ...]) -> float:
-    """Mean over column pairs of half the L1 distance of the two-way tables."""
-    a, b = (c[(c != ABSENT).all(axis=1)] for c in (a, b))
+    """Mean over column pairs of the total variation distance of the two-way tables."""
+    a, b = (c[(c != ABSENT).all(axis=1)].astype(int) for c in (a, b))
     found = []
     for i, j in itertools.combinations(range(len(sizes)), 2):
-        tables = [
-            np.bincount(c[:, i].astype(int) * sizes[j] + c[:, j], minlength=sizes[i] * sizes[j])
-            / len(c)
-            for c in (a, b)
-        ]
-        found.append(np.abs(tables[0] - tables[1]).sum() / 2)
+        one, two = (c[:, i] * sizes[j] + c[:, j] for c in (a, b))
+        found.append(one_way_tvd(one, two, sizes[i] * sizes[j]))
     return float(np.mean(found))
 
 
@@ -113,7 +110,7 @@ def aucs(train: CODES, test: CODES, layout: UnionLayout) -> tuple[float, float]:
     )
 
 
-def one_way_tvd(a: CODES, b: CODES, size: int) -> float:
+def one_way_tvd(a: NDArray[Any], b: NDArray[Any], size: int) -> float:
     """Total variation distance of one column's codes in two tables, absent ones left out."""
     shares = [np.bincount(c[c >= 0], minlength=size) / max(int((c >= 0).sum()), 1) for c in (a, b)]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)

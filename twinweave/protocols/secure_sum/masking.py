@@ -10,6 +10,10 @@ pair's (HKDF of what u and v agreed on once in the run). In a sum the pair masks
 the server has fixed who is in the sum, each of them reveals for each neighbour exactly one
 secret: its Shamir share of b_v,r when v is in the sum, or s_uv,r when v is not.
 
+Who learns what: the server who took part, the vectors' length, the sum; a party and an outsider
+nothing; server and a party together, with two parties the other's vector, else the sum of the
+others'. Who drops out before its upload is left out, afterwards in the sum while enough answer.
+
 Differs from the paper:
 - One key agreement a run. All that is ever revealed is an HKDF output for one round (b_u,r,
   s_uv,r), which tells nothing of another round's; the roots are never shared or revealed.
