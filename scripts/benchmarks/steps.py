@@ -88,17 +88,19 @@ def _plan(conf: GeneratorConf) -> SgdPlan:
 
 
 def _adversary(conf: CtganConf) -> Adversary:
+    from twinweave.generators.base import LocalRound
     from twinweave.generators.ctgan import Adversary, Ctgan
 
     layout = _layout()
-    return Adversary(
-        Ctgan(conf, layout),
-        np.ones(len(SIZES), bool),
-        _plan(conf),
+    local = LocalRound(
+        codes=np.zeros((0, len(SIZES)), np.int32),
+        held=np.ones(len(SIZES), bool),
+        plan=_plan(conf),
         source=RandomSource(),
         one_way={n: np.ones(s) for n, s in zip(layout.names, SIZES, strict=True)},
         state={},
     )
+    return Adversary(Ctgan(conf, layout), local)
 
 
 def _plain(conf: GeneratorConf) -> Callable[[], Any]:

@@ -21,7 +21,7 @@ from scripts.studies.datasets import CODES, Data, aucs, load, mean_tvd
 from twinweave.config import RunConf, compose
 from twinweave.planning import plan
 from twinweave.synthesis.population import row_counts
-from twinweave.synthesis.synthesise import synthesise, synthetic_rows
+from twinweave.synthesis.synthesise import Task, synthesise, synthetic_rows
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import cells_of
 
@@ -44,11 +44,17 @@ def synthetic(data: Data, conf: RunConf, seed: int) -> tuple[CODES, float]:
     """Codes of the synthetic union, generator untrained or (llm) formatted; CPU seconds."""
     measurements = measure(data, conf, np.random.default_rng(seed))
     started = time.process_time()
-    known = data.layout, measurements, data.sizes
+    task = Task(
+        layout=data.layout,
+        measurements=measurements,
+        sizes=data.sizes,
+        conf=conf.synthesis,
+        seed=seed,
+    )
     if conf.generator is None:
-        found = synthesise(None, *known, conf.synthesis, seed)
+        found = synthesise(None, task)
     else:
-        found = synthetic_rows(conf.generator, *known, conf.synthesis, seed, weights=None)
+        found = synthetic_rows(conf.generator, task, weights=None)
     return found.rows.codes, time.process_time() - started
 
 

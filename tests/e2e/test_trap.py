@@ -21,7 +21,7 @@ from twinweave.parsing import parse
 from twinweave.protocols.party import Party
 from twinweave.protocols.training.party import union_codes
 from twinweave.synthesis.conf import FitConf, SynthesisConf
-from twinweave.synthesis.synthesise import synthesise
+from twinweave.synthesis.synthesise import Task, synthesise
 from twinweave.tables.campaign import CampaignConf, true_lift
 
 EFFECT = 2.5  # log-odds: a lift no honest method can miss
@@ -71,9 +71,14 @@ def test_averaging_alone_loses_the_lift_that_cross_tables_keep(tmp_path):
     levels = ran.spec.schema.column("arm").labels
     arms = levels.index("test"), levels.index("control")
     quick = SynthesisConf(fit=FitConf(latents=256, network_steps=0, free_steps=150))
-    measured = synthesise(
-        None, layout, ran.findings.measurements, ran.findings.rows, quick, seed=0
-    ).rows
+    task = Task(
+        layout=layout,
+        measurements=ran.findings.measurements,
+        sizes=ran.findings.rows,
+        conf=quick,
+        seed=0,
+    )
+    measured = synthesise(None, task).rows
     naive = averaged_rows(
         [ran.party(name).party for name in layout.parties], layout, measured.presence
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.generators.oracle import brute_force, clipped_sum, worst_change
 from tests.generators.toys import KEY, ONE_WAY, TOY, conf, table
+from twinweave.generators.base import LocalRound
 from twinweave.generators.ctgan import Adversary, Conditions, Ctgan
 from twinweave.generators.dpsgd import PrivateSgd, Tally
 from twinweave.generators.per_row import clipped_sums
@@ -22,14 +23,15 @@ def adversary(
     *, table_rows: int = 120, sigma: float = 1.0, one_way: dict | None = None, **over: Any
 ) -> Adversary:
     c = conf("ctgan", **{"local_steps": 6, **over})
-    return Adversary(
-        Ctgan(c, TOY, seed=3),
-        TOY.held_by("a"),
-        SgdPlan.of(c, rows=table_rows, noise_multiplier=sigma, unsafe=not sigma),
+    local = LocalRound(
+        codes=table("a"),
+        held=TOY.held_by("a"),
+        plan=SgdPlan.of(c, rows=table_rows, noise_multiplier=sigma, unsafe=not sigma),
         source=RandomSource(KEY),
         one_way=ONE_WAY if one_way is None else one_way,
         state={},
     )
+    return Adversary(Ctgan(c, TOY, seed=3), local)
 
 
 def rows(n: int = 12) -> tuple[Tensor, Tensor]:
@@ -114,14 +116,15 @@ def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
     )
     c = conf("ctgan", local_steps=12, discriminator_steps=5)
     plan = SgdPlan.of(c, rows=120, noise_multiplier=1.0)
-    trace, state = Ctgan(c, TOY).train_privately(
-        table("a"),
-        plan,
+    local = LocalRound(
+        codes=table("a"),
         held=TOY.held_by("a"),
+        plan=plan,
         source=RandomSource(KEY),
         one_way=ONE_WAY,
         state={},
     )
+    trace, state = Ctgan(c, TOY).train_privately(local)
     assert len(steps) == plan.steps == plan.mechanism().steps == 12
     assert tuple(reads) == trace.batches
     assert len(generator_steps) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,20 +24,27 @@ from tests.synthesis.experiment import (
 )
 from twinweave.generators import registry
 from twinweave.generators.union import Rows
-from twinweave.synthesis.conf import FitConf, RakeConf
-from twinweave.synthesis.synthesise import first_weights, synthesise, synthetic_rows
+from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
+from twinweave.synthesis.synthesise import Task, first_weights, synthesise, synthetic_rows
 from twinweave.tables.contingency import ABSENT
+from twinweave.workload.measurement import Measurement
+
+
+def task(
+    tables: Sequence[Measurement], sizes: Mapping[str, int], conf: SynthesisConf, seed: int = 1
+) -> Task:
+    return Task(layout=LAYOUT, measurements=tables, sizes=sizes, conf=conf, seed=seed)
 
 
 def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose() -> None:
     rows = world(6000, seed=8)
     sizes = sizes_of(rows)
-    kept = synthesise(None, LAYOUT, measured(rows, PAIRS, 10, 9), sizes, QUICK, seed=1)
+    kept = synthesise(None, task(measured(rows, PAIRS, 10, 9), sizes, QUICK))
     assert abs(len(kept.rows) - len(rows)) < 100
     assert lift_of(kept.rows) == pytest.approx(lift_of(rows), abs=0.03)
     assert max(kept.misfit.values()) < 2
     assert kept.effective > len(rows)
-    collapsed = synthesise(None, LAYOUT, measured(rows, ONE_WAY, 10, 9), sizes, QUICK, seed=1)
+    collapsed = synthesise(None, task(measured(rows, ONE_WAY, 10, 9), sizes, QUICK))
     assert abs(lift_of(collapsed.rows)) < 0.04
 
 
@@ -44,7 +52,7 @@ def test_same_seed_same_rows() -> None:
     tables = measured(world(2000, seed=10), PAIRS, 10, 11)
     sizes = {"shop": 1600, "ads": 1400}
     conf = replace(QUICK, fit=FitConf(latents=50, network_steps=0, free_steps=10), rows=300)
-    runs = [synthesise(None, LAYOUT, tables, sizes, conf, seed=s).rows.codes for s in (1, 1, 2)]
+    runs = [synthesise(None, task(tables, sizes, conf, s)).rows.codes for s in (1, 1, 2)]
     assert len(runs[0]) == 300
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
@@ -73,31 +81,29 @@ def test_a_network_with_samples_only_is_raked(mixture: float) -> None:
     rows = world(4000, seed=12)
     conf = replace(QUICK, rake=RakeConf(strength=0.01, steps=150), mixture=mixture)
     tables = measured(rows, PAIRS, 10, 13)
-    found = synthesise(cast(Any, Uniform()), LAYOUT, tables, sizes_of(rows), conf, seed=1)
+    found = synthesise(cast(Any, Uniform()), task(tables, sizes_of(rows), conf))
     assert lift_of(found.rows) == pytest.approx(lift_of(rows), abs=0.04)
     assert bool(found.trace) == (mixture > 0)
 
 
 def test_a_generator_that_was_never_trained_starts_from_the_tables() -> None:
     rows = world(1500, seed=30)
-    known = LAYOUT, measured(rows, PAIRS, 10, 31), sizes_of(rows)
     quick = replace(QUICK, fit=FitConf(latents=50, network_steps=5, free_steps=10), rows=200)
+    given = task(measured(rows, PAIRS, 10, 31), sizes_of(rows), quick)
     c = conf("tvae")
-    first = first_weights(c, *known, quick, 1)
-    untrained, trained = (
-        synthetic_rows(c, *known, quick, 1, weights).rows.codes for weights in (None, first)
-    )
+    first = first_weights(c, given)
+    untrained, trained = (synthetic_rows(c, given, weights).rows.codes for weights in (None, first))
     assert np.array_equal(untrained, trained)
-    assert not np.array_equal(trained, synthetic_rows(c, *known, quick, 1, -first).rows.codes)
+    assert not np.array_equal(trained, synthetic_rows(c, given, -first).rows.codes)
 
 
 def test_the_format_stage_learns_what_the_tables_say(caplog: pytest.LogCaptureFixture) -> None:
     rows = world(1500, seed=32)
-    known = LAYOUT, measured(rows, PAIRS, 10, 33), sizes_of(rows)
     quick = replace(QUICK, fit=FitConf(latents=50, network_steps=0, free_steps=10))
+    given = task(measured(rows, PAIRS, 10, 33), sizes_of(rows), quick)
     c = conf("llm", format_steps=60, format_learning_rate=2e-2, format_batch=64)
     with caplog.at_level("INFO", "twinweave.run"):
-        weights = first_weights(c, *known, quick, 1)
+        weights = first_weights(c, given)
     written = registry.load(c, LAYOUT, weights).sample(
         np.ones((4000, 2), bool), torch.Generator().manual_seed(2)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,6 +20,22 @@ from twinweave.generators.union import OneWay, Rows, UnionLayout
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LocalRound:
+    """What a party trains with in one round. Private.
+
+    codes: (n, columns) int32, ABSENT where not held; held: (columns,). one_way: noisy tables.
+    state: what the round before left, empty in the first.
+    """
+
+    codes: NDArray[np.int32] = field(repr=False)
+    held: NDArray[np.bool_]
+    plan: SgdPlan
+    source: RandomSource
+    one_way: OneWay = field(repr=False)
+    state: Arrays = field(repr=False)
 
 
 class Generator(nn.Module, ABC):
@@ -67,21 +84,10 @@ class Generator(nn.Module, ABC):
         return np.concatenate([mask[name].ravel() for name, _ in self.shared_parameters()])
 
     @abstractmethod
-    def train_privately(
-        self,
-        codes: NDArray[np.int32],
-        plan: SgdPlan,
-        *,
-        held: NDArray[np.bool_],
-        source: RandomSource,
-        one_way: OneWay,
-        state: Arrays,
-    ) -> tuple[Trace, Arrays]:
+    def train_privately(self, local: LocalRound) -> tuple[Trace, Arrays]:
         """Take `plan.steps` private steps on one party's rows, in place.
 
-        codes: (n, columns) int32, ABSENT where not held. state: what the round before left,
-        empty in the first. Returns what happened and the state for the next round, both of
-        which stay at the party.
+        Returns what happened and the state for the next round, both of which stay at the party.
         """
 
     def learn_format(
@@ -128,23 +134,14 @@ class RowLossGenerator(Generator):
         sensitivity. Mean over the held columns of a row, never over the batch.
         """
 
-    def train_privately(
-        self,
-        codes: NDArray[np.int32],
-        plan: SgdPlan,
-        *,
-        held: NDArray[np.bool_],
-        source: RandomSource,
-        one_way: OneWay,  # noqa: ARG002
-        state: Arrays,
-    ) -> tuple[Trace, Arrays]:
+    def train_privately(self, local: LocalRound) -> tuple[Trace, Arrays]:
         return private_steps(
             self,
             self.row_loss,
-            codes,
-            plan,
-            source=source,
-            active=self.coverage(held),
-            adam=state,
+            local.codes,
+            local.plan,
+            source=local.source,
+            active=self.coverage(local.held),
+            adam=local.state,
             mode=self.conf.gradients,
         )

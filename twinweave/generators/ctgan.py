@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from twinweave.generators.base import LocalRound
 from twinweave.generators.conf import CtganConf
 from twinweave.generators.dpsgd import MICRO_BATCH, PrivateSgd, Tally, Trace
 from twinweave.generators.flat import Arrays, FlatAdam, flatten, unflatten
@@ -38,8 +39,6 @@ from twinweave.generators.mlp import (
     shares,
 )
 from twinweave.generators.per_row import Losses
-from twinweave.generators.plan import SgdPlan
-from twinweave.generators.random_source import RandomSource
 from twinweave.generators.union import OneWay, UnionLayout
 
 _UNCONDITIONAL = 0.5
@@ -64,22 +63,13 @@ class Ctgan(DecoderGenerator):
         inputs = [z, self.layout.proven(held), self.layout.positions(held)]
         return self.decoder_trained_by(held, np.concatenate(inputs))
 
-    def train_privately(
-        self,
-        codes: NDArray[np.int32],
-        plan: SgdPlan,
-        *,
-        held: NDArray[np.bool_],
-        source: RandomSource,
-        one_way: OneWay,
-        state: Arrays,
-    ) -> tuple[Trace, Arrays]:
+    def train_privately(self, local: LocalRound) -> tuple[Trace, Arrays]:
         """Private discriminator steps, and a step of the generator after every few."""
-        adversary = Adversary(self, held, plan, source=source, one_way=one_way, state=state)
-        rows = torch.from_numpy(codes.astype(np.int64)).to(adversary.device)
+        adversary = Adversary(self, local)
+        rows = torch.from_numpy(local.codes.astype(np.int64)).to(adversary.device)
         tally = Tally()
         self.train()
-        for step in range(1, plan.steps + 1):
+        for step in range(1, local.plan.steps + 1):
             adversary.private_step(rows, tally)
             if step % self.conf.discriminator_steps == 0:
                 adversary.generator_step()
@@ -187,17 +177,9 @@ class Conditions:
 class Adversary:
     """One party's discriminator at work against the shared generator, for one round."""
 
-    def __init__(
-        self,
-        network: Ctgan,
-        held: NDArray[np.bool_],
-        plan: SgdPlan,
-        *,
-        source: RandomSource,
-        one_way: OneWay,
-        state: Arrays,
-    ) -> None:
-        self.network, self.plan = network, plan
+    def __init__(self, network: Ctgan, local: LocalRound) -> None:
+        held, source, state = local.held, local.source, local.state
+        self.network, self.plan = network, local.plan
         self.conf = conf = network.conf
         self.device = next(network.parameters()).device
         self.generator = source.torch_generator(self.device.type)
@@ -206,12 +188,12 @@ class Adversary:
         if "discriminator" in state:
             unflatten(self.discriminator.parameters(), state["discriminator"])
         self.discriminator.to(self.device).project()
-        self.private = PrivateSgd(self.discriminator, plan, source=source, mode=conf.gradients)
+        self.private = PrivateSgd(self.discriminator, self.plan, source=source, mode=conf.gradients)
         self.private.restore(_part(state, "d."))
         self.adam = FlatAdam(
             list(network.parameters()), learning_rate=conf.generator_learning_rate, betas=(0.5, 0.9)
         )
-        self.conditions = Conditions.of(network.layout, network.blocks, held, one_way)
+        self.conditions = Conditions.of(network.layout, network.blocks, held, local.one_way)
         bits = 0.5 + 0.5 * network.layout.proven(held).astype(np.float32)
         self.presence = torch.from_numpy(bits).to(self.device)
 

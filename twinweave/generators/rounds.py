@@ -58,17 +58,20 @@ def train_round(
     """
     import torch
 
+    from twinweave.generators.base import LocalRound
+
     network = load(conf, layout, weights)
     held = layout.held_by(party)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
-    trace, kept = network.train_privately(
-        codes,
-        plan,
+    local = LocalRound(
+        codes=codes,
         held=held,
+        plan=plan,
         source=source or RandomSource(),
         one_way=one_way or {},
         state=unpack(state),
     )
+    trace, kept = network.train_privately(local)
     update = np.where(network.coverage(held), network.weights - weights, np.float32(0))
     return RoundResult(update=update.astype(np.float32), state=pack(kept), trace=trace)
 

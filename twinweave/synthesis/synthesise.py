@@ -35,6 +35,17 @@ MOST_CELLS = 250_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """What synthetic rows are made from, and how. sizes: rows of each party's table."""
+
+    layout: UnionLayout
+    measurements: Sequence[Measurement] = field(repr=False)
+    sizes: Mapping[str, int]
+    conf: SynthesisConf
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SynthesisResult:
     """rows: the synthetic union. effective: sample size the candidates' weights are worth.
 
@@ -49,68 +60,50 @@ class SynthesisResult:
     trace: tuple[float, ...]
 
 
-def first_weights(
-    generator: GeneratorConf,
-    layout: UnionLayout,
-    measurements: Sequence[Measurement],
-    sizes: Mapping[str, int],
-    conf: SynthesisConf,
-    seed: int,
-) -> NDArray[np.float32]:
+def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:
     """Weights before the first round, (parameters,): post-processing of the measurements.
 
-    sizes: rows of each party's table. A generator that has a format stage learns from rows
-    that are raked to meet the tables, so that it is taught what the tables say.
+    A generator that has a format stage learns from rows that are raked to meet the tables, so
+    that it is taught what the tables say.
     """
-    network = registry.build(generator, layout, seed=seed, one_way=one_way_tables(measurements))
+    one_way = one_way_tables(task.measurements)
+    network = registry.build(generator, task.layout, seed=task.seed, one_way=one_way)
 
     def draft() -> Rows:
         progress = by_quarters("drafting rows from the tables")
-        rows = synthesise(None, layout, measurements, sizes, conf, seed, progress=progress).rows
+        rows = synthesise(None, task, progress=progress).rows
         log.info("format stage: on %d drafted rows", len(rows))
         return rows
 
-    network.learn_format(draft, seed=seed, progress=by_quarters("format stage"))
+    network.learn_format(draft, seed=task.seed, progress=by_quarters("format stage"))
     return network.weights
 
 
 def synthetic_rows(
-    generator: GeneratorConf,
-    layout: UnionLayout,
-    measurements: Sequence[Measurement],
-    sizes: Mapping[str, int],
-    conf: SynthesisConf,
-    seed: int,
-    weights: NDArray[np.float32] | None,
+    generator: GeneratorConf, task: Task, weights: NDArray[np.float32] | None
 ) -> SynthesisResult:
     """`synthesise` with the generator of these weights; of its `first_weights` if never trained."""
     if weights is None:
-        weights = first_weights(generator, layout, measurements, sizes, conf, seed)
-    network = registry.load(generator, layout, weights)
+        weights = first_weights(generator, task)
+    network = registry.load(generator, task.layout, weights)
     progress = by_quarters("fitting to the tables")
-    return synthesise(network, layout, measurements, sizes, conf, seed, progress=progress)
+    return synthesise(network, task, progress=progress)
 
 
 def synthesise(
-    network: Generator | None,
-    layout: UnionLayout,
-    measurements: Sequence[Measurement],
-    sizes: Mapping[str, int],
-    conf: SynthesisConf,
-    seed: int,
-    *,
-    progress: Progress | None = None,
+    network: Generator | None, task: Task, *, progress: Progress | None = None
 ) -> SynthesisResult:
     """Synthetic rows of the union. The network, if it has soft output, is changed by the fit.
 
-    sizes: rows of each party's table. Without a network the fit starts from nothing.
-    progress: of the fit. Raises ConfigError if a party's size is missing.
+    Without a network the fit starts from nothing. progress: of the fit. Raises ConfigError if a
+    party's size is missing.
     """
-    people = population(layout.parties, sizes, measurements, layout.pools)
+    layout, measurements, conf = task.layout, task.measurements, task.conf
+    people = population(layout.parties, task.sizes, measurements, layout.pools)
     n, users = conf.rows or people.size, people.users.sum()
     affordable = MOST_CELLS // max(len(measurements), 1)
     wanted = max(n, min(round(conf.rake.candidates * n), affordable))
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([task.seed, 1])
     soft = network.soft if network is not None else None
     drawn = 0
     parts: list[Rows] = []
@@ -120,7 +113,7 @@ def synthesise(
         parts.append(_sampled(network, people.presence(drawn), rng))
     if drawn < wanted:
         latents = people.latents(conf.fit.latents)
-        mixture = fit(soft, layout, measurements, latents, conf.fit, seed, progress)
+        mixture = fit(soft, layout, measurements, latents, conf.fit, task.seed, progress)
         parts.append(mixture.sample(wanted - drawn, rng))
         trace = mixture.trace
     candidates = Rows.joined(parts)
