@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GeneratorConf
-from twinweave.parsing import STRICT, check_not_negative, check_positive, parse
+from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
 from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import GuardConf
 from twinweave.spec import CrossTables, SecureSum
@@ -25,10 +25,8 @@ from twinweave.workload.tables import WorkloadConf
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartyConf:
+class PartyConf(Parsed):
     """One party: where its table is (simulation only; a deployment's site file says) and what."""
-
-    __pydantic_config__ = STRICT
 
     name: str
     columns: tuple[Column, ...]
@@ -40,14 +38,12 @@ class PartyConf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConf:
+class DataConf(Parsed):
     """A dataset and its split between the parties (conf/data).
 
     pools: groups of parties that hold the same columns of different people, each asked as one
         (see JointSchema). The run ends before anything is released where a person is at two.
     """
-
-    __pydantic_config__ = STRICT
 
     name: str
     parties: tuple[PartyConf, ...]
@@ -82,10 +78,8 @@ class DataConf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivacyConf:
+class PrivacyConf(Parsed):
     """The end-to-end budget and how it is shared over stages."""
-
-    __pydantic_config__ = STRICT
 
     epsilon: float
     delta: float
@@ -115,7 +109,7 @@ class PrivacyConf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProtocolConf:
+class ProtocolConf(Parsed):
     """Which protocol computes what, and how long to wait for a party.
 
     noise: of cross tables; `coins` (variance s^2, nobody knows the noise) as far as
@@ -124,8 +118,6 @@ class ProtocolConf:
     colluding: parties that may pool what they know (with each other or the server).
     timeouts in seconds; the first message waits longest: parties may still be starting.
     """
-
-    __pydantic_config__ = STRICT
 
     alignment: Literal["ristretto", "prf"]
     cross_tables: CrossTables
@@ -148,10 +140,8 @@ class ProtocolConf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederationConf:
+class FederationConf(Parsed):
     """simulation: this machine plays every party; deployment: SuperNodes with site files."""
-
-    __pydantic_config__ = STRICT
 
     mode: Literal["simulation", "deployment"]
 
@@ -161,13 +151,11 @@ MAX_PATTERNS = 1 << 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConf:
+class RunConf(Parsed):
     """Everything that defines a run. `output` is the run directory, where the server runs.
 
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     """
-
-    __pydantic_config__ = STRICT
 
     data: DataConf
     privacy: PrivacyConf

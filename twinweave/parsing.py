@@ -20,7 +20,12 @@ from twinweave.errors import ConfigError, ProtocolError
 T = TypeVar("T")
 
 STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=False)
-"""Put `__pydantic_config__ = STRICT` in every dataclass that is parsed."""
+
+
+class Parsed:
+    """Base of every dataclass that is parsed: unknown keys are refused, values never shown."""
+
+    __pydantic_config__ = STRICT
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 from twinweave.privacy.guard import GuardConf
 from twinweave.tables.column import Column
 from twinweave.tables.schema import Schema
@@ -15,15 +15,13 @@ from twinweave.tables.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class Site(Parsed):
     """identity: file of this party's Ed25519 key. pins: peer -> public key, hex.
 
     pools: the pools that this party agreed to be in, as their members; a specification that
     pools it with anybody else is refused.
     work: private folder for the party's own record of its runs.
     """
-
-    __pydantic_config__ = STRICT
 
     party: str
     columns: tuple[Column, ...]

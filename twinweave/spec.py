@@ -14,7 +14,7 @@ from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
-from twinweave.parsing import STRICT, canonical_json, load_json, parse
+from twinweave.parsing import Parsed, canonical_json, load_json, parse
 from twinweave.privacy.events import Event
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.plan import PlannedQuery, TablePlan
@@ -29,10 +29,8 @@ SecureSum = Literal["masking", "secret_sharing", "homomorphic"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSpec:
+class TrainingSpec(Parsed):
     """The federated training of a run. colluding: parties that may pool what they know."""
-
-    __pydantic_config__ = STRICT
 
     generator: GeneratorConf
     colluding: int
@@ -40,23 +38,19 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SecondPlan:
+class SecondPlan(Parsed):
     """The tables chosen after a selection, as they travel."""
-
-    __pydantic_config__ = STRICT
 
     plan: tuple[PlannedQuery, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSpec:
+class RunSpec(Parsed):
     """One run. run: unique id; plan: every table, its noise, in the order it is measured.
 
     selects: the plan's tables only select features; a second plan, made from them, follows.
     cross_tables: the protocol of the products between parties.
     """
-
-    __pydantic_config__ = STRICT
 
     version: int
     run: str

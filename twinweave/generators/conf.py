@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT, check_not_negative, check_positive
+from twinweave.parsing import Parsed, check_not_negative, check_positive
 
 FIELD = "generator"
 
@@ -17,7 +17,7 @@ GradientMode = Literal["bookkeeping", "ghost", "hooks", "functorch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConf:
+class TrainingConf(Parsed):
     """What local DP-SGD needs, whatever the generator. All of it is public and fixed per run.
 
     clip: bound C on the L2 norm of one row's gradient. expected_batch: rows expected in a
@@ -25,8 +25,6 @@ class TrainingConf:
     gradients: how per-row gradients are had, all of them exact: `bookkeeping` (one backward
         pass, the fastest) or Opacus's `ghost`, `hooks` and `functorch`.
     """
-
-    __pydantic_config__ = STRICT
 
     learning_rate: float
     clip: float
@@ -48,8 +46,6 @@ class TrainingConf:
 @dataclass(frozen=True, kw_only=True)
 class TvaeConf(TrainingConf):
     """layers: hidden layers of encoder and decoder each. beta: weight of the KL term."""
-
-    __pydantic_config__ = STRICT
 
     name: Literal["tvae"] = "tvae"
     layers: int
@@ -75,8 +71,6 @@ class CtganConf(TrainingConf):
     temperature: of the straight-through Gumbel softmax while training.
     generator_batch: fake rows of a generator step.
     """
-
-    __pydantic_config__ = STRICT
 
     name: Literal["ctgan"] = "ctgan"
     layers: int
@@ -111,8 +105,6 @@ class LlmConf(TrainingConf):
     one_party: share of those rows shown as a single party sees them.
     gradients: not `ghost`, whose norms of sequences can be lost in rounding.
     """
-
-    __pydantic_config__ = STRICT
 
     name: Literal["llm"] = "llm"
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import TrainingConf
-from twinweave.parsing import STRICT, check_not_negative, check_positive
+from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.privacy.events import NonPrivate, PoissonSgd
 
 
 @dataclass(frozen=True, kw_only=True)
-class SgdPlan:
+class SgdPlan(Parsed):
     """One party's private steps of one round: what is charged and what is drawn.
 
     noise_multiplier: sigma, noise over clip. clip: C. steps: exactly, of this round.
@@ -19,8 +19,6 @@ class SgdPlan:
     C of the sum, whatever the batch. unsafe: allow noise_multiplier 0; the mechanism is then
     NonPrivate.
     """
-
-    __pydantic_config__ = STRICT
 
     noise_multiplier: float
     sampling_rate: float

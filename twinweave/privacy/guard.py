@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
-from twinweave.parsing import STRICT, canonical_json, check_positive
+from twinweave.parsing import Parsed, canonical_json, check_positive
 from twinweave.privacy import accountant
 from twinweave.privacy.events import Event
 from twinweave.privacy.ledger import event_from_record, event_to_record
@@ -44,13 +44,11 @@ CREATE TABLE IF NOT EXISTS spend (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardConf:
+class GuardConf(Parsed):
     """A party's lasting limit. path null: a file in the party's own folder.
 
     mode off: no lasting limit, for public data alone. A run's own limit holds either way.
     """
-
-    __pydantic_config__ = STRICT
 
     mode: Literal["on", "off"] = "on"
     path: str | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from twinweave.errors import ProtocolError
-from twinweave.parsing import STRICT, parse, to_plain
+from twinweave.parsing import Parsed, parse, to_plain
 from twinweave.privacy import accountant
 from twinweave.privacy.events import Event, Mechanism, Stage
 
@@ -31,10 +31,8 @@ _NOTE_PARTIES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class Ledger(Parsed):
     """Immutable list of releases; `charge` returns the longer one."""
-
-    __pydantic_config__ = STRICT
 
     events: tuple[Event, ...] = ()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT, check_not_negative, check_positive
+from twinweave.parsing import Parsed, check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConf:
+class FitConf(Parsed):
     """How long and how finely to fit.
 
     latents: product distributions in the mixture. network_*: stage 1, the network's own
@@ -17,8 +17,6 @@ class FitConf:
     one-way tables without one) plus normal noise of standard deviation `spread`, which tells
     the latents apart.
     """
-
-    __pydantic_config__ = STRICT
 
     latents: int = 1024
     network_steps: int = 100
@@ -33,15 +31,13 @@ class FitConf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RakeConf:
+class RakeConf(Parsed):
     """candidates: rows offered for each row wanted. steps: of L-BFGS, at most.
 
     strength: evidence that the candidates' own distribution counts for, in multiples of the
         union's size: at 1 it is trusted as much as a sample of that size would be.
     exchanges: rounds of swaps that bring the rows drawn closer to the weighted tables.
     """
-
-    __pydantic_config__ = STRICT
 
     candidates: float = 4.0
     strength: float = 0.3
@@ -56,15 +52,13 @@ class RakeConf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisConf:
+class SynthesisConf(Parsed):
     """rows: synthetic rows of the union; None: its estimated size.
 
     mixture: also for a network without soft output, a mixture is fitted to the measurements
         and gives this part of the candidates.
     csv: write the synthetic tables as CSV too.
     """
-
-    __pydantic_config__ = STRICT
 
     fit: FitConf = field(default_factory=FitConf)
     rake: RakeConf = field(default_factory=RakeConf)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ class PartyRole(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CampaignConf:
+class CampaignConf(Parsed):
     """Shape of the campaign.
 
     users: of the union of both parties.
@@ -48,8 +48,6 @@ class CampaignConf:
     dirty: share of dirty cells in some feature columns.
     seed, replicate: of the users; and of another draw of arms, purchases and dirt for them.
     """
-
-    __pydantic_config__ = STRICT
 
     users: int = 20_000
     seed: int = 11

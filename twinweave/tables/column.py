@@ -16,7 +16,7 @@ from math import isfinite
 import numpy as np
 
 from twinweave.errors import SchemaError
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 
 MISSING = "(missing)"
 """The level that `missing: level` or `invalid: level` adds after a column's own levels."""
@@ -55,7 +55,7 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(Parsed):
     """One column. Discrete code of a cell: 0..size-1; MISSING, where allowed, is size-1.
 
     levels: public domain of a categorical column; of a boolean one, its two spellings,
@@ -64,8 +64,6 @@ class Column:
     bins: number of equal-width bins (default 16, never more than the integers in range),
         or the inner edges themselves; a value on an edge belongs to the upper bin.
     """
-
-    __pydantic_config__ = STRICT
 
     name: str
     kind: Kind

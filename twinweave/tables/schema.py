@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from twinweave.errors import SchemaError
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 from twinweave.tables.column import Column, Role
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schema:
+class Schema(Parsed):
     """One party's table: exactly one key column, order of columns is part of the contract."""
-
-    __pydantic_config__ = STRICT
 
     party: str
     columns: tuple[Column, ...]
@@ -60,7 +58,7 @@ class Schema:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointSchema:
+class JointSchema(Parsed):
     """The parties' schemas side by side: the columns of a row of the union.
 
     A shared column appears once; its holders are all parties that declare it. A column that
@@ -70,8 +68,6 @@ class JointSchema:
     bank): what is asked of one is asked of all of them together. That no person is at two
     members is checked in every run, once the ids are aligned.
     """
-
-    __pydantic_config__ = STRICT
 
     schemas: tuple[Schema, ...]
     pools: tuple[tuple[str, ...], ...] = ()

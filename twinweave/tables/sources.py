@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ColumnError, ConfigError, SourceError, unquoted
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
 from twinweave.tables.cleaning import normalise_key
 from twinweave.tables.dtypes import as_text
@@ -44,14 +44,12 @@ class SourceKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Present:
+class Present(Parsed):
     """Keep the users whose hashed id falls in a fraction: cuts one public file into parties.
 
     The same salt keeps the same users at every party, different salts independent ones. start:
     where the fraction begins, so that 0 and 0.5 with a fraction of 0.5 are two disjoint halves.
     """
-
-    __pydantic_config__ = STRICT
 
     fraction: float
     salt: str
@@ -74,7 +72,7 @@ class Present:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(Parsed):
     """Where one party's table is, and what to do before cleaning.
 
     path: a CSV or Parquet file; CSV may be compressed (.gz, .bz2, .xz, .zip).
@@ -91,8 +89,6 @@ class Source:
     present: see Present; applied last.
     campaign, role: the built-in simulation and whose side of it (kind campaign).
     """
-
-    __pydantic_config__ = STRICT
 
     kind: SourceKind
     path: str | None = None

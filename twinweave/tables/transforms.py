@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 from twinweave.tables.dtypes import as_numbers, as_text, without_point_zero
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Transform(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Derived:
+class Derived(Parsed):
     """A schema column made from one column of the source.
 
     values: {text in the source: text in the table}; other cells stay as they are, or become
@@ -36,8 +36,6 @@ class Derived:
     at_least: "1" where the number is at least this, else "0"; what is not a number stays text.
     transform: one of Transform.
     """
-
-    __pydantic_config__ = STRICT
 
     source: str
     values: Mapping[str, str] = field(default_factory=dict)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT, check_not_negative, check_positive
+from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.tables.column import Kind, Role
 from twinweave.tables.schema import JointSchema
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiftConf:
+class LiftConf(Parsed):
     """One experiment to analyse.
 
     membership: column whose levels say which arm a user is in.
@@ -28,8 +28,6 @@ class LiftConf:
     k: an arm, or an arm's part in a breakdown, whose noisy size is below k is not shown.
     ratio: declared users in test for each user in control, for the sample-ratio check.
     """
-
-    __pydantic_config__ = STRICT
 
     membership: str
     test: tuple[str, ...]
@@ -101,14 +99,12 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FairnessConf:
+class FairnessConf(Parsed):
     """Which outcome is audited for which groups.
 
     sensitive: columns whose levels, and intersections of levels, are the groups. label: the
     column with the outcome; positive: its favourable level.
     """
-
-    __pydantic_config__ = STRICT
 
     sensitive: tuple[str, ...]
     label: str

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import combinations, product
 
 from twinweave.errors import ProtocolError
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 from twinweave.privacy.events import Event, Stage
 from twinweave.privacy.noise import OWN_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS
@@ -16,10 +16,8 @@ from twinweave.workload.queries import Query, cells_of, check
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedQuery:
+class PlannedQuery(Parsed):
     """A table and the noise it gets. Raises ProtocolError where they do not fit."""
-
-    __pydantic_config__ = STRICT
 
     query: Query
     stage: Stage

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 from twinweave.tables.column import VALUE_UNITS, Role
 from twinweave.tables.contingency import Axis, Cells, group_of, grouped_size
 from twinweave.tables.schema import JointSchema, Schema
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class Side(Parsed):
     """The columns of one party, or of the pool that it leads, that take part in a query.
 
     weight: a `value` column whose clipped amount (0..VALUE_UNITS) is summed instead of
@@ -32,8 +32,6 @@ class Side:
     pool: all parties of the pool (`JointSchema.pools`), `party` the first; () for one party.
         A user is present on the side at any of them; each is at one of them at most.
     """
-
-    __pydantic_config__ = STRICT
 
     party: str
     columns: tuple[str, ...] = ()
@@ -66,15 +64,13 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Query:
+class Query(Parsed):
     """One contingency table. One user changes one cell, by at most `sensitivity`.
 
     A local table has an axis for each column; one across two parties has an axis for each side,
     with a position *absent* for users whom the side does not hold (a weighted side has none: an
     absent user adds 0).
     """
-
-    __pydantic_config__ = STRICT
 
     sides: tuple[Side, ...]
     priority: bool = False

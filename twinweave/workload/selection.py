@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT, check_not_negative, check_positive
+from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.tables.column import Role
 from twinweave.workload.analyses import Analyses
 from twinweave.workload.association import Association, any_of, associate
@@ -30,7 +30,7 @@ from twinweave.workload.queries import Query, query_over
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionConf:
+class SelectionConf(Parsed):
     """How features are selected (conf/selection).
 
     when: auto selects where the union has more columns than workload.max_pair_columns.
@@ -40,8 +40,6 @@ class SelectionConf:
     max_columns: kept in all, at most, targets and pinned ones included (those stay in any case).
     max_cells: of all pairs and three-way tables chosen together; the best come first.
     """
-
-    __pydantic_config__ = STRICT
 
     when: Literal["auto", "always", "never"]
     keep: tuple[str, ...]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-from twinweave.parsing import STRICT, check_not_negative
+from twinweave.parsing import Parsed, check_not_negative
 from twinweave.tables.column import Role
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import Analyses
@@ -19,15 +19,13 @@ from twinweave.workload.queries import Query, cells_of, check, query_over, side_
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkloadConf:
+class WorkloadConf(Parsed):
     """Which tables are measured beside the priority ones.
 
     max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a
         membership, conversion, label or sensitive column.
     max_cells: tables larger than this are left out (and named in the log).
     """
-
-    __pydantic_config__ = STRICT
 
     one_way: bool
     pairs: bool

@@ -19,17 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
-from twinweave.parsing import STRICT
+from twinweave.parsing import Parsed
 from twinweave.protocols.ring import Ring, dtype_of
 
 _CHUNK = 1 << 15  # values encoded at once: the float64 scratch stays in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedPoint:
+class FixedPoint(Parsed):
     """The encoding that all parties of a sum use. bits: 32 or 64, the size of the ring."""
-
-    __pydantic_config__ = STRICT
 
     bits: Literal[32, 64]
     fractional_bits: int

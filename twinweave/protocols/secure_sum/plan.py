@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import STRICT, canonical_json
+from twinweave.parsing import Parsed, canonical_json
 from twinweave.protocols.secure_sum import graph
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 from twinweave.protocols.secure_sum.shamir import MAX_HOLDERS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SumPlan:
+class SumPlan(Parsed):
     """One series of secure sums among the same parties.
 
     run, label: the run, and the name of this series in it; parties: their order is part of the
@@ -28,8 +28,6 @@ class SumPlan:
     any sum that can be opened; lower: more dropouts survived. Below the derived one a server
     that breaks the protocol (tells parties different things) may single a party out.
     """
-
-    __pydantic_config__ = STRICT
 
     run: str
     label: str

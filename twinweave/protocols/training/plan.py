@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ProtocolError
 from twinweave.generators.plan import SgdPlan
-from twinweave.parsing import STRICT, canonical_json, load_json, parse
+from twinweave.parsing import Parsed, canonical_json, load_json, parse
 from twinweave.privacy.events import Event, Stage
 from twinweave.spec import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
+class TrainingPlan(Parsed):
     """Every party's private steps of one round: fixed once the table sizes are known."""
-
-    __pydantic_config__ = STRICT
 
     parties: dict[str, SgdPlan]
 
