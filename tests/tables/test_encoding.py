@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinweave.errors import SchemaError
+from twinweave.parsing import parse
 from twinweave.tables.cleaning import clean
 from twinweave.tables.column import MISSING, VALUE_UNITS, Column, Kind, Role, Rule
 from twinweave.tables.contingency import ABSENT
@@ -142,3 +145,13 @@ def test_the_fingerprint_is_of_the_users_alone(good: pd.DataFrame, schema: Schem
     assert contents(table) == contents(encode(clean(good, schema)))
     assert contents(table) != contents(encode(clean(changed, schema)))
     assert contents(table) != contents(encode(clean(shuffled, schema)))
+
+
+def test_a_missing_amount_is_one_of_0() -> None:
+    facts: dict[str, Any] = {"name": "x", "kind": "continuous", "role": "value"}
+    column = parse(Column, {**facts, "bounds": [-1, 3], "missing": "level"})
+    units = value_units(column, np.array([-1.0, 0.0, np.nan, 3.0, 9.0]))
+    assert units.tolist() == [0, 256, 256, 1024, 1024]
+    with pytest.raises(SchemaError, match="counts as 0"):
+        parse(Column, {**facts, "bounds": [1, 3], "missing": "level"})
+    parse(Column, {**facts, "bounds": [1, 3], "missing": "drop"})

@@ -63,6 +63,9 @@ class Column(Parsed):
     bounds: inclusive public bounds of a number, or ISO dates of a datetime column.
     bins: number of equal-width bins (default 16, never more than the integers in range),
         or the inner edges themselves; a value on an edge belongs to the upper bin.
+
+    Of a value column an amount that is missing, or of a user whom the party lacks, counts as 0
+    in means per user. Bounds that do not hold 0 are for tables without missing amounts.
     """
 
     name: str
@@ -95,6 +98,13 @@ class Column(Parsed):
             )
         if self.role is Role.VALUE and self.kind not in (Kind.INTEGER, Kind.CONTINUOUS):
             raise self._error("a value is a number", "Use kind integer or continuous.")
+        if self.role is Role.VALUE and self.has_missing_level:
+            low, high = self.span
+            if not low <= 0 <= high:
+                raise self._error(
+                    "a user without a value counts as 0, which the bounds do not hold",
+                    "Let `bounds` hold 0, or drop rows without a value (`missing: drop`).",
+                )
 
     @property
     def is_numeric(self) -> bool:

@@ -136,10 +136,13 @@ def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.rando
 
 
 def value_units(column: Column, amounts: NDArray[np.float64]) -> Codes:
-    """(n,) int32 within 0..VALUE_UNITS: amounts over the column's bounds; a missing one is 0."""
+    """(n,) int32 within 0..VALUE_UNITS: amounts over the column's bounds, lower to upper.
+
+    A missing amount is one of 0, which the bounds then hold.
+    """
     lo, hi = column.span
-    share = (np.clip(amounts, lo, hi) - lo) / (hi - lo)
-    units: Codes = np.rint(np.nan_to_num(share) * VALUE_UNITS).astype(np.int32)
+    share = (np.clip(np.nan_to_num(amounts), lo, hi) - lo) / (hi - lo)
+    units: Codes = np.rint(share * VALUE_UNITS).astype(np.int32)
     return units
 
 

@@ -22,11 +22,12 @@ class LiftConf(Parsed):
     test, control: its levels that make up each arm; every other level is in neither.
     conversions: boolean columns; a user with the second level has converted, every other
         user (missing, or unknown to the party that holds the column) has not.
-    values: `value` columns compared as mean per user; a user without one counts as the lower bound.
+    values: `value` columns compared as mean per user; a user without one counts as 0.
     breakdowns: columns at the membership's party; each conversion is compared level by level.
     level: of every interval, and 1 - level the error rate of every verdict.
     k: an arm, or an arm's part in a breakdown, whose noisy size is below k is not shown.
-    ratio: declared users in test for each user in control, for the sample-ratio check.
+    ratio: expected users in test for each user in control, for the sample-ratio check; None for
+        no check.
     """
 
     membership: str
@@ -37,7 +38,7 @@ class LiftConf(Parsed):
     breakdowns: tuple[str, ...] = ()
     level: float = 0.95
     k: int
-    ratio: float | None = None
+    ratio: float | None = 1.0
 
     def __post_init__(self) -> None:
         arms = self.test + self.control

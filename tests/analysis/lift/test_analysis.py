@@ -75,7 +75,7 @@ def test_tables_without_what_is_asked_are_passed_over() -> None:
 
 
 def test_least_squares_is_unbiased_and_its_covariance_true() -> None:
-    """400 draws of the noise; each z is below 5.5: false alarm below 1e-6 for all eight."""
+    """400 draws of the noise; each z is below 5.5: false alarm below 1e-6 for all twelve."""
     queries = [*WORKLOAD[:2], WORKLOAD[4], cross(a("arm", "age"))]
     exact = tables(queries=queries)
     rng = np.random.default_rng(11)
@@ -90,7 +90,7 @@ def test_least_squares_is_unbiased_and_its_covariance_true() -> None:
         drawn.append(counts.theta[:, 0])
     for g, arm in enumerate(IN_ARM):
         got = np.array(drawn)[:, g]
-        truth = np.array([arm.sum(), (arm & BOUGHT).sum()])
+        truth = np.array([arm.sum(), (arm & BOUGHT).sum(), (arm & USERS["at_b"]).sum()])
         se = np.sqrt(np.diag(counts.cov[g]) / 400)
         assert np.all(np.abs(got.mean(axis=0) - truth) < 5.5 * se)
         ratio = got.var(axis=0) / np.diag(counts.cov[g])

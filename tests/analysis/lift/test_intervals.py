@@ -102,8 +102,8 @@ def test_a_size_lost_in_noise_says_nothing() -> None:
 def test_p_value_of_a_large_sample_is_the_normal_one() -> None:
     from scipy.stats import norm
 
-    test = Mean(excess=1020.0, var_excess=4.0, n=100.0, var_n=0.0, variance=16.0)
-    control = Mean(excess=900.0, var_excess=4.0, n=100.0, var_n=0.0, variance=16.0)
+    test = Mean(total=1020.0, var_total=4.0, n=100.0, var_n=0.0, variance=16.0)
+    control = Mean(total=900.0, var_total=4.0, n=100.0, var_n=0.0, variance=16.0)
     z = 1.2 / np.sqrt(2 * (0.16 + 4 / 100**2))
     assert p_value(test, control) == pytest.approx(2 * norm.sf(z), rel=1e-6)
 

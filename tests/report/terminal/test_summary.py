@@ -43,6 +43,8 @@ def test_summary_says_what_must_be_said(report: LiftReport) -> None:
         "Suppressed",
         ": w.",
         "spend",
+        "Matched at b: ",
+        "Among matched users alone: ",
         "Sample ratio",
         "0.9987",
         "stage measurement",

@@ -17,7 +17,6 @@ from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.arms import POSITIVE
 from twinweave.analysis.lift.results import Comparison, LiftReport
 from twinweave.generators.union import Rows
-from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
 
@@ -76,7 +75,7 @@ def synthetic_lift(
 
     joint: the rows' decoded table (`synthetic_tables.decode_rows`), which values are read
     from. A row of an arm whose conversion's party is absent has not converted; one without a
-    value has its lower bound.
+    value has 0.
     """
     arms = (
         _arm(schema, rows, conf.membership, conf.test),
@@ -89,7 +88,7 @@ def synthetic_lift(
         SyntheticOutcome(
             name=v.column,
             kind="value",
-            overall=_effect(_amounts(schema.column(v.column), joint), arms, v.overall),
+            overall=_effect(_amounts(v.column, joint), arms, v.overall),
         )
         for v in measured.values
     )
@@ -140,6 +139,5 @@ def _codes(schema: JointSchema, rows: Rows, name: str) -> NDArray[np.int32]:
     return rows.codes[:, schema.names.index(name)]
 
 
-def _amounts(column: Column, joint: pd.DataFrame) -> NDArray[np.float64]:
-    cells = joint[column.name].to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isnan(cells), column.span[0], cells)
+def _amounts(column: str, joint: pd.DataFrame) -> NDArray[np.float64]:
+    return np.nan_to_num(joint[column].to_numpy(dtype=np.float64, na_value=np.nan))

@@ -8,15 +8,20 @@ from scipy.stats import chi2
 
 from twinweave.analysis.lift.breakdown import break_down, compare_rates, shown
 from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_counts
+from twinweave.analysis.lift.match import (
+    SUSPICIOUS,
+    among_matched,
+    conversion_refused,
+    match_notes,
+    match_rates,
+    value_refused,
+)
 from twinweave.analysis.lift.results import ConversionLift, LiftReport, SampleRatio, ValueLift
-from twinweave.analysis.lift.values import value_lift
+from twinweave.analysis.lift.values import holder, value_lift
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf, check_lift
 from twinweave.workload.measurement import Measurement
-
-SUSPICIOUS = 0.001
-"""p below which the arms' sizes contradict the declared ratio: a broken assignment or join."""
 
 
 def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: LiftConf) -> LiftReport:
@@ -38,6 +43,12 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
     notes: list[str] = []
     by_column = _breakdown_counts(schema, conf, measurements, notes)
     values = _values(schema, conf, measurements, counts, notes)
+    conversions = tuple(
+        _conversion(schema, conf, counts, by_column, name) for name in conf.conversions
+    )
+    matches = match_rates(conf, counts)
+    notes += match_notes(matches)
+    broken = {rate.party for rate in matches if not rate.balanced}
     return LiftReport(
         membership=conf.membership,
         test=conf.test,
@@ -45,18 +56,22 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
         level=conf.level,
         k=conf.k,
         conversions=tuple(
-            _conversion(schema, conf, counts, by_column, name) for name in conf.conversions
+            conversion_refused(c) if holder(schema, conf, c.conversion) in broken else c
+            for c in conversions
         ),
-        values=values,
+        values=tuple(
+            value_refused(v) if holder(schema, conf, v.column) in broken else v for v in values
+        ),
+        match_rates=matches,
         sample_ratio=sample_ratio(counts, conf.ratio),
         notes=tuple(notes),
     )
 
 
 def sample_ratio(counts: Counts, declared: float | None) -> SampleRatio | None:
-    """Chi-square test of the arms' sizes against the declared ratio, noise included.
+    """Chi-square test of the arms' sizes against the expected ratio, noise included.
 
-    None without a declared ratio or with an arm that noise has emptied.
+    None without one, or with an arm that noise has emptied.
     """
     (n1, v1), (n0, v0) = counts.size(TEST), counts.size(CONTROL)
     if declared is None or n1 <= 0 or n0 <= 0:
@@ -81,8 +96,12 @@ def _conversion(
         for column, found in by_column.items()
         if name in found.conversions
     )
-    overall = compare_rates(counts, name, conf.level)
-    return ConversionLift(conversion=name, overall=overall, breakdowns=breakdowns)
+    return ConversionLift(
+        conversion=name,
+        overall=compare_rates(counts, name, conf.level),
+        breakdowns=breakdowns,
+        matched=among_matched(conf, counts, name, holder(schema, conf, name)),
+    )
 
 
 def _breakdown_counts(
@@ -110,7 +129,10 @@ def _values(
     for column in conf.values:
         lift = value_lift(schema, conf, measurements, counts, column)
         if lift is None:
-            notes.append(f"{column} is not compared: no table sums it by {conf.membership}.")
+            notes.append(
+                f"{column} is not compared: no table sums it by {conf.membership}, or tells how "
+                "many of an arm's users its party holds (its bounds do not begin at 0)."
+            )
             continue
         if lift.variance == "bounded":
             notes.append(

@@ -72,6 +72,32 @@ def arm_sums(
     )
 
 
+def lacking_sums(
+    schema: JointSchema, conf: LiftConf, measurement: Measurement
+) -> tuple[str, Floats, Floats] | None:
+    """Users of each arm whom a table's other side lacks: (its first party, sums, variances).
+
+    Sums and variances are (2,): test then control. None for a table without the membership,
+    or of one side.
+    """
+    home = schema.holders(conf.membership)[0]
+    own = [s for s in measurement.query.sides if s.party == home]
+    other = [s for s in measurement.query.sides if s.party != home]
+    if not own or conf.membership not in own[0].columns or not other or not other[0].columns:
+        return None
+    table = measurement.table(schema)
+    everyone = table.project((conf.membership,), ())
+    held = table.project((conf.membership,), (), other[0].columns[:1])
+    sums, variances = (
+        _by_arm(schema, conf, every - present.sum(axis=-1))[:, 0]
+        for every, present in (
+            (everyone.values, held.values),
+            (everyone.variances, held.variances),
+        )
+    )
+    return other[0].party, sums, variances
+
+
 def _by_arm(schema: JointSchema, conf: LiftConf, by_level: Floats) -> Floats:
     """(levels of the membership, levels) summed to (2, levels): test, then control."""
     labels = schema.column(conf.membership).labels

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twinweave.analysis.lift.arms import Floats, arm_sums
+from twinweave.analysis.lift.arms import Floats, arm_sums, lacking_sums
 from twinweave.analysis.lift.intervals import Rate
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
@@ -25,22 +25,37 @@ TEST, CONTROL = 0, 1
 class Counts:
     """Sizes and conversions of both arms at every level of a breakdown (one level without).
 
-    theta: (2, levels, 1 + conversions), the size first. cov: (2, 1 + conversions, same).
+    holders: parties, the first of each pool, for which the number of an arm's users whom they
+        hold is estimated too; only without a breakdown.
+    theta: (2, levels, 1 + conversions + holders), the size first. cov: (2, the same twice).
     """
 
     conversions: tuple[str, ...]
+    holders: tuple[str, ...] = ()
     theta: Floats = field(repr=False)
     cov: Floats = field(repr=False)
 
-    def rate(self, arm: int, conversion: str, level: int = 0) -> Rate:
-        i = 1 + self.conversions.index(conversion)
+    def rate(
+        self, arm: int, conversion: str, level: int = 0, *, held_by: str | None = None
+    ) -> Rate:
+        """Conversions of an arm's users, or of those among them whom a party holds."""
+        return self._rate(arm, level, self._held(held_by), 1 + self.conversions.index(conversion))
+
+    def held(self, arm: int, party: str) -> Rate:
+        """How many of an arm's users the party holds."""
+        return self._rate(arm, 0, 0, self._held(party))
+
+    def _held(self, party: str | None) -> int:
+        return 0 if party is None else 1 + len(self.conversions) + self.holders.index(party)
+
+    def _rate(self, arm: int, level: int, among: int, counted: int) -> Rate:
         theta, cov = self.theta[arm, level], self.cov[arm]
         return Rate(
-            n=float(theta[0]),
-            total=float(theta[i]),
-            var_n=float(cov[0, 0]),
-            var_total=float(cov[i, i]),
-            cov=float(cov[0, i]),
+            n=float(theta[among]),
+            total=float(theta[counted]),
+            var_n=float(cov[among, among]),
+            var_total=float(cov[counted, counted]),
+            cov=float(cov[among, counted]),
         )
 
     def size(self, arm: int, level: int = 0) -> tuple[float, float]:
@@ -63,8 +78,10 @@ def estimate_counts(
     ]
     if not found:
         return None
-    counted = {o.conversion for o in found}
-    return _least_squares(tuple(c for c in conf.conversions if c in counted), found)
+    counted = {name for o in found for name in o.row}
+    conversions = tuple(c for c in conf.conversions if ("converted", c) in counted)
+    holders = tuple(p for p in schema.parties if ("held", p) in counted)
+    return _least_squares(conversions, holders, found)
 
 
 def estimate_sum(
@@ -90,13 +107,20 @@ def estimate_sum(
     return weighted / precision, 1 / precision
 
 
+Part = tuple[str, str]
+"""What is estimated of an arm: its size, or who "converted" by, or is "held" at, that name."""
+
+SIZE: Part = ("size", "")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Observation:
-    """values = size * n + sign * y[conversion] + noise; values and variances (2, levels)."""
+    """values = the sum of `row`'s parts, each by its factor, + noise.
 
-    size: int
-    conversion: str | None = None
-    sign: int = 0
+    values and variances are (2, levels).
+    """
+
+    row: dict[Part, int]
     values: Floats
     variances: Floats
 
@@ -104,46 +128,59 @@ class _Observation:
 def _observations(
     schema: JointSchema, conf: LiftConf, m: Measurement, by: str | None
 ) -> list[_Observation]:
-    """What one table of counts says: converted and not, or the size alone."""
+    """What one table of counts says: converted, held and not converted, and lacking users."""
     if not m.variance > 0:
         raise ConfigError(
             "measurements",
             f"table {m.query.name!r} has no noise variance",
             "Give the variance of the noise that was added.",
         )
+    found: list[_Observation] = []
+    rest = {SIZE: 1}  # what `outside` is the sum of
+    sums, name = None, None
     for name in conf.conversions:
         sums = arm_sums(schema, conf, m, by=by, conversion=name)
         if sums is not None:
-            return [
-                _Observation(
-                    size=0, conversion=name, sign=1, values=sums.inside, variances=sums.var_inside
-                ),
-                _Observation(
-                    size=1,
-                    conversion=name,
-                    sign=-1,
-                    values=sums.outside,
-                    variances=sums.var_outside,
-                ),
+            converted: Part = ("converted", name)
+            found = [
+                _Observation(row={converted: 1}, values=sums.inside, variances=sums.var_inside)
             ]
-    sums = arm_sums(schema, conf, m, by=by)
+            rest[converted] = -1
+            break
+    sums = sums or arm_sums(schema, conf, m, by=by)
     if sums is None:
         return []
-    return [_Observation(size=1, values=sums.outside, variances=sums.var_outside)]
+    outside, variances = sums.outside, sums.var_outside
+    lacking = lacking_sums(schema, conf, m) if by is None else None
+    if lacking is not None and (not found or _converts_at(schema, conf, name)):
+        party, absent, noise = lacking
+        held: Part = ("held", party)
+        found.append(
+            _Observation(row={SIZE: 1, held: -1}, values=absent[:, None], variances=noise[:, None])
+        )
+        outside, variances = outside - absent[:, None], variances - noise[:, None]
+        rest = {held: 1, **{part: sign for part, sign in rest.items() if part != SIZE}}
+    return [*found, _Observation(row=rest, values=outside, variances=variances)]
 
 
-def _least_squares(names: tuple[str, ...], observations: Sequence[_Observation]) -> Counts:
-    width, levels = 1 + len(names), observations[0].values.shape[1]
+def _converts_at(schema: JointSchema, conf: LiftConf, name: str | None) -> bool:
+    """Whether the conversion is another party's than the membership's."""
+    home = schema.holders(conf.membership)[0]
+    return name is not None and home not in schema.holders(name)
+
+
+def _least_squares(
+    conversions: tuple[str, ...], holders: tuple[str, ...], observations: Sequence[_Observation]
+) -> Counts:
+    parts = [SIZE, *(("converted", c) for c in conversions), *(("held", p) for p in holders)]
+    width, levels = len(parts), observations[0].values.shape[1]
     precision = np.zeros((2, width, width))
     weighted = np.zeros((2, levels, width))
     for o in observations:
-        row = np.zeros(width)
-        row[0] = o.size
-        if o.conversion is not None:
-            row[1 + names.index(o.conversion)] = o.sign
+        row = np.array([o.row.get(part, 0) for part in parts], dtype=np.float64)
         # The variance is the same at every level: it depends on the table's shape alone.
         precision += np.outer(row, row) / o.variances[:, :1, None]
         weighted += row * (o.values / o.variances)[:, :, None]
     cov = np.linalg.inv(precision)
     theta = np.einsum("gij,glj->gli", cov, weighted)
-    return Counts(conversions=names, theta=theta, cov=cov)
+    return Counts(conversions=conversions, holders=holders, theta=theta, cov=cov)

@@ -81,34 +81,26 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Mean value per user of one arm, offset + excess / n, with normal limits.
+    """Mean value per user of one arm, total / n, with normal limits.
 
-    excess: sum of what users have above `offset`; var_excess: its noise. variance: of one
-    user's value. All in the column's own unit, or its square.
+    var_total, var_n, cov: of the noise in both. variance: of one user's value. All in the
+    column's own unit, or its square.
     """
 
-    excess: float
-    var_excess: float
+    total: float
+    var_total: float
     n: float
     var_n: float
+    cov: float = 0.0
     variance: float
-    offset: float = 0.0
 
     @property
     def mean(self) -> float:
-        return self.offset + self.excess / self.n
+        return self.total / self.n
 
     @property
     def n_cov(self) -> float:
-        return -self.excess / self.n * self.var_n
-
-    @property
-    def total(self) -> float:
-        return self.excess + self.offset * self.n
-
-    @property
-    def var_total(self) -> float:
-        return self.var_excess + self.offset**2 * self.var_n
+        return self.cov - self.mean * self.var_n
 
     @property
     def sampling(self) -> float:
@@ -116,7 +108,10 @@ class Mean:
 
     @property
     def noise(self) -> float:
-        return (self.var_excess + (self.excess / self.n) ** 2 * self.var_n) / self.n**2
+        """Delta method through the ratio: V(total - mean n) / n**2."""
+        mean = self.mean
+        spread = self.var_total - 2 * mean * self.cov + mean**2 * self.var_n
+        return max(spread, 0.0) / self.n**2
 
     def limits(self, z: float) -> Interval:
         half = z * sqrt(self.sampling + self.noise)

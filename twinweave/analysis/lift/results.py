@@ -19,6 +19,7 @@ class Verdict(StrEnum):
     LIFT = "lift"
     HARM = "harm"
     INCONCLUSIVE = "inconclusive"
+    REFUSED = "no verdict"  # the arms are not matched alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +130,24 @@ class Breakdown:
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionLift:
-    """Lift of one conversion; `overall` is None when an arm is suppressed."""
+    """Lift of one conversion; `overall` is None when an arm is suppressed.
+
+    matched: among users whom the conversion's party holds, None where no table tells them.
+    """
 
     conversion: str
     overall: Comparison | None
     breakdowns: tuple[Breakdown, ...]
+    matched: Comparison | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValueLift:
     """Lift of a value column's mean per user, in the column's own unit.
 
-    clipped_to: the column's bounds; larger and smaller amounts count as the bound.
+    clipped_to: the column's bounds; larger and smaller amounts count as the bound. A user
+        whom the column's party lacks, or without an amount there, has 0.
+    matched: among users whom the column's party holds, None where no table tells them.
     variance: where a user's variance is from: measured; bounded where the noisy second moment
         could not be used, so that the largest variance that the bounds and the mean allow stands
         in (a wider interval); none where an arm is suppressed.
@@ -150,11 +157,29 @@ class ValueLift:
     overall: Comparison | None
     clipped_to: Interval
     variance: Literal["measured", "bounded", "none"]
+    matched: Comparison | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchRate:
+    """What share of each arm another party holds: the rest count as not converted, as 0.
+
+    party: it, or the first of its pool. difference: test less control, interval at the report's
+    level. p_value: two-sided, of no difference; balanced: unless that contradicts it. Without
+    balance no outcome at this party gets a verdict.
+    """
+
+    party: str
+    test: Finding
+    control: Finding
+    difference: Finding
+    p_value: float
+    balanced: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRatio:
-    """Do the arms' sizes agree with the declared ratio (test users for each control user)?"""
+    """Do the arms' sizes agree with `lift.ratio` (test users for each control user)?"""
 
     declared: float
     observed: float
@@ -174,5 +199,6 @@ class LiftReport:
     k: int
     conversions: tuple[ConversionLift, ...]
     values: tuple[ValueLift, ...]
+    match_rates: tuple[MatchRate, ...] = ()
     sample_ratio: SampleRatio | None
     notes: tuple[str, ...]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.breakdown import shown
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_sum
-from twinweave.analysis.lift.intervals import Mean
-from twinweave.analysis.lift.results import ValueLift
+from twinweave.analysis.lift.intervals import Mean, Rate
+from twinweave.analysis.lift.results import Comparison, ValueLift
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
@@ -25,42 +27,103 @@ def value_lift(
     counts: Counts,
     column: str,
 ) -> ValueLift | None:
-    """Compare the arms' mean value; None when no table sums the column by membership.
+    """Compare the arms' mean value over all users; a user whom its party does not hold has 0.
 
-    A user whom the value's party does not hold has the column's lower bound.
+    None when no table sums the column by membership, or when its bounds do not begin at 0 and no
+    table tells how many of an arm's users its party holds.
     """
+    low, high = schema.column(column).span
+    party = holder(schema, conf, column)
+    told = party is None or party in counts.holders
     first = estimate_sum(schema, conf, measurements, column, 1)
-    if first is None:
+    if first is None or not (told or low == 0):
         return None
     second = estimate_sum(schema, conf, measurements, column, 2)
-    low, high = schema.column(column).span
     unit = (high - low) / VALUE_UNITS
-    means, measured = {}, True
+    everyone, matched, measured = {}, {}, True
     for arm in (TEST, CONTROL):
-        n, var_n = counts.size(arm)
-        if not shown(n, var_n, conf.k):
+        if not shown(*counts.size(arm), conf.k):
             return ValueLift(column=column, overall=None, clipped_to=(low, high), variance="none")
-        total, noise = float(first[0][arm]), float(first[1][arm])
         square = None if second is None else float(second[0][arm])
-        variance, used = user_variance(n, total, noise, square)
-        measured &= used
-        means[arm] = Mean(
-            excess=total * unit,
-            var_excess=noise * unit**2,
-            n=n,
-            var_n=var_n,
-            variance=variance * unit**2,
-            offset=low,
+        amounts = _Amounts(
+            total=float(first[0][arm]),
+            noise=float(first[1][arm]),
+            square=square,
+            low=low,
+            unit=unit,
         )
-    overall = compare(
-        means[TEST], means[CONTROL], level=conf.level, possible=(low, high), with_relative=low >= 0
-    )
+        n, var_n = counts.size(arm)
+        held = Rate(n=n, total=n, var_n=var_n, var_total=var_n, cov=var_n)
+        if party is not None and told:
+            held = counts.held(arm, party)
+            if shown(held.total, held.var_total, conf.k):
+                alone = replace(held, n=held.total, var_n=held.var_total, cov=held.var_total)
+                matched[arm] = amounts.mean(alone)[0]
+        if low and not shown(held.total, held.var_total, conf.k):
+            return ValueLift(column=column, overall=None, clipped_to=(low, high), variance="none")
+        everyone[arm], used = amounts.mean(held)
+        measured &= used
+    possible = (min(low, 0.0), max(high, 0.0)) if party else (low, high)
+
+    def compared(means: dict[int, Mean], possible: Interval) -> Comparison:
+        return compare(
+            means[TEST],
+            means[CONTROL],
+            level=conf.level,
+            possible=possible,
+            with_relative=possible[0] >= 0,
+        )
+
     return ValueLift(
         column=column,
-        overall=overall,
+        overall=compared(everyone, possible),
         clipped_to=(low, high),
         variance="measured" if measured else "bounded",
+        matched=compared(matched, (low, high)) if len(matched) == 2 else None,
     )
+
+
+def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:
+    """First party of the unit that holds an outcome; None where the membership's party does."""
+    holders = schema.holders(column)
+    home = schema.holders(conf.membership)[0]
+    return None if home in holders else schema.unit(holders[0])[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Amounts:
+    """One arm's noisy moments, in units above the column's lower bound.
+
+    noise: variance of the total's. low, unit: the lower bound, and a unit, in the column's own.
+    """
+
+    total: float
+    noise: float
+    square: float | None
+    low: float
+    unit: float
+
+    def mean(self, arm: Rate) -> tuple[Mean, bool]:
+        """Mean over `arm.n` users, `arm.total` of them held; whether its variance was measured."""
+        low = self.low
+        if low == 0:
+            variance, used = user_variance(arm.n, self.total, self.noise, self.square)
+            variance *= self.unit**2
+        else:
+            within, used = user_variance(arm.total, self.total, self.noise, self.square)
+            own = low + self.total * self.unit / arm.total
+            share = min(max(arm.total / arm.n, 0.0), 1.0)
+            # Those who are held vary among themselves; the others have 0.
+            variance = share * within * self.unit**2 + share * (1 - share) * own**2
+        found = Mean(
+            total=self.total * self.unit + low * arm.total,
+            var_total=self.noise * self.unit**2 + low**2 * arm.var_total,
+            n=arm.n,
+            var_n=arm.var_n,
+            cov=low * arm.cov,
+            variance=variance,
+        )
+        return found, used
 
 
 def user_variance(n: float, total: float, noise: float, square: float | None) -> tuple[float, bool]:

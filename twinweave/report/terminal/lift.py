@@ -11,6 +11,7 @@ from twinweave.analysis.lift.results import (
     Comparison,
     ConversionLift,
     LiftReport,
+    MatchRate,
     Relative,
     SampleRatio,
     ValueLift,
@@ -50,6 +51,8 @@ def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
         lines += _conversion(conversion, lift, facts)
     for value in lift.values:
         lines += _value(value, lift, facts.truth.get(value.column))
+    for rate in lift.match_rates:
+        lines += _match_rate(rate, lift)
     if lift.sample_ratio is not None:
         lines += _sample_ratio(lift.sample_ratio)
     for note in lift.notes:
@@ -70,6 +73,7 @@ def _conversion(outcome: ConversionLift, lift: LiftReport, facts: RunFacts) -> l
             points=unit_for(found.standard_error, scale=100.0, suffix=" pp"),
         )
         lines = _outcome(name, wording, found, lift, facts.truth.get(name))
+        lines += _among_matched(outcome.matched, wording.points)
     for breakdown in outcome.breakdowns:
         known = facts.truth_by.get(name, {}).get(breakdown.column, {})
         lines += _breakdown(breakdown, name, lift, known)
@@ -82,13 +86,44 @@ def _value(value: ValueLift, lift: LiftReport, truth: float | None) -> list[str]
     low, high = value.clipped_to
     unit = unit_for(value.overall.standard_error, scale=1.0, suffix="")
     wording = _Wording(
-        what=f"mean per user, clipped to {low:,g} to {high:,g}",
+        what=f"mean per user, clipped to {low:,g} to {high:,g}, 0 without one",
         total="sum",
         rate="mean",
         rates=unit,
         points=unit,
     )
-    return _outcome(value.column, wording, value.overall, lift, truth)
+    lines = _outcome(value.column, wording, value.overall, lift, truth)
+    return lines + _among_matched(value.matched, unit)
+
+
+def _among_matched(found: Comparison | None, points: Unit) -> list[str]:
+    if found is None:
+        return []
+    lift = found.absolute
+    return paragraph(
+        f"Among matched users alone: {points.signed(lift.value)}{points.suffix} "
+        f"({points.between(lift.interval)}), {p_is(found.p_value)}. "
+        "Valid only if the treatment does not change who is matched."
+    )
+
+
+def _match_rate(found: MatchRate, lift: LiftReport) -> list[str]:
+    shares = [
+        f"{one.value:.1%} of {arm} ({one.interval[0]:.1%} to {one.interval[1]:.1%})"
+        for arm, one in (("test", found.test), ("control", found.control))
+    ]
+    says = (
+        "as balanced as chance has it"
+        if found.balanced
+        else "NOT BALANCED, so no verdict: find out why the arms are matched differently, and "
+        "do not trust the lift before that"
+    )
+    text = (
+        f"Matched at {found.party}: {shares[0]}, {shares[1]}, {lift.level:.0%} intervals; "
+        f"{p_is(found.p_value)}: {says}. A user who is not matched counts as not converted, and "
+        "as 0 of a value."
+    )
+    return ["", rule(), *paragraph(text, " ")]
 
 
 def _not_shown(name: str, lift: LiftReport) -> list[str]:
@@ -213,13 +248,13 @@ def _level(cell: Cell, found: Comparison, unit: Unit, truth: Mapping[str, float]
 
 def _sample_ratio(found: SampleRatio) -> list[str]:
     says = (
-        "the arms' sizes CONTRADICT the declared ratio: do not trust the lift before the "
-        "assignment is explained"
+        "the arms' sizes CONTRADICT that: do not trust the lift before the assignment is "
+        "explained, or declare the right `lift.ratio`"
         if found.suspicious
-        else "as declared"
+        else "in agreement"
     )
     text = (
-        f"Sample ratio: {found.observed:.4f} test users for each control user, declared "
+        f"Sample ratio: {found.observed:.4f} test users for each control user, expected "
         f"{found.declared:g}; {p_is(found.p_value)}: {says}."
     )
     return ["", rule(), *paragraph(text, " ")]
