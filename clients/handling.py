@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,24 +109,18 @@ def _answered(
     return reply
 
 
-class named:  # noqa: N801 (reads as a statement)
-    """Puts the party's name in front of every AppError, and hides any other failure."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, AppError):
-            raise error.at(self._site.party) from None
-        if isinstance(error, Exception):
-            note(self._site, "".join(traceback.format_exception(error)))
-            raise InternalError(
-                f"party {self._site.party!r}: unexpected {type(error).__name__}. "
-                "Its own log has the details."
-            ) from None
+@contextmanager
+def named(site: Site) -> Iterator[None]:
+    """Put the party's name in front of every AppError, and hide any other failure."""
+    try:
+        yield
+    except AppError as error:
+        raise error.at(site.party) from None
+    except Exception as error:
+        note(site, "".join(traceback.format_exception(error)))
+        raise InternalError(
+            f"party {site.party!r}: unexpected {type(error).__name__}. Its own log has the details."
+        ) from None
 
 
 def _handler(answer: Callable[[Message, Context], Any]) -> Handler:
