@@ -21,8 +21,8 @@ from scripts.benchmarks.timing import cpu, fewest
 from twinweave.protocols.ring import dtype_of
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 from twinweave.protocols.secure_sum.graph import derived_degree
-from twinweave.protocols.secure_sum.interface import SumParty, SumServer
-from twinweave.protocols.secure_sum.kinds import server_end
+from twinweave.protocols.secure_sum.interface import SumParty
+from twinweave.protocols.secure_sum.kinds import SumServer, server_end
 from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.plan import SumPlan
 

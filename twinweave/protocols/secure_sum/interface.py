@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,22 +140,3 @@ class SumParty(ABC):
     @abstractmethod
     def reveal(self, request: RevealRequest) -> tuple[Self, Revealed]:
         """Answer the request of a round: the same one alike, any other with a ProtocolError."""
-
-
-class SumServer(Protocol):
-    """The server's end, for one round."""
-
-    def add(self, party: str, upload: Upload) -> None:
-        """Take in one upload. Raises ProtocolError for a second one, or one after `requests`."""
-
-    def requests(self) -> dict[str, RevealRequest]:
-        """Close the round: whom to ask what; empty when nothing more is needed.
-
-        Raises RunError when too few uploads came.
-        """
-
-    def finish(self, revealed: Mapping[str, Revealed]) -> NDArray[np.float64]:
-        """The sum over the parties that uploaded, float64 (d,), from answers by party.
-
-        Raises RunError when too few answered, ProtocolError for an answer that breaks a rule.
-        """

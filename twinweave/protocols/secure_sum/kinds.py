@@ -8,13 +8,16 @@ from typing import get_args
 from twinweave.errors import ConfigError
 from twinweave.protocols.channel.keys import PairKeys
 from twinweave.protocols.secure_sum import homomorphic
-from twinweave.protocols.secure_sum.interface import Progress, SumParty, SumServer
+from twinweave.protocols.secure_sum.interface import Progress, SumParty
 from twinweave.protocols.secure_sum.masking import MaskingParty, MaskingServer
 from twinweave.protocols.secure_sum.plan import SumPlan
 from twinweave.protocols.secure_sum.secret_sharing import SharingParty, SharingServer
 from twinweave.spec import SecureSum
 
 KINDS: tuple[SecureSum, ...] = get_args(SecureSum)
+
+SumServer = MaskingServer | SharingServer | homomorphic.HomomorphicServer
+"""The server's end, for one round: `add` each upload, close it by `requests`, `finish`."""
 
 _ENDS: dict[str, tuple[type[SumParty], Callable[..., SumServer]]] = {
     "masking": (MaskingParty, MaskingServer),

@@ -200,7 +200,10 @@ class MaskingServer:
         self._early[party] = Revealed(secrets=upload.secrets)
 
     def requests(self) -> dict[str, RevealRequest]:
-        """Fix who is in the sum and ask them; nobody when the uploads brought the answers."""
+        """Fix who is in the sum and ask them; nobody when the uploads brought the answers.
+
+        Raises RunError when too few uploads came.
+        """
         plan, came = self._plan, self._list.came
         alive = self._list.close(least=plan.min_alive)
         if any(_near(plan, alive, party) < plan.shares_needed for party in came):
@@ -210,7 +213,10 @@ class MaskingServer:
         return dict.fromkeys(sorted(came), RevealRequest(round=self._round, alive=alive))
 
     def finish(self, revealed: Mapping[str, Revealed]) -> NDArray[np.float64]:
-        """Take the masks off and decode: float64 (d,). Parties in the sum may have vanished."""
+        """Take the masks off and decode: float64 (d,). Parties in the sum may have vanished.
+
+        Raises RunError when too few answered, ProtocolError for an answer that breaks a rule.
+        """
         self._list.check_closed()
         answers = self._early if self._plan.needs_everyone else revealed
         for party, answer in answers.items():

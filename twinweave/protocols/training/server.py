@@ -13,8 +13,8 @@ from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.server import Roster
-from twinweave.protocols.secure_sum.interface import Revealed, SumServer, Upload
-from twinweave.protocols.secure_sum.kinds import server_end
+from twinweave.protocols.secure_sum.interface import Revealed, Upload
+from twinweave.protocols.secure_sum.kinds import SumServer, server_end
 from twinweave.protocols.secure_sum.plan import SumPlan
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
