@@ -114,13 +114,7 @@ def _wait_for_nodes(grid: Grid, wanted: int, timeout: float) -> list[int]:
 
 def _announce(conf: RunConf, spec: RunSpec) -> None:
     """Log what the run will do, before anything is sent."""
-    log.info(
-        "run %s on %s: epsilon %g, delta %g, %d tables",
-        spec.run[:8],
-        conf.data.name,
-        spec.epsilon,
-        spec.delta,
-        len(spec.plan),
-    )
+    told = spec.run[:8], conf.data.name, spec.epsilon, spec.delta, len(spec.plan)
+    log.info("run %s on %s: epsilon %g, delta %g, %d tables", *told)
     for line in sections(spec):
         log.info("  %s", line)

@@ -120,9 +120,6 @@ class DealtParty:
 
     here: Pass
 
-    def check(self) -> None:
-        """Raise ConfigError where a product of this pass cannot be computed: here none."""
-
     def given(self, peer: str) -> bytes | None:
         """The own matrix under dealt masks, sealed for the peer."""
         return self.here.seal(peer, self.here.shared_in, self.masked(peer))

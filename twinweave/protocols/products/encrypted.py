@@ -166,11 +166,6 @@ class EncryptedParty:
 
     here: Pass
 
-    def check(self) -> None:
-        """Raise ConfigError where a product of this pass is too large; sizes are known."""
-        for peer in self.here.peers:
-            bfv.check(self.here.pair(peer))
-
     def given(self, peer: str) -> bytes | None:
         """The own matrix encrypted, sealed for the peer; None from the party that answers."""
         here, pair = self.here, self.here.pair(peer)

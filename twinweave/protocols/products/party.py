@@ -9,7 +9,7 @@ from twinweave.protocols.alignment.tags import to_table_order
 from twinweave.protocols.counting import counted
 from twinweave.protocols.party import Finished, Party
 from twinweave.protocols.pools.party import across, pooled_tables
-from twinweave.protocols.products.kinds import party_end
+from twinweave.protocols.products.kinds import check_sizes, party_end
 from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
 from twinweave.protocols.products.opening import open_shares
 from twinweave.protocols.products.state import Pass, Shared
@@ -22,7 +22,7 @@ def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[S
     """Masked matrices for the peers; the own tables with their noise, charged first."""
     here = _begin(request, state, site)
     party, end = here.party, party_end(here)
-    end.check()
+    check_sizes(here.spec, here.state.n_slots)
     given = {peer: end.given(peer) for peer in here.peers}
     local, pooled = here.spec.tables.local(party.name), here.spec.tables.pooled(party.name)
     events = [p.event for p in (*local.values(), *pooled.values())]
