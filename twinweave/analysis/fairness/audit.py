@@ -128,9 +128,7 @@ def audit(
     labels = codes[:, used[0]] == schema.column(conf.label).labels.index(conf.positive)
     judged, models, auc, notes = _models(codes, labels, used, rng)
     worth = min(1.0, (effective or len(rows)) / max(len(rows), 1))
-    auditor = _Auditor(
-        labels=labels, judged=judged, models=models, k=k, worth=worth, level=LEVEL, rng=rng
-    )
+    auditor = _Auditor(labels=labels, judged=judged, models=models, k=k, worth=worth, rng=rng)
     wanted: list[tuple[str, ...]] = [(c,) for c in conf.sensitive]
     if len(conf.sensitive) > 1:
         wanted.append(conf.sensitive)
@@ -161,7 +159,6 @@ class _Auditor:
     models: Sequence[_Model]
     k: int
     worth: float
-    level: float
     rng: np.random.Generator
 
     def of(
@@ -183,7 +180,7 @@ class _Auditor:
                 Group(name=said[g], rows=int(sizes[g]), rate=float(rates[g])) for g in shown
             ),
             suppressed=tuple(said[g] for g in few),
-            label_parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
+            label_parity=parity_difference(table, self.k, self.worth, LEVEL, self.rng),
             measured_parity=measured,
             models=tuple(
                 self._model(m, groups[self.judged], said, shown.tolist()) for m in self.models
@@ -203,8 +200,8 @@ class _Auditor:
         ]
         return ModelFairness(
             with_sensitive=model.with_sensitive,
-            parity=parity_difference(table, self.k, self.worth, self.level, self.rng),
-            odds=odds_difference(table, self.k, self.worth, self.level, self.rng),
+            parity=parity_difference(table, self.k, self.worth, LEVEL, self.rng),
+            odds=odds_difference(table, self.k, self.worth, LEVEL, self.rng),
             left_out=tuple(left),
         )
 
@@ -227,7 +224,15 @@ def parity_difference(
         return np.asarray(share[..., None, :], dtype=np.float64)
 
     found = spread(rates(table), rates(multinomial(table, rng, worth=worth)), level)
-    return _as_fairlearn_has_it(demographic_parity_difference, table, found)
+    # The value is fairlearn's own: one weighted row stands for each cell.
+    groups, actual, predicted = np.nonzero(table >= 0)
+    value = demographic_parity_difference(
+        actual,
+        predicted,
+        sensitive_features=groups,
+        sample_weight=table[groups, actual, predicted].astype(float),
+    )
+    return Finding(value=float(value), interval=found.interval)
 
 
 def odds_difference(
@@ -253,14 +258,6 @@ def odds_difference(
 def rows_for(table: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """(groups, actual): which groups have at least k rows, and one, of each actual label."""
     return np.asarray(table.sum(axis=2) >= max(k, 1))
-
-
-def _as_fairlearn_has_it(metric: Any, table: NDArray[np.int64], found: Finding) -> Finding:
-    """The finding with the metric's own value: one weighted row stands for each cell."""
-    groups, actual, predicted = np.nonzero(table >= 0)
-    rows = table[groups, actual, predicted].astype(float)
-    value = metric(actual, predicted, sensitive_features=groups, sample_weight=rows)
-    return Finding(value=float(value), interval=found.interval)
 
 
 def _counts(groups: Index, actual: Bools, predicted: Bools, size: int) -> NDArray[np.int64]:
