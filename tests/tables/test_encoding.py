@@ -155,3 +155,33 @@ def test_a_missing_amount_is_one_of_0() -> None:
     with pytest.raises(SchemaError, match="counts as 0"):
         parse(Column, {**facts, "bounds": [1, 3], "missing": "level"})
     parse(Column, {**facts, "bounds": [1, 3], "missing": "drop"})
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted"),
+    [
+        ({"kind": "boolean"}, [False, True]),
+        ({"kind": "boolean", "levels": ["True", "False"]}, [True, False]),
+        ({"kind": "boolean", "levels": ["no", "yes"]}, ["no", "yes"]),
+        ({"kind": "categorical", "levels": ["3", "-10"]}, [3, -10]),
+        ({"kind": "categorical", "levels": ["007", "1"]}, ["007", "1"]),
+        ({"kind": "categorical", "levels": ["0", "a"]}, ["0", "a"]),
+        ({"kind": "categorical", "levels": ["0", "1"]}, [0, 1]),
+    ],
+)
+def test_levels_come_back_in_the_type_of_the_source(
+    facts: dict[str, Any], wanted: list[Any]
+) -> None:
+    """And read with the same schema, they are the same levels again."""
+    column = parse(Column, {"name": "x", "missing": "level", **facts})
+    rng = np.random.default_rng(0)
+    whole = decode([column], np.array([[0], [1]]), rng)["x"]
+    assert whole.tolist() == wanted
+    assert [type(cell) for cell in whole.tolist()] == [type(cell) for cell in wanted]
+    codes = np.array([0, 1, 2, ABSENT])
+    gaps = decode([column], codes[:, None], rng)["x"]
+    assert gaps[:2].tolist() == wanted
+    assert gaps[2:].isna().all()
+    schema = Schema(party="a", columns=(KEY, column))
+    table = clean(pd.DataFrame({"user": list("abcd"), "x": gaps}), schema)
+    assert encode(table).column("x").tolist() == [0, 1, 2, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import AppError, SchemaError, unquoted
 from twinweave.parsing import canonical_json
-from twinweave.tables.cleaning import Cleaned, clean
+from twinweave.tables.cleaning import TRUTH, Cleaned, clean
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import Schema
@@ -104,7 +105,9 @@ def decode(
     """Rows of the columns' own types from codes (n, len(columns)).
 
     Numbers and dates are uniform within their bin (whole numbers and seconds where the kind
-    asks so); the missing level and ABSENT become NaN, None or NaT. Raises SchemaError.
+    asks so). A boolean of levels 0 and 1, or false and true, is one; levels that are all whole
+    numbers are whole numbers; other levels are text. The missing level and ABSENT become NaN,
+    NA, None or NaT. Raises SchemaError.
     """
     import pandas as pd
 
@@ -120,9 +123,7 @@ def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.rando
     if len(codes) and not (codes.min() >= ABSENT and codes.max() < column.size):
         raise SchemaError(f"column {column.name!r}: code outside its domain. Check the schema.")
     if not column.is_numeric:
-        missing = (None,) if column.has_missing_level else ()
-        spelled = np.array((*column.levels, *missing, None), dtype=object)
-        return spelled[codes]  # ABSENT, -1, is the last one
+        return _level_cells(column, codes)
     gone = (codes == ABSENT) | (codes >= len(column.edges) + 1)
     numbers = _within_bins(column, np.where(gone, 0, codes), rng)
     if column.kind is Kind.CONTINUOUS:
@@ -133,6 +134,27 @@ def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.rando
         moments[gone] = np.datetime64("NaT")
         return moments
     return pd.arrays.IntegerArray(whole, gone)
+
+
+def _level_cells(column: Column, codes: NDArray[np.integer[Any]]) -> Any:
+    """Cells of a column with levels, in the type that a table with these levels has."""
+    import pandas as pd
+
+    gone = (codes == ABSENT) | (codes >= len(column.levels))
+    at = np.where(gone, 0, codes)
+    if column.kind is Kind.BOOLEAN and [v.lower() for v in column.levels] in _TRUTHS:
+        true = np.array([TRUTH[v.lower()] == 1 for v in column.levels])[at]
+        return pd.arrays.BooleanArray(true, gone) if gone.any() else true
+    if all(_WHOLE.fullmatch(v) for v in column.levels):
+        return pd.arrays.IntegerArray(np.array(column.levels, dtype=np.int64)[at], gone)
+    spelled = np.array((*column.levels, None), dtype=object)
+    return spelled[np.where(gone, len(column.levels), codes)]
+
+
+_TRUTHS = (["0", "1"], ["1", "0"], ["false", "true"], ["true", "false"])
+
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
+"""A whole number as its type writes it: "007" is text, and so is what int64 cannot hold."""
 
 
 def value_units(column: Column, amounts: NDArray[np.float64]) -> Codes:

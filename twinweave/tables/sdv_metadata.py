@@ -17,7 +17,7 @@ def to_sdv_metadata(columns: Sequence[Column], key: str | None) -> dict[str, Any
     """Metadata of a synthetic table for `sdv.metadata.Metadata.load_from_dict`.
 
     columns: of the table, without the key; key: name of the id column if the table has one.
-    A boolean is categorical there: its cells are the schema's two spellings.
+    A boolean is categorical there: its cells may be any two spellings.
     """
     told: dict[str, Any] = {} if key is None else {key: {"sdtype": "id"}}
     told |= {c.name: _sdtype(c) for c in columns}
