@@ -29,6 +29,9 @@ TRUTH = {
 }
 """What tables write for false and true, in lower case."""
 
+STRIKING = 0.05
+"""Of a column's cells, or the rows: from here on what cleaning changed is a warning."""
+
 _SCIENTIFIC = r"[+-]?\d(?:\.\d+)?[eE]\+\d+"
 
 
@@ -51,6 +54,12 @@ class CleaningReport:
             for name, counts in self.changed.items()
         )
         return (rows, *told)
+
+    @property
+    def striking(self) -> bool:
+        """Whether so much was changed that a declaration may be wrong: of a column, or rows."""
+        most = max((n for counts in self.changed.values() for n in counts.values()), default=0)
+        return max(most, self.rows_read - self.rows_kept) > STRIKING * self.rows_read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,6 +222,21 @@ def _numeric(cells: pd.Series, column: Column) -> tuple[NDArray[np.float64], Mas
     if column.kind is Kind.INTEGER:
         invalid |= ~missing & ~(values == np.floor(values))
     return values.copy(), missing, invalid
+
+
+def column_faults(cells: pd.Series, column: Column) -> list[str]:
+    """What stops a run at this column, with the number of cells; for the party's own eyes."""
+    read = _numeric if column.is_numeric else _levels
+    values, missing, invalid = read(cells, column)
+    if column.invalid is Rule.CLIP:
+        lo, hi = column.span
+        invalid &= ~((values < lo) | (values > hi))
+    faults = []
+    if missing.any() and column.missing is Rule.ERROR:
+        faults.append(f"{_missing(column)} ({int(missing.sum())} of {len(cells)} cells)")
+    if invalid.any() and column.invalid in (Rule.ERROR, Rule.CLIP):
+        faults.append(f"{_invalid(column)} ({int(invalid.sum())} of {len(cells)} cells)")
+    return faults
 
 
 def _clip(

@@ -42,6 +42,11 @@ class SourceKind(StrEnum):
     SQL = "sql"
     CAMPAIGN = "campaign"
 
+    @classmethod
+    def of(cls, file: Path) -> SourceKind:
+        """Of a file, by its name."""
+        return cls.PARQUET if file.suffix.lower() in (".parquet", ".pq") else cls.CSV
+
 
 @dataclass(frozen=True, kw_only=True)
 class Present(Parsed):

@@ -1,0 +1,78 @@
+"""Every fault of a table at once, and what cleaning changes, for the party alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from scripts.check import main
+from tests.tables.conftest import COLUMNS
+from twinweave.parsing import parse
+from twinweave.tables.encoding import load_party
+from twinweave.tables.schema import Schema
+from twinweave.tables.sources import Source, SourceKind
+
+
+def config(folder: Path, **facts: dict[str, Any]) -> Path:
+    columns = [{**c, **facts.get(c["name"], {})} for c in COLUMNS]
+    party = {"name": "shop", "source": {"kind": "csv", "path": "elsewhere"}, "columns": columns}
+    (folder / "draft.yaml").write_text(yaml.safe_dump(party))
+    (folder / "data.yaml").write_text(json.dumps({"parties": [party]}))
+    return folder / "draft.yaml"
+
+
+def test_all_faults_at_once(
+    good: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = good.astype(object)
+    bad.loc[:2, "colour"] = "mauve"
+    bad.loc[5, "visits"] = None
+    bad.loc[[7, 8], "score"] = 1e9
+    bad.loc[3, "user"] = bad.loc[4, "user"]
+    bad.drop(columns="member").to_csv(tmp_path / "t.csv", index=False)
+    assert main([str(tmp_path / "t.csv"), str(config(tmp_path))]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert "'member': not in the table" in lines[0]
+    assert "2 rows share an id" in lines[1]
+    assert "'colour'" in lines[2]
+    assert "(3 of 40 cells)" in lines[2]
+    assert "(1 of 40 cells)" in lines[3]
+    assert "(2 of 40 cells)" in lines[4]
+    assert "5 to correct" in lines[5]
+
+
+def test_a_good_table_and_what_cleaning_changes(
+    good: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good["spend"] *= 100
+    good.to_csv(tmp_path / "t.csv", index=False)
+    config(tmp_path, spend={"invalid": "clip"})
+    arguments = [str(tmp_path / "t.csv"), str(tmp_path / "data.yaml"), "--party", "shop"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "spend: invalid: clip x" in said
+    assert "would take" in said
+    assert main([*arguments[:3], "nobody"]) != 0
+
+
+def test_much_cleaning_is_a_warning_in_the_partys_own_log(
+    good: pd.DataFrame, schema: Schema, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good.to_csv(tmp_path / "t.csv", index=False)
+    source = Source(kind=SourceKind.CSV, path=str(tmp_path / "t.csv"))
+    with caplog.at_level(logging.WARNING):
+        load_party(source, schema, "shop")
+        assert not caplog.records
+        columns = [{**c, "invalid": "drop"} if c["name"] == "member" else c for c in COLUMNS]
+        strict = parse(Schema, {"party": "shop", "columns": columns})
+        good.loc[:5, "member"] = "perhaps"
+        good.to_csv(tmp_path / "t.csv", index=False)
+        load_party(source, strict, "shop")
+    assert "member: invalid: drop x 6" in caplog.text
