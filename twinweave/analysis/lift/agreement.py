@@ -86,9 +86,7 @@ def synthetic_lift(
     )
     values = (
         SyntheticOutcome(
-            name=v.column,
-            kind="value",
-            overall=_effect(_amounts(v.column, joint), arms, v.overall),
+            name=v.column, kind="value", overall=_effect(_amounts(v.column, joint), arms, v.overall)
         )
         for v in measured.values
     )

@@ -90,10 +90,7 @@ def lacking_sums(
     held = table.project((conf.membership,), (), other[0].columns[:1])
     sums, variances = (
         _by_arm(schema, conf, every - present.sum(axis=-1))[:, 0]
-        for every, present in (
-            (everyone.values, held.values),
-            (everyone.variances, held.variances),
-        )
+        for every, present in ((everyone.values, held.values), (everyone.variances, held.variances))
     )
     return other[0].party, sums, variances
 

@@ -75,11 +75,7 @@ class Training:
         return server, asked
 
     def step(
-        self,
-        weights: Weights,
-        server: SumServer,
-        revealed: Mapping[str, Revealed],
-        came: Set[str],
+        self, weights: Weights, server: SumServer, revealed: Mapping[str, Revealed], came: Set[str]
     ) -> Weights:
         """The next global weights: each entry moves by the mean update of those who train it."""
         total = server.finish(revealed)
