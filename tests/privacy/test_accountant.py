@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
@@ -31,6 +33,8 @@ from twinweave.privacy.events import (
     Stage,
 )
 
+Masses = NDArray[np.float64]
+
 DELTA = 1e-5
 SGD = PoissonSgd(noise_multiplier=0.6, sampling_rate=0.1, steps=1)
 
@@ -50,7 +54,7 @@ def gaussian(noise_multiplier: float, sensitivity: int = 1) -> DiscreteGaussian:
 # --- oracles: sums over every outcome ---------------------------------------------------------
 
 
-def pair(mechanism: Mechanism, shift: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def pair(mechanism: Mechanism, shift: int | None = None) -> tuple[Masses, Masses]:
     """Probabilities of every outcome without and with the user."""
     if isinstance(mechanism, SharedBinomial):
         x = np.arange(mechanism.coins + 2)
@@ -65,7 +69,7 @@ def pair(mechanism: Mechanism, shift: int | None = None) -> tuple[np.ndarray, np
     return weights / weights.sum(), moved / weights.sum()
 
 
-def hockey_stick(p: np.ndarray, q: np.ndarray, eps: float) -> float:
+def hockey_stick(p: Masses, q: Masses, eps: float) -> float:
     return float(np.maximum(p - math.exp(eps) * q, 0).sum())
 
 
@@ -80,7 +84,7 @@ def sgd_epsilon_by_quadrature(mechanism: PoissonSgd, delta: float, *, both: bool
     out = norm.pdf(x, 0, s) * width
     mixed = (1 - q) * out + q * norm.pdf(x, 1, s) * width
     pairs = [(out, mixed), (mixed, out)] if both else [(out, mixed)]
-    return max(exact_epsilon(lambda e, p=p, r=r: hockey_stick(p, r, e), delta) for p, r in pairs)
+    return max(exact_epsilon(partial(hockey_stick, p, r), delta) for p, r in pairs)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,11 @@ def violations(account: Callable[[Sequence[Event], float], float]) -> list[str]:
         exact = gaussian_epsilon(math.sqrt(times) / 9, DELTA)
         if account(events(*[gaussian(9.0, 64)] * times), DELTA) < exact * (1 - 1e-4):
             wrong.append("an event is missing")
-    parts = [gaussian(9.0), SharedBinomial(coins=324), PoissonSgd(**vars(SGD) | {"steps": 5})]
+    parts: list[Mechanism] = [
+        gaussian(9.0),
+        SharedBinomial(coins=324),
+        PoissonSgd(**vars(SGD) | {"steps": 5}),
+    ]
     for i in range(3):
         fewer = [m for j, m in enumerate(parts) if j != i]
         if account(events(*parts), DELTA) <= account(events(*fewer), DELTA) * 1.001:
@@ -200,6 +208,10 @@ def violations(account: Callable[[Sequence[Event], float], float]) -> list[str]:
     if account(events(gaussian(9.0), NonPrivate(reason="test")), DELTA) < math.inf:
         wrong.append("a release without guarantee is missing")
     return wrong
+
+
+def epsilon_without(kind: type[Mechanism], es: Sequence[Event], delta: float) -> float:
+    return epsilon([e for e in es if not isinstance(e.mechanism, kind)], delta)
 
 
 def test_accountant_keeps_its_contract() -> None:
@@ -221,9 +233,7 @@ def test_broken_accountants_are_caught() -> None:
     assert "an event is missing" in violations(lambda es, d: epsilon(es[1:], d))
     assert "an event is missing" in violations(lambda es, d: epsilon(es[:-1], d))
     for kind in (DiscreteGaussian, SharedBinomial, PoissonSgd, NonPrivate):
-        assert violations(
-            lambda es, d, k=kind: epsilon([e for e in es if not isinstance(e.mechanism, k)], d)
-        )
+        assert violations(partial(epsilon_without, kind))
 
 
 @settings(max_examples=25)

@@ -32,7 +32,12 @@ def table(name: str, cells: int, **rest: Any) -> WorkItem:
 
 
 def plan(items: list[WorkItem], **rest: Any) -> Allocation:
-    defaults = {"epsilon": 1.0, "delta": DELTA, "shares": MEASURE, "priority_share": 0.25}
+    defaults: dict[str, Any] = {
+        "epsilon": 1.0,
+        "delta": DELTA,
+        "shares": MEASURE,
+        "priority_share": 0.25,
+    }
     return calibrate(items=items, **(defaults | rest))
 
 
