@@ -34,7 +34,7 @@ def test_all_faults_at_once(
     bad.loc[:2, "colour"] = "mauve"
     bad.loc[5, "visits"] = None
     bad.loc[[7, 8], "score"] = 1e9
-    bad.loc[3, "user"] = bad.loc[4, "user"]
+    bad.loc[3, "user"] = str(bad["user"].iloc[4])
     bad.drop(columns="member").to_csv(tmp_path / "t.csv", index=False)
     assert main([str(tmp_path / "t.csv"), str(config(tmp_path))]) == 1
     lines = capsys.readouterr().out.splitlines()

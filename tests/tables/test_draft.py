@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -58,3 +59,82 @@ def test_the_command(
     assert out.read_text().startswith("# Draft")
     assert main([str(tmp_path / "none.csv")]) == SourceError.exit_code
     assert "does not exist" in capsys.readouterr().err
+
+
+def columns_of(path: Path, **options: str) -> dict[str, dict[str, Any]]:
+    draft = yaml.safe_load(draft_schema(path, **options))
+    return {c["name"]: c for c in draft["columns"]} | {"source": draft["source"]}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_separator_is_found(good: pd.DataFrame, tmp_path: Path, separator: str) -> None:
+    good.to_csv(tmp_path / "t.csv", index=False, sep=separator)
+    found = columns_of(tmp_path / "t.csv")
+    assert len(found) == 1 + len(good.columns)
+    assert found["source"].get("separator", ",") == separator
+
+
+@pytest.mark.parametrize("name", ["t.pq", "T.PARQUET"])
+def test_any_name_of_a_parquet_file(good: pd.DataFrame, tmp_path: Path, name: str) -> None:
+    good.set_index("user").to_parquet(tmp_path / name)
+    assert columns_of(tmp_path / name)["user"]["role"] == "key"
+
+
+def test_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("user,town\na,Köln\nb,Ulm\n".encode("cp1252"))
+    with pytest.raises(SourceError, match="encoding"):
+        draft_schema(tmp_path / "t.csv")
+    found = columns_of(tmp_path / "t.csv", encoding="cp1252")
+    assert found["town"]["levels"] == ["Köln", "Ulm"]
+    assert found["source"]["encoding"] == "cp1252"
+
+
+def test_a_key_that_repeats_is_kept_and_counted(good: pd.DataFrame, tmp_path: Path) -> None:
+    good.loc[:1, "user"] = str(good["user"].iloc[2])
+    good.loc[5, "user"] = None
+    good.to_csv(tmp_path / "t.csv", index=False)
+    text = draft_schema(tmp_path / "t.csv")
+    assert "key_from_row_number" not in text
+    assert "2 rows repeat an id" in text
+    assert "keep_first_by: user" in text
+    assert "1 rows have none" in text
+
+
+def test_one_odd_cell_does_not_spoil_a_column(good: pd.DataFrame, tmp_path: Path) -> None:
+    odd = good.astype(object)
+    odd.loc[3, "visits"] = "?"
+    odd.loc[4, "spend"] = 999
+    odd.loc[4, "seen"] = "9999-12-31"
+    odd.to_csv(tmp_path / "t.csv", index=False)
+    found = columns_of(tmp_path / "t.csv")
+    assert found["visits"] | {"bounds": None} == {
+        "name": "visits",
+        "kind": "integer",
+        "bounds": None,
+        "invalid": "level",
+    }
+    assert found["spend"]["bounds"] == [0, 100]
+    assert found["seen"]["kind"] == "datetime"
+    assert found["seen"]["bounds"][1] < "2025"
+    assert found["seen"]["invalid"] == "level"
+
+
+def test_years_postcodes_and_flags(tmp_path: Path) -> None:
+    n = 200
+    table = pd.DataFrame(
+        {
+            "user_id": [f"u{i}" for i in range(n)],
+            "born": [1940 + i % 66 for i in range(n)],
+            "postcode": [f"{i:05d}" for i in range(n)],
+            "bought": [1.0, 0.0, None, 0.0] * (n // 4),
+        }
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    found = columns_of(tmp_path / "t.csv")
+    assert found["born"]["bounds"] == [1940, 2010]
+    assert found["bought"] == {"name": "bought", "kind": "boolean", "missing": "level"}
+    assert "postcode" not in found
+    table.columns = pd.Index(["user_id", "x", "x", "bought"])
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(SourceError, match="two columns"):
+        draft_schema(tmp_path / "t.csv")

@@ -232,9 +232,13 @@ def more_cells(text: bytes) -> bytes:
 FILES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "empty": ("t.csv", lambda t: b"", "empty"),
     "header only": ("t.csv", lambda t: t.split(b"\n")[0], "no rows"),
-    "another separator": ("t.csv", lambda t: t.replace(b",", b"|"), "column 'user'"),
+    "another separator": ("t.csv", lambda t: t.replace(b",", b"|"), "Set `separator`"),
     "too many cells": ("t.csv", more_cells, "more cells than the header"),
-    "too many cells in one row": ("t.csv", lambda t: t + b"a,b,c,d,e,f,g,h,tell-tale\n", "CSV"),
+    "too many cells in one row": (
+        "t.csv",
+        lambda t: t + b"a,b,c,d,e,f,g,h,tell-tale\n",
+        "more cells",
+    ),
     "open quote": ("t.csv", lambda t: t + b'"tell-tale,red,1,0,2020-01-01,no,1\n', "CSV|column"),
     "latin-1": ("t.csv", lambda t: t.replace(b"red", b"r\xe9d"), "utf-8"),
     "utf-16": ("t.csv", lambda t: t.decode().encode("utf-16"), "utf-8"),

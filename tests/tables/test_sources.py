@@ -82,6 +82,31 @@ def test_a_named_index_of_a_parquet_file_is_a_column(tmp_path: Path) -> None:
     assert table["id"].tolist() == ["x", "y"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\nid,c\n1,a\n",
+        "\n\r\nid,c\n\n1,a\n",
+        "id,c\n1,a,\n",
+        "id,c,\n1,a,\n",
+        '"id",c,"a\nname"\n1,a,x\n',
+    ],
+)
+def test_blank_lines_trailing_separators_and_a_header_of_two_lines(
+    csv: Callable[..., Any], text: str
+) -> None:
+    assert read(csv(text), "c").to_numpy().tolist() == [["1", "a"]]
+
+
+def test_separators_of_two_characters_and_none_that_fits(csv: Callable[..., Any]) -> None:
+    two = csv("id||c\n1||a\n") | {"separator": "||"}
+    assert read(two, "c").to_numpy().tolist() == [["1", "a"]]
+    with pytest.raises(SourceError, match=r"';' in it. Set `separator`"):
+        read(csv("id;c\n1;a\n"), "c")
+    with pytest.raises(SourceError, match="more cells"):
+        read(csv("id,c\n1,a\n2,a,,b\n"), "c")
+
+
 def test_a_cell_is_not_cut_at_a_nul(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_bytes(b"id,c\n1,a\x00b\n")
     with pytest.raises(SourceError, match="not utf-8 text"):

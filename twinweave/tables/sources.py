@@ -13,7 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
@@ -252,19 +252,19 @@ def _read_csv(path: Path, source: Source) -> pd.DataFrame:
     """All cells as text. Raises SourceError."""
     import pandas as pd
 
-    skip = source.skip_rows
     trouble = ""
     frame = None
     try:
         if _has_nul(path, source):
             raise UnicodeError
         names = [n.strip() for n in source.names]
+        first = 0 if names else 1
         if not names:
-            head = _pandas_csv(path, source, header=None, nrows=1, skiprows=skip)
+            head = _pandas_csv(path, source, nrows=1)
             names = [str(n).strip().removeprefix("\ufeff") for n in head.iloc[0]]
-            skip += 1
-        # pandas refuses repeated names: read by position, name afterwards.
-        frame = _pandas_csv(path, source, header=None, names=range(len(names)), skiprows=skip)
+        # pandas refuses repeated names: read by position, header included, and name afterwards.
+        # One column more, for rows that end in a separator.
+        frame = _pandas_csv(path, source, names=range(len(names) + 1)).iloc[first:]
     except FileNotFoundError:
         trouble = "does not exist. Correct `path`, or `data.root` on the command line"
     except (IsADirectoryError, PermissionError):
@@ -275,18 +275,45 @@ def _read_csv(path: Path, source: Source) -> pd.DataFrame:
         trouble = "is empty. Point `source` at a table with a header and rows"
     except (OSError, EOFError, zlib.error, lzma.LZMAError):
         trouble = "is damaged, or not compressed as its name says. Get the file again"
+    except pd.errors.ParserError as error:
+        trouble = _MORE_CELLS if "Expected" in str(error) else _NOT_CSV
     except (ValueError, LookupError):
-        trouble = "is not CSV with these options. Correct `separator`, `names` or `kind`"
+        trouble = _NOT_CSV
     if frame is None:
         raise _file_error(path, trouble)
-    if not isinstance(frame.index, pd.RangeIndex):
+    beyond = frame[len(names)]
+    if not (beyond.isna() | (beyond == "")).all():
+        raise _file_error(path, _MORE_CELLS)
+    others = [s for s in SEPARATORS if s != source.separator and s in names[0]]
+    if len(names) == 1 and others and not source.names:
         raise _file_error(
             path,
-            "has rows with more cells than the header has names. Correct "
-            "`separator` or `names`, or quote cells that hold it",
+            f"has a header of one name with {others[0]!r} in it. Set `separator` in the source",
         )
+    frame = frame.drop(columns=len(names)).reset_index(drop=True)
     frame.columns = pd.Index(names)
     return frame
+
+
+SEPARATORS = (",", ";", "\t", "|")
+
+_NOT_CSV = "is not CSV with these options. Correct `separator`, `names` or `kind`"
+_MORE_CELLS = (
+    "has rows with more cells than the header has names. Correct "
+    "`separator` or `names`, or quote cells that hold it"
+)
+
+
+def sniffed_separator(source: Source) -> str:
+    """The separator of SEPARATORS that splits a CSV's header into most names; "," where none."""
+    widths = {}
+    for separator in SEPARATORS:
+        try:
+            head = _pandas_csv(source.files[0], replace(source, separator=separator), nrows=1)
+            widths[separator] = head.shape[1]
+        except (OSError, EOFError, ValueError, LookupError, zlib.error, lzma.LZMAError):
+            continue  # reading the whole table says what is wrong
+    return max(widths, key=lambda s: widths[s], default=",")
 
 
 def _has_nul(path: Path, source: Source) -> bool:
@@ -307,8 +334,11 @@ def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
 
     frame: pd.DataFrame = pd.read_csv(
         path,
-        sep=source.separator,
+        sep=source.separator if len(source.separator) == 1 else re.escape(source.separator),
+        engine="c" if len(source.separator) == 1 else "python",
         encoding=source.encoding,
+        header=None,
+        skiprows=source.skip_rows,
         dtype=str,
         keep_default_na=False,
         na_values=[],
