@@ -108,7 +108,7 @@ def test_coins_are_binomial(coins: int) -> None:
 @pytest.mark.parametrize("sharers", [1, 4])
 def test_many_coins_have_the_variance_of_a_quarter_each(sharers: int) -> None:
     """Of 20,001 coins the even number that no fewer than all parties together draw."""
-    heads = noise_of(SharedBinomial(coins=20_001), 3000, sharers=sharers)
+    heads = noise_of(SharedBinomial(coins=20_001), 12_000, sharers=sharers)
     assert_scale(heads / np.sqrt(20_002 / sharers / 4), p_variance, 0.9, 1.1)
 
 
