@@ -112,7 +112,7 @@ class PrivacyConf(Parsed):
 class ProtocolConf(Parsed):
     """Which protocol computes what, and how long to wait for a party.
 
-    noise: of cross tables; `coins` (variance s^2, nobody knows the noise) as far as
+    noise: of cross tables; `coins` (variance s^2 + 19/4, nobody knows the noise) as far as
         `coin_limit` dealt words go, `gaussian` (from each party: 2 s^2) beyond. Without a
         dealer (cross_tables: homomorphic) there are no coins.
     colluding: parties that may pool what they know (with each other or the server).

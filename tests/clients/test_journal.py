@@ -76,9 +76,7 @@ def test_other_names_have_other_replies(site: Site) -> None:
 @pytest.mark.parametrize("change", [{"hop": 2}, {"step": 1}])
 def test_every_counter_of_a_request_is_in_its_name(site: Site, change: dict[str, Any]) -> None:
     """Tables may be opened in two hops of two passes: four replies of one phase."""
-    asked = OpenRequest(
-        run="r", step=0, hop=1, sealed={}, corrections={}, coin_seeds={}, coin_words={}
-    )
+    asked = OpenRequest(run="r", step=0, hop=1, sealed={}, corrections={}, coin_words={})
     found = record(site)
     found.write("query.open", asked, OpenReply(shares={}, sealed={}, dealt={}), STATE)
     assert found.answered("query.open", replace(asked, **change), OpenReply) is None

@@ -93,7 +93,7 @@ def _noisy(ran: Ran, fields: list[tuple[str, bytes]]) -> list[Numbers]:
     found = [with_noise(min(p.variance for p in own) ** 0.5, places["arrays.tables"])]
     n_slots = sum(ran.findings.rows.values())
     coins = {p.coins for p in ran.spec.plan if p.query.is_cross and p.coins is not None}
-    for width in {Coins.of(cells=1, each=n, n_slots=n_slots).width for n in coins}:
+    for width in {Coins.of(cells=1, rounds=n, n_slots=n_slots).width for n in coins}:
         found.append(in_words(4, width, places["arrays.shares"]))
     return found
 
@@ -267,7 +267,7 @@ def _nibbles(ran: Ran, share: np.ndarray, coins: int | None) -> np.ndarray:
     n_slots = sum(ran.findings.rows.values())
     bits = share.dtype.itemsize * 8
     if coins is not None:
-        words = Coins.of(cells=share.size, each=coins, n_slots=n_slots)
+        words = Coins.of(cells=share.size, rounds=coins, n_slots=n_slots)
         bits, share = 8 * words.width, share & words.low_bits
     return (share >> np.uint64(bits - 4).astype(share.dtype)).astype(np.int64)
 

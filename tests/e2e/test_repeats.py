@@ -59,7 +59,7 @@ CHANGES = {
     "query.blind": lambda r: replace(r, hellos={**r.hellos, "publisher": "{}"}),
     "query.match": lambda r: replace(r, sealed=dict.fromkeys(r.sealed, b"x")),
     "query.share": lambda r: replace(r, slots=r.slots[::-1].copy()),
-    "query.open": lambda r: replace(r, coin_seeds=dict.fromkeys(r.coin_seeds, bytes(32))),
+    "query.open": lambda r: replace(r, sealed=dict.fromkeys(r.sealed, b"x")),
 }
 
 

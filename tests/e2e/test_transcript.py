@@ -95,8 +95,8 @@ def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch
 def test_coins_off_are_caught(tmp_path, clear, monkeypatch):
     """Every cell gets the mean number of heads."""
 
-    def fixed(coins, seed, signs):
-        return np.full(coins.cells, coins.each // 2, np.uint32)
+    def fixed(coins, *_):
+        return np.full(coins.cells, coins.rounds // 2, np.uint32)
 
     monkeypatch.setattr(coins, "first_heads", fixed)
     monkeypatch.setattr(coins, "second_heads", lambda c, *_: np.zeros(c.cells, np.uint32))

@@ -19,6 +19,7 @@ from twinweave.privacy.events import (
     SharedBinomial,
     Stage,
 )
+from twinweave.privacy.noise import DealtCoins
 
 DELTA = 1e-5
 NONE = dict.fromkeys(Stage, 0.0)
@@ -127,7 +128,8 @@ def test_coins_are_limited_smallest_table_first() -> None:
     items = [table(str(n), n, priority=True, coins=True) for n in (100, 4, 20)]
     free = plan(items)
     coins = {e.label: getattr(e.mechanism, "coins", 0) for e in tables(free)}
-    limited = plan(items, coin_limit=int(1.05 * (4 * coins["4"] + 20 * coins["20"])))
+    words = sum(DealtCoins(coins=coins[str(n)]).words(n) for n in (4, 20))
+    limited = plan(items, coin_limit=int(1.05 * words))
     kinds = {e.label: type(e.mechanism) for e in tables(limited)}
     assert kinds == {"100": DiscreteGaussian, "4": SharedBinomial, "20": SharedBinomial}
     assert not any(

@@ -23,7 +23,7 @@ from twinweave.privacy.events import (
 )
 from twinweave.privacy.guard import Receipt
 from twinweave.privacy.mechanisms import draw, gaussian_variance, noise_scale, release_table
-from twinweave.privacy.noise import DealtCoins, OwnCoins, OwnGaussian
+from twinweave.privacy.noise import SPARE_COINS, DealtCoins, OwnCoins, OwnGaussian
 
 N = 20_000
 Release = Callable[[NDArray[np.int64], Event, Receipt], NDArray[np.int64]]
@@ -130,7 +130,7 @@ def test_variance_of_what_is_charged() -> None:
 
 def test_variance_of_a_table_is_that_of_all_its_noise() -> None:
     assert OwnGaussian(noise_multiplier=2.0, sensitivity=1024).variance(2) == 2 * 2048**2
-    assert DealtCoins(coins=400).variance(2) == 100
+    assert DealtCoins(coins=400).variance(2) == (400 + SPARE_COINS) / 4
 
 
 def test_what_a_reader_cannot_know_is_what_is_charged_for() -> None:

@@ -236,7 +236,7 @@ def _coin_items(
     for cells, name, coins in wanted:
         if name in own:
             continue
-        left -= cells * coins
+        left -= DealtCoins(coins=coins).words(cells)
         if left < 0:
             break
         names.append(name)

@@ -44,9 +44,20 @@ class OwnGaussian:
         return parties * gaussian_variance(self.mechanism)
 
 
+TESTED_COINS = 3
+"""Dealt coins of a round, one for each cell, that the parties look at beside it."""
+SPARE_COINS = 19
+"""Dealt coins of a cell beyond those that are charged for: so many may be no coins at all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DealtCoins:
-    """Coins that a dealer deals to two parties in shares: nobody knows how many are heads."""
+    """Coins that a dealer deals to two parties in shares: nobody knows how many are heads.
+
+    coins: charged for. The parties look at some of what is dealt and so know that a cell has no
+    more than SPARE_COINS others that are none, but with probability 2**-40
+    (`protocols/products/coins.py`): it gets that many more, and they are noise too.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -58,14 +69,18 @@ class DealtCoins:
 
     @property
     def dealt(self) -> int:
-        return self.coins
+        return self.coins + SPARE_COINS
+
+    def words(self, cells: int) -> int:
+        """Coins dealt for a table of so many cells, tested ones included."""
+        return (cells + TESTED_COINS) * self.dealt
 
     @property
     def mechanism(self) -> SharedBinomial:
         return SharedBinomial(coins=self.coins)
 
     def variance(self, parties: int) -> float:  # noqa: ARG002 (the same for any number)
-        return self.coins / 4
+        return self.dealt / 4
 
 
 @dataclass(frozen=True, kw_only=True)

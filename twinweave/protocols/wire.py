@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -88,6 +88,12 @@ def _split(name: str) -> tuple[str, str, str]:
         return name, "", ""
     at, mark = min(found)
     return name[:at], mark, name[at + 1 :]
+
+
+def exactly(found: Mapping[str, Any], expected: Iterable[str], what: str) -> None:
+    """Raise ProtocolError unless a message's dict has these entries, and no other."""
+    if set(found) != set(expected):
+        raise ProtocolError(f"{what}: not those that the plan asks for. Start a new run.")
 
 
 def to_bytes(message: Any) -> bytes:

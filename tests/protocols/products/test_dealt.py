@@ -107,7 +107,7 @@ def test_known_answer():
         *(share for party in opened for share in party.values()),
     ):
         digest.update(array.astype("<u4").tobytes())
-    assert digest.hexdigest() == "7fc4cec6e59126a0c474d64e7e735b1db0adea1a4be36b35d85c5ba83677fc3b"
+    assert digest.hexdigest() == "2ed2e1929a9537e3872995e9b2f2ffc06b6d9b53efdc81d49858a390518ffc9b"
 
 
 # --- who sees what -----------------------------------------------------------------------

@@ -25,7 +25,8 @@ from tests.protocols.products.world import (
 )
 from tests.statistics import assert_scale, p_variance, plausible
 from twinweave.errors import ProtocolError
-from twinweave.protocols.keystream import Keystream, hkdf
+from twinweave.privacy.noise import SPARE_COINS
+from twinweave.protocols.keystream import hkdf
 from twinweave.protocols.products import coins as coinage
 from twinweave.protocols.products import opening
 from twinweave.protocols.products.opening import Product, coins_of, open_shares, reconstruct
@@ -37,12 +38,13 @@ COUNTS = tuple(q for q in QUERIES if q.weight is None)
 def heads_of(pair, tables, key=PAIR):
     """Both parties' shares of the coins of every table that has some."""
     heads = {"a": {}, "b": {}}
-    for i, one in tables.items():
-        if coins := coins_of(pair, one):
-            seed, words = coinage.deal(coins, hkdf(DEALER, str(i)))
-            signs = hkdf(key, "signs", str(i))
-            heads["a"][i] = coinage.first_heads(coins, seed, Keystream(signs))
-            heads["b"][i] = coinage.second_heads(coins, words, Keystream(signs))
+    for i, dealt in coins_of(pair, tables).items():
+        secret, places = hkdf(DEALER, str(i)), coinage.Places.of(dealt, hkdf(key, "places", str(i)))
+        signs, seed = hkdf(key, "signs", str(i)), coinage.seed(secret)
+        seen = coinage.shown(dealt, seed, places)
+        heads["a"][i] = coinage.first_heads(dealt, seed, places, signs)
+        words = coinage.words(dealt, secret)
+        heads["b"][i] = coinage.second_heads(dealt, words, seen, places, signs)
     return heads
 
 
@@ -62,7 +64,7 @@ def test_noise_of_both_parties_is_added():
 @pytest.mark.parametrize("bits", [32, 64])
 def test_coins_add_centred_binomial_noise(bits):
     tables, world = example(bits=bits)
-    asked = plan(planned(SUM_SPEND), *(planned(q, coins=401) for q in COUNTS))
+    asked = plan(planned(SUM_SPEND), *(planned(q, coins=400) for q in COUNTS))
     noise = []
     for signs in (b"%032d" % i for i in range(4)):
         heads = heads_of(world.pair, asked, signs)
@@ -74,7 +76,7 @@ def test_coins_add_centred_binomial_noise(bits):
     noise = np.concatenate(noise)
     assert set(np.unique(noise % 1)) == {0.5}  # an odd number of coins, centred
     assert noise.any()
-    assert_scale(noise / np.sqrt(401 / 4), p_variance, 0.5, 2.0)
+    assert_scale(noise / np.sqrt((400 + SPARE_COINS) / 4), p_variance, 0.5, 2.0)
 
 
 def test_opened_coins_show_no_bits_beyond_their_modulus():
@@ -105,6 +107,20 @@ def test_each_label_and_table_has_its_own_zero_sharing():
     assert first("open/1") == seen[: len(QUERIES)]  # a repeated message, the same answer
 
 
+@pytest.mark.parametrize("coins", [None, 300])
+def test_shares_of_parties_that_saw_different_messages_do_not_cancel(coins):
+    _, world = example()
+    asked = plan(*(planned(q, coins=coins) for q in COUNTS))
+    heads = heads_of(world.pair, asked)
+    collected = []
+    for i in range(150):
+        bound = {"a": b"one", "b": b"%d" % i}
+        shares = open_both(world.pair, world.shares, asked, heads, bound=bound)
+        found = [shares[0][i] + shares[1][i] for i in asked]
+        collected += found if coins is None else [total & 0xFFFF for total in found]
+    assert plausible(p_uniform(np.concatenate(collected), 2 if coins else 4))
+
+
 # --- refusals ----------------------------------------------------------------------------
 
 
@@ -116,7 +132,7 @@ def test_no_table_opens_without_the_receipt_that_paid_for_it(coins):
     dearer = plan(planned(SEGMENT_VISIT, coins=80, scale=2e-3))
     terms = {"own": "a", "secret": PAIR, "label": "open"}
     for receipt in (receipt_of({}), receipt_of(dearer), receipt_of(asked, fresh=False)):
-        product = Product(share=world.shares["a"], heads=heads)
+        product = Product(share=world.shares["a"], bound=b"", heads=heads)
         with pytest.raises(ProtocolError, match=r"charged|paid"):
             open_shares(world.pair, product, asked, receipt=receipt, **terms)
 
@@ -131,7 +147,7 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     def open_(share=share, asked=asked, heads=None):
         open_shares(
             pair,
-            Product(share=share, heads=heads or {}),
+            Product(share=share, bound=b"", heads=heads or {}),
             asked,
             own="a",
             secret=PAIR,

@@ -157,13 +157,13 @@ def both_tables(n_slots, rows, seed):
     return {s.party: random_table(s, n, n_slots, rng) for s, n in zip((A, B), rows, strict=True)}
 
 
-def open_both(pair, shares, tables, heads=None, secret=PAIR, label="open"):
+def open_both(pair, shares, tables, heads=None, secret=PAIR, label="open", bound=None):
     """Both parties' shares as the server sees them, first party first."""
     heads = heads or {party: {} for party in pair.parties}
     return [
         open_shares(
             pair,
-            Product(share=shares[p], heads=heads[p]),
+            Product(share=shares[p], bound=(bound or {}).get(p, b""), heads=heads[p]),
             tables,
             own=p,
             secret=secret,

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ProtocolError
-from twinweave.protocols.pools.masks import add_up
+from twinweave.protocols.pools.masks import BITS, add_up
+from twinweave.protocols.ring import check_array
+from twinweave.protocols.wire import exactly
 from twinweave.spec import RunSpec
 from twinweave.workload.queries import cells_of
 
+Parts = Mapping[str, NDArray[Any]]
+"""A party's parts of tables, by index in the plan, as text."""
+
 
 def pooled_tables(
-    spec: RunSpec,
-    shared: Mapping[str, Mapping[str, NDArray[Any]]],
-    share_of: Callable[[str, int], NDArray[Any]],
+    spec: RunSpec, parts: Mapping[str, Parts], shares: Mapping[str, Mapping[int, NDArray[Any]]]
 ) -> dict[int, NDArray[np.float64]]:
     """Noisy tables of pools by index in the plan: the sums of all their parties' parts.
 
-    shared: party -> its part of its pool's own tables. share_of: a party's share of a table
-    across. Raises ProtocolError where one lacks.
+    parts: party -> its parts of its pool's own tables. shares: party -> of tables across.
+    Raises ProtocolError where one lacks, or has another shape or ring.
     """
+    for party in spec.parties:
+        exactly(
+            parts[party],
+            map(str, spec.tables.pooled(party)),
+            f"parts of pooled tables of {party!r}",
+        )
     tables: dict[int, NDArray[np.float64]] = {}
     for i, planned in enumerate(spec.plan):
-        query = planned.query
+        query, cells = planned.query, cells_of(spec.schema, planned.query)
         if not query.is_pooled:
             continue
-        if query.is_cross:
-            parts = [share_of(party, i) for party in query.parties]
-        else:
-            parts = [_part(shared[party], party, i) for party in query.parties]
-        values, cells = add_up(parts), cells_of(spec.schema, query)
-        if values.size != cells.n_opened:
-            raise ProtocolError(f"table {query.name!r} did not arrive whole.")
-        tables[i] = cells.table(values.astype(np.float64))
+        shape = (cells.n_opened,) if query.is_cross else cells.shape
+        own = [shares[p][i] if query.is_cross else parts[p][str(i)] for p in query.parties]
+        for part in own:
+            bits = 8 * part.dtype.itemsize if query.is_cross else BITS
+            check_array(part, shape, bits, "part of a pooled table")
+        tables[i] = cells.table(add_up(own).ravel().astype(np.float64))
     return tables
-
-
-def _part(pooled: Mapping[str, NDArray[Any]], party: str, index: int) -> NDArray[Any]:
-    if str(index) not in pooled:
-        raise ProtocolError(f"{party!r} sent no part of a pooled table. Start a new run.")
-    return pooled[str(index)]

@@ -12,9 +12,15 @@ P sends X_P + R_P to Q, and Q sends X_Q + R_Q to P, both sealed against the serv
 in Z_{2^k}, exactly. Differs: R_P, r_P and R_Q expand from 32-byte seeds, r_Q alone travels.
 The server knows R_P and r_P, so a bare s_P would show it R_P^T X_Q: `opening` sends none.
 
+A dealer that deviates. With other seeds or another r_Q than these, s_P + s_Q is X_P^T X_Q plus
+r_P + r_Q - R_P^T R_Q, a constant that the dealer knows and that depends on no data: its answers
+are wrong, and it learns what it would have learned. Neither masked matrix reaches it in the clear,
+nor can it hand over another one: they are sealed, sent once a pass, and bound into what is opened.
+Seeds that come twice would put two matrices under one mask; a party refuses them.
+
 | | party | server |
 |---|---|---|
-| share | `mask`: seals its matrix under dealt masks for the peer | `deal`: a seed to each |
+| share | `mask`: its matrix under dealt masks for the peer, sealed | `deal`: seeds to each |
 | open | `finish_first`, `finish_second`: its share; opens it | deals r_Q and coins, adds up |
 """
 
@@ -24,17 +30,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
-from twinweave.protocols.keystream import Keystream, hkdf
+from twinweave.errors import ProtocolError
+from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.products import coins
 from twinweave.protocols.products.blocks import BlockSet
 from twinweave.protocols.products.messages import OpenRequest, Sealed, addressed
 from twinweave.protocols.products.opening import Product, coins_of
 from twinweave.protocols.products.pair import Pair, product_of
-from twinweave.protocols.products.state import Pass
+from twinweave.protocols.products.state import Pass, hash_of
 from twinweave.protocols.ring import Ring, check_array, dtype_of, matmul_t, next_words, row_chunks
+from twinweave.protocols.wire import exactly
 from twinweave.spec import RunSpec
 
 # --- the product -------------------------------------------------------------------------
@@ -120,9 +130,23 @@ class DealtParty:
 
     here: Pass
 
-    def given(self, peer: str) -> bytes | None:
-        """The own matrix under dealt masks, sealed for the peer."""
-        return self.here.seal(peer, self.here.shared_in, self.masked(peer))
+    def check_share(self) -> None:
+        """Raise ProtocolError unless seeds of 32 bytes came for every peer and table."""
+        state, here = self.here.state, self.here
+        exactly(state.seeds, here.peers, "dealt seeds")
+        first = (peer for peer in here.peers if self._is_first(peer))
+        tables = (str(i) for peer in first for i in self._coins(peer))
+        exactly(state.coin_seeds, tables, "dealt seeds of coins")
+        if any(len(s) != KEY_BYTES for s in (*state.seeds.values(), *state.coin_seeds.values())):
+            raise ProtocolError(f"a dealt seed has {KEY_BYTES} bytes. Start a new run.")
+
+    def given(self, peer: str) -> bytes:
+        """The own matrix under dealt masks; behind it the first's shares of tested coins."""
+        parts = [self.masked(peer).tobytes()]
+        for i, dealt in self._coins(peer).items() if self._is_first(peer) else ():
+            shown = coins.shown(dealt, self._coin_seed(i), self._places(peer, i, dealt))
+            parts.append(shown.tobytes())
+        return b"".join(parts)
 
     def masked(self, peer: str) -> Ring:
         """The own matrix under dealt masks."""
@@ -133,29 +157,62 @@ class DealtParty:
         """Whether this party opens the tables with the peer in this hop of `query.open`."""
         return hop == 1
 
+    def check_open(self, request: OpenRequest) -> None:
+        """Raise ProtocolError unless corrections and words came for every peer and table."""
+        second = [peer for peer in self.here.peers if not self._is_first(peer)]
+        exactly(request.corrections, second, "dealt corrections")
+        tables = (str(i) for peer in second for i in self._coins(peer))
+        exactly(request.coin_words, tables, "dealt words of coins")
+
     def product(self, peer: str, request: OpenRequest) -> Product:
         """This party's share of the product with the peer, and of the coins of its tables.
 
         Nothing is charged or drawn yet.
         """
         here, pair = self.here, self.here.pair(peer)
-        is_first = pair.is_first(here.party.name)
-        arrived = here.arrived(peer, here.shared_in, request)
-        shape = pair.n_slots, pair.other(here.party.name).width
-        theirs: Ring = np.frombuffer(arrived, dtype_of(pair.bits)).reshape(shape)
-        if is_first:
+        arrived = here.unseal(peer, here.shared_in, request.sealed[peer])
+        theirs, shown = self._parts(peer, arrived)
+        bound = here.bound(peer, here.state.sent[peer], hash_of(arrived))
+        if self._is_first(peer):
             share = finish_first(pair, here.state.seeds[peer], theirs)
         else:
             share = finish_second(pair, here.blocks(pair), request.corrections[peer], theirs)
         heads = {}
-        for i, planned in here.tables(peer).items():
-            if dealt := coins_of(pair, planned):
-                signs = Keystream(hkdf(here.secret(peer), "signs", here.opened_in, str(i)))
-                if is_first:
-                    heads[i] = coins.first_heads(dealt, request.coin_seeds[str(i)], signs)
-                else:
-                    heads[i] = coins.second_heads(dealt, request.coin_words[str(i)], signs)
-        return Product(share=share, heads=heads)
+        for i, dealt in self._coins(peer).items():
+            places = self._places(peer, i, dealt)
+            signs = hkdf(here.secret(peer), "signs", here.opened_in, bound, str(i))
+            if self._is_first(peer):
+                heads[i] = coins.first_heads(dealt, self._coin_seed(i), places, signs)
+            else:
+                words = request.coin_words[str(i)]
+                heads[i] = coins.second_heads(dealt, words, shown[i], places, signs)
+        return Product(share=share, bound=bound, heads=heads)
+
+    def _parts(self, peer: str, arrived: bytes) -> tuple[Ring, dict[int, NDArray[np.uint8]]]:
+        """The peer's masked matrix, and what it shows of tested coins. Raises ProtocolError."""
+        pair, shown = self.here.pair(peer), {} if self._is_first(peer) else self._coins(peer)
+        shape, dtype = (pair.n_slots, pair.layout(peer).width), dtype_of(pair.bits)
+        sizes = [prod(shape) * dtype.itemsize, *(prod(c.shown) for c in shown.values())]
+        if len(arrived) != sum(sizes):
+            raise ProtocolError(f"the masked matrix of {peer!r} has another size. Start a new run.")
+        matrix, *parts = np.split(np.frombuffer(arrived, np.uint8), np.cumsum(sizes)[:-1])
+        found = zip(shown.items(), parts, strict=True)
+        return matrix.view(dtype).reshape(shape), {i: p.reshape(c.shown) for (i, c), p in found}
+
+    def _is_first(self, peer: str) -> bool:
+        return self.here.pair(peer).is_first(self.here.party.name)
+
+    def _coins(self, peer: str) -> dict[int, coins.Coins]:
+        """The dealt coins of the tables with the peer, by index in the plan."""
+        return coins_of(self.here.pair(peer), self.here.tables(peer))
+
+    def _coin_seed(self, index: int) -> bytes:
+        return self.here.state.coin_seeds[str(index)]
+
+    def _places(self, peer: str, index: int, dealt: coins.Coins) -> coins.Places:
+        """The same at both, and drawn only once a pass for a table: one deal is looked at."""
+        secret = hkdf(self.here.secret(peer), "places", self.here.shared_in, str(index))
+        return coins.Places.of(dealt, secret)
 
 
 # --- the server's end --------------------------------------------------------------------
@@ -182,10 +239,24 @@ class DealtServer:
         }
         return {names: (pair, deal(pair, os.urandom(32))) for names, pair in products.items()}
 
+    @cached_property
+    def _coin_secrets(self) -> dict[str, bytes]:
+        """Fresh ones, once a pass, by table."""
+        return {str(i): os.urandom(32) for i in range(len(self.spec.plan))}
+
+    def _coins(self, pair: Pair) -> dict[str, coins.Coins]:
+        found = coins_of(pair, self.spec.tables.crossing(*pair.parties))
+        return {str(i): dealt for i, dealt in found.items()}
+
     def seeds(self, party: str) -> dict[str, bytes]:
         """What is dealt to a party for `query.share`, by peer."""
         deals = [(pair, dealt) for pair, dealt in self._deals.values() if party in pair.parties]
         return {pair.other(party).party: dealt.seeds[party] for pair, dealt in deals}
+
+    def coin_seeds(self, party: str) -> dict[str, bytes]:
+        """What is dealt to a party for `query.share`, by table: to the first of its pair."""
+        first = [pair for pair, _ in self._deals.values() if pair.first.party == party]
+        return {i: coins.seed(self._coin_secrets[i]) for pair in first for i in self._coins(pair)}
 
     def requests(self, hop: int, sealed: Sealed) -> dict[str, OpenRequest]:
         """Whom to ask what in a hop. sealed: of `query.share`, then of the hop before."""
@@ -200,9 +271,6 @@ class DealtServer:
         }
         for (first, second), (pair, dealt) in self._deals.items():
             requests[second].corrections[first] = dealt.correction
-            for i, planned in self.spec.tables.crossing(first, second).items():
-                if asked := coins_of(pair, planned):
-                    seed, words = coins.deal(asked, os.urandom(32))
-                    requests[first].coin_seeds[str(i)] = seed
-                    requests[second].coin_words[str(i)] = words
+            for i, asked in self._coins(pair).items():
+                requests[second].coin_words[i] = coins.words(asked, self._coin_secrets[i])
         return requests

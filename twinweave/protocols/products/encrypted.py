@@ -49,8 +49,9 @@ from twinweave.protocols.products.blocks import BlockSet
 from twinweave.protocols.products.messages import OpenRequest, Sealed, addressed
 from twinweave.protocols.products.opening import Product
 from twinweave.protocols.products.pair import Pair, product_of
-from twinweave.protocols.products.state import Pass
+from twinweave.protocols.products.state import Pass, hash_of
 from twinweave.protocols.ring import Ring
+from twinweave.protocols.wire import exactly
 from twinweave.spec import RunSpec
 
 # --- the product -------------------------------------------------------------------------
@@ -166,26 +167,34 @@ class EncryptedParty:
 
     here: Pass
 
+    def check_share(self) -> None:
+        """Raise ProtocolError where something was dealt: nobody deals here."""
+        exactly(self.here.state.seeds | self.here.state.coin_seeds, (), "dealt seeds")
+
     def given(self, peer: str) -> bytes | None:
-        """The own matrix encrypted, sealed for the peer; None from the party that answers."""
+        """The own matrix encrypted; None from the party that answers."""
         here, pair = self.here, self.here.pair(peer)
-        if not self._offers(pair):
-            return None
-        offered = offer(pair, here.blocks(pair), self._key(peer))
-        return here.seal(peer, here.shared_in, offered)
+        return offer(pair, here.blocks(pair), self._key(peer)) if self._offers(pair) else None
 
     def opens(self, peer: str, hop: int) -> bool:
         return hop == (2 if self._offers(self.here.pair(peer)) else 1)
+
+    def check_open(self, request: OpenRequest) -> None:
+        """Raise ProtocolError where something was dealt: nobody deals here."""
+        exactly(request.corrections | request.coin_words, (), "dealt randomness")
 
     def product(self, peer: str, request: OpenRequest) -> Product:
         """This party's share of the product with the peer, and the answer to its offer."""
         here, pair = self.here, self.here.pair(peer)
         if self._offers(pair):
-            answered = here.arrived(peer, here.opened_in, request)
-            return Product(share=finish(pair, self._key(peer), answered))
-        offered = here.arrived(peer, here.shared_in, request)
+            answered = here.unseal(peer, here.opened_in, request.sealed[peer])
+            bound = here.bound(peer, here.state.sent[peer], hash_of(answered))
+            return Product(share=finish(pair, self._key(peer), answered), bound=bound)
+        offered = here.unseal(peer, here.shared_in, request.sealed[peer])
         share, answer = respond(pair, here.blocks(pair), offered)
-        return Product(share=share, answer=here.seal(peer, here.opened_in, answer))
+        bound = here.bound(peer, hash_of(answer), hash_of(offered))
+        sealed = here.seal(peer, here.opened_in, answer)
+        return Product(share=share, bound=bound, answer=sealed)
 
     def _offers(self, pair: Pair) -> bool:
         return sides(pair)[0].party == self.here.party.name
@@ -207,6 +216,9 @@ class EncryptedServer:
         return 2 if self.spec.tables.pairs() else 1
 
     def seeds(self, party: str) -> dict[str, bytes]:  # noqa: ARG002
+        return {}
+
+    def coin_seeds(self, party: str) -> dict[str, bytes]:  # noqa: ARG002
         return {}
 
     def requests(self, hop: int, sealed: Sealed) -> dict[str, OpenRequest]:

@@ -20,7 +20,8 @@ Sealed = Mapping[str, Mapping[str, bytes]]
 
 @dataclass(frozen=True, kw_only=True)
 class ShareRequest:
-    """slots: int64 (rows,), own rows in secret order -> spine. seeds: dealt, one a peer; none
+    """slots: int64 (rows,), own rows in secret order -> spine. seeds: dealt, 32 bytes a peer;
+    coin_seeds: dealt, 32 bytes a table with coins in which this party is first. None of these
     without a dealer.
 
     step: 0, or 1 for the tables chosen after a selection; plan: those as JSON, "" in step 0.
@@ -32,11 +33,13 @@ class ShareRequest:
     n_slots: int
     slots: NDArray[np.int64] = field(repr=False)
     seeds: dict[str, bytes] = field(repr=False)
+    coin_seeds: dict[str, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShareReply:
-    """sealed: for each peer, a masked matrix or an encrypted one; tables: local, noisy, int64.
+    """sealed: for each peer, a masked matrix with shares of tested coins, or an encrypted
+    matrix; tables: local, noisy, int64.
 
     pooled: this party's part of its pool's tables, uint64, uniform alone.
     """
@@ -51,8 +54,7 @@ class OpenRequest:
     """sealed: what each peer gave for this party to open tables with, by peer.
 
     hop: 1; encrypted products take a second, for the parties that offered. corrections: dealt,
-    where this party is second; coin_seeds, coin_words: dealt for the shared coins. None of
-    these without a dealer.
+    by peer, and coin_words, by table, where this party is second. None without a dealer.
     """
 
     run: str
@@ -60,7 +62,6 @@ class OpenRequest:
     hop: int
     sealed: dict[str, bytes] = field(repr=False)
     corrections: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
-    coin_seeds: dict[str, bytes] = field(default_factory=dict, repr=False)
     coin_words: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
 

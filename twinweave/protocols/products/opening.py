@@ -2,7 +2,10 @@
 
 Each party takes the cells of a table out of its share, and adds noise to them and its end of a
 sharing of zero that only the two of them know: so what it sends is uniform by itself, whatever
-the server dealt, and the sum of both is the table with its noise and nothing else.
+the server dealt, and the sum of both is the table with its noise and nothing else. The sharing
+of zero is drawn under a hash of what the parties sent each other for the product (`bound`): where
+somebody hands one of them another message than the other sent, the two ends do not cancel, and
+the sum is uniform too.
 
 The noise is what the receipt paid for: coins that the server dealt (`coins`), or a draw of each
 party by itself. A table of a pool is opened as the sum of several products: its noise comes in
@@ -36,11 +39,13 @@ Tables = Mapping[int, PlannedQuery]
 class Product:
     """What a party holds of a product before anything is charged: exact, and its own alone.
 
-    share: ring of `pair.shape`. heads: shares of the dealt coins of every table that has some,
-    uint32 (opened cells,), by index in the plan. answer: sealed for the peer, or b"".
+    share: ring of `pair.shape`. bound: what both parties sent each other for it, hashed; the
+    same at both unless somebody changed a message. heads: shares of the dealt coins of every
+    table that has some, uint32 (opened cells,), by index. answer: sealed for the peer, or b"".
     """
 
     share: Ring = field(repr=False)
+    bound: bytes
     heads: Mapping[int, NDArray[np.uint32]] = field(default_factory=dict, repr=False)
     answer: bytes = field(default=b"", repr=False)
 
@@ -61,21 +66,21 @@ def open_shares(
     it repeats only with identical inputs. A pooled table still lacks its noise. Raises
     ProtocolError unless the receipt paid for every table.
     """
-    share, heads = product.share, product.heads
+    share, heads, dealt = product.share, product.heads, coins_of(pair, tables)
     check_array(share, pair.shape, pair.bits, "share")
-    if set(heads) != {i for i, planned in tables.items() if planned.coins}:
+    if set(heads) != set(dealt):
         raise ProtocolError("every table with dealt coins takes its own, and no other table.")
     opened = {}
     for index, planned in tables.items():
         receipt.check(planned.event)
-        values, coins = _cells(pair, share, planned.query), coins_of(pair, planned)
+        values, coins = _cells(pair, share, planned.query), dealt.get(index)
         if coins:
             check_array(heads[index], values.shape, 32, "share of coins")
             # Dropping high bits is a ring homomorphism: shares stay shares.
             values = values.astype(np.uint32) + heads[index]
         elif not planned.query.is_pooled:
             values = values + _noise(draw(len(values), planned.event, receipt), pair.bits)
-        key = hkdf(secret, "open", label, str(index), canonical_json(planned))
+        key = hkdf(secret, "open", label, product.bound, str(index), canonical_json(planned))
         masked = _rerandomised(values, key, add=pair.is_first(own))
         # The bits that words of coins do not define depend on the signs: they must not leave.
         opened[index] = masked & coins.low_bits if coins else masked
@@ -89,18 +94,31 @@ def reconstruct(
 
     Raises ProtocolError for a share of another shape or ring than the plan says.
     """
-    found = {}
+    found, dealt = {}, coins_of(pair, tables)
     for index, planned in tables.items():
-        cells, coins = pair.cells(planned.query), coins_of(pair, planned)
+        cells, coins = pair.cells(planned.query), dealt.get(index)
         for share in (first[index], second[index]):
             check_array(share, (cells.n_opened,), 32 if coins else pair.bits, "share of a table")
         total = first[index] + second[index]
         if coins:
-            values = (total & coins.low_bits).astype(np.float64) - coins.each / 2
+            values = (total & coins.low_bits).astype(np.float64) - coins.rounds / 2
         else:
             values = to_signed(total).astype(np.float64)
         found[index] = cells.table(values)
     return found
+
+
+def coins_of(pair: Pair, tables: Tables) -> dict[int, Coins]:
+    """The coins of every table that takes dealt ones, by index."""
+    return {
+        index: Coins.of(
+            cells=pair.cells(planned.query.between(*pair.parties)).n_opened,
+            rounds=planned.coins,
+            n_slots=pair.n_slots,
+        )
+        for index, planned in tables.items()
+        if planned.coins is not None
+    }
 
 
 def _cells(pair: Pair, share: Ring, query: Query) -> Ring:
@@ -118,14 +136,6 @@ def _rerandomised(values: Ring, key: bytes, *, add: bool) -> Ring:
     zero = next_words(Keystream(hkdf(key, "zero")), values.shape, values.dtype.itemsize * 8)
     masked: Ring = values + zero if add else values - zero
     return masked
-
-
-def coins_of(pair: Pair, planned: PlannedQuery) -> Coins | None:
-    """The coins that are dealt for a table, None for one of other noise."""
-    if planned.coins is None:
-        return None
-    cells = pair.cells(planned.query.between(*pair.parties)).n_opened
-    return Coins.of(cells=cells, each=planned.coins, n_slots=pair.n_slots)
 
 
 def _noise(noise: NDArray[np.int64], bits: int) -> Ring:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twinweave.errors import ProtocolError
 from twinweave.privacy.mechanisms import release_table
 from twinweave.protocols.alignment.party import Aligned
@@ -12,9 +14,10 @@ from twinweave.protocols.pools.party import across, pooled_tables
 from twinweave.protocols.products.kinds import check_sizes, party_end
 from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
 from twinweave.protocols.products.opening import open_shares
-from twinweave.protocols.products.state import Pass, Shared
+from twinweave.protocols.products.state import Pass, Shared, hash_of
 from twinweave.protocols.ring import Ring
 from twinweave.protocols.secure_sum.updates import summing
+from twinweave.protocols.wire import exactly
 from twinweave.site import Site
 
 
@@ -23,7 +26,8 @@ def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[S
     here = _begin(request, state, site)
     party, end = here.party, party_end(here)
     check_sizes(here.spec, here.state.n_slots)
-    given = {peer: end.given(peer) for peer in here.peers}
+    end.check_share()
+    given = {peer: blob for peer in here.peers if (blob := end.given(peer)) is not None}
     local, pooled = here.spec.tables.local(party.name), here.spec.tables.pooled(party.name)
     events = [p.event for p in (*local.values(), *pooled.values())]
     receipt = party.charge(here.shared_in, events)
@@ -32,11 +36,12 @@ def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[S
         for i, p in local.items()
     }
     reply = ShareReply(
-        sealed={peer: blob for peer, blob in given.items() if blob is not None},
+        sealed={peer: here.seal(peer, here.shared_in, blob) for peer, blob in given.items()},
         tables=tables,
         pooled=pooled_tables(party, here.spec, here.shared_in, receipt),
     )
-    return reply, here.state
+    sent = {peer: hash_of(blob) for peer, blob in given.items()}
+    return reply, replace(here.state, sent=sent)
 
 
 def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
@@ -48,9 +53,10 @@ def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
         raise ProtocolError("the request is of another pass than the run's next. Start a new run.")
     if request.n_slots != sum(party.rows.values()):
         raise ProtocolError("the spine is not the sum of the table sizes. Start a new run.")
-    earlier = state.seeds if isinstance(state, Shared) else {}
-    seeds = list(request.seeds.values())
-    if len({*seeds, *earlier.values()}) != len(seeds) + len(earlier):
+    seeds = [*request.seeds.values(), *request.coin_seeds.values()]
+    if isinstance(state, Shared):
+        seeds += [*state.seeds.values(), *state.coin_seeds.values()]
+    if len(set(seeds)) != len(seeds):
         raise ProtocolError("a dealt seed comes twice: two matrices under one mask. Deal anew.")
     shared = Shared(
         aligned=aligned,
@@ -59,6 +65,8 @@ def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
         slots=to_table_order(aligned.order, request.slots, n_slots=request.n_slots),
         n_slots=request.n_slots,
         seeds=request.seeds,
+        coin_seeds=request.coin_seeds,
+        sent={},
     )
     here = Pass(party, shared)
     if step:
@@ -72,10 +80,12 @@ def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, S
     """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
     here = Pass(Party(site, state.aligned.introduced), state)
     party = here.party
-    if request.step != state.step:
-        raise ProtocolError("the tables to open are of another pass. Start a new run.")
     end = party_end(here)
     asked = {peer: here.tables(peer) for peer in here.peers if end.opens(peer, request.hop)}
+    if request.step != state.step or (request.hop != 1 and not asked):
+        raise ProtocolError("the tables to open are of another pass. Start a new run.")
+    exactly(request.sealed, asked, "sealed messages of the peers")
+    end.check_open(request)
     products = {peer: end.product(peer, request) for peer in asked}
     phase = here.opened_in + (f", hop {request.hop}" if request.hop > 1 else "")
     planned = {i: p for tables in asked.values() for i, p in tables.items()}

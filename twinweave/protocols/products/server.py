@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from twinweave.protocols.products.opening import reconstruct
 from twinweave.protocols.products.pair import product_of
 from twinweave.protocols.products.state import OPEN, SHARE
 from twinweave.protocols.steps import Question, Steps
+from twinweave.protocols.wire import exactly
 from twinweave.spec import RunSpec, SecondPlan
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import cells_of
@@ -34,25 +35,6 @@ class Measured:
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Collected:
-    """What the parties' replies to every hop hold together, by party."""
-
-    shares: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict, repr=False)
-    dealt: dict[str, dict[str, bytes]] = field(default_factory=dict, repr=False)
-
-    def add(self, replies: Mapping[str, OpenReply]) -> None:
-        for party, reply in replies.items():
-            self.shares.setdefault(party, {}).update(reply.shares)
-            self.dealt.setdefault(party, {}).update(reply.dealt)
-
-    def of(self, party: str, index: int) -> NDArray[Any]:
-        """A party's share of a table. Raises ProtocolError where it did not come."""
-        if str(index) not in self.shares.get(party, {}):
-            raise ProtocolError(f"a share of {party!r} did not arrive. Start a new run.")
-        return self.shares[party][str(index)]
-
-
 def measure(spec: RunSpec, roster: Roster, slots: Slots, step: int = 0) -> Steps[Measured]:
     """One pass through share and open, for the tables of `spec.plan`.
 
@@ -62,17 +44,24 @@ def measure(spec: RunSpec, roster: Roster, slots: Slots, step: int = 0) -> Steps
     end = server_end(spec, roster.n_slots, step)
     requests = _share_requests(spec, roster, slots, step, end)
     shared = yield Question(phase=SHARE, requests=requests, reply=ShareReply)
-    collected, sealed = Collected(), {party: reply.sealed for party, reply in shared.items()}
+    sealed = {party: reply.sealed for party, reply in shared.items()}
+    opened: list[dict[str, OpenReply]] = []
+    dealt: dict[str, dict[str, bytes]] = {party: {} for party in spec.parties}
     for hop in range(1, end.hops + 1):
         asked = end.requests(hop, sealed)
-        replies = yield Question(phase=OPEN, requests=asked, reply=OpenReply)
-        collected.add(replies)
-        sealed = {party: reply.sealed for party, reply in replies.items()}
-    tables = _added(spec, roster.n_slots, collected)
+        opened.append((yield Question(phase=OPEN, requests=asked, reply=OpenReply)))
+        sealed = {party: reply.sealed for party, reply in opened[-1].items()}
+        for party, reply in opened[-1].items():
+            dealt[party] |= reply.dealt
+    shares = {party: _shares(spec, party, opened) for party in spec.parties}
+    tables = _added(spec, roster.n_slots, shares)
     tables |= _local(spec, shared)
-    tables |= pooled_tables(spec, {p: r.pooled for p, r in shared.items()}, collected.of)
-    found = tuple(_measurement(spec, i, tables) for i in range(len(spec.plan)))
-    return Measured(measurements=found, dealt=collected.dealt)
+    tables |= pooled_tables(spec, {p: r.pooled for p, r in shared.items()}, shares)
+    found = tuple(
+        Measurement(query=planned.query, values=tables[i], variance=planned.variance)
+        for i, planned in enumerate(spec.plan)
+    )
+    return Measured(measurements=found, dealt=dealt)
 
 
 def _share_requests(
@@ -87,38 +76,50 @@ def _share_requests(
             n_slots=roster.n_slots,
             slots=slots[p],
             seeds=end.seeds(p),
+            coin_seeds=end.coin_seeds(p),
         )
         for p in spec.parties
     }
 
 
 def _local(spec: RunSpec, shared: Mapping[str, ShareReply]) -> dict[int, NDArray[np.float64]]:
-    """Each party's own noisy tables: those that are its own to answer, and no other."""
+    """Each party's own noisy tables. Raises ProtocolError for any but those, in their shapes."""
     tables: dict[int, NDArray[np.float64]] = {}
     for party, reply in shared.items():
-        if set(reply.tables) != {str(i) for i in spec.tables.local(party)}:
-            raise ProtocolError(f"{party!r} answered other tables than its own. Start a new run.")
-        tables |= {int(i): table.astype(np.float64) for i, table in reply.tables.items()}
+        asked = spec.tables.local(party)
+        exactly(reply.tables, map(str, asked), f"own tables of {party!r}")
+        for i, planned in asked.items():
+            table, cells = reply.tables[str(i)], cells_of(spec.schema, planned.query)
+            if table.shape != cells.shape or table.dtype != np.int64:
+                raise ProtocolError(f"a table of {party!r} did not arrive whole. Start a new run.")
+            tables[i] = table.astype(np.float64)
     return tables
 
 
-def _added(spec: RunSpec, n_slots: int, collected: Collected) -> dict[int, NDArray[np.float64]]:
+def _shares(
+    spec: RunSpec, party: str, opened: Sequence[Mapping[str, OpenReply]]
+) -> dict[int, NDArray[Any]]:
+    """A party's shares of its tables across, from every hop. Raises ProtocolError for others."""
+    found = [item for hop in opened if party in hop for item in hop[party].shares.items()]
+    asked = {i for peer in spec.tables.peers(party) for i in spec.tables.crossing(party, peer)}
+    exactly(dict(found), map(str, asked), f"shares of {party!r}")
+    if len(found) != len(asked):
+        raise ProtocolError(f"{party!r} opened a table twice. Start a new run.")
+    return {int(i): share for i, share in found}
+
+
+def _added(
+    spec: RunSpec, n_slots: int, shares: Mapping[str, Mapping[int, NDArray[Any]]]
+) -> dict[int, NDArray[np.float64]]:
     """Noisy cross tables by index in the plan: the sums of two parties' shares."""
     tables: dict[int, NDArray[np.float64]] = {}
-    for pair in spec.tables.pairs():
-        asked = {i: p for i, p in spec.tables.crossing(*pair).items() if not p.query.is_pooled}
-        shares = ({i: collected.of(party, i) for i in asked} for party in pair)
-        tables |= reconstruct(product_of(spec, *pair, n_slots), asked, *shares)
+    for first, second in spec.tables.pairs():
+        asked = {
+            i: p for i, p in spec.tables.crossing(first, second).items() if not p.query.is_pooled
+        }
+        pair = product_of(spec, first, second, n_slots)
+        tables |= reconstruct(pair, asked, shares[first], shares[second])
     return tables
-
-
-def _measurement(
-    spec: RunSpec, index: int, tables: Mapping[int, NDArray[np.float64]]
-) -> Measurement:
-    planned = spec.plan[index]
-    if index not in tables or tables[index].shape != cells_of(spec.schema, planned.query).shape:
-        raise ProtocolError(f"table {planned.query.name!r} did not arrive whole.")
-    return Measurement(query=planned.query, values=tables[index], variance=planned.variance)
 
 
 def sections(spec: RunSpec) -> Iterator[str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ProtocolError
 from twinweave.protocols.alignment.party import Aligned
 from twinweave.protocols.party import Party
 from twinweave.protocols.products.blocks import BlockSet, build_blocks
-from twinweave.protocols.products.messages import OpenRequest
 from twinweave.protocols.products.pair import Pair, product_of
 from twinweave.spec import RunSpec
 from twinweave.workload.plan import PlannedQuery
@@ -25,7 +24,8 @@ class Shared:
     """A party that sent its masked matrices of a pass.
 
     step: pass through share and open; tables: the second plan, JSON, "" in the first pass.
-    slots: int64 (rows,), its rows' places on the spine. seeds: dealt, by peer.
+    slots: int64 (rows,), its rows' places on the spine. seeds: dealt, by peer; coin_seeds:
+    dealt, by table. sent: hash of what it sealed for each peer.
     """
 
     aligned: Aligned
@@ -34,6 +34,8 @@ class Shared:
     n_slots: int
     slots: NDArray[np.int64] = field(repr=False)
     seeds: dict[str, bytes] = field(repr=False)
+    coin_seeds: dict[str, bytes] = field(repr=False)
+    sent: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,25 @@ class Pass:
         """32 bytes that the peer knows too and the server does not."""
         return self.party.pair_secret(peer, "open cross tables")
 
-    def seal(self, peer: str, phase: str, content: bytes | NDArray[np.generic]) -> bytes:
+    def bound(self, peer: str, own: bytes, theirs: bytes) -> bytes:
+        """Both hashes of what the two sealed for each other as one: the same at both parties
+        where nobody changed it. own: of what this party sent; theirs: of what arrived."""
+        first = self.pair(peer).is_first(self.party.name)
+        return hash_of(own, theirs) if first else hash_of(theirs, own)
+
+    def seal(self, peer: str, phase: str, content: bytes) -> bytes:
         return self.party.seal(peer, phase, self.party.name, content)
 
-    def arrived(self, peer: str, phase: str, request: OpenRequest) -> bytes:
-        """What the peer sealed in that phase. Raises ProtocolError, ChannelError."""
-        if peer not in request.sealed:
-            raise ProtocolError(f"nothing of {peer!r} came to open tables with. Start a new run.")
-        return self.party.unseal(peer, phase, peer, request.sealed[peer])
+    def unseal(self, peer: str, phase: str, sealed: bytes) -> bytes:
+        return self.party.unseal(peer, phase, peer, sealed)
+
+
+def hash_of(*contents: bytes) -> bytes:
+    """SHA-256 of these byte strings, one after the other."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.digest()
 
 
 def in_pass(phase: str, step: int) -> str:
