@@ -37,7 +37,7 @@ def begins(asked: type[Any], spare: Any) -> Callable[[Step], Handler]:
 
     def decorate(step: Step) -> Handler:
         def answer(message: Message, context: Context) -> Any:
-            request = records.unpack(asked, message.content)
+            request = records.unpack_request(asked, message.content)
             path = site_path(context.node_config, request.sites)
             if path is None:
                 return spare
@@ -60,7 +60,7 @@ def handles(asked: type[Any], given: type[Any], *states: type[Any]) -> Callable[
 
     def decorate(step: Step) -> Handler:
         def answer(message: Message, context: Context) -> Any:
-            request = records.unpack(asked, message.content)
+            request = records.unpack_request(asked, message.content)
             site = load_site(site_of(context))
 
             def act(state: Any) -> tuple[Any, Any]:

@@ -25,10 +25,15 @@ def pack(message: Any) -> RecordDict:
 
 
 def unpack(cls: type[M], content: RecordDict) -> M:
-    """Records -> message. Raises the AppError that the other side reported, or ProtocolError."""
+    """Records -> reply. Raises the AppError that the party reported, or ProtocolError."""
     if _ERROR in content:
         report = wire.build(ErrorReply, dict(content[_ERROR]), {})
         raise BY_NAME.get(report.error, ProtocolError).restore(report.message)
+    return unpack_request(cls, content)
+
+
+def unpack_request(cls: type[M], content: RecordDict) -> M:
+    """Records -> message of that class and no other. Raises ProtocolError."""
     if set(content) != {_SCALARS, _ARRAYS}:
         raise ProtocolError(f"{cls.__name__}: not a message of this application.")
     scalars, arrays = content[_SCALARS], content[_ARRAYS]
@@ -41,7 +46,7 @@ def _array(array: Array) -> NDArray[Any]:
     """Raises ProtocolError where bytes, shape and dtype do not fit."""
     try:
         found: NDArray[Any] = array.numpy()
-    except (ValueError, TypeError, EOFError, OSError, SyntaxError, MemoryError, OverflowError):
+    except Exception:  # of numpy's, Python's own tokenizer's, or memory's: the bytes are hostile
         raise ProtocolError("an array is malformed. Run the same version everywhere.") from None
     if found.dtype.kind not in "biuf":
         raise ProtocolError("an array is not one of numbers. Run the same version everywhere.")

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Hashable, Mapping
 from functools import cache
-from math import inf
+from math import inf, isfinite
 from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -50,23 +50,27 @@ def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
 _REMEDY = "See conf/ for the fields there are and what each one takes."
 
 
-def check_positive(where: str, conf: object, *names: str) -> None:
-    """Raise ConfigError unless each of these fields of `conf` is above 0 and finite.
+def check_positive(where: str, conf: object, *names: str, most: float = inf) -> None:
+    """Raise ConfigError unless each of these fields of `conf` is above 0, finite, `most` or less.
 
     where: what the error puts before a field's name: its place in the configuration, or "".
     """
     for name in names:
-        if not 0 < getattr(conf, name) < inf:
-            field = _dotted(where, name)
+        value, field = getattr(conf, name), _dotted(where, name)
+        if not 0 < value < inf:
             raise ConfigError(field, "must be positive and finite", "Give a number above 0.")
+        if value > most:
+            raise ConfigError(field, f"must be {most:,} or less", "Give a smaller number.")
 
 
-def check_not_negative(where: str, conf: object, *names: str) -> None:
-    """Raise ConfigError unless each of these fields of `conf` is 0 or more, and finite."""
+def check_not_negative(where: str, conf: object, *names: str, most: float = inf) -> None:
+    """Raise ConfigError unless each of these is 0 or more, finite, and `most` or less."""
     for name in names:
-        if not 0 <= getattr(conf, name) < inf:
-            field = _dotted(where, name)
+        value, field = getattr(conf, name), _dotted(where, name)
+        if not 0 <= value < inf:
             raise ConfigError(field, "must be 0 or more, and finite", "Give no negative number.")
+        if value > most:
+            raise ConfigError(field, f"must be {most:,} or less", "Give a smaller number.")
 
 
 def _dotted(*parts: str) -> str:
@@ -74,11 +78,21 @@ def _dotted(*parts: str) -> str:
 
 
 def load_json(text: str, what: str) -> Any:
-    """JSON that came from outside. Raises ProtocolError, naming `what` and quoting nothing."""
+    """JSON that came from outside. Raises ProtocolError, naming `what` and quoting nothing.
+
+    Numbers that are infinite or none, which Python would read, are no JSON.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         raise ProtocolError(f"{what} is not JSON. Start a new run.") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError
+    return number
 
 
 def to_plain(value: Any) -> Any:

@@ -48,9 +48,8 @@ def averaged_rows(parties: list[Party], layout: UnionLayout, presence: np.ndarra
         for party in parties:
             codes = union_codes(party)
             plan = SgdPlan.of(conf, rows=len(codes), noise_multiplier=0.0, unsafe=True)
-            found = train_round(
-                conf, layout, party.name, weights, codes, plan, states.get(party.name)
-            )
+            network = registry.load(conf, layout, weights)
+            found = train_round(network, party.name, codes, plan, states.get(party.name))
             states[party.name] = found.state
             total += found.update
         weights = (weights + total / divisor).astype(np.float32)

@@ -42,7 +42,8 @@ def a_round(
 ) -> RoundResult:
     rows, plan = table("a", seed=seed), SgdPlan.of(c, rows=120, noise_multiplier=1.0)
     source = RandomSource(KEY)
-    return train_round(c, TOY, "a", weights, rows, plan, state, ONE_WAY, source=source)
+    network = registry.load(c, TOY, weights)
+    return train_round(network, "a", rows, plan, state, ONE_WAY, source=source)
 
 
 @every
@@ -186,9 +187,8 @@ def test_training_finds_the_dependence(name: str) -> None:
     )
     weights = registry.build(c, whole, seed=1, one_way=ONE_WAY).weights
     plan = SgdPlan.of(c, rows=1000, noise_multiplier=0.0, unsafe=True)
-    done = train_round(
-        c, whole, "a", weights, table(n=1000), plan, None, ONE_WAY, source=RandomSource(KEY)
-    )
+    network = registry.load(c, whole, weights)
+    done = train_round(network, "a", table(n=1000), plan, None, ONE_WAY, source=RandomSource(KEY))
 
     def agreement(w: NDArray[np.float32]) -> float:
         rows = registry.load(c, whole, w).sample(np.ones((2000, 1), bool), gen())

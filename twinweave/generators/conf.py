@@ -10,6 +10,10 @@ from twinweave.parsing import Parsed, check_not_negative, check_positive
 
 FIELD = "generator"
 
+MOST_LAYERS, MOST_WIDTH = 1_000, 1 << 16
+MOST_ROUNDS, MOST_STEPS = 10_000, 10**6
+"""What a party still takes on: a specification comes from outside."""
+
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 
 GradientMode = Literal["bookkeeping", "ghost", "hooks", "functorch"]
@@ -35,7 +39,8 @@ class TrainingConf(Parsed):
 
     def __post_init__(self) -> None:
         check_positive(FIELD, self, "learning_rate", "clip", "expected_batch")
-        check_not_negative(FIELD, self, "rounds", "local_steps")
+        check_not_negative(FIELD, self, "rounds", most=MOST_ROUNDS)
+        check_not_negative(FIELD, self, "local_steps", most=MOST_STEPS)
 
     @property
     def steps(self) -> int:
@@ -56,7 +61,8 @@ class TvaeConf(TrainingConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(FIELD, self, "layers", "width", "latent")
+        check_positive(FIELD, self, "layers", most=MOST_LAYERS)
+        check_positive(FIELD, self, "width", "latent", most=MOST_WIDTH)
         check_not_negative(FIELD, self, "beta")
 
 
@@ -89,10 +95,11 @@ class CtganConf(TrainingConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(FIELD, self, "layers", "width", "latent", "lipschitz", "temperature")
-        check_positive(FIELD, self, "generator_learning_rate", "generator_batch")
-        check_positive(FIELD, self, "discriminator_layers", "discriminator_width")
-        check_positive(FIELD, self, "discriminator_steps")
+        check_positive(FIELD, self, "layers", "discriminator_layers", most=MOST_LAYERS)
+        check_positive(FIELD, self, "width", "latent", "discriminator_width", most=MOST_WIDTH)
+        check_positive(FIELD, self, "generator_batch", most=MOST_WIDTH)
+        check_positive(FIELD, self, "discriminator_steps", most=MOST_STEPS)
+        check_positive(FIELD, self, "generator_learning_rate", "lipschitz", "temperature")
         check_not_negative(FIELD, self, "condition", "anchor")
 
 
@@ -121,7 +128,8 @@ class LlmConf(TrainingConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(FIELD, self, "layers", "width", "heads", "hidden")
+        check_positive(FIELD, self, "layers", most=MOST_LAYERS)
+        check_positive(FIELD, self, "width", "heads", "hidden", most=MOST_WIDTH)
         check_positive(FIELD, self, "format_learning_rate", "format_batch")
         check_not_negative(FIELD, self, "format_steps")
         if self.width % self.heads:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
-from twinweave.generators.registry import load
-from twinweave.generators.union import OneWay, UnionLayout
+from twinweave.generators.union import OneWay
 
 if TYPE_CHECKING:
+    from twinweave.generators.base import Generator
     from twinweave.generators.dpsgd import Trace
 
 
@@ -38,10 +37,8 @@ class RoundResult:
 
 
 def train_round(
-    conf: GeneratorConf,
-    layout: UnionLayout,
+    network: Generator,
     party: str,
-    weights: NDArray[np.float32],
     codes: NDArray[np.int32],
     plan: SgdPlan,
     state: bytes | None = None,
@@ -49,19 +46,18 @@ def train_round(
     *,
     source: RandomSource | None = None,
 ) -> RoundResult:
-    """Take `plan.steps` private steps from the global weights on the party's own rows.
+    """Take `plan.steps` private steps on the party's own rows, from the network's weights.
 
-    weights: (parameters,) float32. codes: (n, union columns), ABSENT where the party does not
-    hold the column. one_way: noisy tables by column name (ctgan's conditions). state: of the
-    party's round before. The caller charges `plan.mechanism()` first. Uses an accelerator
-    where torch sees one. Raises ConfigError.
+    network: with the global weights (`registry.load`); it moves. codes: (n, union columns),
+    ABSENT where the party does not hold the column. one_way: noisy tables by column name
+    (ctgan's conditions). state: of the party's round before. The caller charges
+    `plan.mechanism()` first. Uses an accelerator where torch sees one.
     """
     import torch
 
     from twinweave.generators.base import LocalRound
 
-    network = load(conf, layout, weights)
-    held = layout.held_by(party)
+    weights, held = network.weights, network.layout.held_by(party)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     local = LocalRound(
         codes=codes,

@@ -13,6 +13,11 @@ from typing import ClassVar
 from twinweave.errors import ConfigError
 from twinweave.parsing import STRICT, check_positive
 
+MOST_NOISE = 10**9
+"""Noise multiplier: far beyond what leaves anything to see, and within what can be computed."""
+MOST_COINS = 1 << 32
+"""In a cell."""
+
 
 class Stage(StrEnum):
     PREPROCESSING = "preprocessing"
@@ -37,7 +42,7 @@ class DiscreteGaussian:
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_positive("", self, "noise_multiplier", "sensitivity")
+        check_positive("", self, "noise_multiplier", "sensitivity", most=MOST_NOISE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class SharedBinomial:
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_positive("", self, "coins")
+        check_positive("", self, "coins", most=MOST_COINS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,7 @@ class PoissonSgd:
     )
 
     def __post_init__(self) -> None:
-        check_positive("", self, "noise_multiplier", "steps")
+        check_positive("", self, "noise_multiplier", "steps", most=MOST_NOISE)
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from twinweave.parsing import STRICT, check_positive
-from twinweave.privacy.events import DiscreteGaussian, SharedBinomial
+from twinweave.privacy.events import MOST_COINS, MOST_NOISE, DiscreteGaussian, SharedBinomial
 from twinweave.privacy.mechanisms import coins_each, gaussian_variance
 
 OWN_COINS = 1 << 34
@@ -32,7 +32,7 @@ class OwnGaussian:
     sharers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_positive("noise", self, "noise_multiplier", "sensitivity")
+        check_positive("noise", self, "noise_multiplier", "sensitivity", most=MOST_NOISE)
 
     @property
     def mechanism(self) -> DiscreteGaussian:
@@ -65,7 +65,7 @@ class DealtCoins:
     sharers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_positive("noise", self, "coins")
+        check_positive("noise", self, "coins", most=MOST_COINS)
 
     @property
     def dealt(self) -> int:
@@ -98,7 +98,7 @@ class OwnCoins:
     dealt: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
-        check_positive("noise", self, "coins", "unknown")
+        check_positive("noise", self, "coins", "unknown", most=MOST_COINS)
 
     @property
     def sharers(self) -> int:

@@ -236,14 +236,14 @@ def check(schema: JointSchema, query: Query) -> None:
                 "Declare them in data.pools.",
             )
         held = schema.schema(side.party)
-        for name in (*side.columns, *((side.weight,) if side.weight else ())):
+        for name in (*side.columns, *(() if side.weight is None else (side.weight,))):
             if name not in held.names:
                 raise ConfigError(
                     "workload",
                     f"party {side.party!r} has no column {name!r}",
                     "Name a column of that party's schema.",
                 )
-        if side.weight and held.column(side.weight).role is not Role.VALUE:
+        if side.weight is not None and held.column(side.weight).role is not Role.VALUE:
             raise ConfigError(
                 "workload",
                 f"{side.weight!r} is no value column",

@@ -9,6 +9,7 @@ from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.party import Introduced, Joined, Party, read_table
 from twinweave.protocols.products.kinds import check_installed
+from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.site import Site
 from twinweave.spec import RunSpec
 
@@ -27,6 +28,8 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
     check_schema(spec, site)
     check_installed(spec.cross_tables)
     spec.tables.check()
+    if spec.training is not None:
+        sums_of(spec)
     table = read_table(site, spec.run)
     joined = Joined(
         run=request.run,

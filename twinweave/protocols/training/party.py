@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
 from twinweave.protocols.training.plan import TrainingPlan, row_weights, terms_of
 from twinweave.site import Site
 from twinweave.tables.contingency import ABSENT
+
+if TYPE_CHECKING:
+    from twinweave.generators.base import Generator
 
 TRAIN, REVEAL = "train.generator", "train.reveal"
 log = logging.getLogger("twinweave.party")
@@ -46,29 +50,29 @@ class Trained:
 def train(
     request: TrainRequest, state: Shared | Trained, site: Site
 ) -> tuple[Upload, Trained | Finished]:
-    """Take this round's private steps, charged first; protect the update."""
+    """Take this round's private steps, charged first; protect the update.
+
+    A round that is charged for ends with an update, whatever the rows are; but for one out of
+    the range of the sum, which is private as it is and so charged for.
+    """
     earlier = state if isinstance(state, Trained) else None
     shared = state.shared if isinstance(state, Trained) else state
     party = Party(site, shared.aligned.introduced)
     plan = _accepted(request, party, shared, earlier)
+    network = _network(request, party)
+    summed = summing(party, earlier.sums if earlier else None).accept(request.dealt)
+    codes = union_codes(party)
     event = plan.event(party.name, rounds=1)
-    receipt = party.charge(f"{TRAIN}/{request.round}", [event])
-    receipt.check(event)
-    import torch
-
-    torch.set_num_threads(1)  # small matrices; and the parties of a simulation share the cores
+    party.charge(f"{TRAIN}/{request.round}", [event]).check(event)
     result = train_round(
-        party.spec.trained.generator,
-        UnionLayout.of(party.spec.schema),
+        network,
         party.name,
-        request.weights,
-        union_codes(party),
+        codes,
         plan.parties[party.name],
         state=earlier.model if earlier else None,
         one_way=request.one_way,
     )
     log.debug("round %d: mean loss %.4f", request.round, result.trace.loss)
-    summed = summing(party, earlier.sums if earlier else None).accept(request.dealt)
     weight = row_weights(party.rows)[party.name]
     terms = terms_of(party.rows, request.plan, request.weights, request.one_way)
     summed, upload = summed.protect(result.update * np.float32(weight), request.round, terms)
@@ -118,6 +122,25 @@ def _accepted(
         everyones = [*tables, *plan.events(party.spec.schema.units, rounds)]
         party.foresee([plan.event(party.name, rounds)], everyones)
     return plan
+
+
+def _network(request: TrainRequest, party: Party) -> Generator:
+    """The generator as the round begins. Raises ProtocolError or ConfigError where the numbers
+    of the request are not those of this network and these columns."""
+    import torch
+
+    from twinweave.generators import registry
+
+    layout = UnionLayout.of(party.spec.schema)
+    numbers: list[NDArray[np.floating[Any]]] = [request.weights]
+    for name, table in request.one_way.items():
+        if name not in layout.size or table.shape != (layout.size[name],):
+            raise ProtocolError("a one-way table is of no column of the run. Start a new run.")
+        numbers.append(table)
+    if any(n.dtype.kind != "f" or not np.isfinite(n).all() for n in numbers):
+        raise ProtocolError("weights and one-way tables are finite numbers. Start a new run.")
+    torch.set_num_threads(1)  # small matrices; and the parties of a simulation share the cores
+    return registry.load(party.spec.trained.generator, layout, request.weights)
 
 
 def union_codes(party: Party) -> NDArray[np.int32]:
