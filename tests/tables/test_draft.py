@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from scripts.describe import main
-from twinweave.errors import SourceError
+from twinweave.errors import ColumnError, SourceError
 from twinweave.parsing import parse
 from twinweave.tables.draft import draft_schema
-from twinweave.tables.encoding import load_party
+from twinweave.tables.encoding import load_cleaned, load_party
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
 
@@ -138,3 +138,42 @@ def test_years_postcodes_and_flags(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(SourceError, match="two columns"):
         draft_schema(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "signs"),
+    [
+        (["a;1.234,5;7", "b;0,25;8", "c;12,5;9"], {"decimal": ",", "thousands": "."}),
+        (["a;1234,5;7", "b;0,25;8", "c;12,5;9"], {"decimal": ","}),
+        (["a;1,234;7", "b;1,500,000;8", "c;12;9"], {"thousands": ","}),
+        (["a;1234.5;7", "b;0.25;8", "c;12.5;9"], {}),
+    ],
+)
+def test_decimal_commas_and_thousands(
+    tmp_path: Path, rows: list[str], signs: dict[str, str]
+) -> None:
+    path = tmp_path / "t.csv"
+    turned = [";".join([*r.split(";")[1:], r.split(";")[0], ""]) for r in rows]
+    path.write_text("paid;n;user;empty\n" + "\n".join(turned) + "\n")
+    draft = yaml.safe_load(draft_schema(path))
+    assert {
+        k: draft["source"][k] for k in ("decimal", "thousands") if k in draft["source"]
+    } == signs
+    schema = parse(Schema, {"party": "p", "columns": draft["columns"]})
+    assert [c.is_numeric for c in schema.data_columns] == [True, True]
+    paid = load_cleaned(parse(Source, draft["source"]), schema, "p").frame["paid"].tolist()
+    assert paid in ([1234.5, 0.25, 12.5], [1234, 1_500_000, 12])
+    if signs:
+        plain = {k: v for k, v in draft["source"].items() if k not in signs}
+        with pytest.raises(ColumnError, match="comma in its number"):
+            load_cleaned(parse(Source, plain), schema, "p")
+
+
+def test_a_point_is_no_decimal_comma(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user;paid\na;1.5\nb;2,5\n")
+    facts = {"name": "paid", "kind": "continuous", "bounds": [0, 99]}
+    key = {"name": "user", "kind": "categorical", "role": "key"}
+    schema = parse(Schema, {"party": "p", "columns": [key, facts]})
+    source = {"kind": "csv", "path": str(tmp_path / "t.csv"), "separator": ";", "decimal": ","}
+    with pytest.raises(ColumnError, match="finite number"):
+        load_cleaned(parse(Source, source), schema, "p")

@@ -6,6 +6,7 @@ name a column, a rule and a remedy, never a value and never how many cells were 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,7 @@ def _clean_column(cells: pd.Series, column: Column) -> tuple[Any, Mask, dict[str
     if column.is_numeric:
         values, missing, invalid = _numeric(cells, column)
         if column.invalid is Rule.CLIP:
-            values, invalid = _clip(values, missing, invalid, column, counts)
+            values, invalid = _clip(cells, values, missing, invalid, column, counts)
     else:
         values, missing, invalid = _levels(cells, column)
     drop = np.zeros(len(cells), dtype=bool)
@@ -175,7 +176,7 @@ def _clean_column(cells: pd.Series, column: Column) -> tuple[Any, Mask, dict[str
         if not mask.any():
             continue
         if rule is Rule.ERROR:
-            raise _missing(column) if what == "missing" else _invalid(column)
+            raise _missing(column) if what == "missing" else _invalid(column, cells[invalid])
         if rule is Rule.DROP:
             drop |= mask
         values[mask] = np.nan if column.is_numeric else None
@@ -235,11 +236,14 @@ def column_faults(cells: pd.Series, column: Column) -> list[str]:
     if missing.any() and column.missing is Rule.ERROR:
         faults.append(f"{_missing(column)} ({int(missing.sum())} of {len(cells)} cells)")
     if invalid.any() and column.invalid in (Rule.ERROR, Rule.CLIP):
-        faults.append(f"{_invalid(column)} ({int(invalid.sum())} of {len(cells)} cells)")
+        faults.append(
+            f"{_invalid(column, cells[invalid])} ({int(invalid.sum())} of {len(cells)} cells)"
+        )
     return faults
 
 
 def _clip(
+    cells: pd.Series,
     values: NDArray[np.float64],
     missing: Mask,
     invalid: Mask,
@@ -249,8 +253,8 @@ def _clip(
     """Move what is out of bounds to the nearest bound; other invalid cells have none: error."""
     lo, hi = column.span
     outside = ~missing & ((values < lo) | (values > hi))
-    if (invalid & ~outside).any():
-        raise _invalid(column)
+    if (other := invalid & ~outside).any():
+        raise _invalid(column, cells[other])
     if outside.any():
         counts["invalid: clip"] = int(outside.sum())
     return np.clip(values, lo, hi), np.zeros_like(invalid)
@@ -277,7 +281,20 @@ def _missing(column: Column) -> ColumnError:
     )
 
 
-def _invalid(column: Column) -> ColumnError:
+_COMMA = r"\s*[+-]?\d[\d.\s]*,\d[\d.,]*\s*"
+
+
+def _invalid(column: Column, cells: pd.Series) -> ColumnError:
+    """The error for these cells; it tells their form at most."""
+    text, _ = as_text(cells)
+    if column.kind in (Kind.INTEGER, Kind.CONTINUOUS) and any(
+        re.fullmatch(_COMMA, t) for t in text if t is not None
+    ):
+        return ColumnError(
+            column.name,
+            "a cell has a comma in its number",
+            "Set `decimal` (1,5) or `thousands` (1,500) in the source.",
+        )
     if not column.is_numeric:
         return ColumnError(
             column.name,

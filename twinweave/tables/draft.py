@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,13 @@ from numpy.typing import NDArray
 from twinweave.errors import SourceError
 from twinweave.tables.cleaning import normalise_key
 from twinweave.tables.column import seconds
-from twinweave.tables.dtypes import as_moments, as_numbers, as_text, without_point_zero
+from twinweave.tables.dtypes import (
+    as_moments,
+    as_numbers,
+    as_text,
+    plain_numbers,
+    without_point_zero,
+)
 from twinweave.tables.sources import Source, SourceKind, read_raw, sniffed_separator
 
 if TYPE_CHECKING:
@@ -25,6 +32,12 @@ _NEARLY = 0.95  # of the cells, or of distinct ids
 _SOME = 0.2  # distinct ids a row, of a column that is called like an id
 _PLACEHOLDERS = 3  # different words for "nothing" in one column
 _FAR = seconds("9000-01-01")  # databases write 9999-12-31 for "open end"
+_CALLED_ID = re.compile(
+    r"(^|[\W_\d]|user|customer|client|member|person|patient|account|household|device|uu|gu)id$"
+    r"|(?-i:[a-z]I[dD])$|(key|e-?mail|user|nbr|number|hash)$",
+    re.IGNORECASE,
+)
+"""Not every word that ends in "id": amounts paid are no ids."""
 FEW_NUMBERS = 2  # a number with no more distinct values than this is a category
 
 _HEAD = """\
@@ -58,10 +71,14 @@ def draft_schema(
         raise SourceError(f"two columns are called {repeated[0]!r}. Rename one in the header.")
     if key is not None and key not in frame.columns:
         raise SourceError(f"no column {key!r} in the file. Give --key a name of its header.")
+    signs = _signs(frame) if source.kind is SourceKind.CSV else {}
+    if signs:
+        frame = frame.apply(_plain, signs=signs)
     key = key or _likely_key(frame)
     told: dict[str, Any] = {"kind": source.kind.value, "path": str(file)}
     told |= {"separator": source.separator} if source.separator != "," else {}
     told |= {"encoding": encoding} if encoding != "utf-8" else {}
+    told |= signs
     note = "CONFIRM: no id found; right only if the parties' rows are in the same order"
     if key is None:
         told["key_from_row_number"] = True
@@ -71,6 +88,30 @@ def draft_schema(
     lines.append(_line({"name": key or "row", "kind": "categorical", "role": "key"}, note))
     lines += [_drafted(name, frame[name]) for name in frame.columns if name != key]
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def _plain(cells: pd.Series, signs: dict[str, str]) -> pd.Series:
+    """The cells with plain signs, where that makes numbers of them."""
+    plain = plain_numbers(cells, signs.get("decimal", "."), signs.get("thousands", ""))
+    numbers, missing = as_numbers(plain)
+    made = not missing.all() and _nearly_all(numbers[~missing], as_text(cells)[0][~missing])
+    return plain if made else cells
+
+
+def _signs(frame: pd.DataFrame) -> dict[str, str]:
+    """`decimal` and `thousands` of a CSV whose numbers have commas; nothing where none has."""
+    comma = point = grouped = False
+    for name in frame.columns:
+        text, missing = as_text(frame[name])
+        own = sorted(set(text[~missing]))
+        if not own or not all(re.fullmatch(r"[+-]?\d[\d.,]*", t) for t in own):
+            continue
+        comma |= any(re.search(r",(\d{1,2}|\d{4,})$", t) for t in own)
+        point |= any(re.search(r"\d\.\d{3},", t) for t in own)
+        grouped |= any(re.search(r"\d,\d{3}(\D|$)", t) for t in own)
+    if comma:
+        return {"decimal": ","} | ({"thousands": "."} if point else {})
+    return {"thousands": ","} if grouped else {}
 
 
 def _likely_key(frame: pd.DataFrame) -> str | None:
@@ -85,7 +126,8 @@ def _likely_key(frame: pd.DataFrame) -> str | None:
         share = len(set(ids[~missing])) / len(ids)
         numbers, _ = as_numbers(frame[name])
         moments, _ = as_moments(frame[name])
-        named = name.lower().endswith(("id", "key", "email", "user", "nbr", "number"))
+        whole = not (np.isfinite(numbers) & (numbers != np.floor(numbers))).any()
+        named = whole and _CALLED_ID.search(name) is not None
         text = np.isnan(numbers).all() and np.isnan(moments).all()
         if share == 1 and (named or text):
             return name

@@ -51,6 +51,21 @@ def without_point_zero(text: str) -> str:
     return whole[1] if whole else text
 
 
+def plain_numbers(cells: pd.Series, decimal: str, thousands: str) -> pd.Series:
+    """Text of numbers with a point for a decimal sign and no thousands separators.
+
+    thousands: removed between groups of three digits; "" for none. A point that is left where
+    the decimal sign is another becomes UNREADABLE: 1.5 is no number there.
+    """
+    text = cells.str.strip()
+    if thousands:
+        text = text.str.replace(rf"(?<=\d){re.escape(thousands)}(?=\d{{3}}(?!\d))", "", regex=True)
+    if decimal != ".":
+        text = text.str.replace(".", UNREADABLE, regex=False)
+        text = text.str.replace(decimal, ".", regex=False)
+    return text
+
+
 def as_numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(float64, missing): NaN where missing, and where the cell is not a number."""
     import pandas as pd

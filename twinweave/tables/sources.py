@@ -26,7 +26,8 @@ from twinweave.errors import ColumnError, ConfigError, SourceError, unquoted
 from twinweave.parsing import Parsed
 from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
 from twinweave.tables.cleaning import normalise_key
-from twinweave.tables.dtypes import as_text
+from twinweave.tables.column import Kind
+from twinweave.tables.dtypes import as_text, plain_numbers
 from twinweave.tables.schema import Schema
 from twinweave.tables.transforms import Derived
 
@@ -85,7 +86,7 @@ class Source(Parsed):
     url, query: an SQLAlchemy URL and a SELECT; url_env names the environment variable that
         holds the URL: the only place for one with a password.
     separator, encoding, names (of a file without a header), skip_rows (before the header),
-    na_values (texts that mean missing): of a CSV.
+    na_values (texts that mean missing), decimal and thousands (signs in numbers): of a CSV.
     strip: remove spaces around text before `na_values`, `derive` and `keep_first_by` see it.
     rename: {column in the source: column of the schema}.
     derive: {column of the schema: how it is made from a column of the source}.
@@ -106,6 +107,8 @@ class Source(Parsed):
     names: tuple[str, ...] = ()
     skip_rows: int = 0
     na_values: tuple[str, ...] = ("",)
+    decimal: str = "."
+    thousands: str = ""
     strip: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     derive: Mapping[str, Derived] = field(default_factory=dict)
@@ -118,6 +121,12 @@ class Source(Parsed):
     def __post_init__(self) -> None:
         if self.kind in (SourceKind.CSV, SourceKind.PARQUET) and not self.files:
             raise ConfigError("source.path", "missing", "Give the table's file.")
+        if len(self.decimal) != 1 or self.decimal == self.thousands or len(self.thousands) > 1:
+            raise ConfigError(
+                "source.decimal",
+                "not a sign of its own",
+                "Give one character, and another one (or none) for `thousands`.",
+            )
         if self.kind is SourceKind.SQL:
             if not self.query or (self.url is None) == (self.url_env is None):
                 raise ConfigError(
@@ -165,6 +174,11 @@ def read_table(source: Source, schema: Schema) -> pd.DataFrame:
         },
         index=raw.index,
     )
+    if source.kind is SourceKind.CSV and (source.decimal, source.thousands) != (".", ""):
+        for column in schema.data_columns:
+            if column.kind in (Kind.INTEGER, Kind.CONTINUOUS) and column.name not in source.derive:
+                signs = source.decimal, source.thousands
+                table[column.name] = plain_numbers(table[column.name], *signs)
     if source.key_from_row_number:
         table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
     if source.keep_first_by:
