@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from twinweave.errors import SourceError
 from twinweave.tables.cleaning import normalise_key
 from twinweave.tables.column import seconds
+from twinweave.tables.delimited import sniffed_separator
 from twinweave.tables.dtypes import (
     as_moments,
     as_numbers,
@@ -22,7 +23,7 @@ from twinweave.tables.dtypes import (
     plain_numbers,
     without_point_zero,
 )
-from twinweave.tables.sources import Source, SourceKind, read_raw, sniffed_separator
+from twinweave.tables.sources import Source, SourceKind, read_raw
 
 if TYPE_CHECKING:
     import pandas as pd
