@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ from twinweave.tables.column import VALUE_UNITS
 from twinweave.workload.queries import cells_of
 
 
-def test_the_ring_grows_with_weights():
+def test_the_ring_grows_with_weights() -> None:
     for queries, n_slots, bits in [
         ((SEGMENT_VISIT,), 1 << 20, 32),
         ((SEGMENT_VISIT, SUM_SPEND), 1 << 19, 32),
@@ -32,7 +34,7 @@ def test_the_ring_grows_with_weights():
         assert product_pair(queries, n_slots).bits == bits
 
 
-def test_layout_follows_from_public_facts():
+def test_layout_follows_from_public_facts() -> None:
     pair = product_pair(QUERIES, 9)
     assert [axis.size for axis in pair.first.axes] == [4, 7, 2, 7]
     assert [axis.size for axis in pair.second.axes] == [3, 5, 5, 1, 2]
@@ -40,7 +42,7 @@ def test_layout_follows_from_public_facts():
         assert pair.cells(query) == cells_of(JOINT, query)
 
 
-def test_a_product_needs_a_table_and_its_own_parties():
+def test_a_product_needs_a_table_and_its_own_parties() -> None:
     with pytest.raises(ProtocolError):
         pair_of(JOINT, [], 20, first="a", second="b")
     with pytest.raises(ProtocolError):
@@ -62,9 +64,9 @@ def test_a_product_needs_a_table_and_its_own_parties():
         {"units": {"spend": np.array([-1, 0])}},
     ],
 )
-def test_malformed_tables_are_refused(change):
+def test_malformed_tables_are_refused(change: Any) -> None:
     pair = product_pair(QUERIES, 9)
-    good = {
+    good: dict[str, Any] = {
         "slots": np.array([0, 1]),
         "codes": np.zeros((2, 3), np.int32),
         "units": {"spend": np.array([0, 1])},
@@ -75,7 +77,7 @@ def test_malformed_tables_are_refused(change):
     assert "7" not in str(caught.value)
 
 
-def test_dense_matrix_has_one_entry_a_block():
+def test_dense_matrix_has_one_entry_a_block() -> None:
     pair = product_pair(QUERIES, 50)
     dense = blocks_of(pair, both_tables(50, (20, 30), 3))["a"].dense()
     assert dense.dtype == dtype_of(64)
@@ -83,7 +85,7 @@ def test_dense_matrix_has_one_entry_a_block():
         assert (dense[:, pair.first.span(s)].sum(axis=1) == 1).all()
 
 
-def test_random_blocks_are_counts():
+def test_random_blocks_are_counts() -> None:
     rng = np.random.default_rng(1)
     with pytest.raises(ProtocolError):
         random_blocks(product_pair((SUM_SPEND,), 500).second, 500, rng)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import hashlib
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.statistics import (
     p_binomial,
@@ -36,11 +38,17 @@ SECRET, PLACES, SIGNS = b"\x07" * 32, b"\x08" * 32, b"\x09" * 32
 WIDTHS = [1, 2, 3, 4]
 
 
-def of(cells, rounds, width=3):
+def of(cells: int, rounds: int, width: int = 3) -> Coins:
     return Coins(cells=cells, rounds=rounds, width=width)
 
 
-def shares(coins, secret=SECRET, places=PLACES, signs=SIGNS, bad=None):
+def shares(
+    coins: Coins,
+    secret: bytes = SECRET,
+    places: bytes = PLACES,
+    signs: bytes = SIGNS,
+    bad: Any = None,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Both parties' shares of the heads. bad: what the dealer adds to its bits, (rounds, dealt)."""
     chosen, dealt = Places.of(coins, places), words(coins, secret)
     if bad is not None:
@@ -51,12 +59,12 @@ def shares(coins, secret=SECRET, places=PLACES, signs=SIGNS, bad=None):
     return first, second_heads(coins, dealt, seen, chosen, signs)
 
 
-def heads(coins, **kwargs):
+def heads(coins: Coins, **kwargs: Any) -> NDArray[np.int64]:
     first, second = shares(coins, **kwargs)
     return ((first + second) & coins.low_bits).astype(np.int64)
 
 
-def dealt_bits(coins, secret=SECRET):
+def dealt_bits(coins: Coins, secret: bytes = SECRET) -> NDArray[np.uint32]:
     """The dealer's k_i, from both parties' shares, in the order in which they are dealt."""
     first = np.concatenate([w for _, w in coinage._from_seed(coins, seed(secret))])
     return (first + coinage._as_words(words(coins, secret))) & coins.low_bits
@@ -66,7 +74,7 @@ def dealt_bits(coins, secret=SECRET):
 
 
 @pytest.mark.parametrize("rounds", [1, 7, 64, 101])
-def test_noise_is_binomial(rounds):
+def test_noise_is_binomial(rounds: int) -> None:
     sample = heads(of(20_000, rounds))
     assert plausible(p_binomial(sample, rounds))
     if rounds > 50:
@@ -75,7 +83,7 @@ def test_noise_is_binomial(rounds):
         assert not plausible(p_binomial(0 * sample + rounds // 2, rounds))
 
 
-def test_mean_and_variance():
+def test_mean_and_variance() -> None:
     coins = of(20_000, 400)
     z = (heads(coins) - coins.rounds / 2) / np.sqrt(coins.rounds / 4)
     assert plausible(p_mean(z))
@@ -83,7 +91,7 @@ def test_mean_and_variance():
     assert plausible(p_mean(z[1:] * z[:-1]))  # a cell tells nothing of the next
 
 
-def placed(coins, table):
+def placed(coins: Coins, table: Any) -> tuple[Any, Any]:
     """What each cell gets of every round, and what is looked at, by the slow road."""
     chosen, table = Places.of(coins, PLACES), table.copy()
     for place, other in chosen.swaps:
@@ -96,7 +104,7 @@ def placed(coins, table):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_coins_are_exactly_the_xor(width):
+def test_coins_are_exactly_the_xor(width: int) -> None:
     coins = of(7, 37, width)
     signs = Keystream(SIGNS).bits(7 * 37).reshape(37, 7)
     bits = dealt_bits(coins)
@@ -106,7 +114,7 @@ def test_coins_are_exactly_the_xor(width):
     np.testing.assert_array_equal(heads(coins), expected)
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     coins = of(9, 100, 2)
     whole = shares(coins)
     monkeypatch.setattr(coinage, "_CHUNK_WORDS", 1)
@@ -114,7 +122,7 @@ def test_chunks_change_nothing(monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-def p_unpredictable(samples, rounds):
+def p_unpredictable(samples: Any, rounds: int) -> float:
     """p-value of the cells' means over runs: small when what stayed fixed predicts them.
 
     samples: (runs, cells), one run after another with an adversary's knowledge unchanged.
@@ -123,7 +131,7 @@ def p_unpredictable(samples, rounds):
     return p_variance((samples - rounds / 2).sum(axis=0) / np.sqrt(runs * rounds / 4))
 
 
-def test_noise_stays_uniform_to_each_adversary_alone():
+def test_noise_stays_uniform_to_each_adversary_alone() -> None:
     """Fix what one adversary knows, redraw the rest: the noise is Binomial all the same."""
     coins = of(400, 64)
     keys = [hkdf(SECRET, "redraw", str(i)) for i in range(50)]
@@ -134,7 +142,7 @@ def test_noise_stays_uniform_to_each_adversary_alone():
         assert plausible(p_unpredictable(samples, coins.rounds))
 
 
-def test_without_signs_the_dealer_would_know_the_noise(monkeypatch):
+def test_without_signs_the_dealer_would_know_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """The broken variant that the test above catches."""
     monkeypatch.setattr(coinage, "_flips", lambda signs, shape: np.zeros(shape, np.uint32))
     coins = of(400, 64)
@@ -145,7 +153,7 @@ def test_without_signs_the_dealer_would_know_the_noise(monkeypatch):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_partys_words_are_uniform(width):
+def test_a_partys_words_are_uniform(width: int) -> None:
     coins = of(300, 200, width)
     dealt = words(coins, SECRET)
     for byte in range(width):
@@ -155,13 +163,13 @@ def test_a_partys_words_are_uniform(width):
     assert plausible(p_independent(table))
 
 
-def test_high_bits_depend_on_the_signs_and_must_be_dropped():
+def test_high_bits_depend_on_the_signs_and_must_be_dropped() -> None:
     coins = of(200, 64, 2)
     first, second = shares(coins)
     assert ((first + second) & ~coins.low_bits).any()  # why open_shares drops them
 
 
-def test_known_answer():
+def test_known_answer() -> None:
     """Frozen from this construction; a change breaks parties of different versions."""
     coins = of(3, 10)
     chosen = Places.of(coins, PLACES)
@@ -174,7 +182,7 @@ def test_known_answer():
 # --- a dealer that deviates --------------------------------------------------------------
 
 
-def test_too_few_bits_would_show_the_count():
+def test_too_few_bits_would_show_the_count() -> None:
     """The attack: with (1 - M) / 2 for every bit the noise is a multiple of M. It is noticed."""
     coins, multiple = of(11, 500, 2), 1001
     instead = np.full((500, 11 + TESTED_COINS), (1 - multiple) // 2, np.int64)
@@ -182,7 +190,7 @@ def test_too_few_bits_would_show_the_count():
         heads(coins, bad=instead - dealt_bits(coins))
 
 
-def test_every_coin_is_looked_at_and_handed_out_alike():
+def test_every_coin_is_looked_at_and_handed_out_alike() -> None:
     """Uniform tests and turns: each place of a round is tested equally often, and so on."""
     coins = of(9, 12_000)
     where = np.tile(np.arange(coins.dealt), (coins.rounds, 1))
@@ -197,13 +205,13 @@ def test_every_coin_is_looked_at_and_handed_out_alike():
     assert (np.sort(np.concatenate([cells, tested], axis=1)) == np.arange(coins.dealt)).all()
 
 
-def undetected(cells, bad, rounds):
+def undetected(cells: int, bad: Any, rounds: int) -> float:
     """Probability that nobody looks at a bad coin, with `bad` of them in each of the rounds."""
     return (comb(cells, bad) / comb(cells + TESTED_COINS, bad)) ** rounds
 
 
 @pytest.mark.parametrize(("bad", "rounds"), [(1, 3), (2, 1), (4, 1)])
-def test_bad_coins_are_noticed_as_often_as_claimed(bad, rounds):
+def test_bad_coins_are_noticed_as_often_as_claimed(bad: Any, rounds: int) -> None:
     cells, trials = 6, 400
     coins, noticed = of(cells, 30, 2), 0
     wrong = np.zeros((30, coins.dealt), int)
@@ -217,7 +225,7 @@ def test_bad_coins_are_noticed_as_often_as_claimed(bad, rounds):
     assert not plausible(p_share(trials, trials, undetected(cells, bad, rounds)))
 
 
-def test_the_bound_of_the_docstring():
+def test_the_bound_of_the_docstring() -> None:
     """E[z**H 1_D] <= 1 a round, for any number of bad coins; so 2**-40 for too many in a cell."""
     z = 1 + TESTED_COINS
     for cells in (1, 2, 3, 11, 100):
@@ -227,7 +235,7 @@ def test_the_bound_of_the_docstring():
     assert z ** -(SPARE_COINS + 1) <= 2**-40
 
 
-def test_bad_coins_that_pass_leave_the_noise_of_the_others():
+def test_bad_coins_that_pass_leave_the_noise_of_the_others() -> None:
     """A dealer that is lucky: what it adds is no function of the data, and bits stay bits."""
     coins = of(200, 60, 2)
     wrong = np.zeros((60, coins.dealt), int)
@@ -248,8 +256,8 @@ def test_bad_coins_that_pass_leave_the_noise_of_the_others():
 # --- shapes ------------------------------------------------------------------------------
 
 
-def test_words_hold_count_and_coins():
-    def width(n_slots, rounds):
+def test_words_hold_count_and_coins() -> None:
+    def width(n_slots: int, rounds: int) -> int:
         return Coins.of(cells=1, rounds=rounds, n_slots=n_slots).width
 
     assert width(200, 55) == 1
@@ -263,9 +271,9 @@ def test_words_hold_count_and_coins():
 
 @pytest.mark.parametrize("shape", [(3, 2, 1), (3, 5, 2), (2, 5, 1)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_malformed_words_are_refused(shape, dtype):
+def test_malformed_words_are_refused(shape: tuple[int, ...], dtype: Any) -> None:
     coins = of(2, 3, 1)
     good, seen = words(coins, SECRET), shown(coins, seed(SECRET), Places.of(coins, PLACES))
-    for given in ((np.zeros(shape, dtype), seen), (good, np.zeros(shape, dtype))):
+    for dealt, tested in ((np.zeros(shape, dtype), seen), (good, np.zeros(shape, dtype))):
         with pytest.raises(ProtocolError, match="do not fit the plan"):
-            second_heads(coins, *given, Places.of(coins, PLACES), SIGNS)
+            second_heads(coins, dealt, tested, Places.of(coins, PLACES), SIGNS)

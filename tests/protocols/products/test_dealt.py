@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tests.protocols.products.world import (
     A,
     B,
     Table,
+    World,
     both_tables,
     in_the_clear,
     open_both,
@@ -34,11 +37,18 @@ from twinweave.errors import ProtocolError
 from twinweave.protocols.keystream import Keystream, hkdf
 from twinweave.protocols.products import dealt, opening
 from twinweave.protocols.products.blocks import random_blocks
-from twinweave.protocols.ring import matmul_t, next_words
+from twinweave.protocols.ring import Ring, matmul_t, next_words
+from twinweave.tables.schema import Schema
 from twinweave.workload.queries import Query
 
 
-def example(n_slots=300, rows=(180, 170), bits=None, seed=3, queries=QUERIES):
+def example(
+    n_slots: int = 300,
+    rows: Sequence[int] = (180, 170),
+    bits: int | None = None,
+    seed: int = 3,
+    queries: Sequence[Query] = QUERIES,
+) -> tuple[dict[str, Table], World]:
     pair = product_pair(queries, n_slots)
     tables = both_tables(n_slots, rows, seed)
     return tables, play(replace(pair, bits=bits or pair.bits), tables)
@@ -54,7 +64,9 @@ def example(n_slots=300, rows=(180, 170), bits=None, seed=3, queries=QUERIES):
     bits=st.sampled_from([32, 64]),
     seed=st.integers(0, 2**32),
 )
-def test_tables_match_the_clear(n_slots, data, bits, seed):
+def test_tables_match_the_clear(
+    n_slots: int, data: st.DataObject, bits: int | None, seed: int
+) -> None:
     rows = [data.draw(st.integers(0, n_slots)) for _ in range(2)]
     tables, world = example(n_slots, rows, bits, seed)
     got = opened_tables(world.pair, world.shares, plan(*map(planned, QUERIES)))
@@ -63,7 +75,7 @@ def test_tables_match_the_clear(n_slots, data, bits, seed):
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_chunks_change_nothing(bits, monkeypatch):
+def test_chunks_change_nothing(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, whole = example(600, bits=bits)
     monkeypatch.setattr("twinweave.protocols.ring._CHUNK_CELLS", 1)
     _, chunked = example(600, bits=bits)
@@ -74,7 +86,7 @@ def test_chunks_change_nothing(bits, monkeypatch):
     np.testing.assert_array_equal(whole.shares["a"] + whole.shares["b"], exact)
 
 
-def test_random_blocks_are_products_too():
+def test_random_blocks_are_products_too() -> None:
     pair, rng = product_pair((SEGMENT_VISIT,), 500), np.random.default_rng(1)
     a, b = (random_blocks(pair.layout(p), 500, rng) for p in "ab")
     deal = dealt.deal(pair, DEALER)
@@ -83,7 +95,7 @@ def test_random_blocks_are_products_too():
     np.testing.assert_array_equal(total, matmul_t(a.dense(32), b.dense(32)))
 
 
-def fixed_table(schema):
+def fixed_table(schema: Schema) -> Table:
     rows = np.arange(12)
     sizes = np.array([c.size for c in schema.data_columns])
     return Table(
@@ -93,7 +105,7 @@ def fixed_table(schema):
     )
 
 
-def test_known_answer():
+def test_known_answer() -> None:
     """Frozen from this construction; a change breaks parties of different versions."""
     pair = replace(product_pair(QUERIES, 20), bits=32)
     world = play(pair, {s.party: fixed_table(s) for s in (A, B)})
@@ -113,20 +125,20 @@ def test_known_answer():
 # --- who sees what -----------------------------------------------------------------------
 
 
-def p_uniform(words, n_bytes=4):
+def p_uniform(words: Any, n_bytes: int = 4) -> float:
     """Smallest chi-square p-value over the low bytes of 32-bit words."""
     each = np.ascontiguousarray(words, "<u4").view(np.uint8).reshape(-1, 4)
     return min(p_levels(each[:, i], 256) for i in range(n_bytes))
 
 
-def test_the_peer_sees_uniform_words():
+def test_the_peer_sees_uniform_words() -> None:
     _, world = example(4000, (3000, 2500))
     for party, masked in world.masked.items():
         assert plausible(p_uniform(masked))
         assert not plausible(p_uniform(world.blocks[party].dense(32)))
 
 
-def dealer_guess(world, opened_share):
+def dealer_guess(world: World, opened_share: Ring) -> tuple[Ring, Ring]:
     """What the dealer computes from the first party's opened share: R_P^T X_Q if it is bare."""
     pair, seeds = world.pair, world.deal.seeds
     r_p, r_q = (
@@ -137,7 +149,7 @@ def dealer_guess(world, opened_share):
     return r - opened_share - matmul_t(r_p, r_q), matmul_t(r_p, world.blocks["b"].dense(32))
 
 
-def first_opened(label="open"):
+def first_opened(label: str = "open") -> tuple[World, Ring]:
     """One query whose table is the whole share matrix, so that the dealer's attack is plain."""
     query = Query(sides=(side("a", "segment", "region"), side("b", "spend", "visit", "region")))
     _, world = example(queries=(query,))
@@ -146,7 +158,7 @@ def first_opened(label="open"):
     return world, np.append(flat, last).reshape(world.pair.shape)
 
 
-def test_an_opened_share_tells_the_dealer_nothing():
+def test_an_opened_share_tells_the_dealer_nothing() -> None:
     world, share = first_opened()
     guess, truth = dealer_guess(world, share)
     assert not (guess == truth).ravel()[:-1].any()
@@ -158,7 +170,9 @@ def test_an_opened_share_tells_the_dealer_nothing():
     assert plausible(p_uniform(np.concatenate(differences)))
 
 
-def test_without_the_zero_sharing_the_dealer_recovers_a_product(monkeypatch):
+def test_without_the_zero_sharing_the_dealer_recovers_a_product(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The broken variant that the test above catches."""
     monkeypatch.setattr(opening, "_rerandomised", lambda values, key, add: values)
     world, share = first_opened()
@@ -166,7 +180,7 @@ def test_without_the_zero_sharing_the_dealer_recovers_a_product(monkeypatch):
     np.testing.assert_array_equal(guess.ravel()[:-1], truth.ravel()[:-1])
 
 
-def test_secrets_have_no_repr():
+def test_secrets_have_no_repr() -> None:
     _, world = example(8, (3, 4))
     shown = repr((world.deal, world.blocks))
     assert "seed" not in shown
@@ -176,7 +190,7 @@ def test_secrets_have_no_repr():
 # --- refusals ----------------------------------------------------------------------------
 
 
-def test_foreign_or_misshapen_arrays_are_refused():
+def test_foreign_or_misshapen_arrays_are_refused() -> None:
     _, world = example(20, (12, 11), 32)
     pair, deal, masked = world.pair, world.deal, world.masked
     a, b = world.blocks["a"], world.blocks["b"]

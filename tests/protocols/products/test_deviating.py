@@ -5,13 +5,16 @@ Where one of them could still change a message, what is opened is uniform.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.campaigns import csv_mapping
 from tests.protocols.parties import Parties, at, drop, put
@@ -22,6 +25,7 @@ from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.channel.server import Roster
 from twinweave.protocols.party import Party
 from twinweave.protocols.products import coins, dealt, opening
+from twinweave.protocols.products.dealt import DealtParty
 from twinweave.protocols.products.encrypted import EncryptedParty
 from twinweave.protocols.products.pair import product_of
 from twinweave.protocols.products.server import measure
@@ -37,13 +41,13 @@ FEW = (
 )
 
 
-def parties(folder, *overrides: str) -> Parties:
+def parties(folder: Path, *overrides: str) -> Parties:
     conf = RunConf.parse(csv_mapping(folder, *FEW, *overrides, users=80))
     return Parties.of(conf, folder)
 
 
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory) -> Parties:
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Parties:
     """A measurement that went well."""
     run = parties(tmp_path_factory.mktemp("honest"))
     run.measured()
@@ -59,7 +63,7 @@ def again(run: Parties, phase: str, party: str) -> Parties:
 # --- requests ----------------------------------------------------------------------------
 
 
-def arrays(change):
+def arrays(change: Callable[[Any], Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Every array of a dict, changed."""
     return lambda own: {key: change(array) for key, array in own.items()}
 
@@ -95,7 +99,9 @@ FIRST_SHARED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("case", "party"), [*product(SHARED, [P, A]), *product(FIRST_SHARED, [P])])
-def test_share_refuses_what_does_not_fit_before_it_charges(honest, case, party):
+def test_share_refuses_what_does_not_fit_before_it_charges(
+    honest: Parties, case: str, party: str
+) -> None:
     refuses(honest, SHARE, party, (SHARED | FIRST_SHARED)[case])
 
 
@@ -131,7 +137,9 @@ SECOND_OPENED: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("case", "party"), [*product(OPENED, [P, A]), *product(SECOND_OPENED, [A])]
 )
-def test_open_refuses_what_does_not_fit_before_it_charges(honest, case, party):
+def test_open_refuses_what_does_not_fit_before_it_charges(
+    honest: Parties, case: str, party: str
+) -> None:
     refuses(honest, OPEN, party, (OPENED | SECOND_OPENED)[case])
 
 
@@ -148,13 +156,28 @@ def refuses(run: Parties, phase: str, party: str, changes: dict[str, Any]) -> No
         steps.tell(phase, party, run.asked[phase, party])
 
 
-def test_a_matrix_sealed_for_another_phase_or_by_itself_is_refused(honest):
+def test_a_matrix_sealed_for_another_phase_or_by_itself_is_refused(honest: Parties) -> None:
     for blob in (honest.answered[SHARE, A].sealed[P], honest.answered["query.blind", P].sealed[A]):
         with pytest.raises(ChannelError):
             again(honest, OPEN, A).tell(OPEN, A, replace(honest.asked[OPEN, A], sealed={P: blob}))
 
 
-def test_a_party_shares_once_a_pass(honest):
+@pytest.mark.parametrize("change", [lambda own: own[:-1], lambda own: own + b"x", lambda _: b""])
+@pytest.mark.parametrize("party", [P, A])
+def test_a_peer_that_seals_another_size_is_named(
+    honest: Parties, party: str, change: Callable[[bytes], bytes]
+) -> None:
+    peer = A if party == P else P
+    theirs = honest.before[OPEN, peer]
+    here = Pass(Party(honest.sites[peer], theirs.aligned.introduced), theirs)
+    blob = here.seal(party, SHARE, change(DealtParty(here).given(party)))
+    with pytest.raises(ProtocolError, match="has another size"):
+        again(honest, OPEN, party).tell(
+            OPEN, party, replace(honest.asked[OPEN, party], sealed={peer: blob})
+        )
+
+
+def test_a_party_shares_once_a_pass(honest: Parties) -> None:
     """Two masked matrices of one pass, of rows at other slots, would show whose rows they are."""
     asked = honest.asked[SHARE, A]
     moved = replace(asked, slots=asked.slots[::-1], seeds={P: b"s" * 32})
@@ -165,10 +188,12 @@ def test_a_party_shares_once_a_pass(honest):
 # --- a dealer ----------------------------------------------------------------------------
 
 
-def test_coins_that_are_not_bits_are_refused_before_the_second_is_charged(tmp_path, monkeypatch):
+def test_coins_that_are_not_bits_are_refused_before_the_second_is_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """k = (1 - M) / 2 makes the noise a multiple of M: at commit 8ee12a0 all cells came out."""
 
-    def evil(asked: coins.Coins, secret: bytes) -> np.ndarray:
+    def evil(asked: coins.Coins, secret: bytes) -> NDArray[np.uint8]:
         k = np.uint32((1 - 1001) // 2 % 2**32)
         first = np.concatenate([w for _, w in coins._from_seed(asked, coins.seed(secret))])
         return coins._as_bytes(k - first, asked.width)
@@ -182,13 +207,13 @@ def test_coins_that_are_not_bits_are_refused_before_the_second_is_charged(tmp_pa
 
 
 @pytest.fixture
-def unsealed(monkeypatch):
+def unsealed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server can read and change what passes between the parties."""
     monkeypatch.setattr(channel, "seal", lambda plaintext, **_: bytes(plaintext))
     monkeypatch.setattr(channel, "open_sealed", lambda sealed, **_: bytes(sealed))
 
 
-def sums(run: Parties) -> np.ndarray:
+def sums(run: Parties) -> NDArray[np.int64]:
     """What the server opens of all tables across, in 256 levels of their rings."""
     spec = run.spec
     pair = product_of(spec, P, A, sum(len(run.asked[SHARE, p].slots) for p in (P, A)))
@@ -201,7 +226,7 @@ def sums(run: Parties) -> np.ndarray:
     return np.concatenate(found).astype(int)
 
 
-def another_first_row(sealed):
+def another_first_row(sealed: Mapping[str, bytes]) -> dict[str, bytes]:
     """One user's masked row is another: a matrix that the sender never sent."""
     return {peer: bytes([blob[0] ^ 1]) + blob[1:] for peer, blob in sealed.items()}
 
@@ -209,8 +234,8 @@ def another_first_row(sealed):
 @pytest.mark.parametrize("party", [P, A])
 @pytest.mark.parametrize("bound", [True, False])
 def test_other_matrices_than_were_sent_open_to_uniform_numbers(
-    tmp_path, monkeypatch, unsealed, party, bound
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsealed: None, party: str, bound: bool
+) -> None:
     """Both ends of the sharing of zero hang on what the two parties sent each other."""
     if not bound:  # broken: what the test would see without
         monkeypatch.setattr(Pass, "bound", lambda *_: b"")
@@ -245,7 +270,9 @@ REPLIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("party", [P, A])
 @pytest.mark.parametrize("case", REPLIES)
-def test_the_server_names_what_a_party_answers_wrongly(honest, case, party):
+def test_the_server_names_what_a_party_answers_wrongly(
+    honest: Parties, case: str, party: str
+) -> None:
     """No answer of one party stands for another's, or ends the run in an unnamed error."""
     phase, changes = REPLIES[case]
     alter = at(phase, party, **changes)
@@ -274,7 +301,7 @@ tenseal = pytest.mark.skipif(find_spec("tenseal") is None, reason="TenSEAL is no
 
 
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory) -> Parties:
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Parties:
     run = parties(tmp_path_factory.mktemp("encrypted"), "protocol.cross_tables=homomorphic")
     run.measured()
     return run
@@ -294,13 +321,17 @@ ENCRYPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @tenseal
 @pytest.mark.parametrize("case", ENCRYPTED)
-def test_encrypted_products_refuse_what_does_not_fit_before_they_charge(encrypted, case):
+def test_encrypted_products_refuse_what_does_not_fit_before_they_charge(
+    encrypted: Parties, case: str
+) -> None:
     phase, party, changes = ENCRYPTED[case]
     refuses(encrypted, phase, party, changes)
 
 
 @tenseal
-def test_another_offer_than_was_sent_opens_to_uniform_numbers(tmp_path, unsealed):
+def test_another_offer_than_was_sent_opens_to_uniform_numbers(
+    tmp_path: Path, unsealed: None
+) -> None:
     """The same matrix, encrypted once more: another offer than the one that was sent."""
     run = parties(tmp_path, "protocol.cross_tables=homomorphic")
 

@@ -1,18 +1,24 @@
 """Cross tables without a dealer: against the clear, and what the party with the key sees."""
 
+from __future__ import annotations
+
 import builtins
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.protocols.products.world import (
     PAIR,
     QUERIES,
     SEGMENT_VISIT,
     SUM_SPEND,
+    Table,
     blocks_of,
     both_tables,
     in_the_clear,
@@ -26,8 +32,9 @@ from tests.statistics import p_bytes, p_levels, plausible
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.protocols import lattice
 from twinweave.protocols.products import bfv, encrypted
-from twinweave.protocols.products.blocks import random_blocks
-from twinweave.protocols.ring import matmul_t
+from twinweave.protocols.products.blocks import BlockLayout, BlockSet, random_blocks
+from twinweave.protocols.products.pair import Pair
+from twinweave.protocols.ring import Ring, matmul_t
 from twinweave.tables.contingency import Axis
 from twinweave.workload.queries import Query
 
@@ -36,17 +43,20 @@ KEY = b"\x05" * 32
 SMALL = (SEGMENT_VISIT, SUM_SPEND)
 
 
-def build(n_slots, rows, queries=SMALL, seed=1):
+def build(
+    n_slots: int, rows: Sequence[int], queries: Sequence[Query] = SMALL, seed: int = 1
+) -> tuple[dict[str, Table], Pair, dict[str, BlockSet]]:
     tables, pair = both_tables(n_slots, rows, seed), product_pair(queries, n_slots)
     return tables, pair, blocks_of(pair, tables)
 
 
-def ends(pair):
+def ends(pair: Pair) -> tuple[str, str]:
     """(offering party, the other)."""
-    return tuple(layout.party for layout in bfv.sides(pair))
+    own, other = bfv.sides(pair)
+    return own.party, other.party
 
 
-def shares(pair, blocks):
+def shares(pair: Pair, blocks: Mapping[str, BlockSet]) -> dict[str, Ring]:
     """By party."""
     own, other = ends(pair)
     offered = encrypted.offer(pair, blocks[own], KEY)
@@ -54,14 +64,14 @@ def shares(pair, blocks):
     return {own: encrypted.finish(pair, KEY, answered), other: theirs}
 
 
-def widened(layout, width):
+def widened(layout: BlockLayout, width: int) -> BlockLayout:
     """The layout with one block, of that width."""
     return replace(layout, sides=layout.sides[:1], axes=(Axis.whole(width, "absent"),))
 
 
 @settings(max_examples=12, deadline=None)
 @given(n_slots=st.integers(1, 40), data=st.data(), seed=st.integers(0, 2**32))
-def test_tables_match_the_clear(n_slots, data, seed):
+def test_tables_match_the_clear(n_slots: int, data: st.DataObject, seed: int) -> None:
     rows = [data.draw(st.integers(0, n_slots)) for _ in range(2)]
     queries = data.draw(st.sampled_from([SMALL, (SEGMENT_VISIT,)]))
     tables, pair, blocks = build(n_slots, rows, queries, seed)
@@ -71,7 +81,7 @@ def test_tables_match_the_clear(n_slots, data, seed):
 
 
 @pytest.mark.parametrize("queries", [QUERIES, QUERIES[1:2]])
-def test_several_chunks_and_either_orientation(queries):
+def test_several_chunks_and_either_orientation(queries: Sequence[Query]) -> None:
     _, pair, blocks = build(3000, (500, 600), queries)
     found = shares(pair, blocks)
     exact = matmul_t(*(blocks[p].dense(32) for p in "ab"))
@@ -80,14 +90,14 @@ def test_several_chunks_and_either_orientation(queries):
     assert found["a"].shape == pair.shape
 
 
-def test_both_parties_may_offer():
+def test_both_parties_may_offer() -> None:
     # The narrower side encrypts: here the first, then the second.
     _, narrow, _ = build(9, (5, 5), (SEGMENT_VISIT,))
     assert ends(narrow) == ("b", "a")
     assert ends(replace(narrow, first=widened(narrow.first, 3))) == ("a", "b")
 
 
-def test_weights_take_a_third_prime():
+def test_weights_take_a_third_prime() -> None:
     query = Query(sides=(side("a", "region"), side("b", "region", "visit", weight="spend")))
     _, pair, blocks = build(64_000, (9000, 15_000), (query,))
     assert ends(pair) == ("a", "b")  # so the weights multiply the error
@@ -101,7 +111,7 @@ def test_weights_take_a_third_prime():
 # --- what the party with the key sees ------------------------------------------------------
 
 
-def decrypted(pair, answered):
+def decrypted(pair: Pair, answered: bytes) -> NDArray[np.uint32]:
     """All coefficients that the offering party decrypts, uint32 (columns, degree)."""
     api, parameters = lattice.available("test"), bfv.parameters_of(pair)
     decryptor = api.Decryptor(parameters.context(), parameters.secret_key(KEY))
@@ -115,7 +125,7 @@ def decrypted(pair, answered):
     return np.array(rows)
 
 
-def answer(n_slots=4000):
+def answer(n_slots: int = 4000) -> tuple[Pair, dict[str, BlockSet], tuple[Ring, bytes]]:
     _, pair, blocks = build(n_slots, (n_slots // 2, n_slots // 2), (SEGMENT_VISIT,))
     own, other = ends(pair)
     return (
@@ -125,7 +135,7 @@ def answer(n_slots=4000):
     )
 
 
-def test_decrypted_coefficients_are_uniform(monkeypatch):
+def test_decrypted_coefficients_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     pair, _, (_, answered) = answer()
     assert plausible(p_bytes(decrypted(pair, answered)))
     monkeypatch.setattr(
@@ -135,7 +145,7 @@ def test_decrypted_coefficients_are_uniform(monkeypatch):
     assert not plausible(p_bytes(decrypted(pair, answered)))
 
 
-def errors(pair, parameters, shift, masks):
+def errors(pair: Pair, parameters: lattice.Parameters, shift: Any, masks: Any) -> Any:
     """The integers that `_shift` adds to round(masks q / t): object (degree,)."""
     first, second = parameters.primes
     q = first * second
@@ -145,7 +155,7 @@ def errors(pair, parameters, shift, masks):
     return np.where(flood > q // 2, flood - q, flood)
 
 
-def flood_p_value(pair, parameters, bits):
+def flood_p_value(pair: Pair, parameters: lattice.Parameters, bits: int) -> float:
     """Of flooding noise that should be uniform in [-2**bits, 2**bits), by its upper bits."""
     masks = np.frombuffer(bfv.secrets.token_bytes(4 * bfv.DEGREE), np.uint32)
     flood = errors(pair, parameters, bfv.shift(pair, parameters, masks), masks)
@@ -155,7 +165,7 @@ def flood_p_value(pair, parameters, bits):
     return min(p_levels(c, 64) for c in (cells, low))
 
 
-def test_flooding_noise_is_uniform_and_as_wide_as_claimed(monkeypatch):
+def test_flooding_noise_is_uniform_and_as_wide_as_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     _, pair, _ = build(1000, (9, 9), (SEGMENT_VISIT,))
     parameters, bits = bfv.parameters_of(pair), bfv.flood_bits(pair)
     assert plausible(flood_p_value(pair, parameters, bits))
@@ -163,7 +173,7 @@ def test_flooding_noise_is_uniform_and_as_wide_as_claimed(monkeypatch):
     assert not plausible(flood_p_value(pair, parameters, bits))
 
 
-def error_bits(pair, blocks):
+def error_bits(pair: Pair, blocks: Mapping[str, BlockSet]) -> int:
     """Bits of the largest error before flooding, from SEAL's noise budget."""
     own, other = ends(pair)
     api, parameters = lattice.available("test"), bfv.parameters_of(pair)
@@ -173,7 +183,7 @@ def error_bits(pair, blocks):
     return max(int(q).bit_length() - 32 - decryptor.invariant_noise_budget(c) for c in sums)
 
 
-def test_errors_depend_on_the_columns_but_stay_below_the_bound():
+def test_errors_depend_on_the_columns_but_stay_below_the_bound() -> None:
     _, pair, blocks = build(30_000, (30_000, 30_000), (SEGMENT_VISIT,))
     other = ends(pair)[1]
     few = random_blocks(pair.layout(other), pair.n_slots, np.random.default_rng(0))
@@ -184,7 +194,7 @@ def test_errors_depend_on_the_columns_but_stay_below_the_bound():
     assert bfv.flood_bits(pair) <= bfv.capacity(len(bfv.parameters_of(pair).prime_bits) - 1)
 
 
-def test_answers_and_offers_are_randomised():
+def test_answers_and_offers_are_randomised() -> None:
     pair, blocks, (share, answered) = answer(100)
     own, other = ends(pair)
     offers = [encrypted.offer(pair, blocks[own], KEY) for _ in "ab"]
@@ -195,7 +205,7 @@ def test_answers_and_offers_are_randomised():
     assert KEY not in offers[0]
 
 
-def test_seeded_generator_serves_the_secret_key_alone(monkeypatch):
+def test_seeded_generator_serves_the_secret_key_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = bfv.parameters_of(build(9, (5, 5))[1])
     first, second = (parameters.secret_key(KEY) for _ in "ab")
     assert [first.data().data(i) for i in range(9)] == [second.data().data(i) for i in range(9)]
@@ -213,8 +223,8 @@ def test_seeded_generator_serves_the_secret_key_alone(monkeypatch):
 # --- refusals ------------------------------------------------------------------------------
 
 
-def test_tables_that_are_too_large_are_refused_with_an_estimate():
-    _, pair, _ = build(9, (5, 5), (SEGMENT_VISIT,))
+def test_tables_that_are_too_large_are_refused_with_an_estimate() -> None:
+    _, pair, blocks = build(9, (5, 5), (SEGMENT_VISIT,))
     bfv.check(pair)
     for large in (replace(pair, n_slots=200_000_000), replace(pair, bits=64)):
         with pytest.raises(ConfigError, match=r"protocol\.cross_tables=secret_sharing"):
@@ -230,13 +240,13 @@ def test_tables_that_are_too_large_are_refused_with_an_estimate():
             )
         )
     with pytest.raises(ConfigError, match="about"):
-        encrypted.offer(replace(pair, n_slots=50_000_000), None, KEY)
+        encrypted.offer(replace(pair, n_slots=50_000_000), blocks[ends(pair)[0]], KEY)
 
 
-def test_missing_extra_is_named(monkeypatch):
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
-    def without(name, *args):
+    def without(name: str, *args: Any) -> Any:
         if name.startswith("tenseal"):
             raise ImportError(name)
         return real(name, *args)
@@ -246,7 +256,7 @@ def test_missing_extra_is_named(monkeypatch):
         bfv.check(build(9, (5, 5))[1])
 
 
-def test_steps_refuse_what_does_not_fit():
+def test_steps_refuse_what_does_not_fit() -> None:
     _, pair, blocks = build(3000, (100, 100), (SEGMENT_VISIT,))
     own, other = ends(pair)
     offered = encrypted.offer(pair, blocks[own], KEY)
@@ -278,7 +288,7 @@ def test_steps_refuse_what_does_not_fit():
             step()
 
 
-def test_another_key_opens_nothing():
+def test_another_key_opens_nothing() -> None:
     _, pair, blocks = build(50, (30, 30), (SEGMENT_VISIT,))
     own, other = ends(pair)
     theirs, answered = encrypted.respond(

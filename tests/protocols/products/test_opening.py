@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.protocols.products.test_dealt import example, p_uniform
 from tests.protocols.products.world import (
@@ -30,14 +32,18 @@ from twinweave.protocols.keystream import hkdf
 from twinweave.protocols.products import coins as coinage
 from twinweave.protocols.products import opening
 from twinweave.protocols.products.opening import Product, coins_of, open_shares, reconstruct
+from twinweave.protocols.products.pair import Pair
+from twinweave.protocols.ring import Ring
 from twinweave.workload.queries import Query
 
 COUNTS = tuple(q for q in QUERIES if q.weight is None)
 
 
-def heads_of(pair, tables, key=PAIR):
+def heads_of(
+    pair: Pair, tables: Any, key: bytes = PAIR
+) -> dict[str, dict[int, NDArray[np.uint32]]]:
     """Both parties' shares of the coins of every table that has some."""
-    heads = {"a": {}, "b": {}}
+    heads: dict[str, dict[int, NDArray[np.uint32]]] = {"a": {}, "b": {}}
     for i, dealt in coins_of(pair, tables).items():
         secret, places = hkdf(DEALER, str(i)), coinage.Places.of(dealt, hkdf(key, "places", str(i)))
         signs, seed = hkdf(key, "signs", str(i)), coinage.seed(secret)
@@ -48,7 +54,7 @@ def heads_of(pair, tables, key=PAIR):
     return heads
 
 
-def test_noise_of_both_parties_is_added():
+def test_noise_of_both_parties_is_added() -> None:
     tables, world = example()
     asked = plan(*(planned(q, scale=300.0) for q in QUERIES))
     added = []
@@ -62,7 +68,7 @@ def test_noise_of_both_parties_is_added():
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_coins_add_centred_binomial_noise(bits):
+def test_coins_add_centred_binomial_noise(bits: int) -> None:
     tables, world = example(bits=bits)
     asked = plan(planned(SUM_SPEND), *(planned(q, coins=400) for q in COUNTS))
     noise = []
@@ -79,11 +85,11 @@ def test_coins_add_centred_binomial_noise(bits):
     assert_scale(noise / np.sqrt((400 + SPARE_COINS) / 4), p_variance, 0.5, 2.0)
 
 
-def test_opened_coins_show_no_bits_beyond_their_modulus():
+def test_opened_coins_show_no_bits_beyond_their_modulus() -> None:
     _, world = example()
     asked = plan(*(planned(q, coins=300) for q in COUNTS))
     heads = heads_of(world.pair, asked)
-    collected = []
+    collected: list[Any] = []
     for i in range(150):
         for party in open_both(world.pair, world.shares, asked, heads, label=f"open/{i}"):
             collected += party.values()
@@ -92,11 +98,11 @@ def test_opened_coins_show_no_bits_beyond_their_modulus():
     assert plausible(p_uniform(words, 2))
 
 
-def test_each_label_and_table_has_its_own_zero_sharing():
+def test_each_label_and_table_has_its_own_zero_sharing() -> None:
     _, world = example()
     asked = plan(*map(planned, QUERIES))
 
-    def first(label):
+    def first(label: str) -> list[Any]:
         opened = open_both(world.pair, world.shares, asked, label=label)[0]
         return [share[0] for share in opened.values()]
 
@@ -108,11 +114,11 @@ def test_each_label_and_table_has_its_own_zero_sharing():
 
 
 @pytest.mark.parametrize("coins", [None, 300])
-def test_shares_of_parties_that_saw_different_messages_do_not_cancel(coins):
+def test_shares_of_parties_that_saw_different_messages_do_not_cancel(coins: int | None) -> None:
     _, world = example()
     asked = plan(*(planned(q, coins=coins) for q in COUNTS))
     heads = heads_of(world.pair, asked)
-    collected = []
+    collected: list[Any] = []
     for i in range(150):
         bound = {"a": b"one", "b": b"%d" % i}
         shares = open_both(world.pair, world.shares, asked, heads, bound=bound)
@@ -125,26 +131,26 @@ def test_shares_of_parties_that_saw_different_messages_do_not_cancel(coins):
 
 
 @pytest.mark.parametrize("coins", [None, 40])
-def test_no_table_opens_without_the_receipt_that_paid_for_it(coins):
+def test_no_table_opens_without_the_receipt_that_paid_for_it(coins: int | None) -> None:
     _, world = example(20, (12, 11), 32)
     asked = plan(planned(SEGMENT_VISIT, coins=coins))
     heads = heads_of(world.pair, asked)["a"]
     dearer = plan(planned(SEGMENT_VISIT, coins=80, scale=2e-3))
-    terms = {"own": "a", "secret": PAIR, "label": "open"}
+    terms: dict[str, Any] = {"own": "a", "secret": PAIR, "label": "open"}
     for receipt in (receipt_of({}), receipt_of(dearer), receipt_of(asked, fresh=False)):
         product = Product(share=world.shares["a"], bound=b"", heads=heads)
         with pytest.raises(ProtocolError, match=r"charged|paid"):
             open_shares(world.pair, product, asked, receipt=receipt, **terms)
 
 
-def test_what_does_not_fit_is_refused(monkeypatch):
+def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _, world = example(20, (12, 11), 32)
     pair, share = world.pair, world.shares["a"]
     asked = plan(planned(SEGMENT_VISIT))
     coined = plan(planned(SEGMENT_VISIT, coins=3))
     whole = Query(sides=(side("a", "segment", "region"), side("b", "spend", "visit", "region")))
 
-    def open_(share=share, asked=asked, heads=None):
+    def open_(share: Ring = share, asked: Any = asked, heads: Any = None) -> None:
         open_shares(
             pair,
             Product(share=share, bound=b"", heads=heads or {}),
@@ -155,7 +161,7 @@ def test_what_does_not_fit_is_refused(monkeypatch):
             receipt=receipt_of(asked),
         )
 
-    def zeros(n, dtype=np.uint32):
+    def zeros(n: int, dtype: Any = np.uint32) -> dict[int, Any]:
         return {0: np.zeros(n, dtype)}
 
     for step in (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import Receipt
@@ -13,15 +16,19 @@ from twinweave.protocols.products import dealt
 from twinweave.protocols.products.blocks import BlockSet, build_blocks
 from twinweave.protocols.products.opening import Product, open_shares, reconstruct
 from twinweave.protocols.products.pair import Pair, pair_of
+from twinweave.protocols.ring import Ring
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side, cells_of
 
+Heads = Mapping[str, Mapping[int, NDArray[np.uint32]]]
+"""Shares of coins by party and table."""
+
 DEALER, PAIR = b"\x01" * 32, b"\x02" * 32
 
 
-def levels(name, n, **kwargs):
+def levels(name: str, n: int, **kwargs: Any) -> Column:
     return Column(
         name=name, kind=Kind.CATEGORICAL, levels=tuple(f"l{i}" for i in range(n)), **kwargs
     )
@@ -34,7 +41,7 @@ B = Schema(party="b", columns=(KEY, levels("region", 2, shared=True), levels("vi
 JOINT = JointSchema(schemas=(A, B))
 
 
-def side(party, *columns, **kwargs):
+def side(party: str, *columns: str, **kwargs: Any) -> Side:
     return Side(party=party, columns=columns, **kwargs)
 
 
@@ -51,12 +58,12 @@ QUERIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    slots: np.ndarray
-    codes: np.ndarray
-    units: dict
+    slots: NDArray[np.int64]
+    codes: NDArray[np.int32]
+    units: dict[str, Any]
 
 
-def random_table(schema, n_rows, n_slots, rng):
+def random_table(schema: Schema, n_rows: int, n_slots: int, rng: np.random.Generator) -> Table:
     sizes = [c.size for c in schema.data_columns]
     values = [c.name for c in schema.with_role(Role.VALUE)]
     return Table(
@@ -66,7 +73,7 @@ def random_table(schema, n_rows, n_slots, rng):
     )
 
 
-def in_the_clear(query, tables, n_slots):
+def in_the_clear(query: Query, tables: Any, n_slots: int) -> NDArray[np.int64]:
     """Slow oracle: one user after the other."""
     total = np.zeros(cells_of(JOINT, query).shape, dtype=np.int64)
     if query.weight is None:
@@ -93,7 +100,7 @@ def in_the_clear(query, tables, n_slots):
     return total
 
 
-def planned(query, coins=None, scale=1e-3):
+def planned(query: Query, coins: int | None = None, scale: float = 1e-3) -> PlannedQuery:
     """A table with dealt coins or a Gaussian; one so narrow that it is exact by default."""
     units = VALUE_UNITS if query.weight else 1
     gaussian = OwnGaussian(noise_multiplier=scale / units, sensitivity=units)
@@ -101,11 +108,11 @@ def planned(query, coins=None, scale=1e-3):
     return PlannedQuery(query=query, stage=Stage.MEASUREMENT, noise=noise)
 
 
-def plan(*tables):
+def plan(*tables: Any) -> dict[int, PlannedQuery]:
     return dict(enumerate(tables))
 
 
-def receipt_of(tables, fresh=True):
+def receipt_of(tables: Any, fresh: bool = True) -> Receipt:
     events = tuple(p.event for p in tables.values())
     return Receipt(
         run="run",
@@ -118,11 +125,11 @@ def receipt_of(tables, fresh=True):
     )
 
 
-def product_pair(queries, n_slots):
+def product_pair(queries: Sequence[Query], n_slots: int) -> Pair:
     return pair_of(JOINT, queries, n_slots, first="a", second="b")
 
 
-def blocks_of(pair: Pair, tables) -> dict[str, BlockSet]:
+def blocks_of(pair: Pair, tables: Any) -> dict[str, BlockSet]:
     return {
         s.party: build_blocks(
             s, pair.layout(s.party), n_slots=pair.n_slots, **vars(tables[s.party])
@@ -136,13 +143,13 @@ class World:
     """A dealt product with both parties' states in one process; by party."""
 
     pair: Pair
-    blocks: dict
+    blocks: dict[str, BlockSet]
     deal: dealt.Deal
-    masked: dict
-    shares: dict
+    masked: dict[str, Ring]
+    shares: dict[str, Ring]
 
 
-def play(pair: Pair, tables, secret=DEALER) -> World:
+def play(pair: Pair, tables: Any, secret: bytes = DEALER) -> World:
     blocks, deal = blocks_of(pair, tables), dealt.deal(pair, secret)
     masked = {p: dealt.mask(pair, blocks[p], deal.seeds[p]) for p in pair.parties}
     shares = {
@@ -152,12 +159,20 @@ def play(pair: Pair, tables, secret=DEALER) -> World:
     return World(pair=pair, blocks=blocks, deal=deal, masked=masked, shares=shares)
 
 
-def both_tables(n_slots, rows, seed):
+def both_tables(n_slots: int, rows: Sequence[int], seed: int) -> dict[str, Table]:
     rng = np.random.default_rng(seed)
     return {s.party: random_table(s, n, n_slots, rng) for s, n in zip((A, B), rows, strict=True)}
 
 
-def open_both(pair, shares, tables, heads=None, secret=PAIR, label="open", bound=None):
+def open_both(
+    pair: Pair,
+    shares: Mapping[str, Ring],
+    tables: Any,
+    heads: Heads | None = None,
+    secret: bytes = PAIR,
+    label: str = "open",
+    bound: Mapping[str, bytes] | None = None,
+) -> list[dict[int, Ring]]:
     """Both parties' shares as the server sees them, first party first."""
     heads = heads or {party: {} for party in pair.parties}
     return [
@@ -174,5 +189,7 @@ def open_both(pair, shares, tables, heads=None, secret=PAIR, label="open", bound
     ]
 
 
-def opened_tables(pair, shares, tables, heads=None):
+def opened_tables(
+    pair: Pair, shares: Mapping[str, Ring], tables: Any, heads: Heads | None = None
+) -> dict[int, NDArray[np.float64]]:
     return reconstruct(pair, tables, *open_both(pair, shares, tables, heads))
