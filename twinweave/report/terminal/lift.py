@@ -115,8 +115,8 @@ def _match_rate(found: MatchRate, lift: LiftReport) -> list[str]:
     says = (
         "as balanced as chance has it"
         if found.balanced
-        else "NOT BALANCED, so no verdict: find out why the arms are matched differently, and "
-        "do not trust the lift before that"
+        else "NOT BALANCED, so no verdict: find out why the arms are matched differently (a table "
+        "that holds buyers alone is one reason: add everyone who could have bought)"
     )
     text = (
         f"Matched at {found.party}: {shares[0]}, {shares[1]}, {lift.level:.0%} intervals; "
