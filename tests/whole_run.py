@@ -183,7 +183,7 @@ class Deployment:
 
 def silence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """From now on this party adds no Gaussian noise of its own to the tables it opens."""
-    real, noise = products.open_shares, opening._noise
+    real, noise = opening.open_shares, opening._noise
 
     def opens(*given: Any, **terms: Any) -> Any:
         with monkeypatch.context() as quiet:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tests.statistics import p_mean, p_variance, plausible
+from tests.whole_run import Ran
 from twinweave.config import RunConf
 from twinweave.privacy.events import SharedBinomial
-from twinweave.tables.column import MISSING, VALUE_UNITS
+from twinweave.tables.column import MISSING, VALUE_UNITS, Column
 from twinweave.tables.encoding import load_cleaned
-from twinweave.workload.queries import Query
+from twinweave.workload.plan import PlannedQuery
+from twinweave.workload.queries import Query, Side
 
 
 class Clear:
@@ -19,8 +24,9 @@ class Clear:
     def __init__(self, conf: RunConf) -> None:
         self.schema = conf.data.schema
         self.labels, self.units = {}, {}
-        self._known: dict[Query, np.ndarray] = {}
+        self._known: dict[Query, NDArray[Any]] = {}
         for party in conf.data.parties:
+            assert party.source
             frame = load_cleaned(party.source, party.schema, party.name).frame
             users = frame[party.schema.key.name]
             self.labels[party.name] = pd.DataFrame(
@@ -35,13 +41,13 @@ class Clear:
                 index=frame.index,
             ).set_index(users)
 
-    def table(self, query) -> np.ndarray:
+    def table(self, query: Query) -> NDArray[Any]:
         """Exact table of a query, float64, [absent, absent] zero; weighted in value units."""
         if query not in self._known:
             self._known[query] = self._table(query)
         return self._known[query]
 
-    def _table(self, query) -> np.ndarray:
+    def _table(self, query: Query) -> NDArray[Any]:
         if query.is_cross:
             return self._cross(query)
         side = query.sides[0]
@@ -52,7 +58,7 @@ class Clear:
         sizes = [len(self.schema.column(c).labels) for c in side.columns]
         return table.to_numpy(np.float64).reshape(sizes)
 
-    def _cross(self, query) -> np.ndarray:
+    def _cross(self, query: Query) -> NDArray[Any]:
         one, two = query.sides
         joined = pd.merge(
             self._side(one).rename("one"),
@@ -65,9 +71,8 @@ class Clear:
         amount = None
         if weighted is not None:
             amount = self._weights(weighted).reindex(joined.index, fill_value=0)
-        table = pd.crosstab(
-            joined["one"], joined["two"], values=amount, aggfunc=None if amount is None else "sum"
-        )
+        summed: dict[str, Any] = {} if amount is None else {"values": amount, "aggfunc": "sum"}
+        table = pd.crosstab(joined["one"], joined["two"], **summed)
         rows, columns = ([*self._positions(s), "absent"] for s in query.sides)
         table = table.reindex(index=rows, columns=columns).fillna(0)
         if weighted is two:
@@ -76,7 +81,7 @@ class Clear:
             return table.loc[[""]].to_numpy(np.float64)
         return table.to_numpy(np.float64)
 
-    def _side(self, side) -> pd.Series:
+    def _side(self, side: Side) -> pd.Series:
         """Combined label of every user at the party."""
         frame = pd.concat([self.labels[p] for p in side.members])
         combined = pd.Series("", index=frame.index)
@@ -84,20 +89,20 @@ class Clear:
             combined = combined + "|" + frame[name]
         return combined
 
-    def _positions(self, side) -> list[str]:
+    def _positions(self, side: Side) -> list[str]:
         names = [""]
         for column in side.columns:
             names = [f"{n}|{v}" for n in names for v in self.schema.column(column).labels]
         return names
 
-    def _weights(self, side) -> pd.Series | None:
+    def _weights(self, side: Side) -> pd.Series | None:
         if side.weight is None:
             return None
         units = pd.concat([self.units[p] for p in side.members])[side.weight]
         return units if side.power == 1 else (units**2 / VALUE_UNITS).round()
 
 
-def mechanism_of(planned) -> str:
+def mechanism_of(planned: PlannedQuery) -> str:
     """Which noise a table got: the kinds that are tested apart."""
     where = "pooled " if planned.query.is_pooled else ""
     where += "cross" if planned.query.is_cross else "local"
@@ -108,9 +113,9 @@ def mechanism_of(planned) -> str:
     return f"{where} gaussian"
 
 
-def deviations(ran, clear: Clear) -> dict[str, np.ndarray]:
+def deviations(ran: Ran, clear: Clear) -> dict[str, NDArray[Any]]:
     """mechanism -> (measured - exact) / sd of every measured cell."""
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[NDArray[Any]]] = {}
     for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
         assert measured.query == planned.query
         exact = clear.table(planned.query)
@@ -123,14 +128,14 @@ def deviations(ran, clear: Clear) -> dict[str, np.ndarray]:
     return {kind: np.concatenate(parts) for kind, parts in found.items()}
 
 
-def assert_exact(ran, clear: Clear) -> None:
+def assert_exact(ran: Ran, clear: Clear) -> None:
     """Every cell of a run without noise is the plaintext's."""
     for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
         exact = clear.table(planned.query)
         np.testing.assert_array_equal(measured.values, exact, err_msg=planned.query.name)
 
 
-def assert_noise(ran, clear: Clear) -> dict[str, np.ndarray]:
+def assert_noise(ran: Ran, clear: Clear) -> dict[str, NDArray[Any]]:
     """Every mechanism's noise has mean 0 and the published variance. Returns `deviations`."""
     found = deviations(ran, clear)
     for kind, z in found.items():
@@ -139,7 +144,7 @@ def assert_noise(ran, clear: Clear) -> dict[str, np.ndarray]:
     return found
 
 
-def _labels(column, cells: pd.Series) -> pd.Series:
+def _labels(column: Column, cells: pd.Series) -> pd.Series:
     if not column.is_numeric:
         return cells.astype(object).where(cells.notna(), MISSING)
     numbers = cells.astype("Float64").astype(float)
@@ -150,7 +155,7 @@ def _labels(column, cells: pd.Series) -> pd.Series:
     return cut.astype(object).where(numbers.notna(), MISSING)
 
 
-def _units(column, cells: pd.Series) -> pd.Series:
+def _units(column: Column, cells: pd.Series) -> pd.Series:
     low, high = column.span
     share = (cells.astype(float).clip(low, high) - low) / (high - low)
     return (share.fillna(0) * VALUE_UNITS).round()

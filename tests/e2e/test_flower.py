@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,7 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def flower(tmp_path_factory):
+def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Flower of our own: home and ports; its SuperLink is stopped at the end."""
     port = _free_port()
     yield {
@@ -45,7 +47,7 @@ def flower(tmp_path_factory):
             os.killpg(int(pid), signal.SIGTERM)  # started as a session of its own
 
 
-def run(environment, out, *overrides):
+def run(environment: Any, out: Any, *overrides: Any) -> Any:
     return subprocess.run(
         [
             sys.executable,
@@ -67,7 +69,7 @@ def run(environment, out, *overrides):
     )
 
 
-def test_the_main_job_and_a_failure_through_flower(tmp_path, flower):
+def test_the_main_job_and_a_failure_through_flower(tmp_path: Path, flower: Any) -> None:
     """One test for both: most of its time is Flower's start."""
     done = run(flower, tmp_path / "good")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

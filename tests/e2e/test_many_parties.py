@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from strategies import records
 from tests import messages as m
@@ -13,18 +16,21 @@ from tests.campaigns import GUARD_OFF, OFFICES, TRAINING, horizontal, mixed, tra
 from tests.e2e.clear import Clear, assert_exact, assert_noise, deviations
 from tests.e2e.plans import silent, table
 from tests.statistics import assert_scale, p_mean, p_share, p_variance, plausible
-from tests.whole_run import Deployment, guard_rows, run, run_of, spec_of
+from tests.whole_run import Deployment, Ran, guard_rows, run, run_of, spec_of
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError, RunError, SchemaError
 from twinweave.generators.conf import TvaeConf
 from twinweave.parsing import parse
 from twinweave.privacy.events import PoissonSgd, Stage
+from twinweave.privacy.guard import Receipt
 from twinweave.privacy.noise import OwnCoins, OwnGaussian
+from twinweave.protocols.party import Party
 from twinweave.protocols.pools import party as pools
 from twinweave.protocols.products import party as products
 from twinweave.protocols.ring import to_ring, to_signed
 from twinweave.tables.column import VALUE_UNITS
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Side
 
 
@@ -35,7 +41,7 @@ def exact_everywhere(conf: RunConf) -> int:
     return len(plan)
 
 
-def test_three_parties_of_different_columns(tmp_path):
+def test_three_parties_of_different_columns(tmp_path: Path) -> None:
     conf = vertical(tmp_path)
     assert exact_everywhere(conf) > 20
     pairs = spec_of(conf).tables.pairs()
@@ -44,19 +50,21 @@ def test_three_parties_of_different_columns(tmp_path):
     assert {len(p.query.parties) for p in spec.plan} == {1, 2}
 
 
-def test_three_parties_align_in_a_ring(tmp_path):
+def test_three_parties_align_in_a_ring(tmp_path: Path) -> None:
     conf = vertical(tmp_path, "protocol.alignment=ristretto", "workload.pairs=false")
     assert exact_everywhere(conf) > 5
 
 
-def test_five_parties_of_the_same_columns(tmp_path):
+def test_five_parties_of_the_same_columns(tmp_path: Path) -> None:
     conf = RunConf.parse(horizontal(tmp_path, GUARD_OFF))
     assert all(p.query.is_pooled and not p.query.is_cross for p in spec_of(conf).plan)
     assert exact_everywhere(conf) > 20
 
 
 @pytest.mark.parametrize("advertisers", [1, 2])
-def test_pooled_publishers_with_one_advertiser_or_a_pool_of_them(tmp_path, advertisers):
+def test_pooled_publishers_with_one_advertiser_or_a_pool_of_them(
+    tmp_path: Path, advertisers: int
+) -> None:
     """Cross tables between a pool and a party, and between two pools: absent rows, sums of
     values and their squares included."""
     conf = mixed(tmp_path, advertisers=advertisers)
@@ -68,11 +76,11 @@ def test_pooled_publishers_with_one_advertiser_or_a_pool_of_them(tmp_path, adver
 
 # --- noise ---------------------------------------------------------------------------------
 
-PUBLISHERS = {"party": "north", "pool": ("north", "south")}
+PUBLISHERS: dict[str, Any] = {"party": "north", "pool": ("north", "south")}
 WIDE = ("age", "device", "region", "arm")  # 600 cells
 
 
-def many_cells():
+def many_cells() -> tuple[PlannedQuery, ...]:
     wide = Side(columns=WIDE, **PUBLISHERS)
     small = Side(party="shop0", columns=("region", "loyalty"))
     spend = Side(party="shop0", weight="spend")
@@ -100,23 +108,26 @@ KINDS = [
 
 
 @pytest.fixture(scope="module")
-def noise(tmp_path_factory):
+def noise(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray[np.float64]]:
     conf = mixed(tmp_path_factory.mktemp("noise"))
     return deviations(run_of(conf, many_cells()), Clear(conf))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pooled_noise_has_the_published_variance(noise, kind):
+def test_pooled_noise_has_the_published_variance(
+    noise: dict[str, NDArray[np.float64]], kind: str
+) -> None:
     z = noise[kind]
     assert z.size >= 199
     assert plausible(p_mean(z))
     assert_scale(z, p_variance, np.sqrt(1 / 3), np.sqrt(3.0))  # of three parties one alone
 
 
-def test_lift_of_a_pooled_experiment_meets_the_truth(tmp_path):
+def test_lift_of_a_pooled_experiment_meets_the_truth(tmp_path: Path) -> None:
     conf = mixed(tmp_path, "privacy.epsilon=20", advertisers=2, users=600)
     ran, clear = run(conf), Clear(conf)
     lift = conf.data.lift
+    assert lift
     report = analyse(ran.spec.schema, ran.findings.measurements, lift)
     found = report.conversions[0].overall
     arms = next(p.query for p in ran.spec.plan if p.query.columns == ("arm", "converted"))
@@ -132,14 +143,12 @@ def test_lift_of_a_pooled_experiment_meets_the_truth(tmp_path):
 # --- nobody's own table is seen ------------------------------------------------------------
 
 
-def parts(ran, kind, field):
+def parts(ran: Ran, kind: str, field: str) -> NDArray[np.float64]:
     """Every party's part of every pooled table as the server receives it, signed, in rings."""
     found = []
     for message in ran.messages:
         if message.metadata.message_type == kind and message.metadata.src_node_id:
-            reply = records.unpack(
-                {"query.share": m.ShareReply, "query.open": m.OpenReply}[kind], message.content
-            )
+            reply: Any = records.unpack(m.REPLIES[kind], message.content)
             found += [
                 to_signed(a).ravel() / 2.0 ** (8 * a.dtype.itemsize)
                 for a in getattr(reply, field).values()
@@ -147,12 +156,12 @@ def parts(ran, kind, field):
     return np.concatenate(found)
 
 
-def p_uniform(found) -> float:
+def p_uniform(found: NDArray[np.float64]) -> float:
     """Two-sided p-value of the share of words in the half of their ring around zero."""
     return p_share((np.abs(found) < 0.25).sum(), found.size, 0.5)
 
 
-def test_parts_are_uniform(tmp_path):
+def test_parts_are_uniform(tmp_path: Path) -> None:
     ran = run(mixed(tmp_path))
     for kind, field in (("query.share", "pooled"), ("query.open", "shares")):
         found = parts(ran, kind, field)
@@ -160,16 +169,20 @@ def test_parts_are_uniform(tmp_path):
         assert plausible(p_uniform(found))
 
 
-def test_parts_without_masks_are_caught(tmp_path, monkeypatch):
+def test_parts_without_masks_are_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "mask", lambda noisy, **_: to_ring(noisy, 64))
     assert not plausible(p_uniform(parts(run(mixed(tmp_path)), "query.share", "pooled")))
 
 
-def test_shares_that_leave_one_by_one_are_refused(tmp_path, monkeypatch):
+def test_shares_that_leave_one_by_one_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A party that forgets to add up its products would show one pair's table."""
     real = pools.across
 
-    def across(party, planned, shares, receipt):
+    def across(
+        party: Party, planned: PlannedQuery, shares: list[NDArray[np.uint32]], receipt: Receipt
+    ) -> NDArray[np.uint32]:
         return real(party, planned, shares[:1], receipt)
 
     monkeypatch.setattr(products, "across", across)
@@ -181,7 +194,9 @@ def test_shares_that_leave_one_by_one_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("alignment", ["prf", "ristretto"])
-def test_a_user_at_two_members_ends_the_run_before_anything_is_released(tmp_path, alignment):
+def test_a_user_at_two_members_ends_the_run_before_anything_is_released(
+    tmp_path: Path, alignment: str
+) -> None:
     data = horizontal(tmp_path, f"protocol.alignment={alignment}", users=100)
     paths = [tmp_path / f"{name}.csv" for name in ("office1", "office3")]
     row = paths[0].read_text().splitlines()[1]
@@ -204,21 +219,23 @@ def test_a_user_at_two_members_ends_the_run_before_anything_is_released(tmp_path
         ([["office0", "office1"], ["office1", "office2"]], "a party is in two pools"),
     ],
 )
-def test_pools_that_are_none_are_refused(tmp_path, pools, error):
+def test_pools_that_are_none_are_refused(
+    tmp_path: Path, pools: list[list[str]], error: str
+) -> None:
     data = horizontal(tmp_path, users=100)
     data["data"]["pools"] = pools
     with pytest.raises(SchemaError, match=error):
         RunConf.parse(data)
 
 
-def test_members_hold_the_same_columns(tmp_path):
+def test_members_hold_the_same_columns(tmp_path: Path) -> None:
     data = horizontal(tmp_path, users=100)
     data["data"]["parties"][2]["columns"].pop()
     with pytest.raises(SchemaError, match="their columns differ"):
         RunConf.parse(data)
 
 
-def test_pooled_tables_across_take_the_dealer(tmp_path):
+def test_pooled_tables_across_take_the_dealer(tmp_path: Path) -> None:
     conf = mixed(tmp_path)
     with pytest.raises(ConfigError, match="no sum over a pool"):
         replace(spec_of(conf), cross_tables="homomorphic")
@@ -227,7 +244,7 @@ def test_pooled_tables_across_take_the_dealer(tmp_path):
 # --- training ------------------------------------------------------------------------------
 
 
-def test_the_members_trainings_cost_what_one_does(tmp_path):
+def test_the_members_trainings_cost_what_one_does(tmp_path: Path) -> None:
     ran = run(RunConf.parse(training(tmp_path)))
     events = [e for e in ran.findings.ledger.events if e.stage is Stage.TRAINING]
     assert [e.parties for e in events] == [OFFICES]
@@ -236,10 +253,11 @@ def test_the_members_trainings_cost_what_one_does(tmp_path):
     rows = ran.findings.rows
     assert mechanism.sampling_rate == min(1.0, 64 / min(rows.values()))
     assert 0.99 * 8 < ran.findings.ledger.epsilon(ran.conf.privacy.delta) <= 8.0001
+    assert ran.findings.weights is not None
     assert np.abs(ran.findings.weights).max() > 0
 
 
-def test_a_pool_beside_another_party_trains_as_two(tmp_path):
+def test_a_pool_beside_another_party_trains_as_two(tmp_path: Path) -> None:
     conf = mixed(tmp_path, "privacy.epsilon=8")
     generator = parse(TvaeConf, TRAINING | {"rounds": 1})
     shares = conf.privacy.shares | {Stage.MEASUREMENT: 0.7, Stage.TRAINING: 0.3}
@@ -250,7 +268,7 @@ def test_a_pool_beside_another_party_trains_as_two(tmp_path):
     assert ran.findings.ledger.epsilon(conf.privacy.delta) <= 8.0001
 
 
-def test_features_are_selected_over_pools(tmp_path):
+def test_features_are_selected_over_pools(tmp_path: Path) -> None:
     """Coarse tables first, then the chosen ones; noise as published in the second pass."""
     conf = mixed(tmp_path, "selection.when=always", "privacy.epsilon=8")
     spec = spec_of(conf)

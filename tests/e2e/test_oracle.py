@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.campaigns import configure
-from tests.e2e.clear import assert_exact, assert_noise, deviations
+from tests.e2e.clear import Clear, assert_exact, assert_noise, deviations
 from tests.e2e.plans import silent, table
 from tests.statistics import assert_scale, p_mean, p_variance, plausible
 from tests.whole_run import run, run_of, spec_of
 from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Side
 
 P, A = "publisher", "advertiser"
 WIDE = ("age", "device", "region", "arm")  # 600 cells: enough for a sharp chi-square test
 
 
-def many_cells():
+def many_cells() -> tuple[PlannedQuery, ...]:
     """A plan with hundreds of cells under each mechanism; both orders of sides."""
     sums = OwnGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
     counts = OwnGaussian(noise_multiplier=3.0)
@@ -49,7 +53,7 @@ def many_cells():
 
 
 @pytest.fixture(scope="module")
-def noise(tmp_path_factory, clear):
+def noise(tmp_path_factory: pytest.TempPathFactory, clear: Clear) -> dict[str, NDArray[np.float64]]:
     conf = configure(tmp_path_factory.mktemp("oracle"), "protocol.alignment=prf")
     return deviations(run_of(conf, many_cells()), clear)
 
@@ -66,7 +70,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_noise_has_the_published_variance(noise, kind):
+def test_noise_has_the_published_variance(noise: dict[str, NDArray[np.float64]], kind: str) -> None:
     z = noise[kind]
     assert z.size > 500
     assert plausible(p_mean(z))
@@ -74,12 +78,12 @@ def test_noise_has_the_published_variance(noise, kind):
     assert_scale(z, p_variance, np.sqrt(0.5), np.sqrt(2.0))
 
 
-def test_every_kind_is_tested(noise):
+def test_every_kind_is_tested(noise: dict[str, NDArray[np.float64]]) -> None:
     assert sorted(noise) == sorted(KINDS)
 
 
 @pytest.mark.parametrize("alignment", ["ristretto", "prf"])
-def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
+def test_without_noise_every_table_is_exact(tmp_path: Path, clear: Clear, alignment: str) -> None:
     """The planned workload with next to no noise: equal to the plaintext cell by cell."""
     conf = configure(tmp_path, f"protocol.alignment={alignment}")
     ran = run_of(conf, silent(spec_of(conf).plan))
@@ -88,7 +92,7 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, alignment):
     assert ran.findings.rows == rows
 
 
-def test_planned_noise_is_what_the_spec_says(tmp_path, clear):
+def test_planned_noise_is_what_the_spec_says(tmp_path: Path, clear: Clear) -> None:
     """The default workload and calibration: all cells of a run as it is, coins and Gaussians."""
     ran = run(configure(tmp_path, "protocol.coin_limit=2500"))
     assert_noise(ran, clear)

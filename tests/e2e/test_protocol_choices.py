@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
 from clients.app import app
 from scripts.engines.inprocess import _over_the_wire
@@ -29,6 +32,7 @@ from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols import wire
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.products import bfv, kinds, party
+from twinweave.protocols.products.opening import open_shares
 from twinweave.protocols.secure_sum import homomorphic, secret_sharing
 from twinweave.protocols.secure_sum.kinds import KINDS
 from twinweave.protocols.secure_sum.masking import MaskingParty
@@ -50,7 +54,7 @@ COUNTS = OwnGaussian(noise_multiplier=3.0)
 SUMS = OwnGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
 
 
-def many_cells():
+def many_cells() -> Any:
     """Hundreds of cells of local, cross and weighted tables; here the publisher is narrower."""
     left = Side(party=P, columns=("age", "device"))
     right = Side(party=A, columns=("region", "loyalty", "channel"))
@@ -62,13 +66,13 @@ def many_cells():
     )
 
 
-def encrypted(folder, plan=None, *, users=300):
+def encrypted(folder: Any, plan: Any = None, *, users: Any = 300) -> Any:
     conf = configure(folder, HOMOMORPHIC, f"data.parties.0.source.campaign.users={users}")
     return run(conf) if plan is None else run_of(conf, plan)
 
 
 @tenseal
-def test_the_default_workload(tmp_path, clear):
+def test_the_default_workload(tmp_path: Path, clear: Any) -> None:
     """Priority tables across the parties, all local ones, Gaussian noise of both, no leak."""
     ran = encrypted(tmp_path)
     kinds = assert_noise(ran, clear)
@@ -85,7 +89,7 @@ def test_the_default_workload(tmp_path, clear):
 
 @tenseal
 @pytest.mark.parametrize("offering", [P, A])
-def test_without_noise_every_table_is_exact(tmp_path, clear, offering):
+def test_without_noise_every_table_is_exact(tmp_path: Path, clear: Any, offering: Any) -> None:
     """Whichever party encrypts: the one with the narrower matrix."""
     plan = many_cells() if offering == P else spec_of(configure(tmp_path, HOMOMORPHIC)).plan
     ran = encrypted(tmp_path, silent(plan))
@@ -100,7 +104,7 @@ def test_without_noise_every_table_is_exact(tmp_path, clear, offering):
 
 
 @tenseal
-def test_three_parties_offer_and_answer_at_once(tmp_path):
+def test_three_parties_offer_and_answer_at_once(tmp_path: Path) -> None:
     """Every pair has a product; one party offers to both others, one answers both."""
     conf = vertical(tmp_path, HOMOMORPHIC)
     publisher = Side(party=P, columns=("age", "arm"))
@@ -114,7 +118,7 @@ def test_three_parties_offer_and_answer_at_once(tmp_path):
 
 
 @tenseal
-def test_its_noise_has_the_published_variance(tmp_path, clear):
+def test_its_noise_has_the_published_variance(tmp_path: Path, clear: Any) -> None:
     ran = encrypted(tmp_path, many_cells())
     assert assert_noise(ran, clear)["cross gaussian"].size > 500
     assert all(plausible(p_value, SHARP) for _, p_value in readable_shares(ran))
@@ -122,7 +126,9 @@ def test_its_noise_has_the_published_variance(tmp_path, clear):
 
 @tenseal
 @pytest.mark.parametrize("lazy", [P, A])
-def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, lazy):
+def test_noise_of_one_party_only_is_caught(
+    tmp_path: Path, clear: Any, monkeypatch: pytest.MonkeyPatch, lazy: Any
+) -> None:
     silence(monkeypatch, lazy)
     kinds = deviations(encrypted(tmp_path, many_cells()), clear)
     assert not plausible(p_variance(kinds["cross gaussian"]))
@@ -130,7 +136,9 @@ def test_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch, lazy):
 
 
 @tenseal
-def test_an_offer_in_the_clear_is_caught(tmp_path, clear, monkeypatch):
+def test_an_offer_in_the_clear_is_caught(
+    tmp_path: Path, clear: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sealing off: the checker sees that what passes is not sealed."""
     monkeypatch.setattr(channel, "seal", lambda plaintext, **_: bytes(plaintext))
     monkeypatch.setattr(channel, "open_sealed", lambda sealed, **_: bytes(sealed))
@@ -138,10 +146,10 @@ def test_an_offer_in_the_clear_is_caught(tmp_path, clear, monkeypatch):
 
 
 @tenseal
-def test_a_share_without_masks_is_caught(tmp_path, monkeypatch):
-    real = party.open_shares
+def test_a_share_without_masks_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = open_shares
 
-    def bare(*given, **terms):
+    def bare(*given: Any, **terms: Any) -> Any:
         return {i: 0 * share for i, share in real(*given, **terms).items()}
 
     monkeypatch.setattr(party, "open_shares", bare)
@@ -150,15 +158,15 @@ def test_a_share_without_masks_is_caught(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if find_spec("tenseal") is None:
         pytest.skip("TenSEAL is missing: pip install 'twinweave[homomorphic]'")
     folder = tmp_path_factory.mktemp("finished")
     drawn = []
     deployment = Deployment(csv_mapping(folder, HOMOMORPHIC), folder)
-    real = party.open_shares
+    real = open_shares
 
-    def opens(*given, **terms):
+    def opens(*given: Any, **terms: Any) -> Any:
         drawn.append(guard_rows(deployment.sites))
         return real(*given, **terms)
 
@@ -168,7 +176,7 @@ def finished(tmp_path_factory):
     return ran, deployment, drawn
 
 
-def test_each_party_is_charged_before_it_draws(finished):
+def test_each_party_is_charged_before_it_draws(finished: Any) -> None:
     """The advertiser, whose matrix is narrower, offers: it opens in the second hop."""
     _, deployment, drawn = finished
     before_first, before_second = (
@@ -180,7 +188,7 @@ def test_each_party_is_charged_before_it_draws(finished):
     assert guard_rows(deployment.sites) == drawn[1]
 
 
-def test_repeats_get_the_same_bytes_and_cost_nothing(finished):
+def test_repeats_get_the_same_bytes_and_cost_nothing(finished: Any) -> None:
     """Offers and answers are randomised: only stored ones can be the same."""
     ran, deployment, _ = finished
     before = guard_rows(deployment.sites)
@@ -202,7 +210,7 @@ def test_repeats_get_the_same_bytes_and_cost_nothing(finished):
     assert guard_rows(deployment.sites) == before
 
 
-def test_another_offer_under_the_same_name_is_refused(finished):
+def test_another_offer_under_the_same_name_is_refused(finished: Any) -> None:
     ran, deployment, _ = finished
     before = guard_rows(deployment.sites)
     request = ran.request("query.open", P)
@@ -212,7 +220,7 @@ def test_another_offer_under_the_same_name_is_refused(finished):
     assert guard_rows(deployment.sites)[A] == before[A]
 
 
-def send(ran, party, request):
+def send(ran: Any, party: Any, request: Any) -> Any:
     from flwr.app import Message
 
     content = records.pack(request)
@@ -228,7 +236,9 @@ def send(ran, party, request):
 
 @tenseal
 @pytest.mark.parametrize("server_looks", [True, False])
-def test_tables_too_large_are_refused_before_anything_is_spent(tmp_path, monkeypatch, server_looks):
+def test_tables_too_large_are_refused_before_anything_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_looks: Any
+) -> None:
     """The server knows since setup; a party finds out by itself."""
     data = csv_mapping(tmp_path, HOMOMORPHIC, users=60)
     deployment = Deployment(data, tmp_path)
@@ -249,12 +259,14 @@ def test_tables_too_large_are_refused_before_anything_is_spent(tmp_path, monkeyp
     assert last == ("query.setup" if server_looks else "query.share")
 
 
-def missing(monkeypatch):
+def missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tenseal", None)
     monkeypatch.setitem(sys.modules, "tenseal.sealapi", None)
 
 
-def test_a_server_without_tenseal_says_what_to_install(tmp_path, monkeypatch):
+def test_a_server_without_tenseal_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     missing(monkeypatch)
     with pytest.raises(ConfigError, match=r'pip install "twinweave\[homomorphic\]"\.$') as caught:
         run(configure(tmp_path, HOMOMORPHIC))
@@ -262,18 +274,20 @@ def test_a_server_without_tenseal_says_what_to_install(tmp_path, monkeypatch):
 
 
 @tenseal
-def test_a_party_without_tenseal_says_what_to_install(tmp_path, monkeypatch):
+def test_a_party_without_tenseal_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conf = configure(tmp_path, HOMOMORPHIC)
     spec = spec_of(conf)
     missing(monkeypatch)
-    seen = []
+    seen: list[Message] = []
     with pytest.raises(ConfigError, match=r"^party 'publisher': .*twinweave\[homomorphic\]"):
         run(conf, spec=spec, messages=seen)
     assert {x.metadata.message_type for x in seen} == {"query.setup"}
 
 
 @tenseal
-def test_without_priority_tables_across_it_is_refused():
+def test_without_priority_tables_across_it_is_refused() -> None:
     cross = Query(sides=(Side(party=P, columns=("age",)), Side(party=A, columns=("channel",))))
     local = Query(sides=(Side(party=P, columns=("age",)),))
     with pytest.raises(ConfigError, match="secret_sharing"):
@@ -282,12 +296,12 @@ def test_without_priority_tables_across_it_is_refused():
     assert kinds.measurable("secret_sharing", (cross, local)) == (cross, local)
 
 
-def test_selection_by_few_tables_is_refused(tmp_path):
+def test_selection_by_few_tables_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"selection\.when"):
         planning.plan(configure(tmp_path, HOMOMORPHIC, "selection.when=always"), "r")
 
 
-def test_coins_without_a_dealer_are_refused(tmp_path):
+def test_coins_without_a_dealer_are_refused(tmp_path: Path) -> None:
     spec = spec_of(configure(tmp_path))
     assert any(isinstance(p.noise, DealtCoins) for p in spec.plan)
     with pytest.raises(ProtocolError, match="coins need a dealer"):
@@ -296,7 +310,7 @@ def test_coins_without_a_dealer_are_refused(tmp_path):
 
 # --- secure sums ---------------------------------------------------------------------------
 
-ENDS = {
+ENDS: dict[str, Any] = {
     "masking": MaskingParty,
     "secret_sharing": secret_sharing.SharingParty,
     "homomorphic": homomorphic.HomomorphicParty,
@@ -306,11 +320,13 @@ ENDS = {
 @pytest.mark.parametrize(
     "kind", [pytest.param(k, marks=tenseal) if k == "homomorphic" else k for k in KINDS]
 )
-def test_training_moves_by_the_mean_update_and_shows_none(tmp_path, clear, monkeypatch, kind):
+def test_training_moves_by_the_mean_update_and_shows_none(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     updates = {}
     end, real = ENDS[kind], ENDS[kind].protect
 
-    def protect(self, values, round_, terms):
+    def protect(self: Any, values: Any, round_: int, terms: str) -> Any:
         updates[self.own, round_] = values.copy()
         return real(self, values, round_, terms)
 
@@ -321,15 +337,16 @@ def test_training_moves_by_the_mean_update_and_shows_none(tmp_path, clear, monke
     ran = run(RunConf.parse(data))
     assert len(updates) == 4
 
-    weights = [
+    weights: list[Any] = [
         records.unpack(m.TrainRequest, x.content).weights
         for x in ran.messages
         if x.metadata.message_type == "train.generator" and x.metadata.dst_node_id == NODES[P]
     ] + [ran.findings.weights]
     layout, shares = UnionLayout.of(ran.spec.schema), row_weights(ran.findings.rows)
-    divisor = sum(
-        shares[p] * coverage(ran.spec.training.generator, layout, p) for p in ran.spec.parties
-    )
+    training = ran.spec.training
+    assert training
+    parts_covered = [shares[p] * coverage(training.generator, layout, p) for p in ran.spec.parties]
+    divisor = np.sum(parts_covered, axis=0)
     for round_ in range(2):
         moved = (weights[round_ + 1] - weights[round_]) * np.where(divisor > 0, divisor, 1)
         total = updates[P, round_] + updates[A, round_]

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from strategies import records
 from tests import messages as m
 from tests.campaigns import configure, csv_mapping, mapping
 from tests.whole_run import Deployment, guard_rows, readable, run, spec_of
+from twinweave.config import RunConf
 from twinweave.errors import BY_NAME, AppError, BudgetError, ColumnError, SourceError
 from twinweave.protocols.channel.identity import Identity
 from twinweave.tables.campaign import CampaignConf, campaign_frames
@@ -35,7 +38,7 @@ def planted(text: str | bytes) -> bool:
     return any(mark in raw for mark in (PLANTED.lower().encode(), b"7351907"))
 
 
-def refused(deployment: Deployment, **options) -> AppError:
+def refused(deployment: Deployment, **options: type[Any]) -> AppError:
     """Run; the one error, checked for its form and for what must not be in it."""
     with pytest.raises(AppError) as caught:
         deployment.start(**options)
@@ -57,15 +60,15 @@ def assert_clear(text: str) -> None:
     assert len(re.findall(r"[.:;] [A-Zn`]", text)) >= 1, text  # a rule, then a remedy
 
 
-def edit(deployment: Deployment, party: str, change) -> None:
+def edit(deployment: Deployment, party: str, change: Callable[..., Any]) -> None:
     """Change a party's CSV file: `change` takes and returns a data frame of text."""
     path = Path(deployment.sites[party]["source"]["path"])
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     change(frame).to_csv(path, index=False)
 
 
-def put(column: str, value: str, row: int = 3):
-    def change(frame):
+def put(column: str, value: str, row: int = 3) -> Callable[..., Any]:
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
         frame.loc[row, column] = value
         return frame
 
@@ -73,7 +76,7 @@ def put(column: str, value: str, row: int = 3):
 
 
 @pytest.fixture
-def deployment(tmp_path):
+def deployment(tmp_path: Path) -> Deployment:
     return Deployment(csv_mapping(tmp_path), tmp_path)
 
 
@@ -112,7 +115,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_bad_tables(deployment, case):
+def test_bad_tables(deployment: Deployment, case: str) -> None:
     party, change, name, column = TABLES[case]
     edit(deployment, party, change)
     error = refused(deployment)
@@ -123,7 +126,7 @@ def test_bad_tables(deployment, case):
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 
 
-def test_out_of_range_number(tmp_path):
+def test_out_of_range_number(tmp_path: Path) -> None:
     """Where the schema declares no clipping."""
     data = csv_mapping(tmp_path)
     for column in data["data"]["parties"][0]["columns"]:
@@ -137,18 +140,18 @@ def test_out_of_range_number(tmp_path):
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 
 
-def test_missing_file(deployment):
+def test_missing_file(deployment: Deployment) -> None:
     deployment.sites["advertiser"]["source"]["path"] += ".gone"
     error = refused(deployment)
     assert str(error).startswith("party 'advertiser': ")
     assert "does not exist" in str(error)
 
 
-def test_wrong_database_password(deployment, monkeypatch):
+def test_wrong_database_password(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver's own message quotes user and password; none of it gets out."""
     from sqlite3 import OperationalError
 
-    def refuse(self, *args, **kwargs):
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
         raise OperationalError(f'password authentication failed for "bob" with {PLANTED}')
 
     monkeypatch.setattr(pysqlite.SQLiteDialect_pysqlite, "connect", refuse)
@@ -168,11 +171,11 @@ def test_wrong_database_password(deployment, monkeypatch):
 # --- disagreement and impostors ----------------------------------------------------------
 
 
-def columns_of(deployment, party, name):
+def columns_of(deployment: Deployment, party: str, name: str) -> dict[str, Any]:
     return next(c for c in deployment.sites[party]["columns"] if c["name"] == name)
 
 
-def test_schemas_that_disagree(deployment):
+def test_schemas_that_disagree(deployment: Deployment) -> None:
     """The party's own site file names one region more than the run."""
     columns_of(deployment, "advertiser", "region")["levels"] = ["north", "south", PLANTED]
     error = refused(deployment)
@@ -180,7 +183,7 @@ def test_schemas_that_disagree(deployment):
     assert str(error).startswith("party 'advertiser': column 'region'")
 
 
-def test_shared_columns_that_disagree(tmp_path):
+def test_shared_columns_that_disagree(tmp_path: Path) -> None:
     """Caught while planning, before a message is sent."""
     data = csv_mapping(tmp_path)
     for column in data["data"]["parties"][1]["columns"]:
@@ -192,7 +195,7 @@ def test_shared_columns_that_disagree(tmp_path):
     assert_clear(str(caught.value))
 
 
-def test_a_column_that_the_run_does_not_have(deployment):
+def test_a_column_that_the_run_does_not_have(deployment: Deployment) -> None:
     deployment.sites["publisher"]["columns"].append(
         {"name": "tenure_days", "kind": "integer", "bounds": [0, 10]}
     )
@@ -201,14 +204,14 @@ def test_a_column_that_the_run_does_not_have(deployment):
     assert str(error).startswith("party 'publisher'")
 
 
-def test_an_identity_that_is_not_pinned(deployment):
+def test_an_identity_that_is_not_pinned(deployment: Deployment) -> None:
     deployment.sites["publisher"]["pins"] = {}
     error = refused(deployment)
     assert type(error).__name__ == "ChannelError"
     assert str(error).startswith("party 'publisher': identity of 'advertiser' is not pinned")
 
 
-def test_another_identity_than_the_pinned_one(deployment):
+def test_another_identity_than_the_pinned_one(deployment: Deployment) -> None:
     deployment.sites["advertiser"]["pins"]["publisher"] = Identity.generate().public_hex
     error = refused(deployment)
     assert type(error).__name__ == "ChannelError"
@@ -219,7 +222,7 @@ def test_another_identity_than_the_pinned_one(deployment):
 class Impostor(InProcessGrid):
     """A server that puts its own key into a hello on the way: to read what is sealed."""
 
-    def push_messages(self, messages):
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return super().push_messages([self._altered(message) for message in messages])
 
     def _altered(self, message: Message) -> Message:
@@ -239,14 +242,14 @@ class Impostor(InProcessGrid):
         )
 
 
-def test_a_key_exchanged_by_the_server(deployment):
+def test_a_key_exchanged_by_the_server(deployment: Deployment) -> None:
     error = refused(deployment, grid_class=Impostor)
     assert type(error).__name__ == "ChannelError"
     assert "'publisher'" in str(error)
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 
 
-def test_the_site_of_another_party(deployment):
+def test_the_site_of_another_party(deployment: Deployment) -> None:
     """Two nodes with the publisher's site file."""
     deployment.sites["advertiser"] = deployment.sites["publisher"]
     error = refused(deployment)
@@ -254,11 +257,11 @@ def test_the_site_of_another_party(deployment):
     assert "publisher, publisher" in str(error)
 
 
-def test_a_node_without_a_site_file(deployment):
+def test_a_node_without_a_site_file(deployment: Deployment) -> None:
     deployment.data["federation"] = {"mode": "simulation"}
 
     class NoSites(InProcessGrid):
-        def __init__(self, app, nodes, *, node_configs):
+        def __init__(self, app: Any, nodes: int, *, node_configs: list[dict[str, str]]) -> None:
             super().__init__(app, nodes, node_configs=[{"other": "x"}] * nodes)
 
     error = refused(deployment, grid_class=NoSites)
@@ -270,7 +273,7 @@ def test_a_node_without_a_site_file(deployment):
 
 
 @pytest.mark.parametrize("epsilon", [0.01, 3.0])
-def test_a_budget_that_does_not_last(deployment, epsilon):
+def test_a_budget_that_does_not_last(deployment: Deployment, epsilon: float) -> None:
     """Whether for the first release or for the last only: refused before anything is spent."""
     deployment.sites["advertiser"]["guard"]["epsilon"] = epsilon
     error = refused(deployment)
@@ -279,11 +282,11 @@ def test_a_budget_that_does_not_last(deployment, epsilon):
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 
 
-def test_a_specification_that_costs_more_than_it_says(tmp_path):
+def test_a_specification_that_costs_more_than_it_says(tmp_path: Path) -> None:
     """Refused at setup by a party whose guard is off, before its first release."""
     conf = configure(tmp_path, "privacy.guard.mode=off")
     dear = replace(spec_of(conf), epsilon=0.01)
-    messages = []
+    messages: list[Message] = []
     with pytest.raises(BudgetError, match="exceeds the run's own epsilon"):
         run(conf, spec=dear, messages=messages)
     assert {m.metadata.message_type for m in messages} == {"query.setup"}
@@ -292,7 +295,7 @@ def test_a_specification_that_costs_more_than_it_says(tmp_path):
 # --- through the command line ------------------------------------------------------------
 
 
-def test_exit_code(tmp_path):
+def test_exit_code(tmp_path: Path) -> None:
     frame = campaign_frames(CampaignConf(users=60))["publisher"].astype(object)
     put("device", PLANTED)(frame).to_csv(tmp_path / "publisher.csv", index=False)
     done = subprocess.run(
@@ -364,7 +367,7 @@ def _corrupt(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return frame
 
 
-def test_a_sweep_of_malformed_tables(tmp_path):
+def test_a_sweep_of_malformed_tables(tmp_path: Path) -> None:
     """Every table ends in one clear line or, where the rules allow the cells, in a result."""
     data = csv_mapping(tmp_path, users=60)
     deployment = Deployment(data, tmp_path)
@@ -390,10 +393,8 @@ def test_a_sweep_of_malformed_tables(tmp_path):
     assert refusals > 20
 
 
-def test_simulation_errors_name_the_party_too(tmp_path):
+def test_simulation_errors_name_the_party_too(tmp_path: Path) -> None:
     """Without site files of their own: those that the run writes for its stand-ins."""
-    from tests.whole_run import RunConf, run
-
     data = mapping(tmp_path / "out")
     data["data"]["parties"][1]["source"] = {"kind": "csv", "path": str(tmp_path / "gone.csv")}
     with pytest.raises(AppError) as caught:

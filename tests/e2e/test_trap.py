@@ -7,8 +7,12 @@ run's cross tables keep it.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.campaigns import TRAINING, configure
 from tests.whole_run import run
@@ -34,7 +38,7 @@ def lift_of(rows: Rows, layout: UnionLayout, arms: tuple[int, int]) -> float:
     return float(converted[arm == arms[0]].mean() - converted[arm == arms[1]].mean())
 
 
-def averaged_rows(parties: list[Party], layout: UnionLayout, presence: np.ndarray) -> Rows:
+def averaged_rows(parties: list[Party], layout: UnionLayout, presence: NDArray[Any]) -> Rows:
     """Federated averaging alone: each party trains on its own columns, without noise."""
     import torch
 
@@ -57,7 +61,7 @@ def averaged_rows(parties: list[Party], layout: UnionLayout, presence: np.ndarra
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_averaging_alone_loses_the_lift_that_cross_tables_keep(tmp_path):
+def test_averaging_alone_loses_the_lift_that_cross_tables_keep(tmp_path: Path) -> None:
     ran = run(
         configure(
             tmp_path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from twinweave.generators.per_row import ClippedSums, Losses, trainable
 
 
-def brute_force(module: nn.Module, loss_of_row: list[Losses], clip: float) -> Tensor:
+def brute_force(
+    module: nn.Module, loss_of_row: Sequence[Callable[..., Tensor]], clip: float
+) -> Tensor:
     """The definition: one row at a time, one gradient, one clip, one sum of the finite ones."""
     total = torch.zeros(sum(p.numel() for _, p in trainable(module)))
     parameters = [p for _, p in trainable(module)]

@@ -17,10 +17,11 @@ from twinweave.generators.dpsgd import PrivateSgd, Tally
 from twinweave.generators.per_row import clipped_sums
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
+from twinweave.generators.union import OneWay
 
 
 def adversary(
-    *, table_rows: int = 120, sigma: float = 1.0, one_way: dict | None = None, **over: Any
+    *, table_rows: int = 120, sigma: float = 1.0, one_way: OneWay | None = None, **over: Any
 ) -> Adversary:
     c = conf("ctgan", **{"local_steps": 6, **over})
     local = LocalRound(
@@ -96,24 +97,27 @@ def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
     steps, inside, reads, generator_steps = [], [False], [], []
     step, read, generate = PrivateSgd.step, Adversary.row_loss, Adversary.generator_step
 
-    def counted(self: PrivateSgd, chunks: object) -> Tensor:
+    def counted(self: PrivateSgd, chunks: Any) -> None:
         inside[0] = True
         steps.append(1)
         try:
-            return step(self, chunks)
+            step(self, chunks)
         finally:
             inside[0] = False
 
-    def seen(self: Adversary, codes: Tensor, generator: torch.Generator, fake: object) -> Tensor:
+    def seen(self: Adversary, codes: Tensor, generator: torch.Generator, fake: Any) -> Tensor:
         assert inside[0]
         reads.append(len(codes))
         return read(self, codes, generator, fake)
 
     monkeypatch.setattr(PrivateSgd, "step", counted)
     monkeypatch.setattr(Adversary, "row_loss", seen)
-    monkeypatch.setattr(
-        Adversary, "generator_step", lambda self: (generator_steps.append(1), generate(self))
-    )
+
+    def generated(self: Adversary) -> None:
+        generator_steps.append(1)
+        generate(self)
+
+    monkeypatch.setattr(Adversary, "generator_step", generated)
     c = conf("ctgan", local_steps=12, discriminator_steps=5)
     plan = SgdPlan.of(c, rows=120, noise_multiplier=1.0)
     local = LocalRound(

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.generators.modules import Dense, rows
@@ -23,8 +24,8 @@ from twinweave.privacy.events import NonPrivate, PoissonSgd
 KEY = bytes(range(32))
 
 
-def plan(**over: object) -> SgdPlan:
-    fields = {
+def plan(**over: Any) -> SgdPlan:
+    fields: dict[str, Any] = {
         "noise_multiplier": 1.0,
         "sampling_rate": 0.05,
         "steps": 20,
@@ -44,7 +45,7 @@ def flat(module: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten().clone() for p in module.parameters()])
 
 
-def noise_of_steps(sigma: float, clip: float, n: int) -> np.ndarray:
+def noise_of_steps(sigma: float, clip: float, n: int) -> NDArray[Any]:
     """What two steps add to an empty sum."""
     module = nn.Linear(n // 2, 2, bias=False)
     optimizer = PrivateSgd(
@@ -74,7 +75,7 @@ def test_batches_are_poisson_sampled() -> None:
     batches = [source.poisson_sample(n, rate) for _ in range(2000)]
     sizes = np.array([len(b) for b in batches])
 
-    def p_sizes(found: np.ndarray, rate: float = rate) -> float:
+    def p_sizes(found: NDArray[Any], rate: float = rate) -> float:
         return p_noise((found - n * rate) / np.sqrt(n * rate * (1 - rate)))
 
     assert plausible(p_sizes(sizes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,8 +47,8 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_order_is_sensitive_shared_party_by_party_label_last():
-    def column(name, role=Role.FEATURE, shared=False):
+def test_order_is_sensitive_shared_party_by_party_label_last() -> None:
+    def column(name: Any, role: Any = Role.FEATURE, shared: Any = False) -> Any:
         kind = Kind.CATEGORICAL
         return Column(name=name, kind=kind, role=role, shared=shared, levels=("p", "q"))
 
@@ -70,14 +72,14 @@ def test_order_is_sensitive_shared_party_by_party_label_last():
     assert written == ["race", "region", "arm", "u", "v", "sale", "label"]
 
 
-def test_every_row_has_likelihood_one_in_all():
+def test_every_row_has_likelihood_one_in_all() -> None:
     """The exponentials of the rows' losses over all 48 rows sum to one: no row is invalid."""
     rows = np.stack(np.meshgrid(*map(range, LAYOUT.sizes), indexing="ij"), axis=-1).reshape(-1, 4)
     logp = -4 * model().row_loss(torch.from_numpy(rows), gen())
     assert logp.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_one_party_rows_have_likelihood_one_in_all():
+def test_one_party_rows_have_likelihood_one_in_all() -> None:
     rows = np.array([[s, ABSENT, y, v] for s in range(2) for y in range(4) for v in range(2)])
     logp = -3 * model().row_loss(torch.from_numpy(rows), gen())
     assert logp.exp().sum().item() == pytest.approx(1, abs=1e-5)
@@ -85,7 +87,7 @@ def test_one_party_rows_have_likelihood_one_in_all():
 
 @settings(max_examples=8)
 @given(st.integers(0, 3), st.integers(0, 999))
-def test_absent_columns_leave_no_trace(column, seed):
+def test_absent_columns_leave_no_trace(column: Any, seed: Any) -> None:
     """What stood in a masked column cannot matter, and it is masked in whatever company."""
     codes, other = codes_of(6, seed), codes_of(6, seed + 1)
     codes[:3, column] = ABSENT
@@ -96,7 +98,7 @@ def test_absent_columns_leave_no_trace(column, seed):
     torch.testing.assert_close(whole, mixed)
 
 
-def test_presence_unknown_is_what_a_party_can_prove():
+def test_presence_unknown_is_what_a_party_can_prove() -> None:
     seen = model().seen(
         torch.tensor(
             [[1, 0, ABSENT, ABSENT], [1, ABSENT, 2, 0], [1, 2, 3, 0], [1, ABSENT, ABSENT, ABSENT]]
@@ -105,7 +107,7 @@ def test_presence_unknown_is_what_a_party_can_prove():
     assert seen.tolist() == [[1, 0.5], [0.5, 1], [1, 1], [0.5, 0.5]]
 
 
-def test_mean_is_over_the_tokens_of_the_row():
+def test_mean_is_over_the_tokens_of_the_row() -> None:
     """A row's weight does not depend on the rows beside it (the batch-token mean would)."""
     codes = codes_of(4)
     codes[0, 1:] = ABSENT
@@ -114,7 +116,7 @@ def test_mean_is_over_the_tokens_of_the_row():
     np.testing.assert_allclose(loss.detach(), [fresh[0], *[fresh.mean()] * 3], rtol=1e-5)
 
 
-def test_gradient_is_zero_where_a_party_is_said_not_to_train():
+def test_gradient_is_zero_where_a_party_is_said_not_to_train() -> None:
     for party in LAYOUT.parties:
         held = LAYOUT.held_by(party)
         codes = codes_of(32)
@@ -131,7 +133,7 @@ def test_gradient_is_zero_where_a_party_is_said_not_to_train():
 
 @pytest.mark.parametrize("mode", ["bookkeeping", "hooks", "functorch"])
 @pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")
-def test_clipped_sum_is_the_sum_of_clipped_rows(mode):
+def test_clipped_sum_is_the_sum_of_clipped_rows(mode: Any) -> None:
     """Rows of three parties' views, some clipped and some not, against one row at a time."""
     codes = codes_of(9)
     codes[3:6, 1] = ABSENT
@@ -145,7 +147,7 @@ def test_clipped_sum_is_the_sum_of_clipped_rows(mode):
     torch.testing.assert_close(clipped_sum(sums, made, lambda: made.row_loss(codes, gen())), exact)
 
 
-def test_samples_follow_the_model():
+def test_samples_follow_the_model() -> None:
     """20,000 cached samples against the exact table."""
     made, n = model(seed=3), 20_000
     rows = made.sample(np.ones((n, 2), dtype=bool), gen(5))
@@ -159,7 +161,7 @@ def test_samples_follow_the_model():
     assert not plausible(p_counts(np.bincount(cells, minlength=48), wrong))
 
 
-def test_samples_obey_presence_and_seed():
+def test_samples_obey_presence_and_seed() -> None:
     presence = np.array([[True, False], [False, True], [True, True]] * 50)
     rows = model().sample(presence, gen(1))
     assert np.array_equal(rows.codes != ABSENT, LAYOUT.visible(presence))
@@ -182,7 +184,7 @@ def _related(n: int, seed: int) -> Rows:
     return Rows(codes=codes.astype(np.int32), presence=presence)
 
 
-def test_the_format_stage_learns_joint_rows_and_one_partys_view():
+def test_the_format_stage_learns_joint_rows_and_one_partys_view() -> None:
     stage = {"format_steps": 120, "format_learning_rate": 2e-2, "format_batch": 128}
     made = SchemaTransformer(conf("llm", hidden=32, layers=1, **stage), LAYOUT)
     made.learn_format(lambda: _related(3000, 0), seed=0)
@@ -195,14 +197,14 @@ def test_the_format_stage_learns_joint_rows_and_one_partys_view():
     torch.testing.assert_close(p, expected, atol=0.05, rtol=0)
 
 
-def test_without_a_format_stage_no_row_is_drafted():
+def test_without_a_format_stage_no_row_is_drafted() -> None:
     made = SchemaTransformer(conf("llm", format_steps=0), LAYOUT)
     before = made.weights
     made.learn_format(lambda: pytest.fail("drafted"), seed=0)
     assert (made.weights == before).all()
 
 
-def test_shipped_configuration_is_small():
+def test_shipped_configuration_is_small() -> None:
     """About 71,000 parameters on a table as wide as Adult (13 columns, 165 levels)."""
     wide = UnionLayout(
         parties=("a",),
@@ -218,6 +220,6 @@ def test_shipped_configuration_is_small():
     "wrong",
     [{"heads": 3}, {"layers": 0}, {"format_steps": -1}, {"one_party": 1.5}, {"gradients": "ghost"}],
 )
-def test_configurations_that_do_not_fit_are_refused(wrong):
+def test_configurations_that_do_not_fit_are_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError):
         conf("llm", **wrong)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from functools import partial
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ SEQUENCE_MODES = tuple(mode for mode in MODES if mode != "ghost")
 @pytest.mark.parametrize("kind", [Sequences, Dense])
 def test_the_clipped_sum_is_the_brute_force_sum(kind: type[nn.Module], clip: float) -> None:
     torch.manual_seed(0)
-    module, codes = kind(), rows(9)
+    module, codes = cast(Any, kind()), rows(9)
     sums = clipped_sums(module, clip)
     got = clipped_sum(sums, module, lambda: module.row_loss(codes))
     alone = [lambda i=i: module.row_loss(codes[i : i + 1]) for i in range(len(codes))]
@@ -179,7 +180,11 @@ def test_positions_that_cancel_are_clipped_all_the_same() -> None:
     signs = torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None]
     out = [torch.zeros_like(layer.weight)]
     sums = clipped_sums(layer, 1.0)
+
+    def loss(i: int) -> Tensor:
+        return (layer(x[i : i + 1]) * signs).sum(dim=(1, 2))
+
     for i in range(8):
         out[0].zero_()
-        sums.add(lambda i=i: (layer(x[i : i + 1]) * signs).sum(dim=(1, 2)), out)
+        sums.add(partial(loss, i), out)
         assert out[0].norm() <= 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.generators.oracle import brute_force, clipped_sum, worst_change
@@ -88,7 +90,7 @@ def test_absent_columns_move_neither_loss_nor_gradient() -> None:
     torch.testing.assert_close(network.bound(codes, noise), loss)
 
 
-def _latent_inputs(network: Tvae) -> np.ndarray:
+def _latent_inputs(network: Tvae) -> NDArray[Any]:
     """The decoder's weights on z, (parameters,): each party trains those of its coordinates."""
     mask = {n: np.zeros(tuple(p.shape), dtype=bool) for n, p in network.named_parameters()}
     mask["decoder.net.0.weight"][:, : network.latent] = True
@@ -109,7 +111,7 @@ def test_parties_encode_their_rows_in_coordinates_of_their_own() -> None:
     assert latent_shares(horizontal, 4).all()
 
 
-def _split(network: Tvae, flat: np.ndarray) -> list[Tensor]:
+def _split(network: Tvae, flat: NDArray[Any]) -> list[Tensor]:
     sizes = [p.numel() for p in network.parameters()]
     parts = torch.split(torch.from_numpy(flat), sizes)
     return [part.view_as(p) for part, p in zip(parts, network.parameters(), strict=True)]
