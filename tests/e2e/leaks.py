@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.e2e.clear import Clear, deviations
 from tests.e2e.needles import Numbers, chance, in_words, needles_of, search, with_noise
@@ -26,10 +28,12 @@ from twinweave.protocols.alignment.tags import Ristretto
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.keystream import encode_context, hkdf
+from twinweave.protocols.party import Party
 from twinweave.protocols.products import dealt
 from twinweave.protocols.products.coins import Coins
 from twinweave.protocols.products.opening import _cells
 from twinweave.protocols.products.pair import product_of
+from twinweave.protocols.products.state import Pass
 
 GIVEN = {  # what a party may send: everything else is a leak by its name alone
     "query.setup": {"scalars.hello", "scalars.guard"},
@@ -139,7 +143,9 @@ def _hashes(ids: list[bytes]) -> list[bytes]:
     return found
 
 
-def _tags(parties, ids, raw: list[bytes], run: str) -> list[bytes]:
+def _tags(
+    parties: list[Party], ids: NDArray[np.object_], raw: list[bytes], run: str
+) -> list[bytes]:
     """H(id), and H(id) under one party's key alone, either party's."""
     domain = encode_context("twinweave ristretto alignment 1", run)
     uniform = b"".join(hashlib.sha512(domain + one).digest() for one in raw)
@@ -151,7 +157,7 @@ def _tags(parties, ids, raw: list[bytes], run: str) -> list[bytes]:
     return found
 
 
-def _matrices(here, noisy: list[Numbers]) -> list[bytes]:
+def _matrices(here: Pass, noisy: list[Numbers]) -> list[bytes]:
     """Rows of X for every peer, in the party's order and in the spine's; the codes behind it."""
     found: list[bytes] = []
     party, state = here.party, here.state
@@ -169,14 +175,14 @@ def _matrices(here, noisy: list[Numbers]) -> list[bytes]:
     return found
 
 
-def _masked(here) -> list[bytes]:
+def _masked(here: Pass) -> list[bytes]:
     """Rows of X + R for every peer, where there is a dealer, who knows R."""
     if not here.state.seeds:
         return []
     return [row.tobytes() for peer in here.peers for row in dealt.DealtParty(here).masked(peer)]
 
 
-def _secrets(here) -> list[bytes]:
+def _secrets(here: Pass) -> list[bytes]:
     party, run = here.party, here.party.run
     private, _ = party._own_key
     found = [
@@ -262,7 +268,7 @@ def readable_shares(ran: Ran) -> Iterator[tuple[str, float]]:
             yield "not masked against the dealer", p_levels(np.concatenate(known), 16)
 
 
-def _nibbles(ran: Ran, share: np.ndarray, coins: int | None) -> np.ndarray:
+def _nibbles(ran: Ran, share: NDArray[Any], coins: int | None) -> NDArray[Any]:
     """The four highest bits that mean something."""
     n_slots = sum(ran.findings.rows.values())
     bits = share.dtype.itemsize * 8
@@ -272,7 +278,7 @@ def _nibbles(ran: Ran, share: np.ndarray, coins: int | None) -> np.ndarray:
     return (share >> np.uint64(bits - 4).astype(share.dtype)).astype(np.int64)
 
 
-def _exact_shares(ran: Ran, first: str, second: str) -> dict[str, list[np.ndarray]]:
+def _exact_shares(ran: Ran, first: str, second: str) -> dict[str, list[NDArray[Any]]]:
     """party -> its share s of every table before noise, as `open_shares` cuts it.
 
     Empty where nobody deals: shares then follow from the parties' own randomness alone.

@@ -20,9 +20,19 @@ from tests.campaigns import TRAINING, configure, csv_mapping, mapping, vertical
 from tests.e2e.clear import Clear, assert_exact, assert_noise, deviations
 from tests.e2e.leaks import SHARP, leaks, readable_shares
 from tests.e2e.needles import parts_of, search
-from tests.e2e.plans import silent, table
+from tests.e2e.plans import Plan, silent, table
 from tests.statistics import p_variance, plausible
-from tests.whole_run import NODES, Deployment, guard_rows, readable, run, run_of, silence, spec_of
+from tests.whole_run import (
+    NODES,
+    Deployment,
+    Ran,
+    guard_rows,
+    readable,
+    run,
+    run_of,
+    silence,
+    spec_of,
+)
 from twinweave import planning
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, ProtocolError
@@ -66,13 +76,16 @@ def many_cells() -> Any:
     )
 
 
-def encrypted(folder: Any, plan: Any = None, *, users: Any = 300) -> Any:
+def encrypted(folder: Path, plan: Plan | None = None, *, users: int = 300) -> Ran:
     conf = configure(folder, HOMOMORPHIC, f"data.parties.0.source.campaign.users={users}")
     return run(conf) if plan is None else run_of(conf, plan)
 
 
+Finished = tuple[Ran, Deployment, list[dict[str, list[tuple[Any, ...]]]]]
+
+
 @tenseal
-def test_the_default_workload(tmp_path: Path, clear: Any) -> None:
+def test_the_default_workload(tmp_path: Path, clear: Clear) -> None:
     """Priority tables across the parties, all local ones, Gaussian noise of both, no leak."""
     ran = encrypted(tmp_path)
     kinds = assert_noise(ran, clear)
@@ -89,7 +102,7 @@ def test_the_default_workload(tmp_path: Path, clear: Any) -> None:
 
 @tenseal
 @pytest.mark.parametrize("offering", [P, A])
-def test_without_noise_every_table_is_exact(tmp_path: Path, clear: Any, offering: Any) -> None:
+def test_without_noise_every_table_is_exact(tmp_path: Path, clear: Clear, offering: str) -> None:
     """Whichever party encrypts: the one with the narrower matrix."""
     plan = many_cells() if offering == P else spec_of(configure(tmp_path, HOMOMORPHIC)).plan
     ran = encrypted(tmp_path, silent(plan))
@@ -118,7 +131,7 @@ def test_three_parties_offer_and_answer_at_once(tmp_path: Path) -> None:
 
 
 @tenseal
-def test_its_noise_has_the_published_variance(tmp_path: Path, clear: Any) -> None:
+def test_its_noise_has_the_published_variance(tmp_path: Path, clear: Clear) -> None:
     ran = encrypted(tmp_path, many_cells())
     assert assert_noise(ran, clear)["cross gaussian"].size > 500
     assert all(plausible(p_value, SHARP) for _, p_value in readable_shares(ran))
@@ -127,7 +140,7 @@ def test_its_noise_has_the_published_variance(tmp_path: Path, clear: Any) -> Non
 @tenseal
 @pytest.mark.parametrize("lazy", [P, A])
 def test_noise_of_one_party_only_is_caught(
-    tmp_path: Path, clear: Any, monkeypatch: pytest.MonkeyPatch, lazy: Any
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch, lazy: str
 ) -> None:
     silence(monkeypatch, lazy)
     kinds = deviations(encrypted(tmp_path, many_cells()), clear)
@@ -137,7 +150,7 @@ def test_noise_of_one_party_only_is_caught(
 
 @tenseal
 def test_an_offer_in_the_clear_is_caught(
-    tmp_path: Path, clear: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sealing off: the checker sees that what passes is not sealed."""
     monkeypatch.setattr(channel, "seal", lambda plaintext, **_: bytes(plaintext))
@@ -158,11 +171,11 @@ def test_a_share_without_masks_is_caught(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     if find_spec("tenseal") is None:
         pytest.skip("TenSEAL is missing: pip install 'twinweave[homomorphic]'")
     folder = tmp_path_factory.mktemp("finished")
-    drawn = []
+    drawn: list[dict[str, list[tuple[Any, ...]]]] = []
     deployment = Deployment(csv_mapping(folder, HOMOMORPHIC), folder)
     real = open_shares
 
@@ -176,7 +189,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return ran, deployment, drawn
 
 
-def test_each_party_is_charged_before_it_draws(finished: Any) -> None:
+def test_each_party_is_charged_before_it_draws(finished: Finished) -> None:
     """The advertiser, whose matrix is narrower, offers: it opens in the second hop."""
     _, deployment, drawn = finished
     before_first, before_second = (
@@ -188,7 +201,7 @@ def test_each_party_is_charged_before_it_draws(finished: Any) -> None:
     assert guard_rows(deployment.sites) == drawn[1]
 
 
-def test_repeats_get_the_same_bytes_and_cost_nothing(finished: Any) -> None:
+def test_repeats_get_the_same_bytes_and_cost_nothing(finished: Finished) -> None:
     """Offers and answers are randomised: only stored ones can be the same."""
     ran, deployment, _ = finished
     before = guard_rows(deployment.sites)
@@ -210,7 +223,7 @@ def test_repeats_get_the_same_bytes_and_cost_nothing(finished: Any) -> None:
     assert guard_rows(deployment.sites) == before
 
 
-def test_another_offer_under_the_same_name_is_refused(finished: Any) -> None:
+def test_another_offer_under_the_same_name_is_refused(finished: Finished) -> None:
     ran, deployment, _ = finished
     before = guard_rows(deployment.sites)
     request = ran.request("query.open", P)
@@ -220,7 +233,7 @@ def test_another_offer_under_the_same_name_is_refused(finished: Any) -> None:
     assert guard_rows(deployment.sites)[A] == before[A]
 
 
-def send(ran: Any, party: Any, request: Any) -> Any:
+def send(ran: Ran, party: str, request: Any) -> Message:
     from flwr.app import Message
 
     content = records.pack(request)
@@ -237,7 +250,7 @@ def send(ran: Any, party: Any, request: Any) -> Any:
 @tenseal
 @pytest.mark.parametrize("server_looks", [True, False])
 def test_tables_too_large_are_refused_before_anything_is_spent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_looks: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_looks: bool
 ) -> None:
     """The server knows since setup; a party finds out by itself."""
     data = csv_mapping(tmp_path, HOMOMORPHIC, users=60)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,13 +27,13 @@ PHASES = tuple(m.REQUESTS)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Deployment]:
     folder = tmp_path_factory.mktemp("finished")
     deployment = Deployment(csv_mapping(folder), folder)
     return deployment.start(), deployment
 
 
-def send(ran: Ran, phase: str, party: str, request) -> Message:
+def send(ran: Ran, phase: str, party: str, request: Any) -> Message:
     """Straight to the ClientApp, as the engine would."""
     content = records.pack(request)
     message = Message(content, dst_node_id=NODES[party], message_type=phase, group_id=phase)
@@ -39,13 +41,15 @@ def send(ran: Ran, phase: str, party: str, request) -> Message:
     return app(_over_the_wire(message), ran.grid._contexts[NODES[party]])
 
 
-def answer(ran: Ran, phase: str, party: str, request):
+def answer(ran: Ran, phase: str, party: str, request: Any) -> Any:
     return records.unpack(m.REPLIES[phase], send(ran, phase, party, request).content)
 
 
 @pytest.mark.parametrize("party", NODES)
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_repeat_gets_the_same_bytes_and_costs_nothing(finished, phase, party):
+def test_a_repeat_gets_the_same_bytes_and_costs_nothing(
+    finished: tuple[Ran, Deployment], phase: str, party: str
+) -> None:
     ran, deployment = finished
     before = guard_rows(deployment.sites)
     again = answer(ran, phase, party, ran.request(phase, party))
@@ -64,7 +68,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_another_request_under_the_same_name_is_refused(finished, phase):
+def test_another_request_under_the_same_name_is_refused(
+    finished: tuple[Ran, Deployment], phase: str
+) -> None:
     ran, deployment = finished
     before = guard_rows(deployment.sites)
     changed = CHANGES[phase](ran.request(phase, "publisher"))
@@ -74,7 +80,7 @@ def test_another_request_under_the_same_name_is_refused(finished, phase):
 
 
 @pytest.mark.parametrize("phase", PHASES[1:])
-def test_a_message_of_another_run_is_refused(finished, phase):
+def test_a_message_of_another_run_is_refused(finished: tuple[Ran, Deployment], phase: str) -> None:
     ran, deployment = finished
     before = guard_rows(deployment.sites)
     with pytest.raises(ProtocolError, match="has not been set up"):
@@ -82,7 +88,7 @@ def test_a_message_of_another_run_is_refused(finished, phase):
     assert guard_rows(deployment.sites) == before
 
 
-def test_phases_out_of_order_are_refused(tmp_path):
+def test_phases_out_of_order_are_refused(tmp_path: Path) -> None:
     """Each phase's request to a party that has not been set up."""
     conf = configure(tmp_path)
     ran = run(conf)
@@ -102,10 +108,10 @@ class Lossy(InProcessGrid):
     phase = ""
     always: int | None = None
 
-    def push_messages(self, messages):
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
         sent = []
         for message in messages:
-            name = super().push_messages([message])[0]
+            (name,) = super().push_messages([message])
             meta = message.metadata
             first = (meta.message_type, meta.dst_node_id) not in self.lost
             if (meta.message_type == self.phase and first) or meta.dst_node_id == self.always:
@@ -120,25 +126,26 @@ class Lossy(InProcessGrid):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_lost_replies_are_asked_for_again(tmp_path, phase):
+def test_lost_replies_are_asked_for_again(tmp_path: Path, phase: str) -> None:
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
-    ran = deployment.start(type("LosesOne", (Lossy,), {"phase": phase}))
-    assert len(ran.grid.lost) == 2
+    grid = deployment.start(type("LosesOne", (Lossy,), {"phase": phase})).grid
+    assert isinstance(grid, Lossy)
+    assert len(grid.lost) == 2
     for rows in guard_rows(deployment.sites).values():
         assert sorted(row[1] for row in rows) == ["query.open", "query.share"]
 
 
 @pytest.mark.parametrize("silent", [1, 2])
-def test_a_party_that_never_answers_is_named(tmp_path, silent):
+def test_a_party_that_never_answers_is_named(tmp_path: Path, silent: int) -> None:
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
     with pytest.raises(RunError, match=f"query.setup: no answer from node {silent} within 600 s"):
         deployment.start(type("Silent", (Lossy,), {"always": silent}))
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 
 
-def test_a_party_that_falls_silent_is_named(tmp_path):
+def test_a_party_that_falls_silent_is_named(tmp_path: Path) -> None:
     class FallsSilent(Lossy):
-        def push_messages(self, messages):
+        def push_messages(self, messages: Iterable[Message]) -> list[str]:
             messages = list(messages)
             if messages[0].metadata.message_type == "query.match":
                 self.always = 2
@@ -153,11 +160,11 @@ def test_a_party_that_falls_silent_is_named(tmp_path):
 class Echo(InProcessGrid):
     """Delivers every earlier request once more before each phase, as a slow network might."""
 
-    def push_messages(self, messages):
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
         messages = list(messages)
         for old in self.old:
             super().push_messages([old])
-        names = super().push_messages(messages)
+        names = list(super().push_messages(messages))
         self.old.extend(messages)
         return names
 
@@ -166,10 +173,11 @@ class Echo(InProcessGrid):
         return self.__dict__.setdefault("_old", [])
 
 
-def test_late_repeats_do_not_take_a_party_back(tmp_path):
+def test_late_repeats_do_not_take_a_party_back(tmp_path: Path) -> None:
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
-    ran = deployment.start(Echo)
-    assert len(ran.grid.old) == 10
+    grid = deployment.start(Echo).grid
+    assert isinstance(grid, Echo)
+    assert len(grid.old) == 10
     for rows in guard_rows(deployment.sites).values():
         assert len(rows) == 2
 
@@ -177,7 +185,7 @@ def test_late_repeats_do_not_take_a_party_back(tmp_path):
 # --- over several runs -------------------------------------------------------------------
 
 
-def durable(tmp_path, epsilon):
+def durable(tmp_path: Path, epsilon: float) -> list[str]:
     """Guards that outlive a run; every run's own files in a new folder."""
     guard = {
         "mode": "on",
@@ -188,7 +196,7 @@ def durable(tmp_path, epsilon):
     return [f"privacy.guard={{{','.join(f'{k}:{v}' for k, v in guard.items())}}}"]
 
 
-def test_budgets_add_up_over_runs_and_end(tmp_path):
+def test_budgets_add_up_over_runs_and_end(tmp_path: Path) -> None:
     """Of the publisher's users a run takes 3.28, two 4.88, three 6.19."""
     options = durable(tmp_path, 5.9)
     findings = [run(configure(tmp_path / str(i), *options)).findings for i in range(2)]
@@ -203,22 +211,22 @@ def test_budgets_add_up_over_runs_and_end(tmp_path):
     assert after == rows
 
 
-def test_parties_with_the_same_users_may_share_a_guards_file(tmp_path):
+def test_parties_with_the_same_users_may_share_a_guards_file(tmp_path: Path) -> None:
     """A simulation whose parties know the same ids keeps one book for each of them."""
     guard = str(tmp_path / "guard.sqlite")
     data = csv_mapping(tmp_path, "privacy.guard.path=" + guard, users=60)
     for party in data["data"]["parties"]:
         path = tmp_path / f"{party['name']}.csv"
         lines = path.read_text().splitlines()
-        rows = [f"u{i},{line.partition(',')[2]}" for i, line in enumerate(lines[1:41])]
-        path.write_text("\n".join([lines[0], *rows]) + "\n")
+        users = [f"u{i},{line.partition(',')[2]}" for i, line in enumerate(lines[1:41])]
+        path.write_text("\n".join([lines[0], *users]) + "\n")
     deployment = Deployment(data, tmp_path)
     deployment.start()
     for rows in guard_rows(deployment.sites).values():
         assert sorted(row[1] for row in rows) == ["query.open", "query.share"]
 
 
-def test_a_new_run_forgets_the_secrets_of_runs_long_silent(tmp_path):
+def test_a_new_run_forgets_the_secrets_of_runs_long_silent(tmp_path: Path) -> None:
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
     deployment.start()
     folders = {
@@ -232,7 +240,7 @@ def test_a_new_run_forgets_the_secrets_of_runs_long_silent(tmp_path):
     assert folders["advertiser"].exists()
 
 
-def test_a_table_that_changes_between_runs_is_read_again(tmp_path):
+def test_a_table_that_changes_between_runs_is_read_again(tmp_path: Path) -> None:
     """Even in one process: a sweep must not go on with the old rows."""
     data = csv_mapping(tmp_path, users=60)
     deployment = Deployment(data, tmp_path)
@@ -243,12 +251,13 @@ def test_a_table_that_changes_between_runs_is_read_again(tmp_path):
     assert deployment.start().findings.rows["publisher"] == before - 5
 
 
-def test_unknown_fields_are_refused(finished):
+def test_unknown_fields_are_refused(finished: tuple[Ran, Deployment]) -> None:
     """A message that says more than its class declares does not pass."""
     ran, _ = finished
     message = ran.asked("query.blind", "publisher")
     content = records.pack(ran.request("query.blind", "publisher"))
-    content["scalars"]["extra"] = 1
+    scalars: Any = content["scalars"]
+    scalars["extra"] = 1
     with pytest.raises(ProtocolError, match="unknown field"):
         records.unpack(m.BlindRequest, content)
     assert records.unpack(m.BlindRequest, message.content)

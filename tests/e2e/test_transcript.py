@@ -5,15 +5,19 @@ a secret, or a count without noise. Each broken variant must be caught by the sa
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.campaigns import TRAINING, configure, mapping
+from tests.e2e.clear import Clear
 from tests.e2e.leaks import leaks
 from tests.e2e.needles import parts_of, search
 from tests.whole_run import readable, run, silence
 from twinweave.config import RunConf
+from twinweave.privacy.mechanisms import release_table
 from twinweave.protocols.alignment import tags as alignment
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.products import coins, opening, party
@@ -24,37 +28,41 @@ COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with
 
 
 @pytest.mark.parametrize("method", ["ristretto", "prf"])
-def test_nothing_leaks(tmp_path, clear, method):
+def test_nothing_leaks(tmp_path: Path, clear: Clear, method: str) -> None:
     conf = configure(tmp_path, COINS_AND_GAUSSIAN, f"protocol.alignment={method}")
     assert leaks(run(conf), clear) == set()
 
 
-def caught(tmp_path, clear, method="ristretto"):
+def caught(tmp_path: Path, clear: Clear, method: str = "ristretto") -> set[str]:
     conf = configure(tmp_path, COINS_AND_GAUSSIAN, f"protocol.alignment={method}")
     return leaks(run(conf), clear)
 
 
 @pytest.fixture
-def channel_off(monkeypatch):
+def channel_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "seal", lambda plaintext, **_: bytes(plaintext))
     monkeypatch.setattr(channel, "open_sealed", lambda sealed, **_: bytes(sealed))
 
 
-def test_channel_off_is_caught(tmp_path, clear, channel_off):
+def test_channel_off_is_caught(tmp_path: Path, clear: Clear, channel_off: None) -> None:
     found = caught(tmp_path, clear)
     assert {"tag blinded once", "masked matrix", "a message that is not sealed"} <= found
 
 
-def test_channel_off_shows_the_group_key(tmp_path, clear, channel_off):
+def test_channel_off_shows_the_group_key(tmp_path: Path, clear: Clear, channel_off: None) -> None:
     assert {"secret", "masked matrix"} <= caught(tmp_path, clear, "prf")
 
 
-def test_blinding_once_is_caught(tmp_path, clear, monkeypatch):
+def test_blinding_once_is_caught(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(alignment.Ristretto, "hop", lambda self, tags, secret: tags)
     assert "tag blinded once" in caught(tmp_path, clear)
 
 
-def test_hashed_ids_for_tags_are_caught(tmp_path, clear, monkeypatch):
+def test_hashed_ids_for_tags_are_caught(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The keyed hash without its key."""
     import hashlib
 
@@ -62,23 +70,27 @@ def test_hashed_ids_for_tags_are_caught(tmp_path, clear, monkeypatch):
         sha512 = hashlib.sha512
 
         @staticmethod
-        def blake2b(data, digest_size, key):
+        def blake2b(data: Any, digest_size: Any, key: Any) -> Any:
             return hashlib.blake2b(data, digest_size=digest_size)
 
     monkeypatch.setattr(alignment, "hashlib", Unkeyed)
     assert "hash of an id" in caught(tmp_path, clear, "prf")
 
 
-def test_local_noise_off_is_caught(tmp_path, clear, monkeypatch):
+def test_local_noise_off_is_caught(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(party, "release_table", lambda counts, *_: np.asarray(counts))
     assert {"noise: local gaussian", "exact table"} <= caught(tmp_path, clear)
 
 
-def test_local_noise_of_the_wrong_scale_is_caught(tmp_path, clear, monkeypatch):
+def test_local_noise_of_the_wrong_scale_is_caught(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Drawing less than was charged takes a forged receipt."""
-    real = party.release_table
+    real = release_table
 
-    def weaker(counts, event, receipt):
+    def weaker(counts: Any, event: Any, receipt: Any) -> Any:
         multiplier = event.mechanism.noise_multiplier / 1.6
         less = replace(event, mechanism=replace(event.mechanism, noise_multiplier=multiplier))
         return real(counts, less, replace(receipt, events=(less,)))
@@ -87,15 +99,19 @@ def test_local_noise_of_the_wrong_scale_is_caught(tmp_path, clear, monkeypatch):
     assert caught(tmp_path, clear) == {"noise: local gaussian"}
 
 
-def test_gaussian_noise_of_one_party_only_is_caught(tmp_path, clear, monkeypatch):
+def test_gaussian_noise_of_one_party_only_is_caught(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     silence(monkeypatch, "advertiser")
     assert caught(tmp_path, clear) == {"noise: cross gaussian"}
 
 
-def test_coins_off_are_caught(tmp_path, clear, monkeypatch):
+def test_coins_off_are_caught(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every cell gets the mean number of heads."""
 
-    def fixed(coins, *_):
+    def fixed(coins: Any, *_: Any) -> Any:
         return np.full(coins.cells, coins.rounds // 2, np.uint32)
 
     monkeypatch.setattr(coins, "first_heads", fixed)
@@ -103,7 +119,9 @@ def test_coins_off_are_caught(tmp_path, clear, monkeypatch):
     assert "noise: coins" in caught(tmp_path, clear)
 
 
-def test_shares_without_the_zero_sharing_are_caught(tmp_path, clear, monkeypatch):
+def test_shares_without_the_zero_sharing_are_caught(
+    tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The dealer could take its own randomness off and read R^T X."""
 
     monkeypatch.setattr(opening, "_rerandomised", lambda values, key, add: values)
@@ -114,12 +132,12 @@ def test_shares_without_the_zero_sharing_are_caught(tmp_path, clear, monkeypatch
 
 
 @pytest.fixture
-def updates(monkeypatch):
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every update before it is protected: float32 (parameters,)."""
-    seen = []
+    seen: list[Any] = []
     real = MaskingParty.protect
 
-    def protect(self, values, round_, terms):
+    def protect(self: Any, values: Any, round_: int, terms: str) -> Any:
         seen.append((values.copy(), self.plan.encoding))
         return real(self, values, round_, terms)
 
@@ -127,7 +145,7 @@ def updates(monkeypatch):
     return seen
 
 
-def trained(tmp_path, clear, updates):
+def trained(tmp_path: Path, clear: Clear, updates: list[Any]) -> set[str]:
     """What the checker finds in a run with two rounds of training."""
     data = mapping(tmp_path, COINS_AND_GAUSSIAN, "privacy.epsilon=8")
     data["generator"] = TRAINING
@@ -143,10 +161,12 @@ def trained(tmp_path, clear, updates):
     return leaks(ran, clear) | search(text, {"update": parts})
 
 
-def test_training_shows_no_update(tmp_path, clear, updates):
+def test_training_shows_no_update(tmp_path: Path, clear: Clear, updates: list[Any]) -> None:
     assert trained(tmp_path, clear, updates) == set()
 
 
-def test_masks_off_are_caught(tmp_path, clear, updates, monkeypatch):
+def test_masks_off_are_caught(
+    tmp_path: Path, clear: Clear, updates: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(masking, "apply_masks", lambda words, plus, minus: None)
     assert trained(tmp_path, clear, updates) == {"update", "an update that is not masked"}

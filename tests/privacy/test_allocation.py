@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twinweave.errors import BudgetError, ConfigError
-from twinweave.privacy import accountant, allocation
+from twinweave.privacy import accountant
 from twinweave.privacy.allocation import Allocation, SgdItem, WorkItem, calibrate
 from twinweave.privacy.events import (
     DiscreteGaussian,
@@ -161,7 +161,7 @@ def test_a_plan_that_forgets_training_is_caught(monkeypatch: pytest.MonkeyPatch)
         kept = [e for e in events if not isinstance(e.mechanism, PoissonSgd)]
         return exact(kept, delta)
 
-    monkeypatch.setattr(allocation.accountant, "epsilon", forgets)
+    monkeypatch.setattr(accountant, "epsilon", forgets)
     broken = plan(PAIRS[:5], shares=TRAIN, sgd=SGD)
     assert exact(broken.events, DELTA) > 1.0
 

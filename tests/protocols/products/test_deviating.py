@@ -24,7 +24,7 @@ from twinweave.errors import ChannelError, ConfigError, ProtocolError
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.channel.server import Roster
 from twinweave.protocols.party import Party
-from twinweave.protocols.products import coins, dealt, opening
+from twinweave.protocols.products import coins, opening
 from twinweave.protocols.products.dealt import DealtParty
 from twinweave.protocols.products.encrypted import EncryptedParty
 from twinweave.protocols.products.pair import product_of
@@ -198,7 +198,7 @@ def test_coins_that_are_not_bits_are_refused_before_the_second_is_charged(
         first = np.concatenate([w for _, w in coins._from_seed(asked, coins.seed(secret))])
         return coins._as_bytes(k - first, asked.width)
 
-    monkeypatch.setattr(dealt.coins, "words", evil)
+    monkeypatch.setattr(coins, "words", evil)
     run = parties(tmp_path)
     with pytest.raises(ProtocolError, match="the dealt coins are not bits"):
         run.measured()

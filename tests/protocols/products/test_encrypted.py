@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -138,9 +139,7 @@ def answer(n_slots: int = 4000) -> tuple[Pair, dict[str, BlockSet], tuple[Ring, 
 def test_decrypted_coefficients_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     pair, _, (_, answered) = answer()
     assert plausible(p_bytes(decrypted(pair, answered)))
-    monkeypatch.setattr(
-        encrypted.secrets, "token_bytes", bytes
-    )  # broken: no masks, cross terms show
+    monkeypatch.setattr(secrets, "token_bytes", bytes)  # broken: no masks, cross terms show
     pair, _, (_, answered) = answer()
     assert not plausible(p_bytes(decrypted(pair, answered)))
 
@@ -157,7 +156,7 @@ def errors(pair: Pair, parameters: lattice.Parameters, shift: Any, masks: Any) -
 
 def flood_p_value(pair: Pair, parameters: lattice.Parameters, bits: int) -> float:
     """Of flooding noise that should be uniform in [-2**bits, 2**bits), by its upper bits."""
-    masks = np.frombuffer(bfv.secrets.token_bytes(4 * bfv.DEGREE), np.uint32)
+    masks = np.frombuffer(secrets.token_bytes(4 * bfv.DEGREE), np.uint32)
     flood = errors(pair, parameters, bfv.shift(pair, parameters, masks), masks)
     assert (np.abs(flood) <= 1 << bits).all()
     cells = ((flood + (1 << bits)) >> (bits - 5)).astype(np.int64)
