@@ -1,15 +1,13 @@
-"""The shape of the code: who imports whom, who computes, where a thing lives; light processes."""
+"""The shape of the code: who imports whom, who computes, where a thing lives."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -26,6 +24,8 @@ from tests.source import (
 )
 from twinweave.generators import registry
 from twinweave.privacy import mechanisms
+from twinweave.privacy.events import Mechanism
+from twinweave.privacy.noise import Noise
 
 MAX_LINES = 420
 
@@ -327,13 +327,27 @@ def test_a_kind_of_generator_is_told_by_its_registry_alone() -> None:
     assert not [where for where, names in type_tests("twinweave", *APPS) if names & confs]
 
 
+@pytest.mark.parametrize("family", [get_args(Mechanism), get_args(Noise)])
+def test_a_kind_of_noise_is_told_in_one_module(family: tuple[type, ...]) -> None:
+    """Mechanisms and noises answer for themselves; one place alone asks which one it has."""
+    kinds = {kind.__name__ for kind in family}
+    assert len(kinds) >= 3
+    found = type_tests("twinweave", *APPS)
+    assert len({where.partition(":")[0] for where, names in found if names & kinds}) <= 1
+
+
 def type_tests(*packages: str) -> Iterator[tuple[str, set[str]]]:
-    """(where, names of types) of every isinstance."""
+    """(where, names of types) of every isinstance, and of every class that a match asks for."""
     for module, path in modules(*packages):
         for node in ast.walk(tree(path)):
+            asked: ast.AST | None = None
             if isinstance(node, ast.Call) and called(node) == "isinstance":
-                names = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
-                yield f"{module}:{node.lineno}", names
+                asked = node.args[1]
+            elif isinstance(node, ast.MatchClass):
+                asked = node.cls
+            if asked is not None:
+                names = {n.id for n in ast.walk(asked) if isinstance(n, ast.Name)}
+                yield f"{module}:{getattr(node, 'lineno', 0)}", names
 
 
 def test_a_runs_steps_are_built_complete() -> None:
@@ -345,90 +359,3 @@ def test_a_runs_steps_are_built_complete() -> None:
         if isinstance(node, ast.Assert) and "is not None" in ast.unparse(node.test)
     ]
     assert not wrong
-
-
-# --- order of cells ------------------------------------------------------------------------
-
-ORDERED_BY = "twinweave.tables.contingency"
-INDEXING = {"ravel_multi_index", "unravel_index", "indices", "ndindex"}
-REARRANGING = {"reshape", "ravel", "flatten", "transpose", "swapaxes", "take", "T"}
-
-
-def cells_by_hand(tree: ast.AST) -> Iterator[ast.expr]:
-    """Where code knows by itself how the cells of a table are ordered.
-
-    Seen: numpy's row-major index functions; an attribute `values`, which a table's cells are,
-    that is rearranged or counted from its end. Not seen: the same under another name.
-    """
-    for node in ast.walk(tree):
-        match node:
-            case ast.Attribute(value=value, attr=name):
-                if name in INDEXING or (name in REARRANGING and is_values(value)):
-                    yield node
-            case ast.Subscript(value=value, slice=at) if is_values(value):
-                if any(isinstance(part, ast.USub) for part in ast.walk(at)):
-                    yield node
-
-
-def is_values(node: ast.AST) -> bool:
-    """`table.values`; of a mapping's `values()` the node is the call."""
-    return isinstance(node, ast.Attribute) and node.attr == "values"
-
-
-def test_one_module_knows_the_order_of_cells() -> None:
-    wrong = [
-        f"{module}:{node.lineno}"
-        for module, path in modules()
-        if module != ORDERED_BY and not module.startswith("scripts")
-        for node in cells_by_hand(tree(path))
-    ]
-    assert not wrong
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "inner = m.values[:-1, :-1]",
-        "absent = m.values[-1]",
-        "flat = m.values.reshape(-1)[:n]",
-        "turned = m.values.T",
-        "cell = np.ravel_multi_index(codes, sizes)",
-        "held = np.indices(sizes)[0].ravel() == 1",
-    ],
-)
-def test_the_order_of_cells_by_hand_is_seen(code: str) -> None:
-    assert list(cells_by_hand(ast.parse(code)))
-
-
-@pytest.mark.parametrize("code", ["a = t.values[..., 1]", "b = list(d.values())[-1]", "c = x[:-1]"])
-def test_other_indexing_is_left_alone(code: str) -> None:
-    assert not list(cells_by_hand(ast.parse(code)))
-
-
-# --- light processes ---------------------------------------------------------------------
-
-
-HEAVY = ("torch", "sdv", "sklearn", "ray", "dp_accounting", "pandas", "scipy", "opendp", "hydra")
-
-
-def loaded_by(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    names = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
-    return names & set(HEAVY)
-
-
-def test_a_client_process_starts_light() -> None:
-    """It is started for every message of a deployment."""
-    assert loaded_by("import clients.app") == set()
-
-
-def test_the_library_imports_light() -> None:
-    assert loaded_by("import twinweave, twinweave.spec, twinweave.config") == set()
-
-
-def test_torch_is_seen_where_it_is() -> None:
-    """The check above can fail."""
-    assert "pandas" in loaded_by("import pandas")
