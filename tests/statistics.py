@@ -11,7 +11,8 @@ The tail of a chi-square of counts is heavier than its approximation: with 16 le
 would be 3e-8 and more than 1e-10 (exact sums over the multinomial). Hence LEAST.
 
 A check of noise must be able to fail: `assert_scale` passes the noise at hand and refuses the
-same noise at wrong scales, one too small and one too large, and no noise at all.
+same noise at wrong scales, one too small and one too large, and no noise at all. Take so many
+values that a wrong scale is ten standard deviations off, so that its refusal is no luck either.
 """
 
 from __future__ import annotations
