@@ -76,7 +76,7 @@ class Weave(Strategy):
             dealt=findings.dealt,
         )
         self._weights = begin(findings)
-        self._asked: Question
+        self._asked = Question(phase=TRAIN, requests={}, reply=Upload)
         self._gone: set[str] = set()
 
     def start(

@@ -23,6 +23,7 @@ from tests.source import (
     tree,
 )
 from twinweave.generators import registry
+from twinweave.generators.rounds import train_round
 from twinweave.privacy import mechanisms
 from twinweave.privacy.events import Mechanism
 from twinweave.privacy.noise import Noise
@@ -250,6 +251,25 @@ def test_no_noise_is_drawn_without_a_receipt() -> None:
 
 def test_one_module_samples_discrete_noise() -> None:
     assert importers("opendp", "twinweave", *APPS) == {SAMPLER}
+
+
+def test_private_steps_take_a_receipt_too() -> None:
+    receipt = inspect.signature(train_round).parameters["receipt"]
+    assert receipt.default is inspect.Parameter.empty
+
+
+def test_nothing_private_of_the_sampler_is_taken() -> None:
+    """And nothing that is protected is drawn from numpy's generators, which are no secret."""
+    for module, path in modules("twinweave", *APPS):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and node.module == SAMPLER:
+                assert not [a.name for a in node.names if a.name.startswith("_")], module
+            if module.startswith(("twinweave.protocols", "twinweave.privacy")):
+                named = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+                assert not named.startswith("np.random.") or named in TYPES_OF_RANDOM, module
+
+
+TYPES_OF_RANDOM = {"np.random.Generator"}  # of a benchmark's random matrix: an argument's type
 
 
 def releases(module: str, path: Path) -> Iterator[tuple[str, ast.Call, ast.AST]]:

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.campaigns import TRAINING, configure
+from tests.generators.paid import paid
 from tests.whole_run import run
 from twinweave.generators import registry
 from twinweave.generators.conf import TvaeConf
@@ -53,7 +54,9 @@ def averaged_rows(parties: list[Party], layout: UnionLayout, presence: NDArray[A
             codes = union_codes(party)
             plan = SgdPlan.of(conf, rows=len(codes), noise_multiplier=0.0, unsafe=True)
             network = registry.load(conf, layout, weights)
-            found = train_round(network, party.name, codes, plan, states.get(party.name))
+            found = train_round(
+                network, party.name, codes, plan, *paid(plan), state=states.get(party.name)
+            )
             states[party.name] = found.state
             total += found.update
         weights = (weights + total / divisor).astype(np.float32)

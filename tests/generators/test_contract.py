@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tests.generators.paid import paid
 from tests.generators.toys import KEY, NAMES, ONE_WAY, TOY, conf, table
 from tests.statistics import p_counts, plausible
-from twinweave.errors import ConfigError
+from twinweave.errors import ConfigError, ProtocolError
 from twinweave.generators import registry
 from twinweave.generators.base import Generator
 from twinweave.generators.conf import GradientMode
@@ -43,7 +45,24 @@ def a_round(
     rows, plan = table("a", seed=seed), SgdPlan.of(c, rows=120, noise_multiplier=1.0)
     source = RandomSource(KEY)
     network = registry.load(c, TOY, weights)
-    return train_round(network, "a", rows, plan, state, ONE_WAY, source=source)
+    return train_round(
+        network, "a", rows, plan, *paid(plan), state=state, one_way=ONE_WAY, source=source
+    )
+
+
+def test_private_steps_take_the_receipt_that_paid_for_them() -> None:
+    """For these very steps, and just now: not for fewer, nor with more noise."""
+    network, c = built("tvae"), conf("tvae")
+    plan = SgdPlan.of(c, rows=120, noise_multiplier=1.0)
+    cheaper = SgdPlan.of(c, rows=120, noise_multiplier=2.0)
+    event, receipt = paid(plan)
+    for other, given in [
+        (event, paid(cheaper)[1]),
+        (event, replace(receipt, fresh=False)),
+        paid(cheaper),
+    ]:
+        with pytest.raises(ProtocolError):
+            train_round(network, "a", table("a"), plan, other, given)
 
 
 @every
@@ -188,7 +207,10 @@ def test_training_finds_the_dependence(name: str) -> None:
     weights = registry.build(c, whole, seed=1, one_way=ONE_WAY).weights
     plan = SgdPlan.of(c, rows=1000, noise_multiplier=0.0, unsafe=True)
     network = registry.load(c, whole, weights)
-    done = train_round(network, "a", table(n=1000), plan, None, ONE_WAY, source=RandomSource(KEY))
+    source = RandomSource(KEY)
+    done = train_round(
+        network, "a", table(n=1000), plan, *paid(plan), one_way=ONE_WAY, source=source
+    )
 
     def agreement(w: NDArray[np.float32]) -> float:
         rows = registry.load(c, whole, w).sample(np.ones((2000, 1), bool), gen())

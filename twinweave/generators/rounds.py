@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave.errors import ProtocolError
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
 from twinweave.generators.union import OneWay
+from twinweave.privacy.events import Event
+from twinweave.privacy.guard import Receipt
 
 if TYPE_CHECKING:
     from twinweave.generators.base import Generator
@@ -41,18 +44,24 @@ def train_round(
     party: str,
     codes: NDArray[np.int32],
     plan: SgdPlan,
+    event: Event,
+    receipt: Receipt,
+    *,
     state: bytes | None = None,
     one_way: OneWay | None = None,
-    *,
     source: RandomSource | None = None,
 ) -> RoundResult:
     """Take `plan.steps` private steps on the party's own rows, from the network's weights.
 
     network: with the global weights (`registry.load`); it moves. codes: (n, union columns),
     ABSENT where the party does not hold the column. one_way: noisy tables by column name
-    (ctgan's conditions). state: of the party's round before. The caller charges
-    `plan.mechanism()` first. Uses an accelerator where torch sees one.
+    (ctgan's conditions). state: of the party's round before. Uses an accelerator where torch
+    sees one. Raises ProtocolError unless the receipt paid for the event, and the event is what
+    the plan draws.
     """
+    receipt.check(event)
+    if event.mechanism != plan.mechanism():
+        raise ProtocolError(f"{event.label!r} was charged for other steps than are taken.")
     import torch
 
     from twinweave.generators.base import LocalRound

@@ -8,7 +8,7 @@ NIST SP 800-38D). AES-GCM was chosen over ChaCha20-Poly1305 by measurement (2 to
 with AES instructions).
 
 The server relays hellos and sealed messages and can drop or repeat them; it cannot read them,
-alter them, or pass one off as a message of another run, phase, attempt, sender or receiver.
+alter them, or pass one off as a message of another run, phase, label, sender or receiver.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class SumPlan(Parsed):
         rules = (
             ("run", bool(self.run), "is empty", "Name the run."),
             ("parties", len(set(self.parties)) == n, "names repeat", "Rename one."),
-            ("rounds", self.rounds >= 1, "less than one", "SumPlan a round."),
+            ("rounds", self.rounds >= 1, "less than one", "Plan a round."),
             ("encoding", self.encoding.n_parties == n, "is for other parties", "Use their number."),
             ("degree", 0 <= self.degree < n, "not less than the parties", "Leave it out."),
             (

@@ -64,7 +64,7 @@ def answer(progress: Progress, request: RevealRequest) -> Progress:
 
 def check_round(plan: SumPlan, round_: int) -> None:
     if type(round_) is not int or not 0 <= round_ < plan.rounds:
-        raise ProtocolError("secure sum: a round outside the plan. SumPlan more rounds.")
+        raise ProtocolError("secure sum: a round outside the plan. Plan more rounds.")
 
 
 def check_placed(

@@ -63,12 +63,14 @@ def train(
     summed = summing(party, earlier.sums if earlier else None).accept(request.dealt)
     codes = union_codes(party)
     event = plan.event(party.name, rounds=1)
-    party.charge(f"{TRAIN}/{request.round}", [event]).check(event)
+    receipt = party.charge(f"{TRAIN}/{request.round}", [event])
     result = train_round(
         network,
         party.name,
         codes,
         plan.parties[party.name],
+        event,
+        receipt,
         state=earlier.model if earlier else None,
         one_way=request.one_way,
     )
