@@ -50,6 +50,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,11 +135,11 @@ class Places:
     """Which coins of every round are looked at, and by how far the others are turned. Secret.
 
     swaps: (place among the last, one that is as far or less far) int64 (rounds,): swapped in
-    this order (Fisher and Yates), the last ones are a uniform choice. turns: int64 (rounds,).
+    this order (Fisher and Yates), the last ones are a uniform choice. turns: unsigned (rounds,).
     """
 
     swaps: tuple[tuple[int, NDArray[np.int64]], ...] = field(repr=False)
-    turns: NDArray[np.int64] = field(repr=False)
+    turns: NDArray[np.unsignedinteger[Any]] = field(repr=False)
 
     @classmethod
     def of(cls, coins: Coins, secret: bytes) -> Places:
@@ -150,7 +151,8 @@ class Places:
 
         last = range(coins.dealt - 1, coins.cells - 1, -1)
         return cls(
-            swaps=tuple((place, below(place + 1)) for place in last), turns=below(coins.cells)
+            swaps=tuple((place, below(place + 1)) for place in last),
+            turns=below(coins.cells).astype(np.min_scalar_type(coins.cells)),
         )
 
     def sort(self, words: NDArray[np.uint32], rounds: slice) -> None:
@@ -163,7 +165,7 @@ class Places:
     def add(self, words: NDArray[np.uint32], rounds: slice) -> NDArray[np.uint32]:
         """Sum over these rounds, each turned as far as it is; words: (rounds, cells)."""
         turns = self.turns[rounds]
-        order = np.argsort(turns, kind="stable")
+        order = np.argsort(turns, kind="stable")  # by radix, where 16 bits hold them
         values, starts = np.unique(turns[order], return_index=True)
         total = np.zeros(words.shape[1], np.uint32)
         for turn, alike in zip(values, np.split(order, starts[1:]), strict=True):

@@ -135,7 +135,7 @@ class DealtParty:
         state, here = self.here.state, self.here
         exactly(state.seeds, here.peers, "dealt seeds")
         first = (peer for peer in here.peers if self._is_first(peer))
-        tables = (str(i) for peer in first for i in self._coins(peer))
+        tables = (str(i) for peer in first for i in self._coins[peer])
         exactly(state.coin_seeds, tables, "dealt seeds of coins")
         if any(len(s) != KEY_BYTES for s in (*state.seeds.values(), *state.coin_seeds.values())):
             raise ProtocolError(f"a dealt seed has {KEY_BYTES} bytes. Start a new run.")
@@ -143,7 +143,7 @@ class DealtParty:
     def given(self, peer: str) -> bytes:
         """The own matrix under dealt masks; behind it the first's shares of tested coins."""
         parts = [self.masked(peer).tobytes()]
-        for i, dealt in self._coins(peer).items() if self._is_first(peer) else ():
+        for i, dealt in self._coins[peer].items() if self._is_first(peer) else ():
             shown = coins.shown(dealt, self._coin_seed(i), self._places(peer, i, dealt))
             parts.append(shown.tobytes())
         return b"".join(parts)
@@ -161,7 +161,7 @@ class DealtParty:
         """Raise ProtocolError unless corrections and words came for every peer and table."""
         second = [peer for peer in self.here.peers if not self._is_first(peer)]
         exactly(request.corrections, second, "dealt corrections")
-        tables = (str(i) for peer in second for i in self._coins(peer))
+        tables = (str(i) for peer in second for i in self._coins[peer])
         exactly(request.coin_words, tables, "dealt words of coins")
 
     def product(self, peer: str, request: OpenRequest) -> Product:
@@ -178,7 +178,7 @@ class DealtParty:
         else:
             share = finish_second(pair, here.blocks(pair), request.corrections[peer], theirs)
         heads = {}
-        for i, dealt in self._coins(peer).items():
+        for i, dealt in self._coins[peer].items():
             places = self._places(peer, i, dealt)
             signs = hkdf(here.secret(peer), "signs", here.opened_in, bound, str(i))
             if self._is_first(peer):
@@ -190,7 +190,7 @@ class DealtParty:
 
     def _parts(self, peer: str, arrived: bytes) -> tuple[Ring, dict[int, NDArray[np.uint8]]]:
         """The peer's masked matrix, and what it shows of tested coins. Raises ProtocolError."""
-        pair, shown = self.here.pair(peer), {} if self._is_first(peer) else self._coins(peer)
+        pair, shown = self.here.pair(peer), {} if self._is_first(peer) else self._coins[peer]
         shape, dtype = (pair.n_slots, pair.layout(peer).width), dtype_of(pair.bits)
         sizes = [prod(shape) * dtype.itemsize, *(prod(c.shown) for c in shown.values())]
         if len(arrived) != sum(sizes):
@@ -202,9 +202,11 @@ class DealtParty:
     def _is_first(self, peer: str) -> bool:
         return self.here.pair(peer).is_first(self.here.party.name)
 
-    def _coins(self, peer: str) -> dict[int, coins.Coins]:
-        """The dealt coins of the tables with the peer, by index in the plan."""
-        return coins_of(self.here.pair(peer), self.here.tables(peer))
+    @cached_property
+    def _coins(self) -> dict[str, dict[int, coins.Coins]]:
+        """The dealt coins of the tables with each peer, by index in the plan."""
+        here = self.here
+        return {peer: coins_of(here.pair(peer), here.tables(peer)) for peer in here.peers}
 
     def _coin_seed(self, index: int) -> bytes:
         return self.here.state.coin_seeds[str(index)]

@@ -51,7 +51,7 @@ class Pass:
         spec = self.party.spec
         return spec.second(self.state.tables) if self.state.tables else spec
 
-    @property
+    @cached_property
     def peers(self) -> tuple[str, ...]:
         """Parties with which this one computes a product."""
         return self.spec.tables.peers(self.party.name)
@@ -64,8 +64,14 @@ class Pass:
     def opened_in(self) -> str:
         return in_pass(OPEN, self.state.step)
 
+    @cached_property
+    def _pairs(self) -> dict[str, Pair]:
+        own, n_slots = self.party.name, self.state.n_slots
+        return {peer: product_of(self.spec, own, peer, n_slots) for peer in self.peers}
+
     def pair(self, peer: str) -> Pair:
-        return product_of(self.spec, self.party.name, peer, self.state.n_slots)
+        """The product with the peer."""
+        return self._pairs[peer]
 
     def tables(self, peer: str) -> dict[int, PlannedQuery]:
         """Tables with the peer, by index in the plan."""
