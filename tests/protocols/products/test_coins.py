@@ -182,12 +182,16 @@ def test_known_answer() -> None:
 # --- a dealer that deviates --------------------------------------------------------------
 
 
-def test_too_few_bits_would_show_the_count() -> None:
-    """The attack: with (1 - M) / 2 for every bit the noise is a multiple of M. It is noticed."""
-    coins, multiple = of(11, 500, 2), 1001
-    instead = np.full((500, 11 + TESTED_COINS), (1 - multiple) // 2, np.int64)
+def test_too_few_bits_show_the_count_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack: with k = (1 - M) / 2 for every bit the noise is a multiple of M beside N k."""
+    coins, multiple = of(11, 500, 3), 10_001
+    instead = (1 - multiple) // 2 - dealt_bits(coins).astype(np.int64)
     with pytest.raises(ProtocolError, match="the dealt coins are not bits"):
-        heads(coins, bad=instead - dealt_bits(coins))
+        heads(coins, bad=instead)
+    monkeypatch.setattr(coinage, "_check_bits", lambda *_: None)  # broken: as before
+    counts = np.arange(11) * 30
+    opened = counts + heads(coins, bad=instead) - coins.rounds * ((1 - multiple) // 2)
+    np.testing.assert_array_equal(opened % 2**24 % multiple, counts)
 
 
 def test_every_coin_is_looked_at_and_handed_out_alike() -> None:

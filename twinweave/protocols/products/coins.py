@@ -212,15 +212,18 @@ def second_heads(
     for rounds in coins.chunks():
         own = _as_words(words[rounds])
         places.sort(own, rounds)
-        tested = own[:, coins.cells :] + _as_words(shown[rounds])
-        if (tested & coins.low_bits > 1).any():
-            raise ProtocolError(
-                "the dealt coins are not bits: the noise would not be what was agreed. Nothing "
-                "was opened. Do not run with this server again."
-            )
+        _check_bits(coins, own[:, coins.cells :] + _as_words(shown[rounds]))
         own = own[:, : coins.cells]
         heads += places.add(_signed(own, _flips(signed, own.shape)), rounds)
     return heads
+
+
+def _check_bits(coins: Coins, tested: NDArray[np.uint32]) -> None:
+    if (tested & coins.low_bits > 1).any():
+        raise ProtocolError(
+            "the dealt coins are not bits: the noise would not be what was agreed. Nothing was "
+            "opened. Do not run with this server again."
+        )
 
 
 def _from_seed(coins: Coins, seed: bytes) -> Iterator[tuple[slice, NDArray[np.uint32]]]:
