@@ -43,7 +43,7 @@ class Journal:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One message of the run at a time, whatever processes play this party."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _private_folder(self.folder)
         with open(self.folder / "lock", "w", opener=_private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -110,9 +110,20 @@ def forget(site: Site, run: str) -> None:
     current = folder_of(site, run)
     for folder in current.parent.glob("*"):
         with suppress(FileNotFoundError):  # another run that begins forgets as well
-            # A folder's time is that of its last answer: each is a new folder inside.
-            if folder != current and folder.stat().st_mtime < time.time() - KEPT:
+            if folder != current and _last_answer(folder) < time.time() - KEPT:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_answer(folder: Path) -> float:
+    """When a run was last answered; a refused request does not keep its secrets alive."""
+    answers = [path.stat().st_mtime for path in folder.glob("[0-9]*-*")]
+    return max(answers, default=folder.stat().st_mtime)
+
+
+def _private_folder(path: Path) -> None:
+    """Make a folder, and those on the way to it, that only their owner can enter."""
+    for part in reversed((path, *path.parents)):
+        part.mkdir(exist_ok=True, mode=0o700)
 
 
 def _name(phase: str, request: Any) -> str:

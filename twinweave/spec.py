@@ -69,6 +69,10 @@ class RunSpec(Parsed):
                 f"run specification of version {self.version}; this party speaks {VERSION}. "
                 "Install the same release at every party."
             )
+        if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
+            raise ProtocolError(
+                "a run's epsilon is below 100 and its delta below .01, both above 0. Refused."
+            )
         if self.cross_tables == "homomorphic" and any(p.coins for p in self.plan):
             raise ProtocolError(
                 "coins need a dealer, and homomorphic tables have none. Use Gaussian noise."

@@ -188,3 +188,20 @@ def test_positions_that_cancel_are_clipped_all_the_same() -> None:
         out[0].zero_()
         sums.add(partial(loss, i), out)
         assert out[0].norm() <= 1
+
+
+def tiny(module: nn.Module, x: Tensor) -> Tensor:
+    out: Tensor = 2e-23 * module(x)[:, 0]
+    return out
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_norm_whose_square_vanishes_is_seen_all_the_same(mode: Any) -> None:
+    """Huge inputs and tiny slopes: in single precision the squared norm is 0, and nothing would
+    be clipped. A server that chooses the weights could ask for a guessed row that way."""
+    x = torch.full((1, 1), 1e19)
+    for clip in (1e-6, 1e-4, 1.0):
+        module = nn.Linear(1, 1, bias=False)
+        out = [torch.zeros_like(p) for p in module.parameters()]
+        clipped_sums(module, clip, mode).add(partial(tiny, module, x), out)
+        assert 0 <= float(out[0].double().norm()) <= clip * (1 + 1e-5)

@@ -20,6 +20,14 @@ GradientMode = Literal["bookkeeping", "ghost", "hooks", "functorch"]
 """How the gradient of each row is had: our own book-keeping, or a mode of Opacus."""
 
 
+def check_clip(where: str, clip: float) -> None:
+    """Raise ConfigError unless noise and gradients of this clip are ordinary single-precision
+    numbers: beyond, noise of the charged scale would round to nothing."""
+    if not 1e-6 <= clip <= 1e9:
+        name = f"{where}.clip" if where else "clip"
+        raise ConfigError(name, "not in 1e-6..1e9", "Common choice: 1.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConf(Parsed):
     """What local DP-SGD needs, whatever the generator. All of it is public and fixed per run.
@@ -38,7 +46,8 @@ class TrainingConf(Parsed):
     gradients: GradientMode = "bookkeeping"
 
     def __post_init__(self) -> None:
-        check_positive(FIELD, self, "learning_rate", "clip", "expected_batch")
+        check_positive(FIELD, self, "learning_rate", "expected_batch")
+        check_clip(FIELD, self.clip)
         check_not_negative(FIELD, self, "rounds", most=MOST_ROUNDS)
         check_not_negative(FIELD, self, "local_steps", most=MOST_STEPS)
 

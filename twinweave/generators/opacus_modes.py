@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from twinweave.generators.conf import GradientMode
-from twinweave.generators.per_row import Clipping, Losses, own_parameters, trainable
+from twinweave.generators.per_row import Clipping, Losses, lengths, own_parameters, trainable
 
 _WRAPPING: dict[str, Any] = {"loss_reduction": "sum", "strict": False}
+
+
+_LARGEST = 1e6
+"""Of what enters a layer in mode `ghost`."""
 
 
 class StoredSums:
@@ -27,8 +31,8 @@ class StoredSums:
         self.wrapped.zero_grad(set_to_none=True)
         torch.autograd.backward(losses().sum())
         rows: list[Tensor | None] = [vars(p).get("grad_sample") for p in self.parameters]
-        norms = [g.flatten(1).norm(dim=1) for g in rows if g is not None]
-        clipping = Clipping.to(self.clip, torch.stack(norms).norm(dim=0))
+        squares = [lengths(g.flatten(1), (1,)) for g in rows if g is not None]
+        clipping = Clipping.to(self.clip, torch.stack(squares).sum(dim=0).sqrt())
         for target, g in zip(out, rows, strict=True):
             if g is not None:  # a layer that these rows do not use has none
                 target.add_(torch.tensordot(clipping.factor, clipping.kept(g), dims=([0], [0])))
@@ -40,7 +44,9 @@ class GhostSums:
 
     The second pass adds up rows inside autograd, where a dropped row must meet every
     parameter with zeros: what enters a layer is zero from the start in rows that are not
-    finite, and what comes back through it is zero in all dropped rows.
+    finite, and what comes back through it is zero in all dropped rows. Opacus computes norms in
+    single precision, where the square of a tiny gradient vanishes: so a row with an input beyond
+    `_LARGEST` counts as not finite, and what could hide then is far below any clip.
 
     For rows that are vectors: Opacus's norms of sequences can be lost in rounding.
     """
@@ -95,7 +101,7 @@ class GhostSums:
         rows = inputs[0]
         if not (self._running and rows.is_floating_point()):
             return None
-        finite = torch.isfinite(rows).flatten(1).all(dim=1)
+        finite = (rows.abs() <= _LARGEST).flatten(1).all(dim=1)  # false for a NaN, too
         self._finite = finite if self._finite is None else self._finite & finite
         return (torch.where(finite.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0.0), *inputs[1:])
 

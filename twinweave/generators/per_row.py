@@ -59,7 +59,7 @@ class Clipping:
     @classmethod
     def to(cls, clip: float, norms: Tensor) -> Clipping:
         """min(1, C / norm); a row whose norm, (n,), is not finite is dropped."""
-        factor = (clip / (norms + _TINY)).clamp(max=1.0)
+        factor = (clip / (norms.double() + _TINY)).clamp(max=1.0).float()
         dropped = torch.isfinite(norms).logical_not_().nonzero()[:, 0]
         return cls(factor=factor.index_fill_(0, dropped, 0.0), dropped=dropped)
 
@@ -134,7 +134,7 @@ class BookKeeping:
 
     def add(self, losses: Losses, out: list[Tensor]) -> None:
         loss, groups = self._backward(losses)
-        squares = torch.zeros_like(loss)
+        squares = torch.zeros(len(loss), dtype=torch.float64, device=loss.device)
         for uses in groups:
             squares += _kind(uses[0].layer).squares(uses)
         clipping = Clipping.to(self.clip, squares.sqrt())
@@ -190,6 +190,13 @@ def _joined(uses: list[_Use], input_dims: int) -> tuple[Tensor, Tensor]:
     return torch.cat(inputs, dim=1), torch.cat(grads, dim=1)
 
 
+def lengths(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Squared length over these dimensions, in double precision: squares of single precision
+    vanish or overflow long before the gradient itself does, and an unseen norm clips nothing."""
+    length: Tensor = torch.linalg.vector_norm(values, dim=dims, dtype=torch.float64)
+    return length.square()
+
+
 def _ghost(products: Tensor, squares: Tensor) -> Tensor:
     """Squared norm of a sum over positions, never below the truth: (n,).
 
@@ -206,18 +213,18 @@ class _LinearKind:
         layer = uses[0].layer
         a, g = _joined(uses, 1)
         if a.shape[1] == 1:
-            left = a.square().sum(dim=(1, 2)) if "weight" in own_parameters(layer) else 0.0
-            return (left + float("bias" in own_parameters(layer))) * g.square().sum(dim=(1, 2))
-        total = torch.zeros(len(a), dtype=g.dtype, device=g.device)
+            left = lengths(a, (1, 2)) if "weight" in own_parameters(layer) else 0.0
+            return (left + float("bias" in own_parameters(layer))) * lengths(g, (1, 2))
+        total = torch.zeros(len(a), dtype=torch.float64, device=g.device)
         if "weight" in own_parameters(layer):
             if 2 * a.shape[1] ** 2 <= a.shape[2] * g.shape[2]:
-                products = (a @ a.transpose(1, 2)) * (g @ g.transpose(1, 2))
-                lengths = a.square().sum(dim=2) * g.square().sum(dim=2)
-                total += _ghost(products, lengths)
+                a, wide = a.double(), g.double()
+                products = (a @ a.transpose(1, 2)) * (wide @ wide.transpose(1, 2))
+                total += _ghost(products, lengths(a, (2,)) * lengths(g, (2,)))
             else:
-                total += (g.transpose(1, 2) @ a).square().sum(dim=(1, 2))
+                total += lengths(g.transpose(1, 2) @ a, (1, 2))
         if "bias" in own_parameters(layer):
-            total += g.sum(dim=1).square().sum(dim=1)
+            total += lengths(g.sum(dim=1), (1,))
         return total
 
     def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
@@ -234,9 +241,9 @@ class _EmbeddingKind:
     def squares(self, uses: list[_Use]) -> Tensor:
         index, g = self._read(uses)
         if index.shape[1] == 1:
-            return g.square().sum(dim=(1, 2))
-        same = index[:, :, None].eq(index[:, None, :]).to(g.dtype)
-        return _ghost(same * (g @ g.transpose(1, 2)), g.square().sum(dim=2))
+            return lengths(g, (1, 2))
+        same, wide = index[:, :, None].eq(index[:, None, :]).double(), g.double()
+        return _ghost(same * (wide @ wide.transpose(1, 2)), lengths(g, (2,)))
 
     def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
         index, g = self._read(uses)
@@ -257,7 +264,7 @@ class _OpacusKind:
 
     def squares(self, uses: list[_Use]) -> Tensor:
         per_row = self._per_row(uses).values()
-        return torch.stack([g.flatten(1).square().sum(dim=1) for g in per_row]).sum(dim=0)
+        return torch.stack([lengths(g.flatten(1), (1,)) for g in per_row]).sum(dim=0)
 
     def add(self, uses: list[_Use], clipping: Clipping, targets: dict[str, Tensor]) -> None:
         for name, g in self._per_row(uses).items():

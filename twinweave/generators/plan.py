@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twinweave.errors import ConfigError
-from twinweave.generators.conf import TrainingConf
+from twinweave.generators.conf import TrainingConf, check_clip
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.privacy.events import NonPrivate, PoissonSgd
 
@@ -31,7 +31,8 @@ class SgdPlan(Parsed):
     def __post_init__(self) -> None:
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
-        check_positive("", self, "clip", "learning_rate", "expected_batch", "steps")
+        check_positive("", self, "learning_rate", "expected_batch", "steps")
+        check_clip("", self.clip)
         check_not_negative("", self, "noise_multiplier")
         if self.noise_multiplier == 0 and not self.unsafe:
             raise ConfigError(

@@ -208,6 +208,11 @@ class Guard:
         """Epsilon of everything composed; raises BudgetError above a limit."""
         accepted = Limit(epsilon=run_limit.epsilon * (1 + _SLACK), delta=run_limit.delta)
         total = _within(accepted, self._past(db, fingerprint, run), events, _RUN)
+        if self.limit is not None and run_limit.delta > self.limit.delta:
+            raise BudgetError(
+                f"privacy budget: the run's delta {run_limit.delta:g} is above this party's, "
+                f"{self.limit.delta:g}. Nothing was released. Ask for less."
+            )
         if self.limit is None:
             return total
         return _within(self.limit, self._past(db, fingerprint), events, _DATASET)

@@ -70,13 +70,14 @@ class Identity:
 
         Raises ChannelError for a missing file, one that others may read, or another content.
         """
+        name = Path(path).name  # not the whole path: the text may travel
         try:
             raw = Path(path).read_bytes()
             mode = Path(path).stat().st_mode
         except OSError:
-            raise ChannelError(f"{path}: no readable identity file. Create one.") from None
+            raise ChannelError(f"{name}: no readable identity file. Create one.") from None
         if os.name == "posix" and mode & 0o077:
-            raise ChannelError(f"{path}: others may read this private key. Run chmod 600 on it.")
+            raise ChannelError(f"{name}: others may read this private key. Run chmod 600 on it.")
         text = raw.decode("ascii", errors="replace").strip()
         if _HEX_KEY.fullmatch(text):
             return cls.from_seed(bytes.fromhex(text))
@@ -85,7 +86,7 @@ class Identity:
         except (ValueError, TypeError):
             key = None
         if not isinstance(key, Ed25519PrivateKey):
-            raise ChannelError(f"{path}: not an Ed25519 private key (PEM or 64 hex digits).")
+            raise ChannelError(f"{name}: not an Ed25519 private key (PEM or 64 hex digits).")
         return cls(key)
 
 

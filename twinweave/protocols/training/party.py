@@ -134,6 +134,8 @@ def _network(request: TrainRequest, party: Party) -> Generator:
     from twinweave.generators import registry
 
     layout = UnionLayout.of(party.spec.schema)
+    if request.weights.dtype != np.float32:
+        raise ProtocolError("weights are float32. Start a new run.")
     numbers: list[NDArray[np.floating[Any]]] = [request.weights]
     for name, table in request.one_way.items():
         if name not in layout.size or table.shape != (layout.size[name],):
