@@ -15,8 +15,8 @@ from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.channel.party import setup
 from twinweave.protocols.party import Introduced, Joined
 from twinweave.protocols.products import messages as products
-from twinweave.protocols.products.party import open_, share
-from twinweave.protocols.products.state import Shared
+from twinweave.protocols.products.party import agree, open_, share
+from twinweave.protocols.products.state import Agreed, Shared
 from twinweave.protocols.secure_sum.interface import Revealed, Upload
 from twinweave.protocols.training import messages as training
 from twinweave.protocols.training.party import Trained, reveal, train
@@ -28,7 +28,8 @@ app.query("blind")(handles(alignment.BlindRequest, alignment.BlindReply, Joined)
 app.query("match")(
     handles(alignment.MatchRequest, alignment.MatchReply, Introduced, Aligned)(match)
 )
-app.query("share")(handles(products.ShareRequest, products.ShareReply, Aligned, Shared)(share))
+app.query("agree")(handles(products.AgreeRequest, products.AgreeReply, Shared)(agree))
+app.query("share")(handles(products.ShareRequest, products.ShareReply, Aligned, Agreed)(share))
 app.query("open")(handles(products.OpenRequest, products.OpenReply, Shared)(open_))
 app.train("generator")(handles(training.TrainRequest, Upload, Shared, Trained)(train))
 app.train("reveal")(handles(training.RevealSumRequest, Revealed, Trained)(reveal))

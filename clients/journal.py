@@ -21,7 +21,7 @@ from twinweave.errors import ProtocolError
 from twinweave.protocols import wire
 from twinweave.protocols.alignment.party import Aligned
 from twinweave.protocols.party import Finished, Introduced, Joined
-from twinweave.protocols.products.state import Shared
+from twinweave.protocols.products.state import Agreed, Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.site import Site
 
@@ -29,7 +29,7 @@ KEPT = 24 * 3600.0
 """Seconds after the last answer of a run for which a party still repeats its answers."""
 
 STATES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Joined, Introduced, Aligned, Shared, Trained, Finished)
+    cls.__name__: cls for cls in (Joined, Introduced, Aligned, Shared, Agreed, Trained, Finished)
 }
 _COUNTERS = ("step", "hop", "round")  # of requests that a phase sends several times in a run
 

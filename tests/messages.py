@@ -9,13 +9,22 @@ from twinweave.protocols.alignment.messages import (
     MatchRequest,
 )
 from twinweave.protocols.channel.messages import ErrorReply, SetupReply, SetupRequest
-from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
+from twinweave.protocols.products.messages import (
+    AgreeReply,
+    AgreeRequest,
+    OpenReply,
+    OpenRequest,
+    ShareReply,
+    ShareRequest,
+)
 from twinweave.protocols.secure_sum.interface import Revealed, Upload
 from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
 
 __all__ = [
     "REPLIES",
     "REQUESTS",
+    "AgreeReply",
+    "AgreeRequest",
     "BlindReply",
     "BlindRequest",
     "ErrorReply",
@@ -37,6 +46,7 @@ REQUESTS = {
     "query.setup": SetupRequest,
     "query.blind": BlindRequest,
     "query.match": MatchRequest,
+    "query.agree": AgreeRequest,
     "query.share": ShareRequest,
     "query.open": OpenRequest,
 }
@@ -44,6 +54,7 @@ REPLIES = {
     "query.setup": SetupReply,
     "query.blind": BlindReply,
     "query.match": MatchReply,
+    "query.agree": AgreeReply,
     "query.share": ShareReply,
     "query.open": OpenReply,
 }

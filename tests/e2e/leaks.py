@@ -39,6 +39,7 @@ GIVEN = {  # what a party may send: everything else is a leak by its name alone
     "query.setup": {"scalars.hello", "scalars.guard"},
     "query.blind": {"scalars.sealed/*"},
     "query.match": {"scalars.sealed/*", "arrays.tags/*"},
+    "query.agree": {"scalars.sealed/*"},
     "query.share": {"scalars.sealed/*", "arrays.tables/*"},
     "query.open": {"arrays.shares/*", "scalars.sealed/*", "scalars.dealt/*"},
     "train.generator": {"arrays.words", "scalars.sealed/*", "scalars.secrets/*"},

@@ -18,7 +18,7 @@ from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupRequest
 from twinweave.protocols.channel.party import setup
 from twinweave.protocols.channel.server import Roster, roster
-from twinweave.protocols.products.party import open_, share
+from twinweave.protocols.products.party import agree, open_, share
 from twinweave.protocols.products.server import Measured, measure
 from twinweave.protocols.steps import Steps
 from twinweave.site import Site
@@ -27,6 +27,7 @@ from twinweave.spec import RunSpec
 STEPS: dict[str, Callable[..., tuple[Any, Any]]] = {
     "query.blind": blind,
     "query.match": match,
+    "query.agree": agree,
     "query.share": share,
     "query.open": open_,
 }

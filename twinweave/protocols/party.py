@@ -3,7 +3,7 @@
 Each step of a protocol is a function of (request, state, site) to (reply, next state). The
 states are typed, so that a phase out of its order finds no state to work on:
 
-    Joined -> Introduced -> Aligned -> Shared (-> Shared) (-> Trained ...) -> Finished
+    Joined -> Introduced -> Aligned -> Shared (-> Agreed -> Shared) (-> Trained ...) -> Finished
 
 and each holds the one before it. What leaves is sealed for a peer, blinded by every party, under
 masks, or carries noise that the guard has been charged for.

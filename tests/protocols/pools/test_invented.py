@@ -14,11 +14,13 @@ from tests.campaigns import mixed
 from tests.protocols.parties import Parties, at, drop, put
 from tests.whole_run import spec_of
 from twinweave.errors import ChannelError, ConfigError, ProtocolError, RunError, SchemaError
+from twinweave.parsing import canonical_json
 from twinweave.privacy.events import Stage
 from twinweave.privacy.noise import OwnCoins
 from twinweave.protocols.alignment.messages import BlindRequest
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.products.server import measure
+from twinweave.spec import SecondPlan
 from twinweave.tables.column import Column, Kind
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.plan import PlannedQuery
@@ -135,3 +137,30 @@ def test_the_server_names_a_part_that_does_not_fit(
         change = put(**{"0": np.zeros(3, np.uint64)})
     with pytest.raises(ProtocolError, match="pooled"):
         run.measured(hears=at("query.share", party, pooled=change))
+
+
+def test_a_second_plan_that_the_parties_are_told_apart_is_noticed(tmp_path: Path) -> None:
+    """Each would be charged for its own, and a user at both would lose more than the run's."""
+    run = begun(tmp_path, None, pooled((NORTH, SOUTH), unknown=1))
+    run.spec = replace(run.spec, selects=True)
+    members = run.setup()
+    slots = run.drive(align(run.spec, members))
+    run.drive(measure(run.spec, members, slots))
+    charged = run.charges()
+    plans = [replace(run.spec, plan=(table,)) for table in two_tables()]
+    told = canonical_json(SecondPlan(plan=plans[1].plan))
+
+    def asks(phase: str, party: str, request: Any) -> Any:
+        fork = phase in ("query.agree", "query.share") and party == NORTH
+        return replace(request, plan=told) if fork else request
+
+    with pytest.raises(ChannelError, match="sealed for another label"):
+        run.drive(measure(plans[0], members, slots, step=1), asks)
+    assert run.charges() == charged
+
+
+def two_tables() -> tuple[PlannedQuery, PlannedQuery]:
+    return (
+        pooled((NORTH, SOUTH), unknown=1),
+        replace(pooled((NORTH, SOUTH), unknown=1), stage=Stage.SELECTION),
+    )

@@ -19,12 +19,28 @@ Sealed = Mapping[str, Mapping[str, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgreeRequest:
+    """plan: the tables chosen after a selection, as JSON."""
+
+    run: str
+    plan: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreeReply:
+    """sealed: for every other party, an empty message that only the same plan opens."""
+
+    sealed: dict[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShareRequest:
     """slots: int64 (rows,), own rows in secret order -> spine. seeds: dealt, 32 bytes a peer;
     coin_seeds: dealt, 32 bytes a table with coins in which this party is first. None of these
     without a dealer.
 
     step: 0, or 1 for the tables chosen after a selection; plan: those as JSON, "" in step 0.
+    agreed: in step 1, what every other party sealed for this one when it was told the plan.
     """
 
     run: str
@@ -34,6 +50,7 @@ class ShareRequest:
     slots: NDArray[np.int64] = field(repr=False)
     seeds: dict[str, bytes] = field(repr=False)
     coin_seeds: dict[str, bytes] = field(repr=False)
+    agreed: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,16 +12,40 @@ from twinweave.protocols.counting import counted
 from twinweave.protocols.party import Finished, Party
 from twinweave.protocols.pools.party import across, pooled_tables
 from twinweave.protocols.products.kinds import check_sizes, party_end
-from twinweave.protocols.products.messages import OpenReply, OpenRequest, ShareReply, ShareRequest
+from twinweave.protocols.products.messages import (
+    AgreeReply,
+    AgreeRequest,
+    OpenReply,
+    OpenRequest,
+    ShareReply,
+    ShareRequest,
+)
 from twinweave.protocols.products.opening import open_shares
-from twinweave.protocols.products.state import Pass, Shared, hash_of
+from twinweave.protocols.products.state import AGREE, Agreed, Pass, Shared, hash_of
 from twinweave.protocols.ring import Ring
 from twinweave.protocols.secure_sum.updates import summing
 from twinweave.protocols.wire import exactly
 from twinweave.site import Site
 
 
-def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[ShareReply, Shared]:
+def agree(request: AgreeRequest, state: Shared, site: Site) -> tuple[AgreeReply, Agreed]:
+    """Accept the tables chosen after a selection, and tell every other party which they are.
+
+    A server that told two parties different ones could spend what is left of the run's budget
+    at each of them. So each seals for the others a message that only the same plan opens.
+    """
+    party = Party(site, state.aligned.introduced)
+    if state.step:
+        raise ProtocolError("the tables of this run's last pass are settled. Start a new run.")
+    second = party.spec.second(request.plan)
+    second.tables.check()
+    everyones = [p.event for p in (*party.spec.plan, *second.plan)]
+    party.foresee(second.tables.events(party.name), everyones)
+    sealed = {peer: party.seal(peer, AGREE, second.digest, b"") for peer in party.peers}
+    return AgreeReply(sealed=sealed), Agreed(shared=state, tables=request.plan)
+
+
+def share(request: ShareRequest, state: Aligned | Agreed, site: Site) -> tuple[ShareReply, Shared]:
     """Masked matrices for the peers; the own tables with their noise, charged first."""
     here = _begin(request, state, site)
     party, end = here.party, party_end(here)
@@ -44,18 +68,20 @@ def share(request: ShareRequest, state: Aligned | Shared, site: Site) -> tuple[S
     return reply, replace(here.state, sent=sent)
 
 
-def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
+def _begin(request: ShareRequest, state: Aligned | Agreed, site: Site) -> Pass:
     """The pass that a request opens, checked before anything is charged for it."""
-    aligned = state if isinstance(state, Aligned) else state.aligned
-    party = Party(site, aligned.introduced)
-    step = 0 if isinstance(state, Aligned) else state.step + 1
-    if request.step != step or step > int(party.spec.selects) or bool(request.plan) != bool(step):
+    before = state.shared if isinstance(state, Agreed) else None
+    aligned = before.aligned if before else state
+    settled = (1, state.tables) if isinstance(state, Agreed) else (0, "")
+    if not isinstance(aligned, Aligned) or (request.step, request.plan) != settled:
         raise ProtocolError("the request is of another pass than the run's next. Start a new run.")
+    party = Party(site, aligned.introduced)
+    exactly(request.agreed, party.peers if before else (), "agreements of the other parties")
     if request.n_slots != sum(party.rows.values()):
         raise ProtocolError("the spine is not the sum of the table sizes. Start a new run.")
     seeds = [*request.seeds.values(), *request.coin_seeds.values()]
-    if isinstance(state, Shared):
-        seeds += [*state.seeds.values(), *state.coin_seeds.values()]
+    if before:
+        seeds += [*before.seeds.values(), *before.coin_seeds.values()]
     if len(set(seeds)) != len(seeds):
         raise ProtocolError("a dealt seed comes twice: two matrices under one mask. Deal anew.")
     shared = Shared(
@@ -69,10 +95,8 @@ def _begin(request: ShareRequest, state: Aligned | Shared, site: Site) -> Pass:
         sent={},
     )
     here = Pass(party, shared)
-    if step:
-        here.spec.tables.check()
-        own = here.spec.tables.events(party.name)
-        party.foresee(own, [p.event for p in (*party.spec.plan, *here.spec.plan)])
+    for peer, blob in request.agreed.items():
+        party.unseal(peer, AGREE, here.spec.digest, blob)
     return here
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,17 @@ from twinweave.protocols.alignment.server import Slots
 from twinweave.protocols.channel.server import Roster
 from twinweave.protocols.pools.server import pooled_tables
 from twinweave.protocols.products.kinds import ServerEnd, server_end
-from twinweave.protocols.products.messages import OpenReply, ShareReply, ShareRequest
+from twinweave.protocols.products.messages import (
+    AgreeReply,
+    AgreeRequest,
+    OpenReply,
+    ShareReply,
+    ShareRequest,
+    addressed,
+)
 from twinweave.protocols.products.opening import reconstruct
 from twinweave.protocols.products.pair import product_of
-from twinweave.protocols.products.state import OPEN, SHARE
+from twinweave.protocols.products.state import AGREE, OPEN, SHARE
 from twinweave.protocols.steps import Question, Steps
 from twinweave.protocols.wire import exactly
 from twinweave.spec import RunSpec, SecondPlan
@@ -43,13 +50,22 @@ def measure(spec: RunSpec, roster: Roster, slots: Slots, step: int = 0) -> Steps
     """
     end = server_end(spec, roster.n_slots, step)
     requests = _share_requests(spec, roster, slots, step, end)
+    if step:
+        asked = AgreeRequest(run=spec.run, plan=canonical_json(SecondPlan(plan=spec.plan)))
+        told = dict.fromkeys(spec.parties, asked)
+        agreed = yield Question(phase=AGREE, requests=told, reply=AgreeReply)
+        given = {party: reply.sealed for party, reply in agreed.items()}
+        requests = {
+            p: replace(r, agreed=addressed(p, [q for q in spec.parties if q != p], given))
+            for p, r in requests.items()
+        }
     shared = yield Question(phase=SHARE, requests=requests, reply=ShareReply)
     sealed = {party: reply.sealed for party, reply in shared.items()}
     opened: list[dict[str, OpenReply]] = []
     dealt: dict[str, dict[str, bytes]] = {party: {} for party in spec.parties}
     for hop in range(1, end.hops + 1):
-        asked = end.requests(hop, sealed)
-        opened.append((yield Question(phase=OPEN, requests=asked, reply=OpenReply)))
+        hop_requests = end.requests(hop, sealed)
+        opened.append((yield Question(phase=OPEN, requests=hop_requests, reply=OpenReply)))
         sealed = {party: reply.sealed for party, reply in opened[-1].items()}
         for party, reply in opened[-1].items():
             dealt[party] |= reply.dealt

@@ -16,7 +16,7 @@ from twinweave.protocols.products.pair import Pair, product_of
 from twinweave.spec import RunSpec
 from twinweave.workload.plan import PlannedQuery
 
-SHARE, OPEN = "query.share", "query.open"
+AGREE, SHARE, OPEN = "query.agree", "query.share", "query.open"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,14 @@ class Shared:
     seeds: dict[str, bytes] = field(repr=False)
     coin_seeds: dict[str, bytes] = field(repr=False)
     sent: dict[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreed:
+    """A party that accepted a second plan. tables: its JSON."""
+
+    shared: Shared
+    tables: str
 
 
 @dataclass(frozen=True)
