@@ -101,13 +101,16 @@ def test_a_plan_knows_who_takes_part() -> None:
     assert plan.peers("bank") == POOL
 
 
-def test_a_plan_beyond_the_schema_or_a_partys_strength_is_refused() -> None:
+def test_a_plan_beyond_the_schema_or_a_partys_strength_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("twinweave.workload.plan.OWN_COINS", 1 << 30)
     TablePlan(schema=SCHEMA, tables=tuple(FITS)).check()
     invented = Side(party="north", columns=("sex",), pool=("north", "east", "west"))
     for noise, side, error in (
         (OwnCoins(coins=50, unknown=2), invented, ConfigError),
         (COUNT, Side(party="bank", columns=("sex",)), ConfigError),
-        (OwnCoins(coins=1 << 34, unknown=1), SHOPS, ProtocolError),
+        (OwnCoins(coins=1 << 31, unknown=1), SHOPS, ProtocolError),
     ):
         with pytest.raises(error):
             TablePlan(schema=SCHEMA, tables=(planned(noise, side),)).check()
