@@ -68,7 +68,7 @@ def spends(deployment: Deployment) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     "phase", ["query.setup", "query.blind", "query.match", "query.share", "query.open"]
 )
-@pytest.mark.parametrize("node", range(1, 6))
+@pytest.mark.parametrize("node", [1, 3, 5])
 def test_before_the_training_everyone_is_needed_and_whoever_is_missing_is_named(
     tmp_path: Path, phase: str, node: int
 ) -> None:
