@@ -9,7 +9,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
-.PHONY: demo test setup install check unit e2e wheel newest clean
+.PHONY: demo test setup install check unit e2e nightly wheel newest clean
 .NOTPARALLEL:
 
 demo: setup
@@ -27,6 +27,9 @@ unit: setup
 
 e2e: setup
 	$(STEP) "end to end" $(PYTEST) tests/e2e
+
+nightly: setup
+	$(STEP) nightly $(PYTEST) -m nightly tests
 
 wheel: setup
 	$(STEP) wheel $(BIN)/python -m scripts.trials.installed wheel
