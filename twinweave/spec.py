@@ -19,7 +19,7 @@ from twinweave.privacy.events import Event
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
-VERSION = 3
+VERSION = 4
 
 CrossTables = Literal["secret_sharing", "homomorphic"]
 """The product that a run computes: from dealt randomness, or under encryption (BFV)."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,18 @@ def test_report_is_json_and_restores() -> None:
     assert any("floating point" in note for note in report["notes"])
     without = Ledger(events=(TABLE,)).report(DELTA)
     assert not any("floating point" in note for note in without["notes"])
+
+
+def test_a_torn_match_costs_tables_across_twice_and_nothing_else() -> None:
+    alone = replace(TABLE, parties=("a",))
+    assert Ledger(events=(alone, TRAINING)).torn(DELTA) == Ledger(events=(alone, TRAINING)).epsilon(
+        DELTA
+    )
+    twice = Ledger(events=(TABLE, alone, TRAINING)).torn(DELTA)
+    assert twice == Ledger(events=(TABLE, TABLE, alone, TRAINING)).epsilon(DELTA)
+    assert Ledger(events=(TABLE,)).report(DELTA)["epsilon_if_matches_are_torn"] > 1.4 * Ledger(
+        events=(TABLE,)
+    ).epsilon(DELTA)
 
 
 def test_a_release_without_guarantee_is_infinite() -> None:

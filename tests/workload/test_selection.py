@@ -388,8 +388,11 @@ def test_a_coarse_table_is_the_full_one_summed(groups: int) -> None:
             )
             side = Side(party=own.party, columns=(name,), groups=g)
             layout = layout_of(JOINT, own.party, [Query(sides=(side,))])
-            blocks = build_blocks(own, layout, n_slots=120, slots=slots, codes=codes, units={})
-            matrices.append(blocks.dense().astype(np.int64))
+            marks = np.zeros((len(slots), 2), np.uint32)
+            blocks = build_blocks(
+                own, layout, n_slots=120, slots=slots, codes=codes, units={}, marks=marks
+            )
+            matrices.append(blocks.dense()[:, : layout.present].astype(np.int64))
         tables[g] = matrices[0].T @ matrices[1]
     query = Query(sides=tuple(Side(party=p, columns=(c,), groups=groups) for p, c in ("ax", "bw")))
     assert query.name == f"a.x/{groups} x b.w/{groups}"

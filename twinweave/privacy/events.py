@@ -39,6 +39,7 @@ class DiscreteGaussian:
 
     noise_multiplier: float
     sensitivity: int = 1
+    IS_TABLE: ClassVar[bool] = True
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class SharedBinomial:
     __pydantic_config__ = STRICT
 
     coins: int
+    IS_TABLE: ClassVar[bool] = True
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class PoissonSgd:
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    IS_TABLE: ClassVar[bool] = False
     NOTE: ClassVar[str] = (
         "Exception: the noise on DP-SGD gradients is floating point, not discrete. Every other "
         "release carries discrete noise drawn from a cryptographic generator."
@@ -85,11 +88,13 @@ class NonPrivate:
     __pydantic_config__ = STRICT
 
     reason: str
+    IS_TABLE: ClassVar[bool] = False
     NOTE: ClassVar[str] = "A release without any guarantee was made (unsafe): epsilon is infinite."
 
 
 Mechanism = DiscreteGaussian | SharedBinomial | PoissonSgd | NonPrivate
-"""Each with a NOTE, the sentence that must stand beside an epsilon it is part of, or ""."""
+"""Each says whether it IS_TABLE, and has a NOTE: the sentence that must stand beside an epsilon it
+is part of, or ""."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,3 +107,8 @@ class Event:
     stage: Stage
     parties: tuple[str, ...]
     mechanism: Mechanism
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a table was released; else a training's step, or one without any guarantee."""
+        return self.mechanism.IS_TABLE

@@ -44,6 +44,16 @@ class Ledger(Parsed):
         """Of everything composed; inf if a release had no guarantee."""
         return accountant.epsilon(self.events, delta)
 
+    def torn(self, delta: float) -> float:
+        """Against a server that tears matches apart; what it can do at most to the matching.
+
+        A user whom two parties hold, and to whom it deals two slots, stands in a table across as
+        two users, each at one party alone: it changes two cells by one each, and the table costs
+        it twice (`protocols.products.matching`).
+        """
+        again = [e for e in self.events if e.is_table and len(e.parties) > 1]
+        return accountant.epsilon((*self.events, *again), delta)
+
     def by_stage(self, delta: float) -> dict[str, float]:
         """Epsilon of each stage that released something, composed alone (not additive)."""
         return {
@@ -96,6 +106,7 @@ class Ledger(Parsed):
             "accountant": accountant.NAME,
             "delta": delta,
             "epsilon": _finite(self.epsilon(delta)),
+            "epsilon_if_matches_are_torn": _finite(self.torn(delta)),
             "epsilon_by_party": {k: _finite(v) for k, v in self.by_party(delta).items()},
             "epsilon_by_stage": {k: _finite(v) for k, v in self.by_stage(delta).items()},
             "notes": list(self.notes()),

@@ -62,6 +62,7 @@ def test_a_product_needs_a_table_and_its_own_parties() -> None:
         {"units": {}},
         {"units": {"spend": np.array([0, VALUE_UNITS + 1])}},
         {"units": {"spend": np.array([-1, 0])}},
+        {"marks": np.zeros((3, 2), np.uint32)},
     ],
 )
 def test_malformed_tables_are_refused(change: Any) -> None:
@@ -70,6 +71,7 @@ def test_malformed_tables_are_refused(change: Any) -> None:
         "slots": np.array([0, 1]),
         "codes": np.zeros((2, 3), np.int32),
         "units": {"spend": np.array([0, 1])},
+        "marks": np.zeros((2, 2), np.uint32),
     }
     build_blocks(B, pair.second, n_slots=9, **good)
     with pytest.raises(ProtocolError) as caught:

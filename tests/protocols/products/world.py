@@ -14,6 +14,7 @@ from twinweave.privacy.guard import Receipt
 from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols.products import dealt
 from twinweave.protocols.products.blocks import BlockSet, build_blocks
+from twinweave.protocols.products.matching import marks_of
 from twinweave.protocols.products.opening import Product, open_shares, reconstruct
 from twinweave.protocols.products.pair import Pair, pair_of
 from twinweave.protocols.ring import Ring
@@ -58,18 +59,23 @@ QUERIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
+    """marks: of users whose ids are their slots, so that every match is true."""
+
     slots: NDArray[np.int64]
     codes: NDArray[np.int32]
     units: dict[str, Any]
+    marks: NDArray[np.uint32]
 
 
 def random_table(schema: Schema, n_rows: int, n_slots: int, rng: np.random.Generator) -> Table:
     sizes = [c.size for c in schema.data_columns]
     values = [c.name for c in schema.with_role(Role.VALUE)]
+    slots = rng.permutation(n_slots)[:n_rows].astype(np.int64)
     return Table(
-        slots=rng.permutation(n_slots)[:n_rows].astype(np.int64),
+        slots=slots,
         codes=np.stack([rng.integers(0, s, n_rows) for s in sizes], axis=1).astype(np.int32),
         units={v: rng.integers(0, VALUE_UNITS + 1, n_rows) for v in values},
+        marks=marks_of(slots, slots, PAIR),
     )
 
 

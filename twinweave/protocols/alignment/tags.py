@@ -57,7 +57,7 @@ class Ristretto:
         tags = np.empty((len(ids), self.tag_bytes), dtype=np.uint8)
         ordered = ids[order]
         for start in range(0, len(ids), _HASH_CHUNK):
-            part = _id_bytes(ordered[start : start + _HASH_CHUNK])
+            part = id_bytes(ordered[start : start + _HASH_CHUNK])
             digests = bytearray()
             for one in part:
                 digest = domain.copy()
@@ -106,7 +106,7 @@ class Prf:
         ordered = ids[order]
         tags = np.empty((len(ids), size), dtype=np.uint8)
         for start in range(0, len(ids), _HASH_CHUNK):
-            part = _id_bytes(ordered[start : start + _HASH_CHUNK])
+            part = id_bytes(ordered[start : start + _HASH_CHUNK])
             joined = b"".join([blake(one, digest_size=size, key=key).digest() for one in part])
             tags[start : start + len(part)] = np.frombuffer(joined, np.uint8).reshape(-1, size)
         return order, tags
@@ -197,7 +197,7 @@ def _secret_order(n: int, secret: bytes, run_id: str) -> Order:
     return Keystream(hkdf(secret, "alignment order", run_id)).permutation(n)
 
 
-def _id_bytes(ids: NDArray[np.generic]) -> list[bytes]:
+def id_bytes(ids: NDArray[np.generic]) -> list[bytes]:
     """UTF-8 of every id; whole numbers as decimal text. Raises ProtocolError, quoting no id."""
     if ids.ndim != 1 or ids.dtype.kind not in "OUSiu":
         raise ProtocolError("ids are not a column of texts or whole numbers. Declare the key text.")

@@ -25,7 +25,6 @@ from twinweave.errors import ConfigError
 from twinweave.protocols import lattice
 from twinweave.protocols.products.blocks import BlockLayout, BlockSet
 from twinweave.protocols.products.pair import Pair
-from twinweave.tables.column import VALUE_UNITS
 
 FIELD = "protocol.cross_tables"
 DEGREE = 8192
@@ -33,6 +32,7 @@ RING_BITS = 32  # of the shares: the plain modulus is 2**32
 HIDING_BITS = 40  # statistical distance of what P sees from independent of Q: 2**-40
 MAX_SECONDS = 300.0
 MAX_BYTES = 1 << 28
+PRIMES = 3  # of the ciphertexts' modulus: 210 of the 218 bits that 128-bit security allows
 _PRIME = 60  # bits of each prime of the ciphertexts' modulus
 _SPARE = 30  # bits of the prime that SEAL keeps for encryption
 
@@ -60,13 +60,12 @@ def cost(pair: Pair) -> Cost:
     own, other = sides(pair)
     n_chunks = -(-pair.n_slots // max(1, DEGREE // own.width))
     products = n_chunks * other.width
-    primes = len(parameters_of(pair).prime_bits) - 1
     polynomial = 8 * DEGREE
     return Cost(
         ciphertexts=n_chunks,
         products=products,
-        seconds=primes / 2 * (0.007 * n_chunks + 0.0008 * products + 0.03 * other.width),
-        size=polynomial * (primes * (n_chunks + 2) + 2 + 2 * other.width),
+        seconds=PRIMES / 2 * (0.007 * n_chunks + 0.0008 * products + 0.03 * other.width),
+        size=polynomial * (PRIMES * (n_chunks + 2) + 2 + 2 * other.width),
     )
 
 
@@ -77,7 +76,7 @@ def check(pair: Pair) -> None:
     remedy = "Use protocol.cross_tables=secret_sharing, or ask for fewer or coarser tables."
     if pair.bits != RING_BITS:
         raise ConfigError(FIELD, f"{names} need sums beyond {RING_BITS} bits", remedy)
-    if min(pair.shape) > DEGREE or not fits(pair):
+    if min(pair.shape) > DEGREE or flood_bits(pair) > CAPACITY:
         raise ConfigError(FIELD, f"{names} are too wide or too long to encrypt", remedy)
     wanted = cost(pair)
     if wanted.seconds > MAX_SECONDS or wanted.size > MAX_BYTES:
@@ -150,10 +149,8 @@ def shift(
 
 def worst_error(pair: Pair) -> int:
     """Bound on the coefficients of an answer's error, whatever the other party's columns."""
-    _, other = sides(pair)
-    weight = VALUE_UNITS if any(side.weight for side in other.sides) else 1
-    # A fresh error and the rounding of q/t, times the l1 norm of all multipliers of a column;
-    # 2 N (error * ternary) + error bounds the encryption of zero, N the rounding within it.
+    # The marks are the largest multipliers: up to half of the plain modulus, either sign.
+    weight = 1 << (RING_BITS - 1)
     products = (lattice.ERROR_BOUND + 1) * weight * pair.n_slots
     return products + (2 * DEGREE + 1) * lattice.ERROR_BOUND + DEGREE
 
@@ -164,21 +161,13 @@ def flood_bits(pair: Pair) -> int:
     return (worst_error(pair) * DEGREE * other.width).bit_length() + HIDING_BITS
 
 
-def capacity(primes: int) -> int:
-    """Largest flood that still decrypts after the switch to one prime (t takes 32 bits)."""
-    return _PRIME * (primes - 1) + _PRIME - RING_BITS - 3
+CAPACITY = _PRIME * (PRIMES - 1) + _PRIME - RING_BITS - 3
+"""Bits of the largest flood that still decrypts after the switch to one prime (t takes 32)."""
 
 
-def fits(pair: Pair) -> bool:
-    return flood_bits(pair) <= capacity(3)
-
-
-def parameters_of(pair: Pair) -> lattice.Parameters:
-    """Two primes for counts, three where weights make the error larger (210 of 218 bits)."""
-    primes = 2 if flood_bits(pair) <= capacity(2) else 3
-    return lattice.Parameters(
-        field=FIELD,
-        degree=DEGREE,
-        prime_bits=(_PRIME,) * primes + (_SPARE,),
-        plain_modulus=1 << RING_BITS,
-    )
+PARAMETERS = lattice.Parameters(
+    field=FIELD,
+    degree=DEGREE,
+    prime_bits=(_PRIME,) * PRIMES + (_SPARE,),
+    plain_modulus=1 << RING_BITS,
+)

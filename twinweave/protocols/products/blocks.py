@@ -1,7 +1,8 @@
 """A party's side of the cross tables: one-hot and weighted blocks over the spine's slots.
 
 The layout follows from the public schema and workload alone, so every party and the server
-derive the same one; only `build_blocks` touches data.
+derive the same one; only `build_blocks` touches data. Beside the blocks stand the columns that
+show who shares a slot (`matching`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from twinweave.errors import ProtocolError
+from twinweave.protocols.products.matching import MARKS, WITNESS
 from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.contingency import Axis
@@ -27,7 +29,8 @@ from twinweave.workload.queries import Query, Side, axis_of, raised, side_positi
 class BlockLayout:
     """Which columns of a party's matrix belong to which side. Public.
 
-    axes: of each side; its block has a column for each position of the axis.
+    axes: of each side; its block has a column for each position of the axis. Behind them come
+    `present` and `marks`.
     """
 
     party: str
@@ -43,7 +46,17 @@ class BlockLayout:
     @property
     def width(self) -> int:
         """Number of columns of the party's matrix."""
+        return self.present + WITNESS
+
+    @cached_property
+    def present(self) -> int:
+        """The column that says where the party holds somebody."""
         return sum(axis.size for axis in self.axes)
+
+    @property
+    def marks(self) -> slice:
+        """The columns of the marks of whom it holds."""
+        return slice(self.present + 1, self.width)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -77,7 +90,8 @@ def layout_of(schema: JointSchema, party: str, queries: Iterable[Query]) -> Bloc
 class BlockSet:
     """A party's matrix over the spine, one non-zero entry a block and row. Private.
 
-    positions: int32 (n_slots, n_blocks), column of the entry of each block.
+    positions: int32 (n_slots, n_blocks), column of the entry of each block; the last WITNESS
+        blocks are one column each.
     weights: block index -> uint32 (n_slots,) entries of a weighted block; 1 elsewhere.
     """
 
@@ -128,18 +142,21 @@ def build_blocks(
     slots: NDArray[np.int64],
     codes: NDArray[np.int32],
     units: Mapping[str, NDArray[np.integer[Any]]],
+    marks: NDArray[np.uint32],
 ) -> BlockSet:
     """Place a party's encoded rows on the spine.
 
     slots: (n_rows,) distinct, 0..n_slots-1. codes: (n_rows, n_columns) discrete codes in the
     order of schema.data_columns. units: value column -> (n_rows,) integers 0..VALUE_UNITS.
-    Raises ProtocolError on a wrong shape, a repeated slot or a code outside its column.
+    marks: (n_rows, MARKS). Raises ProtocolError on a wrong shape, a repeated slot or a code
+    outside its column.
     """
     slots = np.asarray(slots, dtype=np.int64)
     codes = np.asarray(codes)
     _check_rows(schema, n_slots, slots, codes)
-    positions = np.empty((n_slots, len(layout.sides)), dtype=np.int32)
-    weights: dict[int, NDArray[np.uint32]] = {}
+    if marks.shape != (len(slots), MARKS):
+        raise ProtocolError(f"every row has {MARKS} marks. Align the tables again.")
+    positions, weights = _witness(layout, n_slots, slots, marks)
     for block, side in enumerate(layout.sides):
         offset = layout.offsets[block]
         positions[:, block] = offset + layout.axes[block].elsewhere
@@ -150,16 +167,31 @@ def build_blocks(
     return BlockSet(layout=layout, positions=positions, weights=weights)
 
 
+def _witness(
+    layout: BlockLayout, n_slots: int, slots: NDArray[np.int64], marks: NDArray[np.uint32]
+) -> tuple[NDArray[np.int32], dict[int, NDArray[np.uint32]]]:
+    """Positions and weights, of which those of presence and marks are filled in."""
+    n_sides = len(layout.sides)
+    positions = np.empty((n_slots, n_sides + WITNESS), dtype=np.int32)
+    positions[:, n_sides:] = np.arange(layout.present, layout.width)
+    entries = np.zeros((WITNESS, n_slots), dtype=np.uint32)
+    entries[0, slots] = 1
+    entries[1:, slots] = marks.T
+    return positions, dict(enumerate(entries, start=n_sides))
+
+
 def random_blocks(layout: BlockLayout, n_slots: int, rng: np.random.Generator) -> BlockSet:
-    """Count blocks with uniform positions, for benchmarks. Raises ProtocolError on weights."""
+    """Count blocks of full tables at uniform positions, for benchmarks, marked alike.
+
+    Raises ProtocolError on weights.
+    """
     if any(side.weight for side in layout.sides):
         raise ProtocolError("random blocks are counts. Leave weighted sides out.")
-    columns = [
-        offset + rng.integers(0, axis.size, n_slots)
-        for offset, axis in zip(layout.offsets, layout.axes, strict=True)
-    ]
-    positions = np.stack(columns, axis=1).astype(np.int32)
-    return BlockSet(layout=layout, positions=positions, weights={})
+    marks = np.ones((n_slots, MARKS), dtype=np.uint32)
+    positions, weights = _witness(layout, n_slots, np.arange(n_slots), marks)
+    for block, (offset, axis) in enumerate(zip(layout.offsets, layout.axes, strict=True)):
+        positions[:, block] = offset + rng.integers(0, axis.size, n_slots)
+    return BlockSet(layout=layout, positions=positions, weights=weights)
 
 
 def _weights(

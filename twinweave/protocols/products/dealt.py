@@ -172,11 +172,11 @@ class DealtParty:
         here, pair = self.here, self.here.pair(peer)
         arrived = here.unseal(peer, here.shared_in, request.sealed[peer])
         theirs, shown = self._parts(peer, arrived)
-        bound = here.bound(peer, here.state.sent[peer], hash_of(arrived))
         if self._is_first(peer):
             share = finish_first(pair, here.state.seeds[peer], theirs)
         else:
             share = finish_second(pair, here.blocks(pair), request.corrections[peer], theirs)
+        bound = here.bound(peer, here.state.sent[peer], hash_of(arrived), share)
         heads = {}
         for i, dealt in self._coins[peer].items():
             places = self._places(peer, i, dealt)

@@ -44,7 +44,7 @@ from twinweave.errors import ProtocolError
 from twinweave.protocols import lattice
 from twinweave.protocols.keystream import hkdf
 from twinweave.protocols.products import bfv
-from twinweave.protocols.products.bfv import DEGREE, FIELD, chunks, parameters_of, sides
+from twinweave.protocols.products.bfv import DEGREE, FIELD, chunks, sides
 from twinweave.protocols.products.blocks import BlockSet
 from twinweave.protocols.products.messages import OpenRequest, Sealed, addressed
 from twinweave.protocols.products.opening import Product
@@ -66,7 +66,7 @@ def offer(pair: Pair, blocks: BlockSet, key: bytes) -> bytes:
     bfv.check(pair)
     own, _ = sides(pair)
     pair.check_blocks(blocks, own.party)
-    parameters = parameters_of(pair)
+    parameters = bfv.PARAMETERS
     api, secret_key = lattice.available(FIELD), parameters.secret_key(key)
     encryptor = api.Encryptor(parameters.context(), secret_key)
     parts = [lattice.dump(parameters.public_key(secret_key))]
@@ -86,7 +86,7 @@ def respond(pair: Pair, blocks: BlockSet, offered: bytes) -> tuple[Ring, bytes]:
     bfv.check(pair)
     own, other = sides(pair)
     pair.check_blocks(blocks, other.party)
-    parameters = parameters_of(pair)
+    parameters = bfv.PARAMETERS
     api, context = lattice.available(FIELD), parameters.context()
     evaluator = api.Evaluator(context)
     sums = _products(pair, blocks, offered)
@@ -104,7 +104,7 @@ def respond(pair: Pair, blocks: BlockSet, offered: bytes) -> tuple[Ring, bytes]:
 def finish(pair: Pair, key: bytes, answered: bytes) -> Ring:
     """Offering party, 2: its share, uint32 of `pair.shape`. Raises ProtocolError."""
     own, other = sides(pair)
-    parameters = parameters_of(pair)
+    parameters = bfv.PARAMETERS
     what = f"the answer of {other.party!r}"
     parts = lattice.split(answered, what)
     if len(parts) != other.width:
@@ -123,7 +123,7 @@ def finish(pair: Pair, key: bytes, answered: bytes) -> Ring:
 def _products(pair: Pair, blocks: BlockSet, offered: bytes) -> list[Any]:
     """Ciphertexts of sum(x y_j) plus an encryption of zero, for each j; the error is bare."""
     own, other = sides(pair)
-    parameters, what = parameters_of(pair), f"the offer of {own.party!r}"
+    parameters, what = bfv.PARAMETERS, f"the offer of {own.party!r}"
     head, *parts = lattice.split(offered, what) or [memoryview(b"")]
     slices = list(chunks(pair))
     if len(parts) != len(slices):
@@ -188,11 +188,12 @@ class EncryptedParty:
         here, pair = self.here, self.here.pair(peer)
         if self._offers(pair):
             answered = here.unseal(peer, here.opened_in, request.sealed[peer])
-            bound = here.bound(peer, here.state.sent[peer], hash_of(answered))
-            return Product(share=finish(pair, self._key(peer), answered), bound=bound)
+            share = finish(pair, self._key(peer), answered)
+            bound = here.bound(peer, here.state.sent[peer], hash_of(answered), share)
+            return Product(share=share, bound=bound)
         offered = here.unseal(peer, here.shared_in, request.sealed[peer])
         share, answer = respond(pair, here.blocks(pair), offered)
-        bound = here.bound(peer, hash_of(answer), hash_of(offered))
+        bound = here.bound(peer, hash_of(answer), hash_of(offered), share)
         sealed = here.seal(peer, here.opened_in, answer)
         return Product(share=share, bound=bound, answer=sealed)
 

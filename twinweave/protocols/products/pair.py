@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from twinweave.errors import ProtocolError
 from twinweave.protocols.products.blocks import BlockLayout, BlockSet, layout_of
-from twinweave.protocols.ring import dtype_of, ring_bits
+from twinweave.protocols.ring import Ring, dtype_of, ring_bits
 from twinweave.spec import RunSpec
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.contingency import Cells
@@ -53,6 +55,16 @@ class Pair:
     def cells(self, query: Query) -> Cells:
         """The cells of a table between the two. Raises ProtocolError where it is not of these."""
         return Cells(axes=tuple(self.layout(s.party).axis(s) for s in query.sides))
+
+    def unmatched(self, share: Ring, own: str) -> Ring:
+        """A party's end of what says that no slot holds two different users: ring (MARKS,).
+
+        share: its share of the product. The ends of both are equal in that case, and in no
+        other but with probability 2**-64 (`matching`).
+        """
+        first, second = self.first, self.second
+        z: Ring = share[first.marks, second.present] - share[first.present, second.marks]
+        return z if self.is_first(own) else np.negative(z)
 
     def check_blocks(self, blocks: BlockSet, party: str) -> None:
         """Raise ProtocolError unless the matrix is that party's in this product."""

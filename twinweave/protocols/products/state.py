@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from twinweave.protocols.alignment.party import Aligned
 from twinweave.protocols.party import Party
 from twinweave.protocols.products.blocks import BlockSet, build_blocks
+from twinweave.protocols.products.matching import marks_of
 from twinweave.protocols.products.pair import Pair, product_of
+from twinweave.protocols.ring import Ring
 from twinweave.spec import RunSpec
 from twinweave.workload.plan import PlannedQuery
 
@@ -86,8 +88,9 @@ class Pass:
         return self.spec.tables.crossing(self.party.name, peer)
 
     def blocks(self, pair: Pair) -> BlockSet:
-        """The own matrix."""
-        table = self.party.table
+        """The own matrix, marked for the pair."""
+        table, peer = self.party.table, pair.other(self.party.name).party
+        secret = self.party.pair_secret(peer, "marks")
         return build_blocks(
             self.party.site.schema,
             pair.layout(self.party.name),
@@ -95,17 +98,20 @@ class Pass:
             slots=self.state.slots,
             codes=table.codes,
             units=table.units,
+            marks=marks_of(table.ids, self.state.slots, secret),
         )
 
     def secret(self, peer: str) -> bytes:
         """32 bytes that the peer knows too and the server does not."""
         return self.party.pair_secret(peer, "open cross tables")
 
-    def bound(self, peer: str, own: bytes, theirs: bytes) -> bytes:
-        """Both hashes of what the two sealed for each other as one: the same at both parties
-        where nobody changed it. own: of what this party sent; theirs: of what arrived."""
-        first = self.pair(peer).is_first(self.party.name)
-        return hash_of(own, theirs) if first else hash_of(theirs, own)
+    def bound(self, peer: str, own: bytes, theirs: bytes, share: Ring) -> bytes:
+        """What the two sealed for each other, and what their shares say of the matching, as one
+        hash: the same at both parties where nobody changed a message and no slot holds two
+        different users. own: hash of what this party sent; theirs: of what arrived."""
+        pair = self.pair(peer)
+        sent = (own, theirs) if pair.is_first(self.party.name) else (theirs, own)
+        return hash_of(*sent, pair.unmatched(share, self.party.name).tobytes())
 
     def seal(self, peer: str, phase: str, content: bytes) -> bytes:
         return self.party.seal(peer, phase, self.party.name, content)
