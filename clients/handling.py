@@ -27,6 +27,7 @@ Handler = Callable[[Message, Context], Message]
 Step = Callable[..., tuple[Any, Any]]
 log = logging.getLogger("twinweave.party")
 _SITE = "site"
+_NOT_SET_UP = "this party has not been set up for this run. Start anew."
 
 
 def begins(asked: type[Any], spare: Any) -> Callable[[Step], Handler]:
@@ -65,7 +66,7 @@ def handles(asked: type[Any], given: type[Any], *states: type[Any]) -> Callable[
 
             def act(state: Any) -> tuple[Any, Any]:
                 if state is None:
-                    raise ProtocolError("this party has not been set up for this run. Start anew.")
+                    raise ProtocolError(_NOT_SET_UP)
                 if not isinstance(state, states):
                     raise ProtocolError(
                         f"{message.metadata.message_type} comes out of its order. Start a new run."
@@ -73,6 +74,8 @@ def handles(asked: type[Any], given: type[Any], *states: type[Any]) -> Callable[
                 return step(request, state, site)
 
             with named(site):
+                if not Journal(site, request.run).begun:  # and no folder is made for it
+                    raise ProtocolError(_NOT_SET_UP)
                 return _answered(message, site, request, given, act)
 
         return _handler(answer)

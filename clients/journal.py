@@ -40,6 +40,11 @@ class Journal:
     def __init__(self, site: Site, run: str) -> None:
         self.folder = folder_of(site, run)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the run was ever set up here: only then is there anything to answer from."""
+        return self.folder.exists()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One message of the run at a time, whatever processes play this party."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from twinweave.parsing import Parsed
-from twinweave.privacy.guard import GuardConf
+from twinweave.errors import BudgetError, ProtocolError
+from twinweave.parsing import Parsed, check_positive
+from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON, GuardConf
 from twinweave.tables.column import Column
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
@@ -20,6 +21,9 @@ class Site(Parsed):
 
     pools: the pools that this party agreed to be in, as their members; a specification that
     pools it with anybody else is refused.
+    max_epsilon, max_delta: the most that one run may cost, guard on or off.
+    max_rows: the most rows that all parties of a run may have together; what a party needs of
+    memory and time grows with it.
     work: private folder for the party's own record of its runs.
     """
 
@@ -30,7 +34,33 @@ class Site(Parsed):
     pins: dict[str, str]
     guard: GuardConf
     pools: tuple[tuple[str, ...], ...] = ()
+    max_epsilon: float = MOST_EPSILON
+    max_delta: float = MOST_DELTA
+    max_rows: int = 20_000_000
     work: str = field(default=".twinweave")
+
+    def __post_init__(self) -> None:
+        check_positive("site", self, "max_epsilon", most=MOST_EPSILON)
+        check_positive("site", self, "max_delta", most=MOST_DELTA)
+        check_positive("site", self, "max_rows")
+
+    def check_budget(self, epsilon: float, delta: float) -> None:
+        """Raise BudgetError where a run's (epsilon, delta) is more than this party allows one."""
+        for name, asked in (("max_epsilon", epsilon), ("max_delta", delta)):
+            if asked > getattr(self, name):
+                raise BudgetError(
+                    f"site {name!r}: the run asks for {asked:g}, above this party's limit of "
+                    f"{getattr(self, name):g} for one run. Ask for less, or raise it in the site "
+                    "file."
+                )
+
+    def check_rows(self, rows: int) -> None:
+        """Raise ProtocolError where the parties of a run have more rows than this one allows."""
+        if rows > self.max_rows:
+            raise ProtocolError(
+                f"site 'max_rows': the parties say they have {rows} rows together, above this "
+                f"party's limit of {self.max_rows}. Raise it in the site file if they do."
+            )
 
     @property
     def schema(self) -> Schema:

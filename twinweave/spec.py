@@ -16,6 +16,7 @@ from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
 from twinweave.parsing import Parsed, canonical_json, load_json, parse
 from twinweave.privacy.events import Event
+from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
@@ -69,9 +70,10 @@ class RunSpec(Parsed):
                 f"run specification of version {self.version}; this party speaks {VERSION}. "
                 "Install the same release at every party."
             )
-        if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
+        if not (0 < self.epsilon < MOST_EPSILON and 0 < self.delta < MOST_DELTA):
             raise ProtocolError(
-                "a run's epsilon is below 100 and its delta below .01, both above 0. Refused."
+                f"a run's epsilon is below {MOST_EPSILON:g} and its delta below {MOST_DELTA:g}, "
+                "both above 0. Refused."
             )
         if self.cross_tables == "homomorphic" and any(p.coins for p in self.plan):
             raise ProtocolError(

@@ -64,6 +64,7 @@ def test_a_stored_reply_comes_back_and_so_does_the_state(site: Site) -> None:
     assert wire.to_bytes(Journal(site, "r").state()) == wire.to_bytes(STATE)
 
 
+@pytest.mark.attack("shared")
 def test_other_names_have_other_replies(site: Site) -> None:
     found = record(site)
     assert found.answered(MATCH, replace(ASKED, hop=2), MatchReply) is None
@@ -83,6 +84,7 @@ def test_every_counter_of_a_request_is_in_its_name(site: Site, change: dict[str,
     assert found.answered("query.open", asked, OpenReply) is not None
 
 
+@pytest.mark.attack("secrets")
 def test_only_the_last_state_and_its_secrets_stay(site: Site) -> None:
     found = record(site)
     found.write(MATCH, replace(ASKED, hop=2), REPLY, JOINED)
@@ -90,6 +92,7 @@ def test_only_the_last_state_and_its_secrets_stay(site: Site) -> None:
     assert len(list(found.folder.glob("*/state"))) == 1
 
 
+@pytest.mark.attack("secrets")
 def test_a_run_that_begins_forgets_the_secrets_of_old_ones(site: Site) -> None:
     records = {run: record(site, run) for run in ("old", "silent since", "current")}
     long_ago = time.time() - journal.KEPT - 60
@@ -112,6 +115,7 @@ def test_another_request_under_the_same_name_is_refused(site: Site) -> None:
         found.claim(MATCH, replace(ASKED, sealed={"a": b"z"}))
 
 
+@pytest.mark.attack("again", "ckks")
 def test_of_two_requests_the_first_counts_even_if_it_was_refused(site: Site) -> None:
     """Or many refusals would tell what one answer does not."""
     Journal(site, "r").folder.mkdir(parents=True)
@@ -135,6 +139,7 @@ def test_run_names_from_outside_cannot_leave_the_folder(site: Site, tmp_path: Pa
     assert (tmp_path / "work") in record(site, "../../../etc/x").folder.parents
 
 
+@pytest.mark.attack("files")
 def test_only_the_owner_can_read(site: Site) -> None:
     found = record(site).folder
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
@@ -142,6 +147,7 @@ def test_only_the_owner_can_read(site: Site) -> None:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
 
 
+@pytest.mark.attack("errors")
 def test_errors_leave_with_the_partys_name_and_without_a_cause(site: Site) -> None:
     with pytest.raises(ColumnError) as known, named(site):
         raise ColumnError("x", "a rule", "A remedy.") from ValueError("cell 4711")

@@ -18,6 +18,7 @@ from scripts.supernode import write_commands
 from twinweave.errors import ConfigError
 
 
+@pytest.mark.attack("code")
 def test_the_bundle_stays_packed_and_the_own_app_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("install_from_fab", "get_project_dir", "get_load_client_app_fn"):
         monkeypatch.setattr(run_clientapp, name, getattr(run_clientapp, name))
@@ -29,6 +30,7 @@ def test_the_bundle_stays_packed_and_the_own_app_answers(monkeypatch: pytest.Mon
     assert load("another/app", "9.9", "0" * 64) is app
 
 
+@pytest.mark.attack("code")
 def test_another_flower_is_refused_rather_than_half_replaced() -> None:
     renamed: Any = SimpleNamespace(install_from_fab=None, get_project_dir=None)
     with pytest.raises(ConfigError, match="get_load_client_app_fn"):
@@ -36,6 +38,7 @@ def test_another_flower_is_refused_rather_than_half_replaced() -> None:
     assert renamed.install_from_fab is None
 
 
+@pytest.mark.attack("code")
 def test_every_command_that_a_node_may_start_leads_here(tmp_path: Path) -> None:
     """A run may call itself an agent's, a model's or a simulation: those have commands too."""
     write_commands(tmp_path)

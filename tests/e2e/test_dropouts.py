@@ -65,6 +65,7 @@ def spends(deployment: Deployment) -> dict[str, list[str]]:
     return {name: sorted(rows) for name, rows in found.items()}
 
 
+@pytest.mark.remains("stop", "spent")
 @pytest.mark.parametrize(
     "phase", ["query.setup", "query.blind", "query.match", "query.share", "query.open"]
 )

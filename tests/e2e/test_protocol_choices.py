@@ -84,6 +84,7 @@ def encrypted(folder: Path, plan: Plan | None = None, *, users: int = 300) -> Ra
 Finished = tuple[Ran, Deployment, list[dict[str, list[tuple[Any, ...]]]]]
 
 
+@pytest.mark.curious("server")
 @tenseal
 def test_the_default_workload(tmp_path: Path, clear: Clear) -> None:
     """Priority tables across the parties, all local ones, Gaussian noise of both, no leak."""
@@ -148,6 +149,7 @@ def test_noise_of_one_party_only_is_caught(
     assert plausible(p_variance(kinds["local gaussian"]))
 
 
+@pytest.mark.broken("server")
 @tenseal
 def test_an_offer_in_the_clear_is_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +160,7 @@ def test_an_offer_in_the_clear_is_caught(
     assert "a message that is not sealed" in leaks(encrypted(tmp_path), clear)
 
 
+@pytest.mark.broken("server")
 @tenseal
 def test_a_share_without_masks_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = open_shares
@@ -223,6 +226,7 @@ def test_repeats_get_the_same_bytes_and_cost_nothing(finished: Finished) -> None
     assert guard_rows(deployment.sites) == before
 
 
+@pytest.mark.attack("again")
 def test_another_offer_under_the_same_name_is_refused(finished: Finished) -> None:
     ran, deployment, _ = finished
     before = guard_rows(deployment.sites)
@@ -330,6 +334,7 @@ ENDS: dict[str, Any] = {
 }
 
 
+@pytest.mark.curious("server-updates")
 @pytest.mark.parametrize(
     "kind", [pytest.param(k, marks=tenseal) if k == "homomorphic" else k for k in KINDS]
 )

@@ -114,6 +114,7 @@ TABLES = {
 }
 
 
+@pytest.mark.attack("errors")
 @pytest.mark.parametrize("case", TABLES)
 def test_bad_tables(deployment: Deployment, case: str) -> None:
     party, change, name, column = TABLES[case]
@@ -204,6 +205,7 @@ def test_a_column_that_the_run_does_not_have(deployment: Deployment) -> None:
     assert str(error).startswith("party 'publisher'")
 
 
+@pytest.mark.curious("outsider")
 def test_an_identity_that_is_not_pinned(deployment: Deployment) -> None:
     deployment.sites["publisher"]["pins"] = {}
     error = refused(deployment)
@@ -211,6 +213,7 @@ def test_an_identity_that_is_not_pinned(deployment: Deployment) -> None:
     assert str(error).startswith("party 'publisher': identity of 'advertiser' is not pinned")
 
 
+@pytest.mark.curious("outsider")
 def test_another_identity_than_the_pinned_one(deployment: Deployment) -> None:
     deployment.sites["advertiser"]["pins"]["publisher"] = Identity.generate().public_hex
     error = refused(deployment)
@@ -242,6 +245,7 @@ class Impostor(InProcessGrid):
         )
 
 
+@pytest.mark.attack("keys")
 def test_a_key_exchanged_by_the_server(deployment: Deployment) -> None:
     error = refused(deployment, grid_class=Impostor)
     assert type(error).__name__ == "ChannelError"
@@ -272,6 +276,7 @@ def test_a_node_without_a_site_file(deployment: Deployment) -> None:
 # --- budgets -----------------------------------------------------------------------------
 
 
+@pytest.mark.attack("cost")
 @pytest.mark.parametrize("epsilon", [0.01, 3.0])
 def test_a_budget_that_does_not_last(deployment: Deployment, epsilon: float) -> None:
     """Whether for the first release or for the last only: refused before anything is spent."""
@@ -282,6 +287,7 @@ def test_a_budget_that_does_not_last(deployment: Deployment, epsilon: float) -> 
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 
 
+@pytest.mark.attack("cost")
 def test_a_specification_that_costs_more_than_it_says(tmp_path: Path) -> None:
     """Refused at setup by a party whose guard is off, before its first release."""
     conf = configure(tmp_path, "privacy.guard.mode=off")
@@ -367,6 +373,7 @@ def _corrupt(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return frame
 
 
+@pytest.mark.attack("errors")
 def test_a_sweep_of_malformed_tables(tmp_path: Path) -> None:
     """Every table ends in one clear line or, where the rules allow the cells, in a result."""
     data = csv_mapping(tmp_path, users=60)

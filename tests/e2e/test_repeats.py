@@ -45,6 +45,7 @@ def answer(ran: Ran, phase: str, party: str, request: Any) -> Any:
     return records.unpack(m.REPLIES[phase], send(ran, phase, party, request).content)
 
 
+@pytest.mark.attack("again")
 @pytest.mark.parametrize("party", NODES)
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_repeat_gets_the_same_bytes_and_costs_nothing(
@@ -67,6 +68,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.attack("again")
 @pytest.mark.parametrize("phase", PHASES)
 def test_another_request_under_the_same_name_is_refused(
     finished: tuple[Ran, Deployment], phase: str
@@ -143,6 +145,7 @@ def test_a_party_that_never_answers_is_named(tmp_path: Path, silent: int) -> Non
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 
 
+@pytest.mark.remains("stop")
 def test_a_party_that_falls_silent_is_named(tmp_path: Path) -> None:
     class FallsSilent(Lossy):
         def push_messages(self, messages: Iterable[Message]) -> list[str]:
@@ -173,6 +176,7 @@ class Echo(InProcessGrid):
         return self.__dict__.setdefault("_old", [])
 
 
+@pytest.mark.attack("again", "rollback")
 def test_late_repeats_do_not_take_a_party_back(tmp_path: Path) -> None:
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
     grid = deployment.start(Echo).grid
@@ -226,6 +230,7 @@ def test_parties_with_the_same_users_may_share_a_guards_file(tmp_path: Path) -> 
         assert sorted(row[1] for row in rows) == ["query.open", "query.share"]
 
 
+@pytest.mark.attack("secrets")
 def test_a_new_run_forgets_the_secrets_of_runs_long_silent(tmp_path: Path) -> None:
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
     deployment.start()

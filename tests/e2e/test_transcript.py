@@ -27,6 +27,7 @@ from twinweave.protocols.secure_sum.masking import MaskingParty
 COINS_AND_GAUSSIAN = "protocol.coin_limit=10_000"  # two tables of 11 cells with coins
 
 
+@pytest.mark.curious("server")
 @pytest.mark.parametrize("method", ["ristretto", "prf"])
 def test_nothing_leaks(tmp_path: Path, clear: Clear, method: str) -> None:
     conf = configure(tmp_path, COINS_AND_GAUSSIAN, f"protocol.alignment={method}")
@@ -44,15 +45,18 @@ def channel_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "open_sealed", lambda sealed, **_: bytes(sealed))
 
 
+@pytest.mark.broken("server", "outsider")
 def test_channel_off_is_caught(tmp_path: Path, clear: Clear, channel_off: None) -> None:
     found = caught(tmp_path, clear)
     assert {"tag blinded once", "masked matrix", "a message that is not sealed"} <= found
 
 
+@pytest.mark.broken("server")
 def test_channel_off_shows_the_group_key(tmp_path: Path, clear: Clear, channel_off: None) -> None:
     assert {"secret", "masked matrix"} <= caught(tmp_path, clear, "prf")
 
 
+@pytest.mark.broken("server")
 def test_blinding_once_is_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +64,7 @@ def test_blinding_once_is_caught(
     assert "tag blinded once" in caught(tmp_path, clear)
 
 
+@pytest.mark.broken("server")
 def test_hashed_ids_for_tags_are_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +82,7 @@ def test_hashed_ids_for_tags_are_caught(
     assert "hash of an id" in caught(tmp_path, clear, "prf")
 
 
+@pytest.mark.broken("server")
 def test_local_noise_off_is_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +90,7 @@ def test_local_noise_off_is_caught(
     assert {"noise: local gaussian", "exact table"} <= caught(tmp_path, clear)
 
 
+@pytest.mark.broken("server")
 def test_local_noise_of_the_wrong_scale_is_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +106,7 @@ def test_local_noise_of_the_wrong_scale_is_caught(
     assert caught(tmp_path, clear) == {"noise: local gaussian"}
 
 
+@pytest.mark.broken("server")
 def test_gaussian_noise_of_one_party_only_is_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +114,7 @@ def test_gaussian_noise_of_one_party_only_is_caught(
     assert caught(tmp_path, clear) == {"noise: cross gaussian"}
 
 
+@pytest.mark.broken("server")
 def test_coins_off_are_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +128,7 @@ def test_coins_off_are_caught(
     assert "noise: coins" in caught(tmp_path, clear)
 
 
+@pytest.mark.broken("server")
 def test_shares_without_the_zero_sharing_are_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,10 +171,12 @@ def trained(tmp_path: Path, clear: Clear, updates: list[Any]) -> set[str]:
     return leaks(ran, clear) | search(text, {"update": parts})
 
 
+@pytest.mark.curious("server-updates")
 def test_training_shows_no_update(tmp_path: Path, clear: Clear, updates: list[Any]) -> None:
     assert trained(tmp_path, clear, updates) == set()
 
 
+@pytest.mark.broken("server-updates")
 def test_masks_off_are_caught(
     tmp_path: Path, clear: Clear, updates: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

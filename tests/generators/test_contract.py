@@ -142,6 +142,7 @@ def test_every_gradient_mode_takes_the_same_round(name: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.attack("nonfinite")
 @pytest.mark.parametrize("name", ["tvae", "llm"])
 @pytest.mark.parametrize("mode", ["bookkeeping", "hooks"])
 @pytest.mark.filterwarnings("ignore:Full backward hook")

@@ -89,6 +89,7 @@ N = 6
 SOME_ROWS = ([2], [0, 3, 4], list(range(N)))
 
 
+@pytest.mark.attack("nonfinite")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("where", WRONG)
 @pytest.mark.parametrize("which", SOME_ROWS, ids=["one", "some", "all"])
@@ -113,6 +114,7 @@ def test_rows_that_are_not_finite_add_exactly_nothing(
     assert (len(which) < N) == bool(got.any())
 
 
+@pytest.mark.attack("nonfinite")
 @pytest.mark.parametrize("mode", SEQUENCE_MODES)
 @pytest.mark.parametrize("which", SOME_ROWS, ids=["one", "some", "all"])
 def test_sequences_that_are_not_finite_add_exactly_nothing(
@@ -195,6 +197,7 @@ def tiny(module: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
+@pytest.mark.attack("nonfinite")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_norm_whose_square_vanishes_is_seen_all_the_same(mode: Any) -> None:
     """Huge inputs and tiny slopes: in single precision the squared norm is 0, and nothing would

@@ -26,11 +26,13 @@ def drawn(name: str, folder: Path, cases: int) -> list[str]:
     return [f"{case}: {fault}" for case in chosen for fault in play(case) or ()]
 
 
+@pytest.mark.attack("any")
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_sample_of_alterations(name: str, tmp_path: Path) -> None:
     assert not drawn(name, tmp_path, 10)
 
 
+@pytest.mark.attack("any")
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", sorted(worlds.WORLDS))
 def test_many_alterations(name: str, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def test_the_sound_one_is_accepted(asked: tuple[Tree, Site]) -> None:
     assert setup(changed(tree, lambda _: None), site)[0].hello
 
 
+@pytest.mark.attack("numbers")
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_cannot_be_computed_is_refused(asked: tuple[Tree, Site], name: str) -> None:
     tree, site = asked

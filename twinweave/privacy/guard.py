@@ -25,6 +25,9 @@ from twinweave.privacy import accountant
 from twinweave.privacy.events import Event
 from twinweave.privacy.ledger import event_from_record, event_to_record
 
+MOST_EPSILON, MOST_DELTA = 100.0, 1e-2
+"""Of one run, exclusive: beyond them a guarantee says nothing."""
+
 _VERSION = 2
 _WAIT_SECONDS = 120.0  # for another process's transaction
 _SLACK = 1e-6  # of a run's epsilon, relative: its events may be composed in another order

@@ -129,6 +129,7 @@ def test_two_seals_share_no_ciphertext() -> None:
     assert one[-80:] != other[-80:]
 
 
+@pytest.mark.attack("sealed")
 @settings(max_examples=60)
 @given(st.data())
 def test_any_altered_or_missing_byte_is_refused(data: Any) -> None:
@@ -141,6 +142,7 @@ def test_any_altered_or_missing_byte_is_refused(data: Any) -> None:
             open_sealed(wrong, keys=AT_B, **PLACE)
 
 
+@pytest.mark.attack("sealed")
 def test_segments_cannot_be_cut_off_swapped_or_appended() -> None:
     sealed = seal(bytes(3 * SEGMENT_BYTES), keys=AT_A, **PLACE)
     step = SEGMENT_BYTES + TAG_BYTES
@@ -155,6 +157,7 @@ def test_segments_cannot_be_cut_off_swapped_or_appended() -> None:
             open_sealed(head + b"".join(body), keys=AT_B, **PLACE)
 
 
+@pytest.mark.attack("sealed")
 @pytest.mark.parametrize(
     ("change", "run", "names"),
     [
@@ -186,6 +189,8 @@ def relabelled_message_opens() -> bool:
     return True
 
 
+@pytest.mark.attack("sealed")
+@pytest.mark.broken("sealed")
 def test_the_phase_is_bound_and_leaving_it_out_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not relabelled_message_opens()
     monkeypatch.setattr(
@@ -198,6 +203,8 @@ def test_the_phase_is_bound_and_leaving_it_out_is_caught(monkeypatch: pytest.Mon
     assert relabelled_message_opens()
 
 
+@pytest.mark.attack("sealed")
+@pytest.mark.curious("outsider")
 def test_reflection_wrong_receiver_and_foreign_keys_are_refused() -> None:
     sealed = seal(b"x", keys=AT_A, **PLACE)
     with pytest.raises(ChannelError, match="another sender"):
@@ -209,6 +216,7 @@ def test_reflection_wrong_receiver_and_foreign_keys_are_refused() -> None:
         open_sealed(sealed, keys=replace(AT_B, root=bytes(32)), **PLACE)
 
 
+@pytest.mark.attack("sealed")
 def test_a_run_replayed_in_another_run_does_not_open() -> None:
     sealed = seal(b"x", keys=AT_A, **PLACE)
     _, later = pair(run="run-2")
@@ -216,6 +224,7 @@ def test_a_run_replayed_in_another_run_does_not_open() -> None:
         open_sealed(sealed, keys=replace(later, run_id="run-1"), **PLACE)
 
 
+@pytest.mark.attack("keys", "sizes")
 @pytest.mark.parametrize(
     ("change", "pins", "names"),
     [
@@ -236,6 +245,7 @@ def test_a_wrong_hello_is_named(change: Any, pins: dict[str, str], names: str) -
         verify_hello(replace(good, **change), pins, "run-1", "spec")
 
 
+@pytest.mark.attack("keys")
 def test_an_old_hello_or_one_of_another_specification_is_refused() -> None:
     with pytest.raises(ChannelError, match="another run"):
         verify_hello(hello(B, "b", run="run-0")[1], PINS, "run-1", "spec")
@@ -291,6 +301,7 @@ def test_secrets_have_no_repr() -> None:
     assert repr(A) == f"Identity({A.public_hex})"
 
 
+@pytest.mark.attack("files")
 def test_identity_files(tmp_path: Path) -> None:
     path = tmp_path / "identity.pem"
     A.save(path)

@@ -57,6 +57,7 @@ def with_members(
     return JointSchema(schemas=(*schema.schemas, *more), pools=(pool,))
 
 
+@pytest.mark.attack("members")
 def test_ten_thousand_members_who_are_no_parties(tmp_path: Path) -> None:
     """At commit 8ee12a0 a table left with noise of sd .71 and was charged as sd 50."""
     table = pooled((NORTH, *invented(10_000)), unknown=10_000)
@@ -64,6 +65,7 @@ def test_ten_thousand_members_who_are_no_parties(tmp_path: Path) -> None:
         begun(tmp_path, None, table).setup()
 
 
+@pytest.mark.attack("pools")
 @pytest.mark.parametrize("kept", [(NORTH,), (NORTH, SOUTH)])
 def test_members_whom_the_site_file_does_not_name(tmp_path: Path, kept: tuple[str, ...]) -> None:
     """They are parties of the schema, which the server wrote as well."""
@@ -76,6 +78,7 @@ def test_members_whom_the_site_file_does_not_name(tmp_path: Path, kept: tuple[st
     assert not any(run.charges().values())
 
 
+@pytest.mark.attack("pools")
 def test_a_pool_of_others_whom_nobody_pinned(tmp_path: Path) -> None:
     """A table across to them: every party of a run must prove who it is before it goes on."""
     schema, others = spec_of(mixed(tmp_path, users=60)).schema, invented(40)
@@ -100,6 +103,7 @@ def test_more_unknown_members_than_there_are(unknown: int) -> None:
         pooled((NORTH, SOUTH), unknown=unknown)
 
 
+@pytest.mark.attack("second-plan")
 def test_a_second_plan_is_checked_as_the_first(tmp_path: Path) -> None:
     run = begun(tmp_path, None, pooled((NORTH, SOUTH), unknown=1))
     run.spec = replace(run.spec, selects=True)
@@ -139,6 +143,7 @@ def test_the_server_names_a_part_that_does_not_fit(
         run.measured(hears=at("query.share", party, pooled=change))
 
 
+@pytest.mark.attack("fork")
 def test_a_second_plan_that_the_parties_are_told_apart_is_noticed(tmp_path: Path) -> None:
     """Each would be charged for its own, and a user at both would lose more than the run's."""
     run = begun(tmp_path, None, pooled((NORTH, SOUTH), unknown=1))

@@ -131,6 +131,7 @@ def p_unpredictable(samples: Any, rounds: int) -> float:
     return p_variance((samples - rounds / 2).sum(axis=0) / np.sqrt(runs * rounds / 4))
 
 
+@pytest.mark.curious("party-noise")
 def test_noise_stays_uniform_to_each_adversary_alone() -> None:
     """Fix what one adversary knows, redraw the rest: the noise is Binomial all the same."""
     coins = of(400, 64)
@@ -142,6 +143,7 @@ def test_noise_stays_uniform_to_each_adversary_alone() -> None:
         assert plausible(p_unpredictable(samples, coins.rounds))
 
 
+@pytest.mark.broken("party-noise")
 def test_without_signs_the_dealer_would_know_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """The broken variant that the test above catches."""
     monkeypatch.setattr(coinage, "_flips", lambda signs, shape: np.zeros(shape, np.uint32))
@@ -182,6 +184,7 @@ def test_known_answer() -> None:
 # --- a dealer that deviates --------------------------------------------------------------
 
 
+@pytest.mark.broken("coins")
 def test_too_few_bits_show_the_count_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The attack: with k = (1 - M) / 2 for every bit the noise is a multiple of M beside N k."""
     coins, multiple = of(11, 500, 3), 10_001
@@ -214,6 +217,7 @@ def undetected(cells: int, bad: Any, rounds: int) -> float:
     return (comb(cells, bad) / comb(cells + TESTED_COINS, bad)) ** rounds
 
 
+@pytest.mark.attack("coins")
 @pytest.mark.parametrize(("bad", "rounds"), [(1, 3), (2, 1), (4, 1)])
 def test_bad_coins_are_noticed_as_often_as_claimed(bad: Any, rounds: int) -> None:
     cells, trials = 6, 400
@@ -229,6 +233,7 @@ def test_bad_coins_are_noticed_as_often_as_claimed(bad: Any, rounds: int) -> Non
     assert not plausible(p_share(trials, trials, undetected(cells, bad, rounds)))
 
 
+@pytest.mark.remains("luck")
 def test_the_bound_of_the_docstring() -> None:
     """E[z**H 1_D] <= 1 a round, for any number of bad coins; so 2**-40 for too many in a cell."""
     z = 1 + TESTED_COINS

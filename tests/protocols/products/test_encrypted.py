@@ -285,6 +285,7 @@ def test_steps_refuse_what_does_not_fit() -> None:
             step()
 
 
+@pytest.mark.curious("together-encrypted")
 def test_another_key_opens_nothing() -> None:
     _, pair, blocks = build(50, (30, 30), (SEGMENT_VISIT,))
     own, other = ends(pair)

@@ -56,12 +56,14 @@ def constant_masks(words: NDArray[np.uint32], *, plus: list[bytes], minus: list[
         words -= np.uint32(int.from_bytes(seed[:4], "little"))
 
 
+@pytest.mark.curious("server-updates")
 def test_masked_vector_is_uniform() -> None:
     assert plausible(p_value(masked()[1]))
     extreme = np.full(WORDS, make_plan(4).encoding.limit)
     assert plausible(p_value(masked(extreme)[1]))
 
 
+@pytest.mark.curious("server-updates")
 def test_late_vector_of_a_dropped_party_stays_uniform() -> None:
     assert plausible(p_value(without_pair_masks(*masked())))
 
@@ -72,11 +74,13 @@ def test_rounds_do_not_share_masks() -> None:
     assert plausible(p_value(first - second))
 
 
+@pytest.mark.broken("server-updates")
 def test_test_catches_a_missing_self_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masking, "apply_masks", no_self_mask)
     assert not plausible(p_value(without_pair_masks(*masked())))
 
 
+@pytest.mark.broken("server-updates")
 def test_test_catches_constant_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masking, "apply_masks", constant_masks)
     assert not plausible(p_value(masked()[1]))
@@ -140,6 +144,7 @@ def smallest_opened(plan: SumPlan, n_colluding: int) -> int:
     return min(sizes)
 
 
+@pytest.mark.attack("few")
 @pytest.mark.parametrize(
     ("n", "colluding"), [(2, 0), (3, 0), (3, 1), (4, 0), (4, 1), (5, 0), (5, 1)]
 )
@@ -149,6 +154,7 @@ def test_no_lie_opens_a_sum_of_fewer_parties_than_the_plan_says(n: int, colludin
     assert smallest_opened(plan, colluding) >= plan.honest_in_any_sum
 
 
+@pytest.mark.broken("few")
 @pytest.mark.parametrize(("n", "threshold"), [(3, 1), (4, 1)])
 def test_test_catches_a_threshold_that_is_too_low(n: int, threshold: int) -> None:
     plan = make_plan(n, threshold=threshold)
@@ -188,6 +194,8 @@ def isolate(plan: SumPlan, victim: str) -> NDArray[np.float64] | None:
     return plan.encoding.decode(bare)[:-1]
 
 
+@pytest.mark.attack("few")
+@pytest.mark.broken("few")
 def test_lying_server_isolates_a_party_only_below_the_derived_threshold() -> None:
     safe = make_plan(5)
     assert isolate(safe, "p002") is None

@@ -194,6 +194,7 @@ BAD_REQUESTS = {
 }
 
 
+@pytest.mark.attack("few")
 @pytest.mark.parametrize("change", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
 def test_party_refuses(change: Any) -> None:
     party, _ = make_parties(make_plan(5))["p000"].protect(np.zeros(2), 0)
@@ -201,6 +202,7 @@ def test_party_refuses(change: Any) -> None:
         party.reveal(RevealRequest(**{"round": 0, "alive": ALIVE, **change}))
 
 
+@pytest.mark.attack("survivors")
 def test_party_answers_one_set_of_survivors_a_round() -> None:
     party, _ = make_parties(make_plan(5))["p000"].protect(np.zeros(2), 0)
     request = RevealRequest(round=0, alive={**ALIVE, "p003": False})
@@ -291,6 +293,7 @@ def test_server_refuses_uploads_out_of_place() -> None:
         server.finish({"p000": Revealed(secrets={"p001": bytes(32)})})
 
 
+@pytest.mark.attack("stories")
 def test_masks_that_do_not_cancel_are_noticed() -> None:
     plan = make_plan(5)
     parties = make_parties(plan)

@@ -39,6 +39,7 @@ def blind(
     party = Party(site, introduced)
     for peer in party.peers:
         party.keys(peer)  # every peer is who the pins say, or nothing goes on
+    site.check_rows(sum(party.rows.values()))
     if party.spec.alignment == "prf":
         return BlindReply(sealed=_group_key(party)), introduced
     method = Ristretto(run_id=party.run)

@@ -25,6 +25,7 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
     spec = RunSpec.loads(request.spec)
     if spec.run != request.run:
         raise ProtocolError("the specification is of another run. Start a new run.")
+    site.check_budget(spec.epsilon, spec.delta)
     check_schema(spec, site)
     check_installed(spec.cross_tables)
     spec.tables.check()

@@ -1,0 +1,187 @@
+"""The lines of the threat model, by name. Tests say which of them they hold:
+
+    @pytest.mark.attack("coins")      the party does what the line says
+    @pytest.mark.curious("server")    whoever it is about learns that and, as far as tested, no more
+    @pytest.mark.remains("guesses")   what can still be done, shown
+    @pytest.mark.broken("coins")      without the defence, the same test sees it
+
+`python -m tests.security.page` writes docs/security.md from these lines and the tests' marks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Line:
+    """what: an attack, or who learns something. then: what the party does, or what is learned."""
+
+    what: str
+    then: str
+
+
+CURIOUS: dict[str, Line] = {
+    "server": Line(
+        "the server",
+        "reads no id, no hash of one, no tag blinded once, no coded row, no matrix, no secret, no "
+        "count without noise",
+    ),
+    "server-view": Line(
+        "the server",
+        "what parties send is, in names and lengths, a function of the specification and the "
+        "tables' sizes; and in its bytes uniform, but for which tags match and the noisy tables: "
+        "a simulator given those makes the same view",
+    ),
+    "server-updates": Line(
+        "the server", "of a training, sums of updates, and no update of one party"
+    ),
+    "server-order": Line("the server", "the order of the tags is not that of a party's table"),
+    "party": Line(
+        "a party",
+        "among all it receives and can open: no id, bare hash, coded row, matrix, secret or exact "
+        "table of another",
+    ),
+    "party-tags": Line(
+        "a party", "others' tags are blinded under keys it lacks: ids it guesses do not show"
+    ),
+    "party-sum": Line(
+        "a party", "of two, a sum minus one's own is the other's update, with its full noise"
+    ),
+    "party-noise": Line("a party", "does not know the noise of a table that it helped to open"),
+    "together": Line(
+        "server and a party",
+        "of dealt tables: the other party's rows as coded for the run, and who is in the overlap",
+    ),
+    "together-encrypted": Line(
+        "server and a party",
+        "of homomorphic tables: no coded row; an answer is uniform but for the table it opens",
+    ),
+    "together-noise": Line(
+        "server and a party",
+        "the noise of coins; of Gaussian tables their own part of it, and the other's stays",
+    ),
+    "outsider": Line(
+        "an outsider",
+        "without a pinned identity it takes no party's place; what parties seal opens to nobody "
+        "else",
+    ),
+}
+
+ATTACKS: dict[str, Line] = {
+    "cost": Line(
+        "a specification that costs more than it says, guard on or off",
+        "refuses at setup; its book holds every run to its own ε all the same",
+    ),
+    "limits": Line(
+        "a specification that asks for more than the site file allows in one run",
+        "refuses at setup, guard on or off",
+    ),
+    "numbers": Line(
+        "noise, domains or numbers that cannot be computed with", "refuses at setup, by name"
+    ),
+    "members": Line("pool members that are no parties", "refuses before anything is charged"),
+    "pools": Line("a pool that the site file does not name", "refuses at setup"),
+    "second-plan": Line(
+        "a second plan that breaks a rule of the first", "refuses before it is charged"
+    ),
+    "fork": Line(
+        "two parties told different second plans",
+        "each seals for all others what only the same plan opens; nothing is charged",
+    ),
+    "keys": Line(
+        "a key, a run or a specification exchanged in a hello", "refuses: it is not as signed"
+    ),
+    "sealed": Line(
+        "a sealed message altered, cut, or from another place or run", "it does not open"
+    ),
+    "sizes": Line("other sizes than the parties signed", "refuses the hello"),
+    "absurd": Line(
+        "a peer that signs an absurd size", "refuses before memory or budget is spent on it"
+    ),
+    "slots": Line(
+        "more slots than the sum of the signed rows", "refuses before it is charged"
+    ),
+    "again": Line(
+        "a second request under one name, also after a refusal; a replay",
+        "considers one request a name; repeats its stored answer",
+    ),
+    "rollback": Line(
+        "its state taken back through Flower's context", "keeps state and answers on its own disk"
+    ),
+    "mixed": Line(
+        "two matrices mixed, or a peer's message exchanged",
+        "shares are bound to what both sent: what opens is uniform",
+    ),
+    "coins": Line(
+        "dealt coins that are not bits",
+        "looks at some of every round, chosen under the parties' secret; refuses before it is "
+        "charged",
+    ),
+    "shapes": Line(
+        "slots, seeds, words, corrections of the wrong size, kind or number",
+        "refuses by name before it is charged",
+    ),
+    "rounds": Line(
+        "another training plan in a later round, rounds out of order", "refuses by name"
+    ),
+    "dear-round": Line(
+        "a round dearer than what is left of the run's ε, guard off", "its book refuses"
+    ),
+    "stories": Line(
+        "other weights, one-way tables or plans told to two parties",
+        "their masks do not cancel: no sum opens",
+    ),
+    "survivors": Line("another set of survivors", "answers one set a round"),
+    "few": Line("a sum of fewer parties than the plan says", "helps to open none"),
+    "nonfinite": Line(
+        "rows or weights that make numbers overflow, or a norm's square vanish",
+        "takes the same steps whatever the rows are; norms in double precision",
+    ),
+    "ckks": Line(
+        "a ciphertext of its own making to decrypt", "one request a round, one text of refusal"
+    ),
+    "overwrite": Line(
+        "a peer answers another's tables", "the server names it, and takes only the party's own"
+    ),
+    "errors": Line(
+        "control characters, long texts or values of cells in an error",
+        "strips and cuts them; a party's error names column, rule and remedy",
+    ),
+    "decoders": Line("messages that do not decode", "an error with a name"),
+    "files": Line(
+        "whoever else is on the machine", "its files are its owner's alone; an error names no path"
+    ),
+    "secrets": Line(
+        "a machine searched after a run", "the run's secrets are gone after its last answer"
+    ),
+    "shared": Line("two nodes with one work folder", "each answers for itself"),
+    "code": Line(
+        "code shipped with the run", "`scripts.supernode` leaves it packed"
+    ),
+    "any": Line(
+        "any one alteration of an honest run (drop, repeat, reorder, replay, exchange, a hostile "
+        "value) at any phase, by server or party",
+        "what left is covered by its charges and by what it accepted; every error has a name",
+    ),
+}
+
+REMAINS: dict[str, Line] = {
+    "stop": Line("server or party", "stops the run, and is named"),
+    "lies": Line("a party", "a wrong answer, by a table that is not true: nothing proves a table"),
+    "guesses": Line(
+        "server and a party", "guessed ids can be blinded and compared with another's tags"
+    ),
+    "luck": Line(
+        "the server",
+        "coins that are no bits pass with probability 2⁻⁴⁰ a cell and table or less; not added to δ",
+    ),
+    "spent": Line(
+        "the server", "has a party charged and stops: what earlier messages released stays spent"
+    ),
+}
+
+PLAYED = {"code": "python -m scripts.trials.deployment --hostile"}
+"""Lines that a trial plays too: processes of Flower's, TLS, authentication."""
+
+KINDS: dict[str, dict[str, Line]] = {"attack": ATTACKS, "curious": CURIOUS, "remains": REMAINS}
