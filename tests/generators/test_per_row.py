@@ -13,7 +13,7 @@ from tests.generators.modules import Dense, Fragile, Sequences, rows
 from tests.generators.oracle import brute_force, clipped_sum, worst_change
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GradientMode
-from twinweave.generators.per_row import Losses, clipped_sums
+from twinweave.generators.per_row import Clipping, Losses, clipped_sums
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")
 
@@ -112,6 +112,21 @@ def test_rows_that_are_not_finite_add_exactly_nothing(
         got = clipped_sum(sums, module, lambda: module.row_loss(batch))
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-7)
     assert (len(which) < N) == bool(got.any())
+
+
+@pytest.mark.broken("nonfinite")
+@pytest.mark.parametrize("mode", SEQUENCE_MODES)
+def test_multiplying_a_row_away_does_not_drop_it(
+    mode: GradientMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zero times what is not finite is no number: a bit of the row, without noise."""
+    monkeypatch.setattr(Clipping, "kept", lambda self, values: values)
+    torch.manual_seed(0)
+    module, batch = Fragile(), torch.cat([torch.randn(N, 3), torch.ones(N, 3)], dim=1)
+    batch[2, 0] = torch.nan
+    sums = clipped_sums(module, 0.05, mode)
+    got = clipped_sum(sums, module, lambda: module.row_loss(batch))
+    assert not got.isfinite().all()
 
 
 @pytest.mark.attack("nonfinite")

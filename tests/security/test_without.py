@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.campaigns import csv_mapping, mixed
 from tests.e2e.clear import Clear
-from tests.protocols.parties import Parties, at
+from tests.protocols.parties import Parties
 from tests.security.without import without
 from tests.whole_run import spec_of
 from twinweave.config import RunConf
@@ -260,3 +260,52 @@ def test_an_attack_succeeds_where_its_defence_is_taken_out_and_nowhere_else(
     for function, check in case.defences:
         without(monkeypatch, function, check)
     case.attack(bare)
+
+
+@pytest.mark.attack("shapes")
+@pytest.mark.broken("shapes")
+def test_charging_before_checking_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At commit 8ee12a0 every request that was refused had been charged for."""
+    run = two(tmp_path)
+    asked = next(measure(run.spec, *aligned(run))).requests[P]
+    wrong = replace(asked, slots=asked.slots * 0)
+    with pytest.raises(ProtocolError):
+        run.tell(SHARE, P, wrong)
+    assert not run.charges()[P]
+    real = products._begin
+
+    def early(request: Any, state: Any, site: Site) -> Any:
+        party = Party(site, state.introduced)
+        party.charge(SHARE, [p.event for p in party.spec.tables.local(P).values()])
+        return real(request, state, site)
+
+    monkeypatch.setattr(products, "_begin", early)
+    with pytest.raises(ProtocolError):
+        run.tell(SHARE, P, wrong)
+    assert run.charges()[P] == {SHARE}
+
+
+@pytest.mark.attack("overwrite")
+@pytest.mark.broken("overwrite")
+def test_taking_whatever_table_a_party_answers_lets_it_overwrite_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = two(tmp_path)
+    index = next(iter(run.spec.tables.local(P)))
+
+    def lies(phase: str, party: str, reply: Any) -> Any:
+        if (phase, party) != (SHARE, A):
+            return reply
+        theirs = run.answered[SHARE, P].tables[str(index)]
+        return replace(reply, tables={**reply.tables, str(index): theirs * 0 + 7})
+
+    with pytest.raises(ProtocolError, match="own tables of 'advertiser'"):
+        run.measured(hears=lies)
+
+    def everything(spec: RunSpec, shared: Any) -> Any:
+        return {int(i): table for reply in shared.values() for i, table in reply.tables.items()}
+
+    monkeypatch.setattr(server, "_local", everything)
+    run = two(tmp_path)
+    measured = run.measured(hears=lies)
+    assert (measured.measurements[index].values == 7).all()
