@@ -11,7 +11,8 @@ from tests.security.threats import KINDS
 
 MARKED = held()
 LINES = {(kind, name) for kind, lines in KINDS.items() for name in lines}
-NOT_BROKEN = {"any", "absurd"}
+NOT_BROKEN = {"together"}
+"""Where nothing is defended, there is nothing to break."""
 
 
 def test_the_page_is_what_the_tests_say() -> None:
@@ -27,7 +28,9 @@ def test_every_line_is_held_by_a_test_and_every_mark_names_a_line() -> None:
 
 @pytest.mark.parametrize("kind", ["attack", "curious"])
 def test_every_defence_has_a_variant_without_it(kind: str) -> None:
-    assert {name for name in KINDS[kind] if (BROKEN, name) not in MARKED} == set()
+    assert {name for name in KINDS[kind] if (BROKEN, name) not in MARKED} == NOT_BROKEN & set(
+        KINDS[kind]
+    )
 
 
 def test_a_mark_is_read_where_it_stands(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ ENDS: dict[str, Any] = {
 }
 
 
-@pytest.mark.curious("server-updates")
+@pytest.mark.curious("server-updates", "party-sum")
 @pytest.mark.parametrize(
     "kind", [pytest.param(k, marks=tenseal) if k == "homomorphic" else k for k in KINDS]
 )

@@ -106,7 +106,7 @@ def test_local_noise_of_the_wrong_scale_is_caught(
     assert caught(tmp_path, clear) == {"noise: local gaussian"}
 
 
-@pytest.mark.broken("server")
+@pytest.mark.broken("server", "together-noise")
 def test_gaussian_noise_of_one_party_only_is_caught(
     tmp_path: Path, clear: Clear, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,8 @@ def noise_of_steps(sigma: float, clip: float, n: int) -> NDArray[Any]:
     return np.concatenate(seen).astype(np.float64)
 
 
+@pytest.mark.curious("party-sum")
+@pytest.mark.broken("party-sum")
 @pytest.mark.parametrize(("sigma", "clip"), [(1.0, 1.0), (2.5, 0.3)])
 def test_the_noise_has_the_charged_scale(sigma: float, clip: float) -> None:
     x = noise_of_steps(sigma, clip, 100_000)
@@ -99,6 +101,7 @@ def test_empty_batches_take_noise_alone_and_weights_move() -> None:
     assert (before != flat(module)).all()
 
 
+@pytest.mark.attack("nonfinite")
 @pytest.mark.parametrize("mode", get_args(GradientMode))
 @pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")
 def test_a_step_ends_the_same_way_whatever_the_rows_are(mode: GradientMode) -> None:

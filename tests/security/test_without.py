@@ -20,20 +20,18 @@ from tests.campaigns import csv_mapping, mixed
 from tests.e2e.clear import Clear
 from tests.protocols.parties import Parties
 from tests.security.without import without
-from tests.whole_run import spec_of
 from twinweave.config import RunConf
 from twinweave.errors import AppError, ProtocolError
 from twinweave.parsing import canonical_json
 from twinweave.privacy import guard
 from twinweave.privacy.events import DiscreteGaussian, Stage
 from twinweave.privacy.noise import OwnCoins, OwnGaussian
-from twinweave.protocols.alignment import party as alignment
 from twinweave.protocols.alignment.messages import BlindRequest
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.channel import party as setup
 from twinweave.protocols.channel.keys import Hello, PairKeys, open_sealed
-from twinweave.protocols.party import Party
+from twinweave.protocols.party import Introduced, Party
 from twinweave.protocols.products import party as products
 from twinweave.protocols.products import server
 from twinweave.protocols.products.messages import AgreeRequest
@@ -176,7 +174,7 @@ def signs_an_absurd_size(folder: Path) -> None:
     run.setup()
     state = run.states[P]
     run.states[P] = replace(state, rows=10**12)
-    hello = Party(run.sites[P], alignment.Introduced(joined=run.states[P], hellos={})).hello
+    hello = Party(run.sites[P], Introduced(joined=run.states[P], hellos={})).hello
     told = {**run.hellos, P: hello.dumps()}
     run.tell("query.blind", A, BlindRequest(run=run.spec.run, hellos=told))
     assert sum(Party(run.sites[A], run.states[A]).rows.values()) > 10**12
@@ -309,3 +307,16 @@ def test_taking_whatever_table_a_party_answers_lets_it_overwrite_anothers(
     run = two(tmp_path)
     measured = run.measured(hears=lies)
     assert (measured.measurements[index].values == 7).all()
+
+
+@pytest.mark.remains("lies")
+def test_a_party_may_answer_what_it_likes_of_its_own_table(tmp_path: Path) -> None:
+    run = two(tmp_path)
+    index = next(iter(run.spec.tables.local(A)))
+
+    def lies(phase: str, party: str, reply: Any) -> Any:
+        if (phase, party) != (SHARE, A):
+            return reply
+        return replace(reply, tables={i: table * 0 + 7 for i, table in reply.tables.items()})
+
+    assert (run.measured(hears=lies).measurements[index].values == 7).all()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from numpy.typing import NDArray
 
 from strategies import records
@@ -30,6 +29,7 @@ from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.protocols.training import party as training
 from twinweave.protocols.training.plan import TrainingPlan
+from twinweave.spec import RunSpec
 
 TRAIN, REVEAL = "train.generator", "train.reveal"
 
@@ -97,12 +97,12 @@ class TakesBack(Deviating):
         if batch[0].metadata.message_type != REVEAL or self.applied:
             return super().delivered(batch)
         self.applied = True
-        kept = {name: work / "runs" for name, (_, work) in self.sites.of.items()}
-        for name, runs in kept.items():
+        kept = [work / "runs" for _, work in self.sites.of.values()]
+        for runs in kept:
             shutil.copytree(runs, runs.with_name("kept"))
         names = super().delivered(batch)
         self.opened = self._answers(names)
-        for runs in kept.values() if self.rolls else ():
+        for runs in kept if self.rolls else ():
             shutil.rmtree(runs)
             shutil.copytree(runs.with_name("kept"), runs)
         self.victim = self.names[2]
@@ -146,9 +146,9 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int], NDArray[np
 
 def isolated(grid: TakesBack) -> NDArray[np.float64]:
     """The victim's update, out of the answers to both sets of survivors."""
-    victim, (first, *_) = grid.victim, grid.asked
+    victim = grid.victim
     spec = next(d.request for d in grid.log if d.phase == "query.setup").spec
-    plan = sums_of(type(grid.world.spec()).loads(spec))
+    plan = sums_of(RunSpec.loads(spec))
     shares = {
         i: np.frombuffer(grid.opened[q].secrets[victim], np.uint8)
         for i, q in enumerate(plan.neighbours[victim], start=1)

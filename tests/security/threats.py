@@ -29,9 +29,8 @@ CURIOUS: dict[str, Line] = {
     ),
     "server-view": Line(
         "the server",
-        "what parties send is, in names and lengths, a function of the specification and the "
-        "tables' sizes; and in its bytes uniform, but for which tags match and the noisy tables: "
-        "a simulator given those makes the same view",
+        "of the default protocols, nothing that cannot be made from the specification, the tables' "
+        "sizes, which tags match, and the noisy tables",
     ),
     "server-updates": Line(
         "the server", "of a training, sums of updates, and no update of one party"
@@ -42,24 +41,25 @@ CURIOUS: dict[str, Line] = {
         "among all it receives and can open: no id, bare hash, coded row, matrix, secret or exact "
         "table of another",
     ),
-    "party-tags": Line(
-        "a party", "others' tags are blinded under keys it lacks: ids it guesses do not show"
+    "server-tags": Line(
+        "the server", "tags are under keys that it lacks: ids that it guesses do not match them"
     ),
     "party-sum": Line(
         "a party", "of two, a sum minus one's own is the other's update, with its full noise"
     ),
-    "party-noise": Line("a party", "does not know the noise of a table that it helped to open"),
+    "party-noise": Line("a party", "of a table with coins, nothing of its noise"),
     "together": Line(
         "server and a party",
         "of dealt tables: the other party's rows as coded for the run, and who is in the overlap",
     ),
     "together-encrypted": Line(
         "server and a party",
-        "of homomorphic tables: no coded row; an answer is uniform but for the table it opens",
+        "of homomorphic tables: what decrypts is uniform, and another's key opens nothing",
     ),
     "together-noise": Line(
         "server and a party",
-        "the noise of coins; of Gaussian tables their own part of it, and the other's stays",
+        "the noise of coins, which follows from what both hold; of a Gaussian table the party's "
+        "own draw, and the other's stays",
     ),
     "outsider": Line(
         "an outsider",
@@ -99,9 +99,7 @@ ATTACKS: dict[str, Line] = {
     "absurd": Line(
         "a peer that signs an absurd size", "refuses before memory or budget is spent on it"
     ),
-    "slots": Line(
-        "more slots than the sum of the signed rows", "refuses before it is charged"
-    ),
+    "slots": Line("more slots than the sum of the signed rows", "refuses before it is charged"),
     "again": Line(
         "a second request under one name, also after a refusal; a replay",
         "considers one request a name; repeats its stored answer",
@@ -156,9 +154,7 @@ ATTACKS: dict[str, Line] = {
         "a machine searched after a run", "the run's secrets are gone after its last answer"
     ),
     "shared": Line("two nodes with one work folder", "each answers for itself"),
-    "code": Line(
-        "code shipped with the run", "`scripts.supernode` leaves it packed"
-    ),
+    "code": Line("code shipped with the run", "`scripts.supernode` leaves it packed"),
     "any": Line(
         "any one alteration of an honest run (drop, repeat, reorder, replay, exchange, a hostile "
         "value) at any phase, by server or party",
@@ -167,17 +163,16 @@ ATTACKS: dict[str, Line] = {
 }
 
 REMAINS: dict[str, Line] = {
-    "stop": Line("server or party", "stops the run, and is named"),
-    "lies": Line("a party", "a wrong answer, by a table that is not true: nothing proves a table"),
-    "guesses": Line(
-        "server and a party", "guessed ids can be blinded and compared with another's tags"
-    ),
+    "stop": Line("server or party", "stop the run; a party that does is named"),
+    "lies": Line("a party", "answer what it likes of its own table: nothing proves what it holds"),
+    "guesses": Line("server and a party", "try guessed ids against the tags of another's"),
     "luck": Line(
         "the server",
-        "coins that are no bits pass with probability 2⁻⁴⁰ a cell and table or less; not added to δ",
+        "hands out coins that are no bits, unnoticed with probability 2⁻⁴⁰ a cell or less, which "
+        "is not added to δ",
     ),
     "spent": Line(
-        "the server", "has a party charged and stops: what earlier messages released stays spent"
+        "the server", "stop a run that parties were charged for: what was spent stays spent"
     ),
 }
 

@@ -5,8 +5,6 @@ A test that holds a defence is run once more without it, and must then see the a
 
 from __future__ import annotations
 
-import __future__
-
 import ast
 import inspect
 import textwrap
@@ -48,7 +46,7 @@ def without(patch: pytest.MonkeyPatch, function: Callable[..., Any], check: str)
     remover = _Without(check)
     changed = ast.fix_missing_locations(remover.visit(tree))
     assert remover.found == 1, f"{function.__qualname__}: {remover.found} statements have {check}"
-    flags = __future__.annotations.compiler_flag
+    flags = annotations.compiler_flag
     scope: dict[str, Any] = {}
     exec(compile(changed, inspect.getfile(function), "exec", flags, True), scope)
     code = scope[definition.name].__code__

@@ -185,13 +185,21 @@ def test_runs_cannot_be_joined() -> None:
         assert not set(map(bytes, first)) & set(map(bytes, second))
 
 
-@pytest.mark.curious("server-order")
-def test_sent_order_tells_nothing_of_the_table_order() -> None:
+def order_of_sending() -> float:
+    """Its correlation with the order of the table."""
     order, _ = PRF.start(texts(range(500)), SECRETS["a"])
-    ranks = np.corrcoef(order, np.arange(500))[0, 1]
-    assert abs(ranks) < 6.2 / np.sqrt(499)  # false alarm below 1e-9
+    return float(np.corrcoef(order, np.arange(500))[0, 1])
+
+
+@pytest.mark.curious("server-order")
+@pytest.mark.broken("server-order")
+def test_sent_order_tells_nothing_of_the_table_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_more = 6.2 / np.sqrt(499)  # false alarm below 1e-9
+    assert abs(order_of_sending()) < no_more
     slots = aligned({"a": texts(range(500)), "b": texts(range(500))}, PRF)["a"]
-    assert abs(np.corrcoef(slots, np.arange(500))[0, 1]) < 6.2 / np.sqrt(499)
+    assert abs(np.corrcoef(slots, np.arange(500))[0, 1]) < no_more
+    monkeypatch.setattr(alignment, "_secret_order", lambda n, *_: np.arange(n))
+    assert order_of_sending() > 0.99
 
 
 @pytest.mark.parametrize("dtype", ["object", "U", "S", "int64"])
@@ -212,7 +220,7 @@ def tags_of_dictionary(ids: NDArray[np.object_], method: Prf | Ristretto) -> set
     return {bytes(tag) for tags in (*own, ristretto.from_uniform(plain)) for tag in tags}
 
 
-@pytest.mark.curious("party-tags")
+@pytest.mark.curious("server-tags")
 def test_a_dictionary_of_ids_does_not_match() -> None:
     ids = texts(range(30))
     tables = {"a": ids, "b": ids}
@@ -223,13 +231,26 @@ def test_a_dictionary_of_ids_does_not_match() -> None:
     assert not set(map(bytes, final["a"])) & tags_of_dictionary(ids, guess)
 
 
-@pytest.mark.broken("party-tags")
+@pytest.mark.broken("server-tags")
 def test_the_dictionary_test_has_power() -> None:
     # A server that had a's and b's secrets, or the common key, would find every id.
     ids = texts(range(30))
     _, final = blinded({"a": ids, "b": ids}, RISTRETTO)
     _, own = RISTRETTO.start(ids, SECRETS["a"])
     assert set(map(bytes, RISTRETTO.hop(own, SECRETS["b"]))) == set(map(bytes, final["b"]))
+
+
+@pytest.mark.remains("guesses")
+def test_a_party_that_helps_the_server_can_try_guessed_ids() -> None:
+    """As rows of its own; under the common key of `prf` without any row."""
+    guesses = texts(range(20, 50))
+    _, final = blinded({"a": texts(range(30)), "b": guesses}, RISTRETTO)
+    held = [bytes(tag) in set(map(bytes, final["a"])) for tag in final["b"]]
+    assert sum(held) == 10
+    _, final = blinded({"a": texts(range(30))}, PRF)
+    order, tried = PRF.start(guesses, SECRETS["c"])
+    held = [bytes(tag) in set(map(bytes, final["a"])) for tag in tried]
+    assert sorted(order[held]) == list(range(10))
 
 
 def test_a_tag_blinded_once_is_never_one_blinded_twice() -> None:

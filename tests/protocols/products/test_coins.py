@@ -103,6 +103,7 @@ def placed(coins: Coins, table: Any) -> tuple[Any, Any]:
     return np.array(cells), table[:, coins.cells :]
 
 
+@pytest.mark.curious("together-noise")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_coins_are_exactly_the_xor(width: int) -> None:
     coins = of(7, 37, width)

@@ -135,6 +135,8 @@ def answer(n_slots: int = 4000) -> tuple[Pair, dict[str, BlockSet], tuple[Ring, 
     )
 
 
+@pytest.mark.curious("together-encrypted")
+@pytest.mark.broken("together-encrypted")
 def test_decrypted_coefficients_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     pair, _, (_, answered) = answer()
     assert plausible(p_bytes(decrypted(pair, answered)))

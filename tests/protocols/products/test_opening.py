@@ -54,6 +54,7 @@ def heads_of(
     return heads
 
 
+@pytest.mark.curious("together-noise")
 def test_noise_of_both_parties_is_added() -> None:
     tables, world = example()
     asked = plan(*(planned(q, scale=300.0) for q in QUERIES))
