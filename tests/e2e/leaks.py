@@ -4,10 +4,10 @@
 of every message, and for statistics that must not be there (counts without noise, shares or
 sealed messages that are not uniform). It knows all the parties' secrets.
 
-Where nothing leaks it reports something less than once in 10**9 runs. It works out the chance
-that a byte string occurs all the same (needles.py) and refuses to answer above SEARCH; and it
-makes at most CHECKS statistical checks at SHARP, each of which has a true chance below 40 SHARP
-(statistics.py): CHECKS * 40 * SHARP + SEARCH < 1e-9.
+Where nothing leaks it reports something less than once in 10**9 runs (`FALSE_ALARM`). It works
+out the chance that a byte string occurs all the same (needles.py) and refuses to answer above
+SEARCH; and it makes at most CHECKS statistical checks at SHARP, each of which has a true chance
+below 40 SHARP (statistics.py).
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ FORMATS = ("u1", "<i4", "<i8", "<f4", "<f8")
 SHARP = 1e-13
 CHECKS = 100
 SEARCH = 5e-10
+FALSE_ALARM = CHECKS * 40 * SHARP + SEARCH
 
 
 def leaks(ran: Ran, clear: Clear) -> set[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.e2e import leaks
+from tests.e2e.leaks import FALSE_ALARM
 from tests.e2e.needles import (
     ENTRIES,
     ENTROPY,
@@ -95,6 +98,24 @@ def test_every_format_of_a_matrix_has_needles_that_are_found_and_never_by_chance
         assert search([tables(rng).tobytes()], {"matrix": found}) == set()
     sent = matrix.astype(dtype).tobytes()
     assert search([tables(rng).tobytes(), b"head" + sent], {"matrix": found}) == {"matrix"}
+
+
+def test_the_checker_of_transcripts_raises_a_false_alarm_less_than_once_in_10_to_the_9() -> None:
+    assert FALSE_ALARM < 1e-9
+
+
+def test_the_checker_refuses_to_answer_where_chance_alone_would_show_a_needle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody: Any = None
+    fields = [("", bytes(8 * CELLS))]
+    monkeypatch.setattr(leaks, "_noisy", lambda *_: NOISY)
+    monkeypatch.setattr(leaks, "needles", lambda *_: {"matrix": sound})
+    sound = needles_of(one_hot(), FORMATS, NOISY, range(40))
+    assert leaks._occurring(nobody, nobody, fields) == set()
+    sound.append(WEAK)
+    with pytest.raises(AssertionError):
+        leaks._occurring(nobody, nobody, fields)
 
 
 def test_constant_rows_make_no_needle() -> None:

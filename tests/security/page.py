@@ -17,9 +17,9 @@ TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "security.md"
 BROKEN = "broken"
 HEADS = {
-    "curious": ("who", "learns"),
-    "attack": ("attack", "what the party does"),
-    "remains": ("who", "can still"),
+    "curious": ("who", "learns, or does not", "tests", "without the defence"),
+    "attack": ("attack", "what the party does", "tests", "without the defence"),
+    "remains": ("who", "can still", "shown by"),
 }
 
 Held = Mapping[tuple[str, str], list[str]]
@@ -52,13 +52,18 @@ def tables(marked: Held) -> dict[str, str]:
 
 
 def _rows(kind: str, lines: Mapping[str, Line], marked: Held) -> Iterator[str]:
-    yield f"| {' | '.join(HEADS[kind])} | tests | without the defence |"
-    yield "|---|---|---|---|"
+    heads = HEADS[kind]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
     for name, line in lines.items():
-        tests = [_shown(test) for test in marked.get((kind, name), ())]
-        tests += [f"`{PLAYED[name]}`"] if name in PLAYED else []
-        broken = [_shown(test) for test in marked.get((BROKEN, name), ())]
-        yield f"| {line.what} | {line.then} | {', '.join(tests)} | {', '.join(broken)} |"
+        tests = marked.get((kind, name), [])
+        broken = marked.get((BROKEN, name), [])
+        shown = [_shown(test) for test in tests]
+        shown += [f"`{PLAYED[name]}`"] if name in PLAYED else []
+        without = [_shown(test) for test in broken if test not in tests]
+        without += ["the same"] if set(tests) & set(broken) else []
+        cells = (line.what, line.then, "; ".join(shown), "; ".join(without))
+        yield f"| {' | '.join(cells[: len(heads)])} |"
 
 
 def _shown(test: str) -> str:

@@ -246,7 +246,7 @@ CASES: dict[str, Case] = {
 @pytest.mark.broken("cost", "limits", "numbers", "members", "pools", "second-plan", "fork")
 @pytest.mark.broken("keys", "sizes", "absurd", "slots", "shapes")
 @pytest.mark.parametrize("name", CASES)
-def test_an_attack_succeeds_where_its_defence_is_taken_out_and_nowhere_else(
+def test_the_attack_succeeds_without_its_defence_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CASES[name]

@@ -99,6 +99,7 @@ ATTACKS: dict[str, Line] = {
     "absurd": Line(
         "a peer that signs an absurd size", "refuses before memory or budget is spent on it"
     ),
+    "unknown": Line("requests of runs that it makes up", "refuses; nothing of them stays on disk"),
     "slots": Line("more slots than the sum of the signed rows", "refuses before it is charged"),
     "again": Line(
         "a second request under one name, also after a refusal; a replay",
@@ -168,7 +169,7 @@ REMAINS: dict[str, Line] = {
     "guesses": Line("server and a party", "try guessed ids against the tags of another's"),
     "luck": Line(
         "the server",
-        "hands out coins that are no bits, unnoticed with probability 2⁻⁴⁰ a cell or less, which "
+        "hand out coins that are no bits, unnoticed with probability 2⁻⁴⁰ a cell or less, which "
         "is not added to δ",
     ),
     "spent": Line(
