@@ -110,8 +110,8 @@ def test_the_checker_refuses_to_answer_where_chance_alone_would_show_a_needle(
     nobody: Any = None
     fields = [("", bytes(8 * CELLS))]
     monkeypatch.setattr(leaks, "_noisy", lambda *_: NOISY)
-    monkeypatch.setattr(leaks, "needles", lambda *_: {"matrix": sound})
     sound = needles_of(one_hot(), FORMATS, NOISY, range(40))
+    monkeypatch.setattr(leaks, "needles", lambda *_: {"matrix": sound})
     assert leaks._occurring(nobody, nobody, fields) == set()
     sound.append(WEAK)
     with pytest.raises(AssertionError):
