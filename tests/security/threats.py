@@ -29,7 +29,7 @@ CURIOUS: dict[str, Line] = {
     ),
     "server-view": Line(
         "the server",
-        "of the default protocols, nothing that cannot be made from the specification, the tables' "
+        "of dealt tables, nothing that cannot be made from the specification, the tables' "
         "sizes, which tags match, and the noisy tables",
     ),
     "server-updates": Line(
