@@ -69,6 +69,7 @@ def test_report_is_json_and_restores() -> None:
     assert not any("floating point" in note for note in without["notes"])
 
 
+@pytest.mark.remains("torn")
 def test_a_torn_match_costs_tables_across_twice_and_nothing_else() -> None:
     alone = replace(TABLE, parties=("a",))
     assert Ledger(events=(alone, TRAINING)).torn(DELTA) == Ledger(events=(alone, TRAINING)).epsilon(

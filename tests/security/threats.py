@@ -112,6 +112,10 @@ ATTACKS: dict[str, Line] = {
         "two matrices mixed, or a peer's message exchanged",
         "shares are bound to what both sent: what opens is uniform",
     ),
+    "strangers": Line(
+        "strangers matched: two different people in one slot",
+        "marks of ids enter the product: where a slot's differ, what opens is uniform",
+    ),
     "coins": Line(
         "dealt coins that are not bits",
         "looks at some of every round, chosen under the parties' secret; refuses before it is "
@@ -166,6 +170,11 @@ ATTACKS: dict[str, Line] = {
 REMAINS: dict[str, Line] = {
     "stop": Line("server or party", "stop the run; a party that does is named"),
     "lies": Line("a party", "answer what it likes of its own table: nothing proves what it holds"),
+    "torn": Line(
+        "the server",
+        "tear a match apart: its person changes two cells of a table across by one each; the "
+        "ledger says what ε then is",
+    ),
     "guesses": Line("server and a party", "try guessed ids against the tags of another's"),
     "luck": Line(
         "the server",

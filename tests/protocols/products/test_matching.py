@@ -58,6 +58,7 @@ def tables_of(
     }
 
 
+@pytest.mark.attack("strangers")
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.data(), st.booleans(), st.integers(0, 2**32))
 def test_ends_agree_where_no_slot_holds_two_users_and_nowhere_else(
@@ -84,6 +85,8 @@ def exchanged() -> dict[str, Table]:
     return tables_of(ids, {"a": np.array([0, 1]), "b": np.array([1, 0])}, 4)
 
 
+@pytest.mark.attack("strangers")
+@pytest.mark.broken("strangers")
 def test_two_users_exchanged_do_not_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     """With marks of ids alone they would: broken variant."""
     assert not ends_agree(4, exchanged())
@@ -124,6 +127,7 @@ def changed_cells(tables: dict[str, Table], user: int, ids: Any, n_slots: int) -
     return [int(d) for d in exact[0] - exact[1] if d]
 
 
+@pytest.mark.remains("torn")
 def test_what_one_user_changes() -> None:
     """One cell; two, by one each, where the server tears the match apart; never more.
 
@@ -147,6 +151,8 @@ def turned(own: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.roll(own, 1)
 
 
+@pytest.mark.attack("strangers")
+@pytest.mark.broken("strangers")
 @pytest.mark.parametrize("kind", ["", pytest.param(BFV, marks=NEEDS_TENSEAL)])
 @pytest.mark.parametrize("party", [P, A])
 @pytest.mark.parametrize("checked", [True, False])
@@ -168,6 +174,7 @@ def test_a_false_match_opens_to_uniform_numbers(
     assert plausible(p_levels(sums(run), 256)) == checked
 
 
+@pytest.mark.attack("strangers")
 def test_a_false_match_of_two_users_is_enough(tmp_path: Path) -> None:
     run = parties(tmp_path, "workload.pairs=true", "protocol.coin_limit=3000")
     run.measured(false_pair(run))
