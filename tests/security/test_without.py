@@ -7,6 +7,7 @@ and says with its own assertions what that is. With the defence in place a named
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.campaigns import csv_mapping, mixed
 from tests.e2e.clear import Clear
 from tests.protocols.parties import Parties
 from tests.security.without import without
+from tests.whole_run import spec_of
 from twinweave.config import RunConf
 from twinweave.errors import AppError, ProtocolError
 from twinweave.parsing import canonical_json
@@ -45,12 +47,19 @@ from twinweave.workload.queries import Query, Side
 P, A = "publisher", "advertiser"
 SHARE = "query.share"
 FEW = ("workload.pairs=false", "workload.three_way=false", "privacy.epsilon=1")
+PLANNED: dict[tuple[str, ...], RunSpec] = {}
+"""Specifications by the overrides that they were planned for: planning takes longer than a run."""
+
 Attack = Callable[[Path], None]
 
 
 def two(folder: Path, *overrides: str, alignment: str = "prf") -> Parties:
     overrides = (*FEW, f"protocol.alignment={alignment}", *overrides)
-    return Parties.of(RunConf.parse(csv_mapping(folder, *overrides, users=80)), folder)
+    conf = RunConf.parse(csv_mapping(folder, *overrides, users=80))
+    if overrides not in PLANNED:
+        PLANNED[overrides] = spec_of(conf)
+    spec = replace(PLANNED[overrides], run=secrets.token_hex(16))
+    return Parties.of(conf, folder, spec)
 
 
 def aligned(run: Parties) -> tuple[Any, Any]:
