@@ -103,7 +103,7 @@ def _facts(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         ledger=ledger,
-        guards=findings.roster.guards,
+        guards=_guards(conf, findings),
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
         files={
@@ -116,3 +116,13 @@ def _facts(
         truth=truth.outcomes if truth else {},
         truth_by=truth.breakdowns if truth else {},
     )
+
+
+def _guards(conf: RunConf, findings: Findings) -> dict[str, str]:
+    """Each party's guard as it stated it; "this run" where its file ends with the run's directory.
+
+    So it is in a simulation that names no file. A deployed party's file is its own.
+    """
+    ends = conf.federation.mode == "simulation" and conf.privacy.guard.path is None
+    stated = findings.roster.guards.items()
+    return {party: "this run" if ends and state == "on" else state for party, state in stated}

@@ -28,6 +28,7 @@ def write_sites(conf: RunConf, folder: Path) -> Path:
         keys[party.name].save(identity)
         site = {
             "party": party.name,
+            "dataset": conf.data.name,
             "columns": to_plain(party.columns),
             "source": to_plain(party.source),
             "identity": str(identity),
@@ -35,6 +36,7 @@ def write_sites(conf: RunConf, folder: Path) -> Path:
             "guard": to_plain(conf.privacy.guard),
             "pools": [list(pool) for pool in conf.data.pools],
             "work": str(work),
+            "simulated": True,
         }
         # JSON is YAML; numbered so that the partition number finds its file.
         (sites / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))

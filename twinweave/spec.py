@@ -15,6 +15,8 @@ from typing import Literal
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
 from twinweave.parsing import Parsed, canonical_json, load_json, parse
+from twinweave.privacy import accountant
+from twinweave.privacy.accountant import LEAST_DELTA
 from twinweave.privacy.events import Event
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.plan import PlannedQuery, TablePlan
@@ -69,9 +71,9 @@ class RunSpec(Parsed):
                 f"run specification of version {self.version}; this party speaks {VERSION}. "
                 "Install the same release at every party."
             )
-        if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
+        if not (0 < self.epsilon < 100 and LEAST_DELTA <= self.delta < 1e-2):
             raise ProtocolError(
-                "a run's epsilon is below 100 and its delta below .01, both above 0. Refused."
+                f"a run's epsilon is in (0, 100) and its delta in [{LEAST_DELTA:g}, .01). Refused."
             )
         if self.cross_tables == "homomorphic" and any(p.coins for p in self.plan):
             raise ProtocolError(
@@ -131,8 +133,6 @@ class RunSpec(Parsed):
 
     def within_budget(self, events: Sequence[Event]) -> None:
         """Raise BudgetError unless the events compose to the run's own epsilon or less."""
-        from twinweave.privacy import accountant
-
         if accountant.epsilon(events, self.delta) > self.epsilon * (1 + 1e-6):
             raise BudgetError(
                 "the plan exceeds the run's own epsilon. Nothing was released for it."

@@ -69,6 +69,7 @@ def trial(conf: RunConf, folder: Path, *, secure: bool, hostile: bool = False) -
     conf = replace(
         conf,
         data=replace(conf.data, parties=parties),
+        privacy=replace(conf.privacy, demo=False),  # checked before the sources were taken out
         federation=FederationConf(mode="deployment"),
         superlink=CONNECTION,
     )

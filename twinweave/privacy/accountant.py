@@ -6,7 +6,7 @@ adaptive composition. Each mechanism's own distribution is that of losses.py. Th
 cross-check it against Renyi divergences (Mironov 2017), which share none of its arithmetic.
 
 Rounding: mass cut from tails is added to delta. Floating point itself is not bounded; its
-error in delta is below 1e-12 for what a run composes. Ask for delta >= 1e-10.
+error in delta is below 1e-12 for what a run composes, so that a delta below 1e-10 is refused.
 """
 
 from __future__ import annotations
@@ -23,9 +23,22 @@ from twinweave.privacy.losses import loss_of
 
 NAME = "dp-accounting PLD, connect-the-dots, pessimistic"
 
+LEAST_DELTA = 1e-10
+"""Below, an error of the arithmetic would count."""
+
 _TRUNCATION = 1e-15  # mass cut at each composition, and added to delta
 _SQUARING = 128  # compose equal releases by squaring up to so many
 _NO_PRIVACY_MU = 20.0  # a release beyond this (epsilon > 200) counts as not private at all
+
+
+def check_delta(delta: float, field: str = "privacy.delta") -> None:
+    """Raise ConfigError where a delta is none, or below what the accountant resolves."""
+    if not LEAST_DELTA <= delta < 1:
+        raise ConfigError(
+            field,
+            f"not in [{LEAST_DELTA:g}, 1): the accountant resolves nothing smaller",
+            "Give e.g. 1e-5, or 1e-9 for a billion people.",
+        )
 
 
 def epsilon(events: Iterable[Event], delta: float) -> float:
@@ -33,7 +46,7 @@ def epsilon(events: Iterable[Event], delta: float) -> float:
 
     Unit: a user; adjacency: add or remove one user everywhere. Returns 0 for no events and inf
     where one is NonPrivate or has next to no noise (noise multiplier below 1/20). Raises
-    ConfigError unless 0 < delta < 1.
+    ConfigError unless LEAST_DELTA <= delta < 1.
     """
     return epsilon_of_mechanisms((e.mechanism for e in events), delta)
 
@@ -46,7 +59,7 @@ def epsilon_of_mechanisms(
     coarse: factor on the width of the loss grid, a power of two. 16 takes a tenth of the time
     and rounds upwards by less than 1%: for searches, never for what is reported.
     """
-    _check(delta)
+    check_delta(delta)
     counts = Counter(mechanisms)
     if not counts:
         return 0.0
@@ -67,7 +80,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     """Epsilon of the Gaussian mechanism with sensitivity / scale = mu at `delta`."""
     from scipy.optimize import brentq
 
-    _check(delta)
+    check_delta(delta)
     if gaussian_delta(mu, 0.0) <= delta:
         return 0.0
     upper = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta))
@@ -78,7 +91,7 @@ def gaussian_mu(eps: float, delta: float) -> float:
     """The mu at which the Gaussian mechanism is exactly (eps, delta)-DP: its inverse."""
     from scipy.optimize import brentq
 
-    _check(delta)
+    check_delta(delta)
     low, high = 1e-9, 2 * math.sqrt(2 * eps) + 20.0
     return float(brentq(lambda m: gaussian_delta(m, eps) - delta, low, high, xtol=1e-14))
 
@@ -130,8 +143,3 @@ def _interval(counts: frozenset[tuple[Mechanism, int]]) -> float:
 def _pld(mechanism: Mechanism, interval: float) -> Any:
     """Privacy loss distribution of one release (of one step, for SGD)."""
     return loss_of(mechanism).pld(interval)
-
-
-def _check(delta: float) -> None:
-    if not 0 < delta < 1:
-        raise ConfigError("privacy.delta", "not between 0 and 1", "Give e.g. 1e-5.")

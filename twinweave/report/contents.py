@@ -17,7 +17,8 @@ class RunFacts:
     """What a report says about its run beside the findings.
 
     sizes: rows of each party's table after cleaning. delta, epsilon: the budget asked for.
-    ledger: `Ledger.report(delta)`. guards: each party's guard, "on" or "off".
+    ledger: `Ledger.report(delta)`. guards: each party's guard, "on", "off", or
+    "this run" where it is on and forgets with the run.
     tables, cells: how many were measured. files: what each is, and its path.
     synthetic: {name of a synthetic table: path of its Parquet file}.
     truth: {outcome: true absolute lift} where the data is simulated or known;

@@ -67,6 +67,8 @@ def test_summary_without_an_experiment_still_tells_the_cost() -> None:
     text = summary(Contents(facts=facts))
     assert "infinite" in text
     assert "guard: on at every party" in text
+    facts = replace(facts, guards={"a": "this run", "b": "this run"})
+    assert "guard: this run only (a, b)" in summary(Contents(facts=facts))
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
     party = Party(site, Introduced(joined=joined, hellos={}))
     own = spec.tables.events(party.name)
     party.foresee(own, spec.tables.events())
+    party.guard.watch(joined.fingerprint)
     return SetupReply(hello=party.hello.dumps(), guard=site.guard.mode), joined
 
 

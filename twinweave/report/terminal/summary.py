@@ -56,7 +56,12 @@ def _guards(facts: RunFacts) -> str:
             f"guard: off ({', '.join(off)}): nothing stops the next run on the same data from "
             "spending again. Right for public or simulated data only."
         )
-    return "guard: on at every party; runs on the same data add up."
+    if single := [party for party, state in facts.guards.items() if state == "this run"]:
+        return (
+            f"guard: this run only ({', '.join(single)}): its file ends with the run's directory, "
+            "and runs do not add up. Name a file that lasts: privacy.guard.path."
+        )
+    return "guard: on at every party; runs on the same dataset add up."
 
 
 def _epsilon(epsilon: float | None) -> str:
