@@ -54,10 +54,14 @@ class Joined:
 
 @dataclass(frozen=True, kw_only=True)
 class Introduced:
-    """A party that holds its peers' signed keys. hellos: as text, by party, its own included."""
+    """A party that holds its peers' signed keys, and knows all that the run may cost.
+
+    hellos: as text, by party, its own included. training: JSON of the TrainingPlan, or "".
+    """
 
     joined: Joined
     hellos: dict[str, str]
+    training: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
