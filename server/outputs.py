@@ -24,6 +24,7 @@ from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.config import RunConf
+from twinweave.planning import too_large
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
@@ -95,7 +96,7 @@ def _facts(
     written: Mapping[str, Path],
     seconds: float,
 ) -> RunFacts:
-    out, truth = Path(conf.output), conf.data.true_lift()
+    out, truth, selected = Path(conf.output), conf.data.true_lift(), findings.selected
     return RunFacts(
         run=findings.spec.run[:8],
         data=conf.data.name,
@@ -104,6 +105,8 @@ def _facts(
         delta=conf.privacy.delta,
         ledger=ledger,
         guards=_guards(conf, findings),
+        too_large=too_large(conf, selected),
+        max_cells=conf.workload.max_cells,
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
         files={

@@ -12,7 +12,7 @@ from strategies.exchange import Exchange
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.parsing import canonical_json
-from twinweave.planning import Selected, plan_training, select
+from twinweave.planning import Selected, plan_training, select, too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
@@ -79,6 +79,12 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Find
         spec = replace(spec, plan=tables)
         found = parties.drive(measure(spec, members, slots, step=1))
         events += [planned.event for planned in tables]
+    if large := too_large(conf, selected):
+        log.warning(
+            "left out for having more than workload.max_cells=%d cells: %s",
+            conf.workload.max_cells,
+            ", ".join(large),
+        )
     return Findings(
         spec=spec,
         roster=members,

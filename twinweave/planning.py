@@ -25,7 +25,7 @@ from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.priority import importance
 from twinweave.workload.queries import Query, cells_of
 from twinweave.workload.selection import FeatureScore
-from twinweave.workload.tables import tables_to_measure
+from twinweave.workload.tables import left_out, tables_to_measure
 
 NOMINAL_RATE = 0.02
 """Sampling rate assumed before sizes are known; the final noise uses the true one."""
@@ -107,6 +107,12 @@ def select(
 def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
     queries = tables_to_measure(conf.data.analyses, conf.workload, choice)
     return kinds.measurable(conf.protocol.cross_tables, queries)
+
+
+def too_large(conf: RunConf, selected: Selected | None) -> tuple[str, ...]:
+    """Names of the tables that a run leaves out for having more than workload.max_cells cells."""
+    choice = selected.choice if selected else None
+    return left_out(conf.data.analyses, conf.workload, choice)
 
 
 def _with_noise(

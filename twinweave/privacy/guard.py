@@ -45,7 +45,7 @@ class GuardConf(Parsed):
                 "needs its own epsilon and delta while it is on",
                 "Give both, or say `mode: off` in as many words.",
             )
-        if self.delta is not None:
+        if self.mode == "on" and self.delta is not None:
             accountant.check_delta(self.delta, "guard.delta")
 
 

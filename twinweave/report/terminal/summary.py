@@ -8,6 +8,9 @@ from twinweave.report.terminal.selection import selection_section
 from twinweave.report.terminal.synthetic import synthetic_section
 from twinweave.report.terminal.text import WIDTH, paragraph, rule, table
 
+_NAMED = 5
+"""Left out tables that the summary names; run.log names them all."""
+
 
 def summary(contents: Contents) -> str:
     """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
@@ -33,7 +36,20 @@ def _heading(facts: RunFacts) -> list[str]:
         f" TWINWEAVE{right:>{WIDTH - 11}} ",
         rule("═"),
         *paragraph(f"{sizes}; {facts.tables} tables of {facts.cells:,} cells measured{took}", " "),
+        *_too_large(facts),
     ]
+
+
+def _too_large(facts: RunFacts) -> list[str]:
+    """Which tables were not asked for, and the option; the first few of many."""
+    if not facts.too_large:
+        return []
+    count, shown = len(facts.too_large), ", ".join(facts.too_large[:_NAMED])
+    more = f" and {count - _NAMED} more (all are in the log)" if count > _NAMED else ""
+    return paragraph(
+        f"left out for more than {facts.max_cells:,} cells (workload.max_cells): {shown}{more}",
+        " ",
+    )
 
 
 def _privacy(facts: RunFacts) -> list[str]:
