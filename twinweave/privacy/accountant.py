@@ -3,7 +3,7 @@
 `epsilon` composes privacy loss distributions (PLD; Koskela et al. 2020) with dp-accounting,
 rounded upwards ("connect the dots", Doroshenko et al. 2022, arXiv 2207.04380). It holds where a
 table is chosen in view of earlier results, as long as each release's worst pair of distributions
-was fixed before (Zhu, Dong, Wang 2022, theorem 10). Where noise itself is chosen in view of
+was fixed before (Zhu, Dong, Wang 2022). Where noise itself is chosen in view of
 results it does not hold in general: stopping when the composition reaches epsilon at one delta
 is no privacy filter (Rogers et al. 2016). So a run that chooses tables fixes one Gaussian for
 all of them before anything is released, and `dominated` says whether what was chosen shows no

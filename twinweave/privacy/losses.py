@@ -125,7 +125,7 @@ class PoissonSgdLoss:
         """Of (1-q) N(0, s^2) + q N(1, s^2) against N(0, s^2), and the other way round.
 
         The loss log(1 - q + q exp((2x - 1) / 2s^2)) grows with x, so delta(epsilon) is a
-        difference of two tails at one threshold (Zhu, Dong, Wang 2022, theorem 11).
+        difference of two tails at one threshold (Zhu, Dong, Wang 2022).
         """
         from dp_accounting.pld import privacy_loss_distribution as pld
         from scipy.special import ndtr
