@@ -20,7 +20,7 @@ from scripts.engines.inprocess import InProcessGrid, _over_the_wire
 from strategies import records
 from tests import messages as m
 from tests.campaigns import configure, csv_mapping
-from tests.whole_run import NODES, Deployment, Ran, guard_rows, run
+from tests.whole_run import NODES, Deployment, Ran, guard_rows, run, serve
 from twinweave.config import RunConf
 from twinweave.errors import AppError, BudgetError, ProtocolError, RunError
 from twinweave.protocols import wire
@@ -237,6 +237,15 @@ def test_no_change_of_a_table_resets_its_book(tmp_path: Path) -> None:
         with pytest.raises(BudgetError, match=r"dataset 'campaign'.*raise privacy\.guard\.ep"):
             run(RunConf.parse(again | {"output": str(tmp_path / name)}))
     assert guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}}) == book
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_a_report_says_whether_runs_add_up(tmp_path: Path, lasts: bool) -> None:
+    """A guard whose file is in the run's own directory forgets with it."""
+    data = csv_mapping(tmp_path, *(durable(tmp_path, 9.0) if lasts else []), users=60)
+    report = json.loads((serve(data) / "report.json").read_text())
+    state = "on" if lasts else "this run"
+    assert report["privacy"]["guards"] == {"publisher": state, "advertiser": state}
 
 
 def test_parties_with_the_same_users_may_share_a_guards_file(tmp_path: Path) -> None:
