@@ -24,6 +24,7 @@ from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.config import RunConf
+from twinweave.planning import too_large
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
@@ -95,7 +96,7 @@ def _facts(
     written: Mapping[str, Path],
     seconds: float,
 ) -> RunFacts:
-    out, truth = Path(conf.output), conf.data.true_lift()
+    out, truth, selected = Path(conf.output), conf.data.true_lift(), findings.selected
     return RunFacts(
         run=findings.spec.run[:8],
         data=conf.data.name,
@@ -103,7 +104,9 @@ def _facts(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         ledger=ledger,
-        guards=findings.roster.guards,
+        guards=_guards(conf, findings),
+        too_large=too_large(conf, selected),
+        max_cells=conf.workload.max_cells,
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
         files={
@@ -116,3 +119,13 @@ def _facts(
         truth=truth.outcomes if truth else {},
         truth_by=truth.breakdowns if truth else {},
     )
+
+
+def _guards(conf: RunConf, findings: Findings) -> dict[str, str]:
+    """Each party's guard as it stated it; "this run" where its file ends with the run's directory.
+
+    So it is in a simulation that names no file. A deployed party's file is its own.
+    """
+    ends = conf.federation.mode == "simulation" and conf.privacy.guard.path is None
+    stated = findings.roster.guards.items()
+    return {party: "this run" if ends and state == "on" else state for party, state in stated}

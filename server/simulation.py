@@ -10,11 +10,11 @@ from twinweave.parsing import to_plain
 from twinweave.protocols.channel.identity import Identity
 
 
-def write_sites(conf: RunConf, folder: Path) -> Path:
+def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     """Write one site file a party, with a fresh identity each, all pinned at each other.
 
     Returns the folder of site files; they sort in party order. Files are as private as those
-    of a deployment.
+    of a deployment. simulated: whether the run's own configuration is what has effect.
     """
     sites = folder / "sites"
     sites.mkdir(parents=True, exist_ok=True)
@@ -28,6 +28,7 @@ def write_sites(conf: RunConf, folder: Path) -> Path:
         keys[party.name].save(identity)
         site = {
             "party": party.name,
+            "dataset": conf.data.name,
             "columns": to_plain(party.columns),
             "source": to_plain(party.source),
             "identity": str(identity),
@@ -35,6 +36,7 @@ def write_sites(conf: RunConf, folder: Path) -> Path:
             "guard": to_plain(conf.privacy.guard),
             "pools": [list(pool) for pool in conf.data.pools],
             "work": str(work),
+            "simulated": simulated,
         }
         # JSON is YAML; numbered so that the partition number finds its file.
         (sites / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))

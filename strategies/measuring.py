@@ -11,7 +11,8 @@ from flwr.serverapp import Grid
 from strategies.exchange import Exchange
 from twinweave.config import RunConf
 from twinweave.errors import RunError
-from twinweave.planning import Selected, select
+from twinweave.parsing import canonical_json
+from twinweave.planning import Selected, plan_training, select, too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
@@ -19,6 +20,7 @@ from twinweave.protocols.channel.server import Roster, roster
 from twinweave.protocols.products.kinds import check_sizes
 from twinweave.protocols.products.server import measure, sections
 from twinweave.protocols.steps import Question
+from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.protocols.training.server import Weights
 from twinweave.spec import RunSpec
 from twinweave.workload.measurement import Measurement
@@ -32,8 +34,8 @@ class Findings:
     """What the server holds once the parties have answered: public by differential privacy.
 
     spec: with the tables that were measured. selected: what chose them, where a selection did.
-    dealt: for the secure sums to come. weights: of the trained generator, float32
-    (parameters,); None without training.
+    dealt: for the secure sums to come. training: as it was planned; weights: of the trained
+    generator, float32 (parameters,); both None without training.
     """
 
     spec: RunSpec
@@ -42,6 +44,7 @@ class Findings:
     measurements: tuple[Measurement, ...] = field(repr=False)
     ledger: Ledger
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
+    training: TrainingPlan | None = None
     selected: Selected | None = field(default=None, repr=False)
     weights: Weights | None = field(default=None, repr=False)
 
@@ -62,16 +65,26 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Find
     check_sizes(spec, members.n_slots)
     sizes = " and ".join(f"{n:,} ids of {p}" for p, n in members.rows.items())
     log.info("aligning %s by %s", sizes, spec.alignment)
-    slots = parties.drive(align(spec, members))
+    training = plan_training(conf, spec, members.rows) if spec.training else None
+    planned = canonical_json(training) if training else ""
+    slots = parties.drive(align(spec, members, planned))
     found = parties.drive(measure(spec, members, slots))
     events = spec.tables.events()
     selected = None
     if spec.selects:
-        selected, tables = select(conf, spec, found.measurements)
+        rounds = spec.training.generator.rounds if spec.training else 0
+        later = training.events(spec.schema.units, rounds) if training else ()
+        selected, tables = select(conf, spec, found.measurements, later)
         log.info("selected %d columns; %d tables", len(selected.choice.kept), len(tables))
         spec = replace(spec, plan=tables)
         found = parties.drive(measure(spec, members, slots, step=1))
         events += [planned.event for planned in tables]
+    if large := too_large(conf, selected):
+        log.warning(
+            "left out for having more than workload.max_cells=%d cells: %s",
+            conf.workload.max_cells,
+            ", ".join(large),
+        )
     return Findings(
         spec=spec,
         roster=members,
@@ -79,6 +92,7 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Find
         measurements=found.measurements,
         ledger=Ledger().charge(*events),
         dealt=found.dealt,
+        training=training,
         selected=selected,
     )
 

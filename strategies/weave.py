@@ -18,10 +18,11 @@ from flwr.serverapp.strategy import Result, Strategy
 from strategies.measuring import Findings, measure_tables
 from twinweave.config import RunConf
 from twinweave.errors import RunError
-from twinweave.planning import plan, plan_training
+from twinweave.planning import plan
 from twinweave.protocols.secure_sum.interface import Revealed, Upload
 from twinweave.protocols.steps import Question
 from twinweave.protocols.training.party import REVEAL, TRAIN
+from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.protocols.training.server import Training, Weights
 from twinweave.spec import RunSpec
 from twinweave.workload.measurement import one_way_tables
@@ -50,10 +51,10 @@ def conduct(
     """
     spec = spec or plan(conf, run=secrets.token_hex(16))
     findings = measure_tables(grid, conf, spec, sites)
-    if spec.training is None:
+    if findings.training is None:
         finish(findings)
     else:
-        Weave(conf, findings, begin, finish).start(grid)
+        Weave(conf, findings, findings.training, begin, finish).start(grid)
 
 
 class Weave(Strategy):
@@ -63,7 +64,14 @@ class Weave(Strategy):
     left out of this round and all later ones, as long as the secure sum can be opened without.
     """
 
-    def __init__(self, conf: RunConf, findings: Findings, begin: Begin, finish: Finish) -> None:
+    def __init__(
+        self,
+        conf: RunConf,
+        findings: Findings,
+        training: TrainingPlan,
+        begin: Begin,
+        finish: Finish,
+    ) -> None:
         self._parties = findings.parties
         self._timeout = conf.protocol.timeout
         self._finish = finish
@@ -71,7 +79,7 @@ class Weave(Strategy):
         self._training = Training(
             spec=findings.spec,
             roster=findings.roster,
-            plan=plan_training(conf, findings.spec, findings.rows, findings.ledger.events),
+            plan=training,
             one_way=one_way_tables(findings.measurements),
             dealt=findings.dealt,
         )

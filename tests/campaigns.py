@@ -25,7 +25,10 @@ def mapping(output: Path, *overrides: str) -> dict[str, Any]:
             "engine=inprocess",
             f"output={output}",
             "data.parties.0.source.campaign.users=300",
+            "privacy=default",
             "privacy.epsilon=4",
+            "privacy.delta=1e-5",
+            "privacy.guard.mode=off",
             *overrides,
         ]
     )

@@ -7,19 +7,18 @@ import yaml
 
 from tests.source import REPOSITORY
 from twinweave.config import RunConf, compose
+from twinweave.errors import ConfigError
 
 DATA = sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml"))
 
 
 def parsed(*overrides: str) -> RunConf:
-    return RunConf.parse(
-        compose(["output=x", "data.root=x", "privacy.epsilon=1", "privacy.delta=1e-5", *overrides])
-    )
+    return RunConf.parse(compose(["output=x", "data.root=x", *overrides]))
 
 
 @pytest.mark.parametrize("data", DATA)
 def test_every_dataset_parses(data: str) -> None:
-    conf = parsed(f"data={data}")
+    conf = parsed(f"data={data}", "privacy=public", "privacy.epsilon=1")
     assert conf.data.name == data
     assert conf.data.lift or conf.data.fairness
 
@@ -33,7 +32,7 @@ def test_every_dataset_parses(data: str) -> None:
     ],
 )
 def test_every_option_parses(option: str) -> None:
-    extra = ["privacy.guard.mode=off"] if option.startswith("privacy") else []
+    extra = ["privacy.epsilon=1", "privacy.delta=1e-5"] if option.startswith("privacy") else []
     conf = parsed(option, *extra)
     group_name, _, choice = option.partition("=")
     if group_name == "generator":
@@ -43,3 +42,26 @@ def test_every_option_parses(option: str) -> None:
 def test_every_yaml_is_plain() -> None:
     for path in sorted((REPOSITORY / "conf").rglob("*.yaml")):
         assert isinstance(yaml.safe_load(path.read_text()), dict), path
+
+
+@pytest.mark.parametrize("more", [[], ["privacy.epsilon=2", "privacy.guard.mode=on"]])
+def test_other_data_than_the_campaign_must_choose_its_privacy(more: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"add privacy=default privacy\.epsilon=1") as refused:
+        parsed("data=hillstrom", *more)
+    assert "privacy=public" in str(refused.value)
+    assert parsed("data=campaign", *more).privacy.demo
+    assert not parsed("data=hillstrom", "privacy=public", "privacy.epsilon=1").privacy.demo
+
+
+def test_collusion_is_refused_where_the_server_deals_the_masks() -> None:
+    with pytest.raises(ConfigError, match=r"colluding.*protocol\.cross_tables=homomorphic"):
+        parsed("protocol.colluding=1")
+    parsed("protocol.colluding=1", "protocol.cross_tables=homomorphic")
+    one_pool = ["data=adult5", "privacy=public", "privacy.epsilon=1", "protocol.colluding=1"]
+    assert len(parsed(*one_pool).data.schema.units) == 1  # no tables between parties
+
+
+@pytest.mark.parametrize("delta", ["1e-13", "9e-11", "0.5"])
+def test_a_delta_that_cannot_be_accounted_for_is_refused(delta: str) -> None:
+    with pytest.raises(ConfigError, match="delta"):
+        parsed(f"privacy.delta={delta}")

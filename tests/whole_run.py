@@ -166,7 +166,8 @@ class Deployment:
 
     def __post_init__(self) -> None:
         conf = RunConf.parse(self.data)
-        for path in sorted(write_sites(conf, self.folder / "sites").glob("*.yaml")):
+        sites = write_sites(conf, self.folder / "sites", simulated=False)
+        for path in sorted(sites.glob("*.yaml")):
             site = json.loads(path.read_text())
             self.sites[site["party"]] = site
 

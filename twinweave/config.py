@@ -11,6 +11,7 @@ from typing import Any, Literal
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GeneratorConf
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
+from twinweave.privacy.accountant import check_delta
 from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import GuardConf
 from twinweave.spec import CrossTables, SecureSum
@@ -62,6 +63,11 @@ class DataConf(Parsed):
         if self.fairness is not None:
             check_fairness(schema, self.fairness)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether every table is the built-in campaign's."""
+        return all(p.source is not None and p.source.campaign is not None for p in self.parties)
+
     def true_lift(self) -> TrueLift | None:
         """The true lift where the data are the simulated campaign and an experiment is analysed."""
         campaigns = (p.source.campaign for p in self.parties if p.source and p.source.campaign)
@@ -79,7 +85,10 @@ class DataConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyConf(Parsed):
-    """The end-to-end budget and how it is shared over stages."""
+    """The end-to-end budget and how it is shared over stages.
+
+    demo: chosen by nobody, for the built-in campaign.
+    """
 
     epsilon: float
     delta: float
@@ -87,6 +96,7 @@ class PrivacyConf(Parsed):
     priority_share: float
     k: int
     guard: GuardConf
+    demo: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
@@ -95,6 +105,7 @@ class PrivacyConf(Parsed):
                 "epsilon must be in (0, 100) and delta in (0, 0.01)",
                 "Common choices are epsilon=1, delta=1e-5.",
             )
+        check_delta(self.delta)
         if min(self.shares.values()) < 0 or sum(self.shares.values()) <= 0:
             raise ConfigError(
                 "privacy.shares", "must be 0 or more, and some above 0", "Give each stage its part."
@@ -115,7 +126,8 @@ class ProtocolConf(Parsed):
     noise: of cross tables; `coins` (variance s^2 + 19/4, nobody knows the noise) as far as
         `coin_limit` dealt words go, `gaussian` (from each party: 2 s^2) beyond. Without a
         dealer (cross_tables: homomorphic) there are no coins.
-    colluding: parties that may pool what they know (with each other or the server).
+    colluding: parties that may pool what they know (with each other or the server); above 0
+        only where no server deals what masks the tables between parties.
     timeouts in seconds; the first message waits longest: parties may still be starting.
     """
 
@@ -178,6 +190,14 @@ class RunConf(Parsed):
                 "too many parties with own columns (12 at most)",
                 "Measure only (generator=none), or pool parties that hold the same columns.",
             )
+        if self.privacy.demo and not self.data.simulated:
+            raise ConfigError(
+                "privacy",
+                "the group `demo` (epsilon 1, guard off) is for the built-in campaign alone",
+                "Choose: add privacy=default privacy.epsilon=1 privacy.delta=1e-5, or for public "
+                "data privacy=public privacy.epsilon=1.",
+            )
+        self._check_collusion()
         if self.federation.mode == "simulation":
             for party in self.data.parties:
                 if party.source is None:
@@ -186,6 +206,18 @@ class RunConf(Parsed):
                         "is missing",
                         "A simulation reads every party's table.",
                     )
+
+    def _check_collusion(self) -> None:
+        """Raise ConfigError where a dealer would be trusted not to collude with a party."""
+        protocol = self.protocol
+        dealt = protocol.cross_tables != "homomorphic" and len(self.data.schema.units) > 1
+        if protocol.colluding and dealt:
+            raise ConfigError(
+                "protocol.colluding",
+                "above 0, but the server deals the masks of the tables between parties: with one "
+                "of them it reads the other's rows",
+                "Choose protocol.cross_tables=homomorphic, or leave protocol.colluding at 0.",
+            )
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> RunConf:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError
 from twinweave.generators.plan import SgdPlan
-from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate
+from twinweave.privacy import accountant
+from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate, calibrate_within
 from twinweave.privacy.events import Event, Stage
+from twinweave.privacy.noise import Noise, OwnGaussian
 from twinweave.protocols.products import kinds
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import VERSION, RunSpec, TrainingSpec
@@ -22,7 +25,7 @@ from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.priority import importance
 from twinweave.workload.queries import Query, cells_of
 from twinweave.workload.selection import FeatureScore
-from twinweave.workload.tables import tables_to_measure
+from twinweave.workload.tables import left_out, tables_to_measure
 
 NOMINAL_RATE = 0.02
 """Sampling rate assumed before sizes are known; the final noise uses the true one."""
@@ -34,19 +37,19 @@ def plan(conf: RunConf, run: str) -> RunSpec:
     selects = _can_select(conf) and conf.selection.applies(analyses, conf.workload.max_pair_columns)
     if selects:
         queries = selection.plan_selection(analyses, conf.selection)
-        stage = Stage.SELECTION
+        tables, reserved = _with_noise(conf, queries, Stage.SELECTION)
     else:
-        queries, stage = _tables(conf, None), Stage.MEASUREMENT
+        tables, reserved = _with_noise(conf, _tables(conf, None), Stage.MEASUREMENT)
     return RunSpec(
         version=VERSION,
         run=run,
         schema=analyses.schema,
-        plan=_with_noise(conf, queries, stage),
+        plan=tables,
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         alignment=conf.protocol.alignment,
         training=_training(conf),
-        selects=selects,
+        reserved=reserved,
         cross_tables=conf.protocol.cross_tables,
     )
 
@@ -73,14 +76,31 @@ class Selected:
 
 
 def select(
-    conf: RunConf, spec: RunSpec, found: tuple[Measurement, ...]
+    conf: RunConf,
+    spec: RunSpec,
+    found: tuple[Measurement, ...],
+    training: Sequence[Event] = (),
 ) -> tuple[Selected, tuple[PlannedQuery, ...]]:
-    """From the coarse tables to the second plan. Raises BudgetError."""
+    """From the coarse tables to the second plan, within what the specification reserves for it.
+
+    training: what the planned training releases. Raises BudgetError.
+    """
     analyses = conf.data.analyses
     scores = selection.score(found, analyses, conf.selection)
     choice = choose(scores, analyses, conf.selection)
-    spent = spec.tables.events()
-    tables = _with_noise(conf, _tables(conf, choice), Stage.MEASUREMENT, spent)
+    queries = _tables(conf, choice)
+    settled = (*spec.tables.events(), *training)
+    assert spec.reserve is not None
+    # What is composed is rounded, so that it is looked at in all as well.
+    noise = calibrate_within(
+        spec.reserve,
+        priority_share=conf.privacy.priority_share,
+        items=_items(conf, queries, Stage.MEASUREMENT),
+        coin_limit=conf.protocol.coin_limit,
+        delta=spec.delta,
+        fits=lambda own: accountant.epsilon((*settled, *own), spec.delta) <= spec.epsilon,
+    )
+    tables = _planned(queries, Stage.MEASUREMENT, noise.noise)
     return Selected(scores=scores, choice=choice, measurements=found), tables
 
 
@@ -89,36 +109,54 @@ def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
     return kinds.measurable(conf.protocol.cross_tables, queries)
 
 
-def _with_noise(
-    conf: RunConf, queries: tuple[Query, ...], stage: Stage, spent: Sequence[Event] = ()
-) -> tuple[PlannedQuery, ...]:
-    """The queries with the noise that their stage's share of the budget gives them.
+def too_large(conf: RunConf, selected: Selected | None) -> tuple[str, ...]:
+    """Names of the tables that a run leaves out for having more than workload.max_cells cells."""
+    choice = selected.choice if selected else None
+    return left_out(conf.data.analyses, conf.workload, choice)
 
-    Stages that are planned later are stood in for, so that their share stays reserved.
+
+def _with_noise(
+    conf: RunConf, queries: tuple[Query, ...], stage: Stage
+) -> tuple[tuple[PlannedQuery, ...], float | None]:
+    """The first plan: the queries with the noise that their stage's share of the budget gives
+    them; and, where they only select, the noise multiplier reserved for the tables of later.
+
+    The training is stood in for, so that its share stays reserved too.
     """
-    schema = conf.data.schema
-    coins = conf.protocol.noise == "coins" and conf.protocol.cross_tables != "homomorphic"
-    later = stage is Stage.SELECTION
+    later = [_LATER] if stage is Stage.SELECTION else []
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         shares=conf.privacy.shares,
         priority_share=conf.privacy.priority_share,
-        items=[
-            *(_item(schema, query, stage, coins, conf.protocol.colluding) for query in queries),
-            *([_LATER] if later else []),
-        ],
+        items=[*_items(conf, queries, stage), *later],
         sgd=_nominal_training(conf),
-        fixed=spent,
         coin_limit=conf.protocol.coin_limit,
-    )
+    ).noise
+    tables = _planned(queries, stage, noise)
+    if not later:
+        return tables, None
+    return tables, cast("OwnGaussian", noise[-1]).noise_multiplier  # it asks for no coins
+
+
+def _planned(
+    queries: tuple[Query, ...], stage: Stage, noise: Sequence[Noise]
+) -> tuple[PlannedQuery, ...]:
     return tuple(
         PlannedQuery(query=query, stage=stage, noise=own)
-        for query, own in zip(queries, noise.noise, strict=False)
+        for query, own in zip(queries, noise, strict=False)
     )
 
 
-_LATER = WorkItem(name="tables chosen later", cells=1, parties=("everyone",))
+_LATER = WorkItem(
+    name="tables chosen later", cells=1, parties=("everyone",), sensitivity=VALUE_UNITS
+)
+
+
+def _items(conf: RunConf, queries: Sequence[Query], stage: Stage) -> list[WorkItem]:
+    schema, protocol = conf.data.schema, conf.protocol
+    coins = protocol.noise == "coins" and protocol.cross_tables != "homomorphic"
+    return [_item(schema, query, stage, coins, protocol.colluding) for query in queries]
 
 
 def _training(conf: RunConf) -> TrainingSpec | None:
@@ -131,13 +169,11 @@ def _training(conf: RunConf) -> TrainingSpec | None:
     )
 
 
-def plan_training(
-    conf: RunConf, spec: RunSpec, rows: Mapping[str, int], spent: Sequence[Event]
-) -> TrainingPlan:
+def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> TrainingPlan:
     """Noise of the training, from all that the tables leave of epsilon.
 
-    rows: public table sizes, known since setup. spent: the events of all tables.
-    Raises BudgetError.
+    Of the specification that the run begins with and of public table sizes, known since setup:
+    so it is settled, or refused, before anything is released. Raises BudgetError.
     """
     generator = spec.trained.generator
     rates = {p: SgdPlan.of(generator, rows=n, noise_multiplier=1.0) for p, n in rows.items()}
@@ -156,7 +192,7 @@ def plan_training(
             )
             for unit in spec.schema.units
         ],
-        fixed=spent,
+        fixed=[*spec.tables.events(), *spec.later],
     )
     sigma = {p: s for unit, s in zip(spec.schema.units, noise.training, strict=True) for p in unit}
     plans = {p: replace(own, noise_multiplier=sigma[p]) for p, own in rates.items()}

@@ -17,7 +17,9 @@ from twinweave.tables.sources import Source
 
 @dataclass(frozen=True, kw_only=True)
 class Site(Parsed):
-    """identity: file of this party's Ed25519 key. pins: peer -> public key, hex.
+    """dataset: the party's own name of its table; what is released about the table adds up
+    under it, whatever its rows are.
+    identity: file of this party's Ed25519 key. pins: peer -> public key, hex.
 
     pools: the pools that this party agreed to be in, as their members; a specification that
     pools it with anybody else is refused.
@@ -25,9 +27,11 @@ class Site(Parsed):
     max_rows: the most rows that all parties of a run may have together; what a party needs of
     memory and time grows with it.
     work: private folder for the party's own record of its runs.
+    simulated: written for a simulation, from the run's own configuration.
     """
 
     party: str
+    dataset: str
     columns: tuple[Column, ...]
     source: Source
     identity: str
@@ -38,6 +42,7 @@ class Site(Parsed):
     max_delta: float = MOST_DELTA
     max_rows: int = 20_000_000
     work: str = field(default=".twinweave")
+    simulated: bool = False
 
     def __post_init__(self) -> None:
         check_positive("site", self, "max_epsilon", most=MOST_EPSILON)
@@ -65,3 +70,8 @@ class Site(Parsed):
     @property
     def schema(self) -> Schema:
         return Schema(party=self.party, columns=self.columns)
+
+    @property
+    def guard_setting(self) -> str:
+        """Where the guard is configured: the setting that has effect."""
+        return "privacy.guard" if self.simulated else "this party's site file: guard"

@@ -14,9 +14,12 @@ from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
-from twinweave.parsing import Parsed, canonical_json, load_json, parse
-from twinweave.privacy.events import Event
+from twinweave.parsing import Parsed, canonical_json, check_positive, load_json, parse
+from twinweave.privacy import accountant
+from twinweave.privacy.accountant import LEAST_DELTA
+from twinweave.privacy.events import MOST_NOISE, DiscreteGaussian, Event, Stage
 from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON
+from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
@@ -49,7 +52,9 @@ class SecondPlan(Parsed):
 class RunSpec(Parsed):
     """One run. run: unique id; plan: every table, its noise, in the order it is measured.
 
-    selects: the plan's tables only select features; a second plan, made from them, follows.
+    reserved: the plan's tables only select features; a second plan, made from them, follows,
+        and its tables show together no more than one Gaussian of this noise multiplier, whatever
+        they are. None: one plan of tables.
     cross_tables: the protocol of the products between parties.
     """
 
@@ -61,7 +66,7 @@ class RunSpec(Parsed):
     delta: float
     alignment: Literal["ristretto", "prf"]
     training: TrainingSpec | None = None
-    selects: bool = False
+    reserved: float | None = None
     cross_tables: CrossTables = "secret_sharing"
 
     def __post_init__(self) -> None:
@@ -70,11 +75,13 @@ class RunSpec(Parsed):
                 f"run specification of version {self.version}; this party speaks {VERSION}. "
                 "Install the same release at every party."
             )
-        if not (0 < self.epsilon < MOST_EPSILON and 0 < self.delta < MOST_DELTA):
+        if not (0 < self.epsilon < MOST_EPSILON and LEAST_DELTA <= self.delta < MOST_DELTA):
             raise ProtocolError(
-                f"a run's epsilon is below {MOST_EPSILON:g} and its delta below {MOST_DELTA:g}, "
-                "both above 0. Refused."
+                f"a run's epsilon is in (0, {MOST_EPSILON:g}) and its delta in "
+                f"[{LEAST_DELTA:g}, {MOST_DELTA:g}). Refused."
             )
+        if self.reserved is not None:
+            check_positive("run specification", self, "reserved", most=MOST_NOISE)
         if self.cross_tables == "homomorphic" and any(p.coins for p in self.plan):
             raise ProtocolError(
                 "coins need a dealer, and homomorphic tables have none. Use Gaussian noise."
@@ -111,6 +118,33 @@ class RunSpec(Parsed):
         return self.schema.parties
 
     @property
+    def selects(self) -> bool:
+        """Whether a second plan of tables follows."""
+        return self.reserved is not None
+
+    @property
+    def reserve(self) -> DiscreteGaussian | None:
+        """The release that bounds the second plan's tables: in many units, so that it is as good
+        as continuous."""
+        if self.reserved is None:
+            return None
+        return DiscreteGaussian(noise_multiplier=self.reserved, sensitivity=VALUE_UNITS)
+
+    @property
+    def later(self) -> tuple[Event, ...]:
+        """What stands for the second plan's tables before they are chosen: one event, or none."""
+        if self.reserve is None:
+            return ()
+        return (
+            Event(
+                label="tables chosen later",
+                stage=Stage.MEASUREMENT,
+                parties=self.parties,
+                mechanism=self.reserve,
+            ),
+        )
+
+    @property
     def trained(self) -> TrainingSpec:
         """The run's training. Raises ProtocolError where it has none."""
         if self.training is None:
@@ -131,10 +165,20 @@ class RunSpec(Parsed):
         data = load_json(plan, "the second plan")
         return replace(self, plan=parse(SecondPlan, data, where="second plan").plan)
 
+    def within_reserve(self, second: TablePlan) -> None:
+        """Raise BudgetError unless the second plan's tables show no more than was reserved.
+
+        They were chosen in view of the first's, so that what they cost was to be fixed before.
+        """
+        noise = [planned.noise.mechanism for planned in second.tables]
+        if self.reserve is not None and not accountant.dominated(noise, self.reserve):
+            raise BudgetError(
+                "the tables chosen after the selection show more than was reserved for them. "
+                "Nothing was released for them."
+            )
+
     def within_budget(self, events: Sequence[Event]) -> None:
         """Raise BudgetError unless the events compose to the run's own epsilon or less."""
-        from twinweave.privacy import accountant
-
         if accountant.epsilon(events, self.delta) > self.epsilon * (1 + 1e-6):
             raise BudgetError(
                 "the plan exceeds the run's own epsilon. Nothing was released for it."

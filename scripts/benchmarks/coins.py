@@ -1,7 +1,7 @@
 """What shared coins cost, and how much of it is that they are verified:
 
     python -m scripts.benchmarks.coins
-    python -m scripts.benchmarks.coins data=adult privacy.epsilon=1
+    python -m scripts.benchmarks.coins data=adult privacy=public privacy.epsilon=1
 
 The tables with coins of a run's plan, one pair of parties after the other: coins and bytes, and
 CPU seconds of the dealer and of both parties. "Verified" is their part in the testing: to choose

@@ -73,7 +73,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raw = compose(
-            [f"privacy.epsilon={arguments.epsilon}", f"output={folder}/run", "engine=inprocess"]
+            [
+                "privacy=public",
+                f"privacy.epsilon={arguments.epsilon}",
+                f"output={folder}/run",
+                "engine=inprocess",
+            ]
         )
         raw["data"] |= {
             "name": "wide",

@@ -82,8 +82,8 @@ def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, se
             compose(
                 [
                     f"generator={generator}",
+                    "privacy=public",
                     f"privacy.epsilon={epsilon}",
-                    "privacy.guard.mode=off",
                     f"seed={seed}",
                     f"output={folder}/run",
                     "protocol.alignment=prf",

@@ -79,6 +79,7 @@ def main() -> None:
         arguments.generators, arguments.epsilon, arguments.share
     ):
         budget = [
+            "privacy=public",
             f"privacy.epsilon={epsilon}",
             f"privacy.shares.measurement={share}",
             f"privacy.shares.training={round(1 - share, 6)}",

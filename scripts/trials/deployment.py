@@ -61,7 +61,7 @@ def trial(conf: RunConf, folder: Path, *, secure: bool, hostile: bool = False) -
     folder.mkdir(parents=True, exist_ok=True)
     prepare()
     os.environ["FLWR_HOME"] = str(folder / "superlink")
-    sites = sorted(write_sites(conf, folder / "parties").glob("*.yaml"))
+    sites = sorted(write_sites(conf, folder / "parties", simulated=False).glob("*.yaml"))
     port = _free_port()
     tls = tls_certificates(folder / "tls", HOST) if secure else None
     _write_connection(folder / "superlink", port, tls)
@@ -69,6 +69,7 @@ def trial(conf: RunConf, folder: Path, *, secure: bool, hostile: bool = False) -
     conf = replace(
         conf,
         data=replace(conf.data, parties=parties),
+        privacy=replace(conf.privacy, demo=False),  # checked before the sources were taken out
         federation=FederationConf(mode="deployment"),
         superlink=CONNECTION,
     )

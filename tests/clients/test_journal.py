@@ -38,6 +38,7 @@ MATCH = "query.match"
 def site(tmp_path: Path) -> Site:
     return Site(
         party="a",
+        dataset="a table",
         columns=(Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY),),
         source=Source(kind=SourceKind.CSV, path="x.csv"),
         identity="x",

@@ -79,4 +79,4 @@ def test_the_server_cannot_switch_a_guard_off(tmp_path: Path) -> None:
     for name in ("publisher", "advertiser"):
         party = ran.party(name).party
         assert party.guard.limit is not None
-        assert party.guard.history(party.state.joined.fingerprint)
+        assert party.guard.history()

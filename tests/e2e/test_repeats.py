@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterable
@@ -19,7 +20,8 @@ from scripts.engines.inprocess import InProcessGrid, _over_the_wire
 from strategies import records
 from tests import messages as m
 from tests.campaigns import configure, csv_mapping
-from tests.whole_run import NODES, Deployment, Ran, guard_rows, run
+from tests.whole_run import NODES, Deployment, Ran, guard_rows, run, serve
+from twinweave.config import RunConf
 from twinweave.errors import AppError, BudgetError, ProtocolError, RunError
 from twinweave.protocols import wire
 
@@ -213,6 +215,41 @@ def test_budgets_add_up_over_runs_and_end(tmp_path: Path) -> None:
         run(configure(tmp_path / "2", *options))
     after = guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}})
     assert after == rows
+
+
+def test_no_change_of_a_table_resets_its_book(tmp_path: Path) -> None:
+    """A row more or less, ids in another case, a rule that drops rows: still the same name."""
+    data = csv_mapping(tmp_path, *durable(tmp_path, 5.0), users=60)
+    run(RunConf.parse(data))
+    path = tmp_path / "publisher.csv"
+    header, *lines = path.read_text().splitlines()
+    changed = {
+        "a row less": lines[:-1],
+        "a row more": [*lines, lines[0].replace(lines[0].partition(",")[0], "newcomer")],
+        "another case": [
+            line.partition(",")[0].upper() + line[line.index(",") :] for line in lines
+        ],
+        "a row that is dropped": [line.replace("mobile", "") for line in lines],
+    }
+    rules = {"a row that is dropped": {"missing": "drop"}}
+    book = guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}})
+    for name, rows in changed.items():
+        path.write_text("\n".join([header, *rows]) + "\n")
+        again = json.loads(json.dumps(data))
+        for column in again["data"]["parties"][0]["columns"]:
+            column |= rules.get(name, {}) if column["name"] == "device" else {}
+        with pytest.raises(BudgetError, match=r"dataset 'campaign'.*raise privacy\.guard\.ep"):
+            run(RunConf.parse(again | {"output": str(tmp_path / name)}))
+    assert guard_rows({"publisher": {"guard": {"path": str(tmp_path / "guard.sqlite")}}}) == book
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_a_report_says_whether_runs_add_up(tmp_path: Path, lasts: bool) -> None:
+    """A guard whose file is in the run's own directory forgets with it."""
+    data = csv_mapping(tmp_path, *(durable(tmp_path, 9.0) if lasts else []), users=60)
+    report = json.loads((serve(data) / "report.json").read_text())
+    state = "on" if lasts else "this run"
+    assert report["privacy"]["guards"] == {"publisher": state, "advertiser": state}
 
 
 def test_parties_with_the_same_users_may_share_a_guards_file(tmp_path: Path) -> None:

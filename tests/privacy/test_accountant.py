@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from tests.privacy.rdp import epsilon_rdp
 from twinweave.errors import ConfigError
 from twinweave.privacy import losses
 from twinweave.privacy.accountant import (
+    dominated,
     epsilon,
     gaussian_delta,
     gaussian_epsilon,
@@ -32,6 +35,7 @@ from twinweave.privacy.events import (
     SharedBinomial,
     Stage,
 )
+from twinweave.privacy.losses import loss_of
 
 Masses = NDArray[np.float64]
 
@@ -184,6 +188,60 @@ def test_second_accountant_agrees(mixture: list[Mechanism], delta: float) -> Non
     assert pld <= renyi <= 1.35 * pld
 
 
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps"), [(0.6, 0.1, 1), (1.1, 0.02, 100), (0.8, 0.003, 40), (2.0, 1.0, 3)]
+)
+def test_sampled_steps_cost_what_dp_accounting_says(noise: float, rate: float, steps: int) -> None:
+    """Its own distribution of a step, which shares the composition alone with ours."""
+    mechanism = PoissonSgd(noise_multiplier=noise, sampling_rate=rate, steps=steps)
+    theirs = from_gaussian_mechanism(
+        noise, value_discretization_interval=1e-3, sampling_prob=rate
+    ).self_compose(steps)
+    for delta in (1e-5, 1e-9):
+        exact = theirs.get_epsilon_for_delta(delta)
+        assert epsilon(events(mechanism), delta) == pytest.approx(exact, rel=2e-3)
+
+
+# --- what stands for releases that are chosen later -------------------------------------------
+
+
+def by(noise_multiplier: float) -> DiscreteGaussian:
+    return gaussian(noise_multiplier, 1024)
+
+
+SETS: dict[str, list[Mechanism]] = {
+    "Gaussians": [gaussian(60 * 1.05 ** (i % 3)) for i in range(30)],
+    "sums": [gaussian(10.0, 1024)] * 4,
+    "coins": [SharedBinomial(coins=5000)] * 10,
+    "both": [*[gaussian(20.0)] * 8, *[SharedBinomial(coins=1000)] * 2],
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_one_release_stands_for_many_that_show_less(name: str) -> None:
+    """At every delta, alone and beside others; and hardly less than it may."""
+    chosen: Any = SETS[name]
+    mu = math.sqrt(sum(loss_of(m).mu ** 2 for m in chosen))
+    stands, less = by(0.99 / mu), by(1.005 / mu)
+    assert dominated(chosen, stands)
+    assert not dominated(chosen, less)
+    for beside in ([], [SGD], [SharedBinomial(coins=60)]):
+        for delta in (1e-3, 1e-6, 1e-9):
+            shown = epsilon(events(*chosen, *beside), delta)
+            assert shown <= epsilon(events(stands, *beside), delta) * (1 + 1e-6)
+
+
+def test_equal_epsilon_at_one_delta_is_not_enough() -> None:
+    """Coins may give a user away with 2**-coins, and a Gaussian never."""
+    coins = SharedBinomial(coins=45)
+    cost = epsilon(events(coins), DELTA)
+    equal = by(0.999 / gaussian_mu(cost, DELTA))
+    assert cost <= epsilon(events(equal), DELTA)
+    assert not dominated([coins], equal)
+    assert not dominated([SharedBinomial(coins=20)], by(0.1))
+    assert dominated([], by(100.0))
+
+
 # --- a contract, and accountants that break it ------------------------------------------------
 
 
@@ -253,6 +311,6 @@ def test_edges() -> None:
     assert epsilon_rdp([], DELTA) == 0.0
     assert epsilon(events(SharedBinomial(coins=3)), DELTA) == math.inf  # 1/8 gives a user away
     assert epsilon(events(gaussian(0.001)), DELTA) == math.inf
-    for delta in (0.0, 1.0, -1e-5, math.nan):
+    for delta in (0.0, 1.0, -1e-5, 9e-11, math.nan):
         with pytest.raises(ConfigError):
             epsilon(events(gaussian(3.0)), delta)

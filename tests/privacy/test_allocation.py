@@ -19,6 +19,7 @@ from twinweave.privacy.events import (
     SharedBinomial,
     Stage,
 )
+from twinweave.privacy.losses import PoissonSgdLoss
 from twinweave.privacy.noise import DealtCoins
 
 DELTA = 1e-5
@@ -152,6 +153,42 @@ def test_training_gets_its_share() -> None:
     assert of_training == pytest.approx(of_tables, rel=0.02)
     alone = plan([], shares=TRAIN, sgd=SGD)
     assert 0.99 < accountant.epsilon(trainings(alone), DELTA) <= 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "epsilon", "settled"),
+    [
+        (0.016, 1200, 1.0, 4.0),
+        (2.56e-4, 1200, 1.0, 4.0),
+        (1e-6, 1200, 1.0, 4.0),
+        (0.08, 2, 3.0, 1.4),
+        (1.0, 1, 10.0, 0.6),
+        (0.5, 3, 50.0, 0.2),
+    ],
+)
+def test_the_search_for_a_trainings_noise_does_not_creep(
+    rate: float, steps: int, epsilon: float, settled: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few tries, each on a grid of bounded size, from a million rows to one step of all of them."""
+    tried, points = [], []
+    exact, pld = accountant.epsilon, PoissonSgdLoss.pld
+
+    def tries(events: Any, delta: float) -> float:
+        tried.append(events)
+        return exact(events, delta)
+
+    def counted(self: PoissonSgdLoss, interval: float) -> Any:
+        found = pld(self, interval)
+        points.append(found._pmf_remove.size)
+        return found
+
+    monkeypatch.setattr(accountant, "epsilon", tries)
+    monkeypatch.setattr(PoissonSgdLoss, "pld", counted)
+    sgd = [SgdItem(party=p, sampling_rate=rate, steps=steps) for p in "ab"]
+    planned = plan([], shares=TRAIN, sgd=sgd, epsilon=epsilon, fixed=[_settled(settled)])
+    assert 0.998 * epsilon < planned.epsilon <= epsilon
+    assert len(tried) <= 16
+    assert max(points) <= 70_000
 
 
 def test_a_plan_that_forgets_training_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
+from twinweave.parsing import canonical_json
 from twinweave.privacy import accountant
 from twinweave.privacy.events import DiscreteGaussian, Event, Stage
 from twinweave.privacy.guard import Guard, Limit, Receipt
+from twinweave.privacy.ledger import event_to_record
 
 DELTA = 1e-5
 QUERY = Event(
@@ -38,16 +40,16 @@ def limit(times: int) -> Limit:
 
 
 def guard(path: Path, *, times: int = 3) -> Guard:
-    return Guard(path=path, party="a", limit=limit(times))
+    return Guard(path=path, party="a", dataset="table-1", limit=limit(times))
 
 
 def off(path: Path) -> Guard:
-    return Guard(path=path, party="a", limit=None)
+    return Guard(path=path, party="a", dataset="table-1", limit=None)
 
 
 def ask(to: Guard, phase: str = "query.share", **changes: Any) -> Receipt:
     request: dict[str, Any] = {
-        "fingerprint": "table-1",
+        "fingerprint": "ids",
         "run": "run-1",
         "phase": phase,
         "request_hash": "aa",
@@ -57,8 +59,8 @@ def ask(to: Guard, phase: str = "query.share", **changes: Any) -> Receipt:
     return to.spend(**(request | changes))
 
 
-def spent(by: Guard, fingerprint: str = "table-1") -> float:
-    return accountant.epsilon(by.history(fingerprint), DELTA)
+def spent(by: Guard) -> float:
+    return accountant.epsilon(by.history(), DELTA)
 
 
 def violations(make: Callable[[], Guard]) -> list[str]:
@@ -153,7 +155,9 @@ def test_a_guard_that_is_off_keeps_the_runs_own_limit_alone(tmp_path: Path) -> N
 )
 def test_broken_guards_are_caught(tmp_path: Path, broken: type[Guard], finding: str) -> None:
     admits = ANY if broken in (ForgetsRequests, SeesNoRun) else limit(3)
-    found = violations(lambda: broken(path=tmp_path / "guard.db", party="a", limit=admits))
+    found = violations(
+        lambda: broken(path=tmp_path / "guard.db", party="a", dataset="d", limit=admits)
+    )
     assert finding in found
 
 
@@ -179,7 +183,7 @@ def test_a_refused_request_leaves_no_trace(tmp_path: Path) -> None:
             ask(small, **changes)
     assert small.path.read_bytes() == before
     assert ask(small) == replace(granted, fresh=False)
-    assert small.history("table-1") == (QUERY,)
+    assert small.history() == (QUERY,)
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -190,19 +194,58 @@ def test_a_check_refuses_what_a_spend_would_and_writes_nothing(tmp_path: Path, t
     for run, run_limit in (("run-1", limit(times)), ("run-2", ANY)):
         fits = run == "run-2" and times == 1
         with nullcontext() if fits else pytest.raises(BudgetError):
-            opened.check(fingerprint="table-1", run=run, events=events, run_limit=run_limit)
+            opened.check(run=run, events=events, run_limit=run_limit)
     assert opened.path.read_bytes() == before
 
 
 def test_datasets_and_parties_have_budgets_of_their_own(tmp_path: Path) -> None:
     small = guard(tmp_path / "guard.db", times=1)
-    other = replace(small, party="b")
+    other, second = replace(small, party="b"), replace(small, dataset="table-2")
     ask(small)
-    ask(small, fingerprint="table-2")
+    ask(second)
     assert ask(other).fresh
-    assert spent(small) == spent(small, "table-2") == spent(other) == cost(1)
-    assert spent(small, "table-3") == 0
+    assert spent(small) == spent(second) == spent(other) == cost(1)
+    assert spent(replace(small, dataset="table-3")) == 0
     assert ask(replace(small, limit=limit(2)), "query.open").epsilon == cost(2)
+    for name in ("", " table-1"):
+        with pytest.raises(ConfigError, match="dataset"):
+            replace(small, dataset=name)
+
+
+class ByIds(Guard):
+    """Keeps a book of its own for every fingerprint, as the guard once did."""
+
+    def spend(self, **request: Any) -> Receipt:
+        own = Guard(
+            path=self.path, party=self.party, dataset=request["fingerprint"], limit=self.limit
+        )
+        return own.spend(**request)
+
+
+@pytest.mark.parametrize("kind", [Guard, ByIds])
+def test_a_table_that_grows_adds_up_under_its_name(
+    tmp_path: Path, kind: type[Guard], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every day other ids, or the same spelled otherwise: one budget, and a line that says so."""
+    first = kind(path=tmp_path / "guard.db", party="a", dataset="customers", limit=limit(3))
+    for day in range(3):
+        first.watch(f"ids of day {day}")
+        assert ask(first, run=f"day {day}", fingerprint=f"ids of day {day}").fresh
+    refuses = pytest.raises(BudgetError, match="on dataset 'customers'")
+    with refuses if kind is Guard else nullcontext():
+        ask(first, run="day 3", fingerprint="ids of day 3")
+    told = [r for r in caplog.records if "ids of dataset 'customers'" in r.getMessage()]
+    assert len(told) == (2 if kind is Guard else 0)
+
+
+@pytest.mark.parametrize("setting", ["privacy.guard", "this party's site file: guard"])
+def test_a_refusal_names_the_setting_that_has_effect(tmp_path: Path, setting: str) -> None:
+    small = replace(guard(tmp_path / "guard.db", times=1), setting=setting)
+    ask(small)
+    with pytest.raises(BudgetError, match=f"raise {setting}.epsilon"):
+        ask(small, run="run-2")
+    with pytest.raises(BudgetError, match=f"{setting}.delta"):
+        ask(small, run="run-2", run_limit=Limit(epsilon=9, delta=1e-3))
 
 
 @pytest.mark.attack("files")
@@ -251,8 +294,30 @@ def test_what_is_not_a_guard_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(older) as db:
         db.execute("PRAGMA user_version = 1")
     for path in (tmp_path / "text", older, tmp_path):
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match=r"guard\.path"):
             guard(path)
-    for epsilon, delta in ((0.0, 1e-5), (1.0, 0.0), (float("nan"), 1e-5)):
+    for epsilon, delta in ((0.0, 1e-5), (1.0, 0.0), (float("nan"), 1e-5), (1.0, 9e-11)):
         with pytest.raises(ConfigError):
             Limit(epsilon=epsilon, delta=delta)
+
+
+def test_charges_of_a_file_without_datasets_count_for_every_one(tmp_path: Path) -> None:
+    """A file of the version before is brought up to date; nothing it holds is forgotten."""
+    path = tmp_path / "guard.db"
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "CREATE TABLE spend (id INTEGER PRIMARY KEY, party TEXT NOT NULL, fingerprint TEXT NOT "
+            "NULL, run TEXT NOT NULL, phase TEXT NOT NULL, request_hash TEXT NOT NULL, events TEXT "
+            "NOT NULL, epsilon REAL NOT NULL, UNIQUE (party, fingerprint, run, phase)) STRICT"
+        )
+        events = canonical_json([event_to_record(QUERY)])
+        for party, ids in (("a", "ids 1"), ("a", "ids 2"), ("b", "ids 1")):
+            row = (party, ids, "old run", "query.share", "aa", events, 0.5)
+            db.execute("INSERT INTO spend VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
+        db.execute("PRAGMA user_version = 2")
+    opened = guard(path)
+    assert ask(opened).epsilon == cost(3)
+    with pytest.raises(BudgetError):
+        ask(opened, "query.open")
+    assert ask(replace(opened, dataset="table-2")).epsilon == cost(3)
+    assert ask(replace(opened, party="b")).epsilon == cost(2)

@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from twinweave.errors import BudgetError, ConfigError
 from twinweave.parsing import check_positive
 from twinweave.privacy import accountant
-from twinweave.privacy.events import Event, PoissonSgd, Stage
+from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, Stage
 from twinweave.privacy.noise import OWN_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 
 TOLERANCE = 1e-3  # of epsilon, left unspent at most (more only where coins are a handful)
@@ -135,6 +135,49 @@ def calibrate(
         return Allocation(noise=noise, training=training, events=events, epsilon=total)
 
     return _largest(build, accountant.gaussian_mu(epsilon, delta), epsilon)
+
+
+def calibrate_within(
+    reserved: DiscreteGaussian,
+    *,
+    priority_share: float,
+    items: Sequence[WorkItem],
+    coin_limit: int | None,
+    delta: float,
+    fits: Callable[[Sequence[Event]], bool],
+) -> Allocation:
+    """Noise of the measurement's tables, chosen in view of earlier results: the least at which
+    they show together no more than `reserved` does, a release fixed before those results.
+
+    fits: a further condition on their events, which more noise meets. The epsilon of what is
+    found is at `delta`. Raises BudgetError where no noise is enough.
+    """
+    weights = _item_weights({Stage.MEASUREMENT: 1.0}, priority_share, items)
+
+    def build(part: float) -> Allocation | None:
+        """Tables of so large a part of the reserved mu, if that is little enough."""
+        noise = _table_noise(items, weights, part / reserved.noise_multiplier, coin_limit)
+        events = tuple(_table_events(items, noise))
+        if not accountant.dominated([n.mechanism for n in noise], reserved) or not fits(events):
+            return None
+        return Allocation(
+            noise=noise, training=(), events=events, epsilon=accountant.epsilon(events, delta)
+        )
+
+    less, part = TOLERANCE, 1.0
+    while (found := build(1 - less)) is None:
+        part, less = 1 - less, 2 * less
+        if less > 0.95:
+            raise BudgetError(
+                "privacy budget: the tables chosen by the selection cost more than is reserved "
+                "for them. Raise privacy.epsilon or privacy.shares.measurement."
+            )
+    low = 1 - less
+    while part - low > TOLERANCE:
+        middle = (low + part) / 2
+        better = build(middle)
+        low, part, found = (middle, part, better) if better else (low, middle, found)
+    return found
 
 
 # --- proportions ------------------------------------------------------------------------------

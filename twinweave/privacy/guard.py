@@ -1,49 +1,32 @@
 """A party's own book of what it released: refuses what would exceed a limit, whatever is asked.
 
-One SQLite file at the party. Every run is held to the epsilon that the party accepted for it.
-Where the guard is on, all runs together are held to the party's lasting limit, by dataset
-fingerprint: reruns and sweeps add up over the life of the file. A spend is committed before
-anything is released, so a crash in between costs budget, never privacy. Changing the data
-changes the fingerprint and opens a fresh budget: who edits a table and releases it again must
-account for both.
+One SQLite file at the party (book.py). Every run is held to the epsilon that the party accepted
+for it. Where the guard is on, all runs together are held to the party's lasting limit, by
+dataset: a name that the party itself states, so that a table may grow, lose rows or be cleaned
+by other rules, and reruns and sweeps still add up over the life of the file. The fingerprint of
+the ids only warns. A spend is committed before anything is released, so a crash in between costs
+budget, never privacy.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
-from twinweave.parsing import Parsed, canonical_json, check_positive
+from twinweave.parsing import Parsed, check_positive
 from twinweave.privacy import accountant
-from twinweave.privacy.events import Event
-from twinweave.privacy.ledger import event_from_record, event_to_record
+from twinweave.privacy.book import Book, Spend, events_of, grant, granted
+from twinweave.privacy.events import DiscreteGaussian, Event
 
 MOST_EPSILON, MOST_DELTA = 100.0, 1e-2
 """Of one run, exclusive: beyond them a guarantee says nothing."""
 
-_VERSION = 2
-_WAIT_SECONDS = 120.0  # for another process's transaction
 _SLACK = 1e-6  # of a run's epsilon, relative: its events may be composed in another order
-_TABLE = """
-CREATE TABLE IF NOT EXISTS spend (
-    id INTEGER PRIMARY KEY,
-    party TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    run TEXT NOT NULL,
-    phase TEXT NOT NULL,
-    request_hash TEXT NOT NULL,
-    events TEXT NOT NULL,
-    epsilon REAL NOT NULL,
-    UNIQUE (party, fingerprint, run, phase)
-) STRICT
-"""
+log = logging.getLogger("twinweave.party")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +48,8 @@ class GuardConf(Parsed):
                 "needs its own epsilon and delta while it is on",
                 "Give both, or say `mode: off` in as many words.",
             )
+        if self.mode == "on" and self.delta is not None:
+            accountant.check_delta(self.delta, "guard.delta")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +61,7 @@ class Limit:
 
     def __post_init__(self) -> None:
         check_positive("privacy", self, "epsilon")
-        if not 0 < self.delta < 1:
-            raise ConfigError("privacy.delta", "not between 0 and 1", "Give e.g. 1e-5.")
+        accountant.check_delta(self.delta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,28 +100,48 @@ class Receipt:
 class Guard:
     """The book of one party; safe for threads and processes that share the file.
 
-    limit: of each dataset over the life of the file, or None where the guard is off. It is this
-    object's: a party may raise or lower it, and past spends stay.
+    dataset: the name under which the party's releases add up. limit: of the dataset over the
+    life of the file, or None where the guard is off. It is this object's: a party may raise or
+    lower it, and past spends stay. setting: where the guard is configured, for errors.
     """
 
     path: Path
     party: str
+    dataset: str
     limit: Limit | None
+    setting: str = "guard"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
-        _create(self.path)
+        if not self.dataset or self.dataset.strip() != self.dataset:
+            raise ConfigError(
+                "dataset",
+                "a name is needed, without blanks around it: releases add up under it",
+                "Name the table, and keep the name while the people in it are the same.",
+            )
+        self.book.prepare()
+
+    @property
+    def book(self) -> Book:
+        return Book(path=self.path, field=f"{self.setting}.path")
 
     @classmethod
-    def open(cls, conf: GuardConf, *, party: str, folder: str | Path) -> Guard:
+    def open(
+        cls,
+        conf: GuardConf,
+        *,
+        party: str,
+        dataset: str,
+        folder: str | Path,
+        setting: str = "guard",
+    ) -> Guard:
         """The guard that a party's configuration describes. folder: the party's own."""
-        own = Path(folder) / "guard.sqlite"
-        if conf.mode == "off":
-            return cls(path=own, party=party, limit=None)
-        assert conf.epsilon is not None
-        assert conf.delta is not None
-        limit = Limit(epsilon=conf.epsilon, delta=conf.delta)
-        return cls(path=Path(conf.path) if conf.path else own, party=party, limit=limit)
+        limit, path = None, path_of(conf, folder)
+        if conf.mode == "on":
+            assert conf.epsilon is not None
+            assert conf.delta is not None
+            limit = Limit(epsilon=conf.epsilon, delta=conf.delta)
+        return cls(path=path, party=party, dataset=dataset, limit=limit, setting=setting)
 
     def spend(
         self,
@@ -151,29 +155,30 @@ class Guard:
     ) -> Receipt:
         """Record `events` durably, then permit their release, in one transaction.
 
-        run_limit: what the party accepted for this run. The same request again (run, phase,
-        hash and events) returns its receipt, not fresh, and spends nothing. Raises ProtocolError
-        if (run, phase) was used for another request, BudgetError if a limit would be exceeded;
-        both leave the file as it was.
+        fingerprint: of the ids that are released about. run_limit: what the party accepted for
+        this run. The same request again (run, phase, hash and events) returns its receipt, not
+        fresh, and spends nothing. Raises ProtocolError if (run, phase) was used for another
+        request, BudgetError if a limit would be exceeded; both leave the file as it was.
         """
-        key = (self.party, fingerprint, run, phase)
-        text = canonical_json([event_to_record(e) for e in events])
-        with self._transaction() as db:
-            earlier = db.execute(
-                "SELECT request_hash, events, epsilon FROM spend "
-                "WHERE party = ? AND fingerprint = ? AND run = ? AND phase = ?",
-                key,
-            ).fetchone()
+        with self.book.transaction() as db:
+            past = granted(db, party=self.party, dataset=self.dataset)
+            earlier = next((s for s in past if (s.run, s.phase) == (run, phase)), None)
             if earlier is None:
-                epsilon = self._admit(db, fingerprint, run, events, run_limit)
-                db.execute(
-                    "INSERT INTO spend "
-                    "(party, fingerprint, run, phase, request_hash, events, epsilon) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*key, request_hash, text, epsilon),
+                epsilon = self._admit(past, run, events, run_limit)
+                charge = Spend(
+                    party=self.party,
+                    dataset=self.dataset,
+                    fingerprint=fingerprint,
+                    run=run,
+                    phase=phase,
+                    request_hash=request_hash,
+                    events=tuple(events),
+                    epsilon=epsilon,
+                    limit=(self.limit.epsilon, self.limit.delta) if self.limit else None,
                 )
-            elif earlier[:2] == (request_hash, text):
-                epsilon = earlier[2]
+                grant(db, charge)
+            elif (earlier.request_hash, earlier.events) == (request_hash, tuple(events)):
+                epsilon = earlier.epsilon
             else:
                 raise ProtocolError(
                     f"phase {phase!r}: granted before for another request. Start a new run."
@@ -188,78 +193,81 @@ class Guard:
             guarded=self.limit is not None,
         )
 
-    def check(
-        self, *, fingerprint: str, run: str, events: Sequence[Event], run_limit: Limit
-    ) -> None:
+    def check(self, *, run: str, events: Sequence[Event], run_limit: Limit) -> None:
         """Raise BudgetError if `events` would now exceed a limit; records nothing."""
-        with closing(self._connect()) as db:
-            self._admit(db, fingerprint, run, events, run_limit)
+        self._admit(self._granted(), run, events, run_limit)
 
-    def history(self, fingerprint: str) -> tuple[Event, ...]:
-        """Every event granted on a dataset, oldest first."""
-        with closing(self._connect()) as db:
-            return self._past(db, fingerprint)
+    def watch(self, fingerprint: str) -> None:
+        """Warn, in the party's own log, where the dataset's ids are not those of last time.
+
+        Nothing of it leaves the party: that its people changed is a fact about them.
+        """
+        past = self._granted()
+        if past and past[-1].fingerprint != fingerprint:
+            log.warning(
+                "guard: the ids of dataset %r are not those of its last run. What is spent adds "
+                "up under the name; give `dataset` another only for a table of other people.",
+                self.dataset,
+            )
+
+    def history(self) -> tuple[Event, ...]:
+        """Every event granted on the dataset, oldest first."""
+        return events_of(self._granted())
+
+    def _granted(self) -> tuple[Spend, ...]:
+        with self.book.reading() as db:
+            return granted(db, party=self.party, dataset=self.dataset)
 
     def _admit(
-        self,
-        db: sqlite3.Connection,
-        fingerprint: str,
-        run: str,
-        events: Sequence[Event],
-        run_limit: Limit,
+        self, past: Sequence[Spend], run: str, events: Sequence[Event], run_limit: Limit
     ) -> float:
         """Epsilon of everything composed; raises BudgetError above a limit."""
         accepted = Limit(epsilon=run_limit.epsilon * (1 + _SLACK), delta=run_limit.delta)
-        total = _within(accepted, self._past(db, fingerprint, run), events, _RUN)
-        if self.limit is not None and run_limit.delta > self.limit.delta:
-            raise BudgetError(
-                f"privacy budget: the run's delta {run_limit.delta:g} is above this party's, "
-                f"{self.limit.delta:g}. Nothing was released. Ask for less."
-            )
+        own = events_of([s for s in past if s.run == run])
+        total = _within(accepted, own, events, "in this run", _RUN_REMEDY)
         if self.limit is None:
             return total
-        return _within(self.limit, self._past(db, fingerprint), events, _DATASET)
-
-    def _past(
-        self, db: sqlite3.Connection, fingerprint: str, run: str | None = None
-    ) -> tuple[Event, ...]:
-        """Every event granted on a dataset, oldest first; of one run where it is named."""
-        rows = db.execute(
-            "SELECT events FROM spend "
-            "WHERE party = ? AND fingerprint = ? AND run = ifnull(?, run) ORDER BY id",
-            (self.party, fingerprint, run),
-        )
-        return tuple(event_from_record(e) for (text,) in rows for e in json.loads(text))
-
-    def _connect(self) -> sqlite3.Connection:
-        # A connection a call: nothing is shared between threads or across a fork.
-        db = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
-        db.execute("PRAGMA synchronous = FULL")
-        return db
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with closing(self._connect()) as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
+        if run_limit.delta > self.limit.delta:
+            raise BudgetError(
+                f"privacy budget: the run's delta {run_limit.delta:g} is above this party's, "
+                f"{self.limit.delta:g} ({self.setting}.delta). Nothing was released. Ask for less."
+            )
+        remedy = f"raise {self.setting}.epsilon"
+        where = f"on dataset {self.dataset!r}"
+        return _within(self.limit, events_of(past), events, where, remedy)
 
 
-_RUN = "in this run", "start a run whose privacy.epsilon covers it"
-_DATASET = "on this dataset", "raise privacy.guard.epsilon at this party"
+def path_of(conf: GuardConf, folder: str | Path) -> Path:
+    """The guard's file; one in the party's own folder where none is named, or it is off."""
+    named = conf.path if conf.mode == "on" else None
+    return Path(named) if named else Path(folder) / "guard.sqlite"
+
+
+def room(past: Sequence[Event], limit: Limit) -> float:
+    """Epsilon, at the limit's delta, of the largest one release that still fits; 0 if none does.
+
+    Of a Gaussian mechanism, to within 1% or .001 from below: what a further run may about cost.
+    """
+    low, high = 0.0, limit.epsilon
+    while high - low > max(1e-2 * low, 1e-3):
+        middle = (low + high) / 2
+        mu = accountant.gaussian_mu(middle, limit.delta)
+        more = DiscreteGaussian(noise_multiplier=1 / mu, sensitivity=1 << 10)
+        mechanisms = [*(e.mechanism for e in past), more]
+        fits = accountant.epsilon_of_mechanisms(mechanisms, limit.delta) <= limit.epsilon
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+_RUN_REMEDY = "start a run whose privacy.epsilon covers it"
 
 
 def _within(
-    limit: Limit, past: Sequence[Event], new: Sequence[Event], words: tuple[str, str]
+    limit: Limit, past: Sequence[Event], new: Sequence[Event], where: str, remedy: str
 ) -> float:
     """Epsilon of both composed; raises BudgetError above the limit."""
     total = accountant.epsilon((*past, *new), limit.delta)
     if total > limit.epsilon:
-        where, remedy = words
         asked = accountant.epsilon(new, limit.delta)
         spent = accountant.epsilon(past, limit.delta)
         raise BudgetError(
@@ -268,30 +276,3 @@ def _within(
             f"Nothing was released. Ask for less, or {remedy}."
         )
     return total
-
-
-def _create(path: Path) -> None:
-    """Make the file readable by its owner alone, then its table. SQLite's journal inherits both.
-
-    Raises ConfigError if the file is not a guard of this version or cannot be opened.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                db.execute(_TABLE)
-                db.execute(f"PRAGMA user_version = {_VERSION}")
-            db.execute("COMMIT")
-    except (OSError, sqlite3.Error):
-        raise ConfigError(
-            "privacy.guard.path", "cannot be opened as a guard", "Give a writable SQLite path."
-        ) from None
-    if version not in (0, _VERSION):
-        raise ConfigError(
-            "privacy.guard.path",
-            "was written by another version of Twinweave",
-            "Use that version, or a new file and a smaller limit.",
-        )

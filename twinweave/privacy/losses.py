@@ -29,6 +29,7 @@ from twinweave.privacy.events import (
 
 _TAIL = 1e-20  # mass cut from each end of a single release, and added to delta
 _TAIL_SCALES = math.sqrt(2 * math.log(1 / _TAIL))  # standard deviations until _TAIL is reached
+_POINTS = 1 << 16  # of a loss grid, at most, where a user is sampled
 _DIRECT_SIGMA = 1000.0  # sum a discrete Gaussian term by term up to this scale
 
 
@@ -36,6 +37,7 @@ _DIRECT_SIGMA = 1000.0  # sum a discrete Gaussian term by term up to this scale
 class DiscreteGaussianLoss:
     mechanism: DiscreteGaussian
     steps: int = 1
+    finest: float = 0.0
 
     @property
     def mu(self) -> float:
@@ -50,15 +52,22 @@ class DiscreteGaussianLoss:
         sigma = self.mechanism.noise_multiplier * s
         reach = _TAIL_SCALES * sigma + 1
         lower, eps = _grid((s * s + 2 * s * reach) / (2 * sigma * sigma), interval)
+        return _symmetric_pld(lower, self.delta(eps), interval)
+
+    def delta(self, eps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """delta(epsilon) at each epsilon, exactly."""
+        s = self.mechanism.sensitivity
+        sigma = self.mechanism.noise_multiplier * s
         last = np.ceil(s / 2 - eps * sigma * sigma / s) - 1
         cdf = _DiscreteGaussianCdf(sigma)
-        return _symmetric_pld(lower, cdf(last) - np.exp(eps) * cdf(last - s), interval)
+        return cdf(last) - np.exp(eps) * cdf(last - s)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedBinomialLoss:
     mechanism: SharedBinomial
     steps: int = 1
+    finest: float = 0.0
 
     @property
     def mu(self) -> float:
@@ -99,13 +108,49 @@ class PoissonSgdLoss:
         sampled = m.sampling_rate * math.sqrt(m.steps * growth)
         return min(sampled, math.sqrt(m.steps) / m.noise_multiplier)
 
-    def pld(self, interval: float) -> Any:
-        from dp_accounting.pld import privacy_loss_distribution as pld
+    @property
+    def finest(self) -> float:
+        """A rare user's loss can be thousands of times its mean: few points would be near it."""
+        least, most = self._range
+        return (most - least) / _POINTS
 
-        return pld.from_gaussian_mechanism(
-            self.mechanism.noise_multiplier,
-            value_discretization_interval=interval,
-            sampling_prob=self.mechanism.sampling_rate,
+    @property
+    def _range(self) -> tuple[float, float]:
+        """Least and largest loss, of an outcome with a user more against one without."""
+        q, s = self.mechanism.sampling_rate, self.mechanism.noise_multiplier
+        end = min((2 * _TAIL_SCALES * s + 1) / (2 * s * s), 700.0)
+        return math.log1p(q * math.expm1(-end)) if q < 1 else -end, math.log1p(q * math.expm1(end))
+
+    def pld(self, interval: float) -> Any:
+        """Of (1-q) N(0, s^2) + q N(1, s^2) against N(0, s^2), and the other way round.
+
+        The loss log(1 - q + q exp((2x - 1) / 2s^2)) grows with x, so delta(epsilon) is a
+        difference of two tails at one threshold (Zhu, Dong, Wang 2022).
+        """
+        from dp_accounting.pld import privacy_loss_distribution as pld
+        from scipy.special import ndtr
+
+        q, s = self.mechanism.sampling_rate, self.mechanism.noise_multiplier
+        least, most = self._range
+
+        def tails(eps: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+            """side 1: a user more in the first distribution; -1: in the second."""
+            with np.errstate(divide="ignore", invalid="ignore"):
+                x = s * s * np.log((np.exp(side * eps) - (1 - q)) / q) + 0.5
+            beyond = np.exp(side * eps) <= 1 - q  # every loss is above, or none
+            near = ndtr(-side * (x - 1) / s)
+            far = ndtr(-side * x / s)
+            if side == 1:
+                found = q * near - (np.expm1(eps) + q) * far
+                return np.where(beyond, -np.expm1(eps), found)
+            found = (-np.expm1(eps) + q * np.exp(eps)) * far - q * np.exp(eps) * near
+            return np.where(beyond, 0.0, found)
+
+        low, high = math.floor(least / interval), math.ceil(most / interval)
+        there = np.arange(low, high + 1, dtype=np.float64) * interval
+        back = np.arange(-high, -low + 1, dtype=np.float64) * interval
+        return pld.PrivacyLossDistribution(
+            _dots(low, tails(there, 1), interval), _dots(-high, tails(back, -1), interval)
         )
 
 
@@ -113,6 +158,7 @@ class PoissonSgdLoss:
 class NoGuarantee:
     mechanism: NonPrivate
     steps: int = 1
+    finest: float = 0.0
     mu: float = math.inf
 
     def pld(self, interval: float) -> Any:  # noqa: ARG002
@@ -123,8 +169,8 @@ Loss = DiscreteGaussianLoss | SharedBinomialLoss | PoissonSgdLoss | NoGuarantee
 """What a mechanism can show of a user.
 
 steps: equal releases that it is composed of. mu: roughly its Gaussian mu, of all steps; chooses
-grids, never enters an epsilon. pld: privacy loss distribution of one step, rounded upwards to
-multiples of `interval`.
+grids, never enters an epsilon. finest: the grid below which more points buy nothing. pld: privacy
+loss distribution of one step, rounded upwards to multiples of `interval`.
 """
 
 _LOSSES: dict[type[Mechanism], Callable[..., Loss]] = {
@@ -142,13 +188,25 @@ def loss_of(mechanism: Mechanism) -> Loss:
 
 def _symmetric_pld(lower: int, deltas: NDArray[np.float64], interval: float) -> Any:
     """PLD from delta(epsilon) on the grid interval * (lower, lower + 1, ...)."""
-    from dp_accounting.pld import pld_pmf
     from dp_accounting.pld import privacy_loss_distribution as pld
 
-    pmf = pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(
-        interval, lower, lower + len(deltas) - 1, np.clip(deltas + 2 * _TAIL, 0.0, 1.0)
-    )
-    return pld.PrivacyLossDistribution(pmf)
+    return pld.PrivacyLossDistribution(_dots(lower, deltas, interval))
+
+
+def _dots(lower: int, deltas: NDArray[np.float64], interval: float) -> Any:
+    """Loss masses that connect the dots of delta(epsilon) on that grid, from above.
+
+    Doroshenko et al. 2022, algorithm 1; dp-accounting's own goes through a dict of the masses.
+    """
+    from dp_accounting.pld import pld_pmf
+
+    deltas = np.minimum.accumulate(np.clip(deltas + 2 * _TAIL, 0.0, 1.0))
+    steps, growth = np.diff(deltas), math.expm1(interval)
+    first = 1 - deltas[0] + steps[0] / growth
+    middle = (steps[1:] - steps[:-1] * math.exp(interval)) / growth
+    last = steps[-1] / math.expm1(-interval)
+    masses = np.maximum(0.0, np.concatenate([[first], middle, [last]]))
+    return pld_pmf.DensePLDPmf(interval, lower, masses, float(deltas[-1]), True)
 
 
 def _grid(largest: float, interval: float) -> tuple[int, NDArray[np.float64]]:

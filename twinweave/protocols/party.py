@@ -41,7 +41,7 @@ class Joined:
     """A party that accepted a run's specification. Private.
 
     spec: its JSON. secret: 32 bytes that every key and mask of the run follows from.
-    fingerprint: whose data it is (the guard's key); contents: of the whole table at setup.
+    fingerprint: of the table's ids; contents: of the whole table at setup.
     """
 
     run: str
@@ -54,10 +54,14 @@ class Joined:
 
 @dataclass(frozen=True, kw_only=True)
 class Introduced:
-    """A party that holds its peers' signed keys. hellos: as text, by party, its own included."""
+    """A party that holds its peers' signed keys, and knows all that the run may cost.
+
+    hellos: as text, by party, its own included. training: JSON of the TrainingPlan, or "".
+    """
 
     joined: Joined
     hellos: dict[str, str]
+    training: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +164,14 @@ class Party:
 
     @cached_property
     def guard(self) -> Guard:
-        return Guard.open(self.site.guard, party=self.name, folder=self.site.work)
+        site = self.site
+        return Guard.open(
+            site.guard,
+            party=self.name,
+            dataset=site.dataset,
+            folder=site.work,
+            setting=site.guard_setting,
+        )
 
     @property
     def limit(self) -> Limit:
@@ -174,12 +185,7 @@ class Party:
         Raises BudgetError; spends nothing.
         """
         self.spec.within_budget(everyones)
-        self.guard.check(
-            fingerprint=self.state.joined.fingerprint,
-            run=self.run,
-            events=own,
-            run_limit=self.limit,
-        )
+        self.guard.check(run=self.run, events=own, run_limit=self.limit)
 
     def charge(self, phase: str, events: Sequence[Event]) -> Receipt:
         """Charge the guard for what is about to be released: the receipt every release takes.

@@ -17,8 +17,10 @@ class RunFacts:
     """What a report says about its run beside the findings.
 
     sizes: rows of each party's table after cleaning. delta, epsilon: the budget asked for.
-    ledger: `Ledger.report(delta)`. guards: each party's guard, "on" or "off".
+    ledger: `Ledger.report(delta)`. guards: each party's guard, "on", "off", or
+    "this run" where it is on and forgets with the run.
     tables, cells: how many were measured. files: what each is, and its path.
+    too_large: names of the tables left out for having more than max_cells cells.
     synthetic: {name of a synthetic table: path of its Parquet file}.
     truth: {outcome: true absolute lift} where the data is simulated or known;
     truth_by: {conversion: {column: {level: true absolute lift}}}.
@@ -34,6 +36,8 @@ class RunFacts:
     tables: int
     cells: int
     files: Mapping[str, str]
+    too_large: tuple[str, ...] = ()
+    max_cells: int | None = None
     synthetic: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     truth: Mapping[str, float] = field(default_factory=dict)

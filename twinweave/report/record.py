@@ -35,7 +35,11 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "data": facts.data,
         "seconds": facts.seconds,
         "sizes": dict(facts.sizes),
-        "measured": {"tables": facts.tables, "cells": facts.cells},
+        "measured": {
+            "tables": facts.tables,
+            "cells": facts.cells,
+            "left_out": {"max_cells": facts.max_cells, "tables": list(facts.too_large)},
+        },
         "privacy": _privacy(facts),
         "lift": to_plain(contents.lift),
         "selection": _selection(contents),

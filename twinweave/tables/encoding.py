@@ -179,11 +179,10 @@ def value_units(column: Column, amounts: NDArray[np.float64]) -> Codes:
 
 
 def fingerprint(table: EncodedTable) -> str:
-    """Name of the users of a table, for the guard: 32 hex digits, order of rows irrelevant.
+    """Name of the users of a table, for the guard's warning: 32 hex digits, whatever the order.
 
-    The users alone count, not their codes: other bins, rules or columns must not look like a
-    fresh data set with a fresh budget. BLAKE2b (RFC 7693) under the project's own domain, so
-    that the digest says nothing under any other name.
+    The users alone count, not their codes: they are whom releases are about. BLAKE2b (RFC 7693)
+    under the project's own domain, so that the digest says nothing under any other name.
     """
     digest = blake2b(digest_size=16, person=b"twinweave-users")
     digest.update("\0".join(sorted(table.ids.tolist())).encode())

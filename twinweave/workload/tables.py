@@ -24,7 +24,7 @@ class WorkloadConf(Parsed):
 
     max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a
         membership, conversion, label or sensitive column.
-    max_cells: tables larger than this are left out (and named in the log).
+    max_cells: tables larger than this are left out, and named in the log and the summary.
     """
 
     one_way: bool
@@ -44,6 +44,24 @@ def tables_to_measure(
 
     choice: of a feature selection: its pairs and three-way tables in place of the usual ones.
     """
+    wanted = _wanted(analyses, conf, choice)
+    return tuple(q for q in wanted if not _too_large(analyses.schema, conf, q))
+
+
+def left_out(
+    analyses: Analyses, conf: WorkloadConf, choice: Choice | None = None
+) -> tuple[str, ...]:
+    """Names of the tables that are not measured for being larger than `max_cells`."""
+    wanted = _wanted(analyses, conf, choice)
+    return tuple(q.name for q in wanted if _too_large(analyses.schema, conf, q))
+
+
+def _too_large(schema: JointSchema, conf: WorkloadConf, query: Query) -> bool:
+    return not query.priority and cells_of(schema, query).size > conf.max_cells
+
+
+def _wanted(analyses: Analyses, conf: WorkloadConf, choice: Choice | None) -> tuple[Query, ...]:
+    """Every table that is worth asking for, each once, of whatever size."""
     schema = analyses.schema
     wanted = priority_tables(analyses)
     if conf.one_way:
@@ -55,8 +73,7 @@ def tables_to_measure(
     kept: dict[str, Query] = {}
     for query in wanted:
         check(schema, query)
-        if query.priority or cells_of(schema, query).size <= conf.max_cells:
-            kept.setdefault(_key(query), query)
+        kept.setdefault(_key(query), query)
     return tuple(kept.values())
 
 

@@ -106,7 +106,7 @@ def test_more_unknown_members_than_there_are(unknown: int) -> None:
 @pytest.mark.attack("second-plan")
 def test_a_second_plan_is_checked_as_the_first(tmp_path: Path) -> None:
     run = begun(tmp_path, None, pooled((NORTH, SOUTH), unknown=1))
-    run.spec = replace(run.spec, selects=True)
+    run.spec = replace(run.spec, reserved=20.0)
     members = run.setup()
     slots = run.drive(align(run.spec, members))
     run.drive(measure(run.spec, members, slots))
@@ -147,7 +147,7 @@ def test_the_server_names_a_part_that_does_not_fit(
 def test_a_second_plan_that_the_parties_are_told_apart_is_noticed(tmp_path: Path) -> None:
     """Each would be charged for its own, and a user at both would lose more than the run's."""
     run = begun(tmp_path, None, pooled((NORTH, SOUTH), unknown=1))
-    run.spec = replace(run.spec, selects=True)
+    run.spec = replace(run.spec, reserved=20.0)
     members = run.setup()
     slots = run.drive(align(run.spec, members))
     run.drive(measure(run.spec, members, slots))

@@ -67,6 +67,12 @@ def test_summary_without_an_experiment_still_tells_the_cost() -> None:
     text = summary(Contents(facts=facts))
     assert "infinite" in text
     assert "guard: on at every party" in text
+    facts = replace(facts, guards={"a": "this run", "b": "this run"})
+    facts = replace(facts, too_large=tuple(f"t{i}" for i in range(7)), max_cells=20_000)
+    text = summary(Contents(facts=facts))
+    assert "left out for more than 20,000 cells (workload.max_cells): t0, t1, t2, t3, t4" in text
+    assert "and 2 more" in text
+    assert "guard: this run only (a, b)" in summary(Contents(facts=facts))
 
 
 @pytest.mark.parametrize(

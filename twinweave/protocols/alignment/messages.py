@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class BlindRequest:
-    """hellos: every party's signed key, by party."""
+    """hellos: every party's signed key, by party. training: JSON of the TrainingPlan, which
+    follows from the specification and the sizes in the hellos; "" without a training."""
 
     run: str
     hellos: dict[str, str]
+    training: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

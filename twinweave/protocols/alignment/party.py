@@ -17,6 +17,7 @@ from twinweave.protocols.alignment.messages import (
 from twinweave.protocols.alignment.tags import Prf, Ristretto
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.party import Introduced, Joined, Party
+from twinweave.protocols.training.plan import accept_training
 from twinweave.site import Site
 
 BLIND, MATCH = "query.blind", "query.match"
@@ -34,12 +35,16 @@ class Aligned:
 def blind(
     request: BlindRequest, joined: Joined, site: Site
 ) -> tuple[BlindReply, Introduced | Aligned]:
-    """Own tags, blinded once, sealed for the next party (or, for prf, the key they share)."""
-    introduced = Introduced(joined=joined, hellos=request.hellos)
+    """Own tags, blinded once, sealed for the next party (or, for prf, the key they share).
+
+    Before that, the run's training is accepted or refused: nothing is released yet.
+    """
+    introduced = Introduced(joined=joined, hellos=request.hellos, training=request.training)
     party = Party(site, introduced)
     for peer in party.peers:
         party.keys(peer)  # every peer is who the pins say, or nothing goes on
     site.check_rows(sum(party.rows.values()))
+    accept_training(party)
     if party.spec.alignment == "prf":
         return BlindReply(sealed=_group_key(party)), introduced
     method = Ristretto(run_id=party.run)

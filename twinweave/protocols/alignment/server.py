@@ -29,13 +29,13 @@ Slots = dict[str, NDArray[np.int64]]
 """Party -> int64 (rows,): a slot of the spine for each of its rows, in the order of its tags."""
 
 
-def align(spec: RunSpec, roster: Roster) -> Steps[Slots]:
-    """From setup to slots, once a run.
+def align(spec: RunSpec, roster: Roster, training: str = "") -> Steps[Slots]:
+    """From setup to slots, once a run. training: JSON of the planned training, or "".
 
     Raises ProtocolError where tags do not fit the sizes; RunError where two members of a pool
     hold the same person, before anything is released.
     """
-    asked = BlindRequest(run=spec.run, hellos=roster.hellos)
+    asked = BlindRequest(run=spec.run, hellos=roster.hellos, training=training)
     requests = dict.fromkeys(spec.parties, asked)
     blinded = yield Question(phase=BLIND, requests=requests, reply=BlindReply)
     hops = _hops_prf if spec.alignment == "prf" else _hops_ristretto

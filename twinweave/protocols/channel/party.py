@@ -41,8 +41,9 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
         contents=contents(table),
     )
     party = Party(site, Introduced(joined=joined, hellos={}))
-    own = spec.tables.events(party.name)
-    party.foresee(own, spec.tables.events())
+    own = [*spec.tables.events(party.name), *spec.later]
+    party.foresee(own, [*spec.tables.events(), *spec.later])
+    party.guard.watch(joined.fingerprint)
     return SetupReply(hello=party.hello.dumps(), guard=site.guard.mode), joined
 
 

@@ -39,6 +39,7 @@ def agree(request: AgreeRequest, state: Shared, site: Site) -> tuple[AgreeReply,
         raise ProtocolError("the tables of this run's last pass are settled. Start a new run.")
     second = party.spec.second(request.plan)
     second.tables.check()
+    party.spec.within_reserve(second.tables)
     everyones = [p.event for p in (*party.spec.plan, *second.plan)]
     party.foresee(second.tables.events(party.name), everyones)
     sealed = {peer: party.seal(peer, AGREE, second.digest, b"") for peer in party.peers}

@@ -36,13 +36,12 @@ log = logging.getLogger("twinweave.party")
 class Trained:
     """A party that has taken a round's private steps. round: the last one, from 0.
 
-    plan: JSON of the TrainingPlan, the same in every round. model: private state of the
-    training (discriminator, optimiser). sums: what the secure sums need.
+    model: private state of the training (discriminator, optimiser). sums: what the secure sums
+    need.
     """
 
     shared: Shared
     round: int
-    plan: str
     model: bytes = field(repr=False)
     sums: Progress
 
@@ -58,7 +57,7 @@ def train(
     earlier = state if isinstance(state, Trained) else None
     shared = state.shared if isinstance(state, Trained) else state
     party = Party(site, shared.aligned.introduced)
-    plan = _accepted(request, party, shared, earlier)
+    plan = _accepted(request, party, earlier)
     network = _network(request, party)
     summed = summing(party, earlier.sums if earlier else None).accept(request.dealt)
     codes = union_codes(party)
@@ -83,7 +82,6 @@ def train(
     return upload, Trained(
         shared=shared,
         round=request.round,
-        plan=request.plan,
         model=result.state,
         sums=summed.progress,
     )
@@ -102,28 +100,15 @@ def reveal(
     return revealed, replace(state, sums=summed.progress)
 
 
-def _accepted(
-    request: TrainRequest, party: Party, shared: Shared, earlier: Trained | None
-) -> TrainingPlan:
-    """The plan of the request, checked whole before anything is charged for it.
-
-    Raises ProtocolError unless it is the specification's, of the next round, and the same as
-    before; BudgetError unless all rounds of it fit with the tables.
-    """
+def _accepted(request: TrainRequest, party: Party, earlier: Trained | None) -> TrainingPlan:
+    """The plan of the request. Raises ProtocolError unless the round is the next, and the plan
+    the one that was accepted before anything was released."""
     rounds = party.spec.trained.generator.rounds
     if request.round != (earlier.round + 1 if earlier else 0) or request.round >= rounds:
         raise ProtocolError("the round is not the run's next. Start a new run.")
-    if earlier is not None and request.plan != earlier.plan:
-        raise ProtocolError("the training plan is not that of the round before. Start a new run.")
-    plan = TrainingPlan.loads(request.plan)
-    if earlier is None:
-        plan.check(party.spec, party.rows)
-        tables = party.spec.tables.events()
-        if shared.tables:
-            tables += [p.event for p in party.spec.second(shared.tables).plan]
-        everyones = [*tables, *plan.events(party.spec.schema.units, rounds)]
-        party.foresee([plan.event(party.name, rounds)], everyones)
-    return plan
+    if request.plan != party.state.training:
+        raise ProtocolError("the training plan is not the accepted one. Start a new run.")
+    return TrainingPlan.loads(request.plan)
 
 
 def _network(request: TrainRequest, party: Party) -> Generator:

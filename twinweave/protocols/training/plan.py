@@ -13,6 +13,7 @@ from twinweave.errors import ProtocolError
 from twinweave.generators.plan import SgdPlan
 from twinweave.parsing import Parsed, canonical_json, load_json, parse
 from twinweave.privacy.events import Event, Stage
+from twinweave.protocols.party import Party
 from twinweave.spec import RunSpec
 
 
@@ -64,6 +65,25 @@ class TrainingPlan(Parsed):
         for unit in spec.schema.units:
             if len({self.parties[name].noise_multiplier for name in unit}) > 1:
                 raise ProtocolError("the members of a pool train with one noise. Start a new run.")
+
+
+def accept_training(party: Party) -> None:
+    """Check the training that a run plans, as a party, before anything is released.
+
+    Raises ProtocolError unless it is what the specification and the sizes say; BudgetError
+    unless all rounds of it fit with all tables, those chosen later included, into the run and
+    the guard.
+    """
+    spec, text = party.spec, party.state.training
+    if spec.training is None:
+        if text:
+            raise ProtocolError("the run specification has no training. Start a new run.")
+        return
+    plan, rounds = TrainingPlan.loads(text), spec.training.generator.rounds
+    plan.check(spec, party.rows)
+    own = [*spec.tables.events(party.name), *spec.later, plan.event(party.name, rounds)]
+    everyones = [*spec.tables.events(), *spec.later, *plan.events(spec.schema.units, rounds)]
+    party.foresee(own, everyones)
 
 
 def row_weights(rows: Mapping[str, int]) -> dict[str, float]:

@@ -8,6 +8,9 @@ from twinweave.report.terminal.selection import selection_section
 from twinweave.report.terminal.synthetic import synthetic_section
 from twinweave.report.terminal.text import WIDTH, paragraph, rule, table
 
+_NAMED = 5
+"""Left out tables that the summary names; run.log names them all."""
+
 
 def summary(contents: Contents) -> str:
     """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
@@ -33,7 +36,20 @@ def _heading(facts: RunFacts) -> list[str]:
         f" TWINWEAVE{right:>{WIDTH - 11}} ",
         rule("═"),
         *paragraph(f"{sizes}; {facts.tables} tables of {facts.cells:,} cells measured{took}", " "),
+        *_too_large(facts),
     ]
+
+
+def _too_large(facts: RunFacts) -> list[str]:
+    """Which tables were not asked for, and the option; the first few of many."""
+    if not facts.too_large:
+        return []
+    count, shown = len(facts.too_large), ", ".join(facts.too_large[:_NAMED])
+    more = f" and {count - _NAMED} more (all are in the log)" if count > _NAMED else ""
+    return paragraph(
+        f"left out for more than {facts.max_cells:,} cells (workload.max_cells): {shown}{more}",
+        " ",
+    )
 
 
 def _privacy(facts: RunFacts) -> list[str]:
@@ -56,7 +72,12 @@ def _guards(facts: RunFacts) -> str:
             f"guard: off ({', '.join(off)}): nothing stops the next run on the same data from "
             "spending again. Right for public or simulated data only."
         )
-    return "guard: on at every party; runs on the same data add up."
+    if single := [party for party, state in facts.guards.items() if state == "this run"]:
+        return (
+            f"guard: this run only ({', '.join(single)}): its file ends with the run's directory, "
+            "and runs do not add up. Name a file that lasts: privacy.guard.path."
+        )
+    return "guard: on at every party; runs on the same dataset add up."
 
 
 def _epsilon(epsilon: float | None) -> str:

@@ -1,0 +1,138 @@
+"""All of a run is planned before anything is released: nothing paid for is lost to a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.campaigns import TRAINING, csv_mapping, mapping
+from tests.protocols.parties import Parties
+from tests.whole_run import Deployment, guard_rows
+from twinweave.config import RunConf
+from twinweave.errors import BudgetError, ProtocolError
+from twinweave.parsing import canonical_json
+from twinweave.planning import plan, plan_training, select
+from twinweave.privacy import accountant
+from twinweave.privacy.events import SharedBinomial
+from twinweave.privacy.noise import DealtCoins, OwnGaussian
+from twinweave.protocols.alignment.server import align
+from twinweave.spec import RunSpec
+from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import cells_of
+
+ROWS = {"publisher": 280, "advertiser": 260}
+
+
+def trained(data: dict[str, Any], **changes: Any) -> RunConf:
+    return RunConf.parse(data | {"generator": TRAINING | changes})
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> RunConf:
+    """A run that selects features and trains."""
+    folder = tmp_path_factory.mktemp("planned")
+    return trained(mapping(folder, "selection.when=always", "privacy.epsilon=1"))
+
+
+@pytest.fixture(scope="module")
+def spec(conf: RunConf) -> RunSpec:
+    return plan(conf, "ab" * 16)
+
+
+def coarse(spec: RunSpec, seed: int) -> tuple[Measurement, ...]:
+    """What the first pass may have found: noise, and an association here and there."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for planned in spec.plan:
+        shape = cells_of(spec.schema, planned.query).shape
+        values = rng.normal(30 * rng.random(shape) ** 4, planned.variance**0.5)
+        found.append(Measurement(query=planned.query, values=values, variance=planned.variance))
+    return tuple(found)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_whatever_is_selected_stays_within_what_was_reserved(
+    conf: RunConf, spec: RunSpec, seed: int
+) -> None:
+    assert spec.reserve is not None
+    rounds = spec.trained.generator.rounds
+    training = plan_training(conf, spec, ROWS).events(spec.schema.units, rounds)
+    assert accountant.epsilon([*spec.tables.events(), *spec.later, *training], spec.delta) <= 1
+    _, tables = select(conf, spec, coarse(spec, seed), training)
+    second = replace(spec, plan=tables)
+    spec.within_reserve(second.tables)
+    events = [*spec.tables.events(), *second.tables.events(), *training]
+    assert 0.97 < accountant.epsilon(events, spec.delta) <= 1
+
+
+def test_a_second_plan_of_the_same_epsilon_may_show_more(spec: RunSpec) -> None:
+    """At one delta its cost is below; at others it is not, and a party refuses it."""
+    assert spec.reserve is not None
+    table = next(p for p in spec.plan if isinstance(p.noise, DealtCoins))
+    few = replace(table, noise=DealtCoins(coins=45))
+    least = accountant.epsilon_of_mechanisms([SharedBinomial(coins=45)], spec.delta)
+    wide = replace(spec, reserved=1 / accountant.gaussian_mu(least, spec.delta) * 0.999)
+    assert wide.reserve is not None
+    assert least <= accountant.epsilon_of_mechanisms([wide.reserve], spec.delta)
+    with pytest.raises(BudgetError, match="more than was reserved"):
+        wide.within_reserve(replace(wide, plan=(few,)).tables)
+    quiet = OwnGaussian(noise_multiplier=spec.reserve.noise_multiplier * 1.01)
+    spec.within_reserve(replace(spec, plan=(replace(table, noise=quiet),)).tables)
+
+
+def test_a_training_that_cannot_be_planned_ends_the_run_before_a_charge(tmp_path: Path) -> None:
+    """Sizes come with the parties' keys: every row in every step is more than was thought."""
+    data = csv_mapping(tmp_path, "privacy.epsilon=0.05", users=60)
+    data |= {"generator": TRAINING | {"expected_batch": 500, "local_steps": 400}}
+    conf, deployment = RunConf.parse(data), Deployment(data, tmp_path)
+    assert plan(conf, "r").training is not None
+    with pytest.raises(BudgetError, match="too little is left for training"):
+        deployment.start()
+    assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
+
+
+def test_a_guard_without_room_for_the_training_refuses_before_a_charge(tmp_path: Path) -> None:
+    data = csv_mapping(tmp_path, users=60) | {"generator": TRAINING}
+    data["privacy"]["shares"] |= {"measurement": 0.5, "training": 0.5}
+    deployment = Deployment(data, tmp_path)
+    spec = plan(RunConf.parse(data), "r")
+    own = accountant.epsilon(spec.tables.events("advertiser"), spec.delta)
+    deployment.sites["advertiser"]["guard"] |= {"epsilon": own * 1.05, "delta": spec.delta}
+    refused = r"party 'advertiser': privacy budget.*raise this party's site file: guard\.epsilon"
+    with pytest.raises(BudgetError, match=refused):
+        deployment.start()
+    assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"), [("louder", BudgetError), ("", ProtocolError), ("other", ProtocolError)]
+)
+def test_a_party_accepts_no_other_training(
+    tmp_path: Path, change: str, error: type[Exception]
+) -> None:
+    """Less noise than the run has room for, no plan at all, or steps that were not agreed on."""
+    conf = trained(csv_mapping(tmp_path, users=60))
+    parties = Parties.of(conf, tmp_path)
+    members = parties.setup()
+    honest = plan_training(conf, parties.spec, members.rows)
+    changes: dict[str, dict[str, Any]] = {
+        "louder": {"noise_multiplier": 0.5},
+        "other": {"steps": 9},
+    }
+    text = canonical_json(
+        replace(
+            honest,
+            parties={
+                p: replace(own, **changes.get(change, {})) for p, own in honest.parties.items()
+            },
+        )
+    )
+    parties.drive(align(parties.spec, members, canonical_json(honest)))
+    parties = Parties.of(conf, tmp_path)
+    members = parties.setup()
+    with pytest.raises(error):
+        parties.drive(align(parties.spec, members, text if change else ""))
