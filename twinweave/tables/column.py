@@ -137,11 +137,21 @@ class Column(Parsed):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Name of every code, in order; bins are written "[lo, hi)", the last one "[lo, hi]"."""
+        """Name of every code, in order; bins are written "[lo, hi)", the last one "[lo, hi]".
+
+        An integer column's are "lo to hi", both inside, or the number alone.
+        """
         extra = (MISSING,) if self.has_missing_level else ()
         if not self.is_numeric:
             return self.levels + extra
         points = (self.span[0], *self.edges, self.span[1])
+        if self.kind is Kind.INTEGER:
+            lows, highs = points[:-1], (*(p - 1 for p in self.edges), points[-1])
+            ends = [
+                (_written(a, self.kind), _written(b, self.kind))
+                for a, b in zip(lows, highs, strict=True)
+            ]
+            return tuple(a if a == b else f"{a} to {b}" for a, b in ends) + extra
         shown = [_written(p, self.kind) for p in points]
         names = [f"[{a}, {b})" for a, b in pairwise(shown)]
         names[-1] = names[-1][:-1] + "]"
