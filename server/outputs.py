@@ -5,7 +5,8 @@ here once the parties have answered, in this order:
 
 1. spec.json, ledger.json, measurements.parquet, and selection.parquet where features were
    selected: what was paid for is on disk before the long synthesis starts;
-2. generator.npy where a generator was trained, then the synthetic tables in synthetic/;
+2. generator.npy where a generator was trained, mixture.npz, which more rows are drawn from,
+   and the synthetic tables in synthetic/;
 3. report.json.
 """
 
@@ -73,6 +74,7 @@ def _synthetic(
     if findings.weights is not None:
         np.save(out / rundir.WEIGHTS, findings.weights)
     result = synthetic_rows(conf, findings)
+    rundir.write_source(out, result.source)
     decoded = decode_rows(findings.spec.schema, result.rows, conf.seed)
     written = rundir.write_synthetic(out / rundir.SYNTHETIC, decoded, csv=conf.synthesis.csv)
     found = examine(
