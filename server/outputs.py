@@ -24,6 +24,7 @@ from twinweave import rundir
 from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport
+from twinweave.analysis.overlap import overlaps_found
 from twinweave.config import RunConf
 from twinweave.planning import too_large
 from twinweave.report.contents import Contents, RunFacts
@@ -45,6 +46,7 @@ def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -
     synthetic, written = _synthetic(conf, findings, lift)
     contents = Contents(
         facts=_facts(conf, findings, ledger, written, seconds()),
+        overlaps=overlaps_found(data.schema.parties, findings.rows, findings.measurements),
         lift=lift,
         scores=selected.scores if selected else (),
         choice=selected.choice if selected else None,

@@ -76,7 +76,7 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Find
         later = training.events(spec.schema.units, rounds) if training else ()
         selected, tables = select(conf, spec, found.measurements, later)
         log.info("selected %d columns; %d tables", len(selected.choice.kept), len(tables))
-        spec = replace(spec, plan=tables)
+        spec = replace(spec, plan=tables, overlap=None)
         found = parties.drive(measure(spec, members, slots, step=1))
         events += [planned.event for planned in tables]
     if large := too_large(conf, selected):
