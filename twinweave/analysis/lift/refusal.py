@@ -26,7 +26,7 @@ _MATCHED = {
 _RATIO = "the arms' sizes contradict `lift.ratio`"
 
 _AT_THE_BOUND = (
-    "nearly all amounts may lie at the upper bound: correct the unit (cents for euros?), or widen "
+    "nearly all amounts lie at the upper bound: correct the unit (cents for euros?), or widen "
     "`bounds`"
 )
 

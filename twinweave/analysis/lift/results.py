@@ -165,7 +165,7 @@ class ValueLift:
     variance: where a user's variance is from: measured; bounded where the noisy second moment
         could not be used, so that the largest variance that the bounds and the mean allow stands
         in (a wider interval); none where an arm is suppressed.
-    at_bound: nearly all amounts may lie at the upper bound: cents for euros, or bounds too
+    at_bound: nearly all amounts surely lie at the upper bound: cents for euros, or bounds too
         narrow.
     doubts: why there is no verdict; () where there is one.
     """

@@ -20,9 +20,9 @@ from twinweave.workload.measurement import Measurement
 _VANISHES = 22
 """Largest amount whose square, in units of VALUE_UNITS, rounds to nothing."""
 
-AT_BOUND = 0.95
-"""Mean amount over the upper bound, weighted by amount, that only amounts at the bound reach:
-uniform ones have two thirds."""
+AT_BOUND = 0.8
+"""Mean amount over the upper bound, weighted by amount, that is surely exceeded where nearly all
+lie at the bound: uniform amounts have two thirds."""
 
 
 def value_lift(
@@ -91,17 +91,16 @@ def value_lift(
 
 
 def _at_bound(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> bool:
-    """Whether nearly all amounts of the arms may lie at the upper bound.
+    """Whether nearly all amounts of the arms surely lie at the upper bound.
 
-    The sum of squares is then as large as the sum itself, both in units. False where the sum is
-    lost in its noise.
+    The sum of squares is then as large as the sum itself, both in units.
     """
     (total, noise), (squares, noise2) = ((float(x.sum()) for x in pair) for pair in (first, second))
-    if total <= 3 * noise**0.5:
+    if total <= 0:
         return False
     ratio = squares / total
     error = (noise2 + ratio**2 * noise) ** 0.5 / total
-    return ratio >= 0.8 and ratio + 2 * error >= AT_BOUND
+    return bool(ratio - 3 * error > AT_BOUND)
 
 
 def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:
