@@ -12,7 +12,7 @@ from twinweave.synthesis.population import overlaps
 from twinweave.workload.measurement import Measurement
 
 LEVEL = 0.95
-HARDLY_ANY = 0.01
+HARDLY_ANY = 0.02
 """Of the smaller table: surely fewer in common are a matter of the ids' spelling."""
 
 
@@ -20,7 +20,7 @@ HARDLY_ANY = 0.01
 class Overlap:
     """Users whom two parties, or pools, both hold. users: an estimate and its 95 % interval.
 
-    hardly_any: surely below a hundredth of the smaller table, or not told from none.
+    hardly_any: surely below a fiftieth of the smaller table, or not told from none.
     """
 
     first: tuple[str, ...]

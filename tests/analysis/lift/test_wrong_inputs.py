@@ -27,7 +27,7 @@ from tests.analysis.lift.lift_world import (
     people,
 )
 from twinweave.analysis.lift.analysis import analyse
-from twinweave.analysis.lift.results import LiftReport, Verdict
+from twinweave.analysis.lift.results import LiftReport, MatchState, Verdict
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.workload.analyses import LiftConf
 
@@ -120,6 +120,13 @@ def test_a_sample_ratio_that_is_not_the_declared_one_gives_no_verdict() -> None:
     found = reports(as_they_are, replace(CONF, ratio=1.0))
     assert verdicts(found) == 0
     assert all("`lift.ratio`" in r.conversions[0].doubts[0] for r in found)
+
+
+def test_few_who_match_are_taken_as_they_are_where_that_is_declared() -> None:
+    """Or a small shop could never be measured with a large publisher."""
+    (found, *_) = reports(hardly_any_id_matches, replace(CONF, holds={"b": "everyone"}))
+    assert found.match_rates[0].state is MatchState.BALANCED
+    assert found.conversions[0].doubts == ()
 
 
 def test_amounts_in_another_unit_give_no_verdict_of_the_amounts() -> None:

@@ -22,7 +22,8 @@ SUSPICIOUS = 0.001
 """p below which the arms contradict what they should have in common: a broken assignment."""
 
 HARDLY_ANY = 0.01
-"""A share matched that is surely below this in both arms is a matter of the ids' spelling."""
+"""A share matched that is surely below this in both arms is a matter of the ids' spelling, where
+nobody has declared whom the party holds."""
 
 NEARLY_ALL = 0.95
 """Where so many of the matched may have converted in both arms, a table looks like converters'."""
@@ -64,7 +65,7 @@ def _state(
         return MatchState.CONVERTERS
     if declared is None and any(_converters(conf, counts, party, c) for c in here):
         return MatchState.UNDECLARED
-    if few:
+    if few and declared is None:
         return MatchState.HARDLY_ANY
     return MatchState.BALANCED if balanced else MatchState.UNBALANCED
 

@@ -120,7 +120,8 @@ _SAYS = {
     MatchState.UNBALANCED: "NOT BALANCED, so no verdict: find out why the arms are matched "
     "differently",
     MatchState.HARDLY_ANY: "HARDLY ANY, or lost in the noise, so no verdict: check that the "
-    "parties spell the ids alike (leading zeros, case, blanks, dashes, prefixes, hashes)",
+    "parties spell the ids alike (leading zeros, case, blanks, dashes, prefixes, hashes); where so "
+    "few are expected, declare whom {party} holds in `lift.holds`",
     MatchState.UNDECLARED: "NEARLY ALL of them may have converted, so no verdict: a table of "
     "converters alone is matched as unequally as it converts. Where it is one, declare "
     "`lift.holds: {{{party}: converters}}`; where it lists everyone who could have converted, "
