@@ -43,7 +43,7 @@ means = st.builds(
 
 
 def numbers(text: str) -> list[float]:
-    return [float(n.replace(",", "")) for n in re.findall(r"[+-]?[\d,]+\.?\d*", text)]
+    return [float(n.replace(",", "")) for n in re.findall(r"[+-]?\d[\d,]*\.?\d*", text)]
 
 
 def check(found: Comparison) -> None:
