@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from twinweave.config import RunConf
+from twinweave.names import slugs
 from twinweave.parsing import to_plain
 from twinweave.protocols.channel.identity import Identity
 
@@ -20,8 +21,9 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     sites.mkdir(parents=True, exist_ok=True)
     keys = {party.name: Identity.generate() for party in conf.data.parties}
     pins = {name: key.public_hex for name, key in keys.items()}
+    called = slugs(keys, taken=(sites.name,))
     for number, party in enumerate(conf.data.parties):
-        work = folder / party.name
+        work = folder / called[party.name]
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
         identity = work / "identity.pem"
         identity.unlink(missing_ok=True)
@@ -39,7 +41,7 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "simulated": simulated,
         }
         # JSON is YAML; numbered so that the partition number finds its file.
-        (sites / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))
+        (sites / f"{number:03d}-{called[party.name]}.yaml").write_text(json.dumps(site, indent=1))
     return sites
 
 

@@ -16,6 +16,7 @@ from math import isfinite
 import numpy as np
 
 from twinweave.errors import SchemaError
+from twinweave.names import check_name
 from twinweave.parsing import Parsed
 
 MISSING = "(missing)"
@@ -79,6 +80,7 @@ class Column(Parsed):
     invalid: Rule = Rule.ERROR
 
     def __post_init__(self) -> None:
+        check_name("a column", self.name)
         if self.role is Role.KEY:
             return
         if self.kind is Kind.CATEGORICAL:

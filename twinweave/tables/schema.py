@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from twinweave.errors import SchemaError
+from twinweave.names import check_name
 from twinweave.parsing import Parsed
 from twinweave.tables.column import Column, Role
 
@@ -21,6 +22,7 @@ class Schema(Parsed):
     columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
+        check_name("a party", self.party)
         names = [c.name for c in self.columns]
         if repeated := {n for n in names if names.count(n) > 1}:
             raise SchemaError(
