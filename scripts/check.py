@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AppError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    for line in (*found.faults, *found.changes):
+    for line in (*found.faults, *found.changes, *(f"warning: {w}" for w in found.warnings)):
         print(line)
     if found.faults:
         print(f"a run would stop: {len(found.faults)} to correct")

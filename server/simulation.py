@@ -9,6 +9,7 @@ from twinweave.config import RunConf
 from twinweave.names import slugs
 from twinweave.parsing import to_plain
 from twinweave.protocols.channel.identity import Identity
+from twinweave.site import PARTY_LOG
 
 
 def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
@@ -43,6 +44,22 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
         # JSON is YAML; numbered so that the partition number finds its file.
         (sites / f"{number:03d}-{called[party.name]}.yaml").write_text(json.dumps(site, indent=1))
     return sites
+
+
+def told_by_parties(sites: str) -> list[str]:
+    """What cleaning changed, from every simulated party's own log; in a deployment (sites "")
+    those are elsewhere, and nobody else's business."""
+    told = []
+    for file in sorted(Path(sites).glob("*.yaml")) if sites else []:
+        site = json.loads(file.read_text())
+        own = (Path(site["work"]) / PARTY_LOG).read_text(encoding="utf-8")
+        parts = [line.partition("cleaning: ") for line in own.splitlines()]
+        told += [
+            f"{'warning: ' if 'WARNING' in stamp else ''}{site['party']}: {text}"
+            for stamp, _, text in parts
+            if text
+        ]
+    return told
 
 
 def sites_of(conf: RunConf) -> str:

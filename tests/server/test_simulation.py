@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clients.site import load_site
-from server.simulation import write_sites
-from tests.campaigns import mapping
+from server.simulation import told_by_parties, write_sites
+from tests.campaigns import campaign, mapping, world
+from tests.whole_run import Deployment, readable, serve
 from twinweave.config import RunConf
+from twinweave.site import PARTY_LOG
 
 LEVELS = ["\U00020bb7\u91ce", "a\u2028b", "plain"]
 
@@ -28,3 +31,33 @@ def test_site_files_hold_any_name_and_stay_in_their_folder(
     read = [load_site(path) for path in sorted(sites.glob("*.yaml"))]
     assert [site.schema for site in read] == [party.schema for party in conf.data.parties]
     assert len({site.work for site in read} | {str(sites)}) == 3
+
+
+def cents(folder: Path) -> dict[str, Any]:
+    """A run whose advertiser states cents where the schema has euros."""
+    frames = dict(campaign())
+    frames["advertiser"] = frames["advertiser"].assign(spend=lambda f: 100 * f["spend"])
+    return world(folder, frames, {"publisher": "publisher", "advertiser": "advertiser"})
+
+
+def test_a_simulation_prints_what_cleaning_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(cents(tmp_path))
+    said = capsys.readouterr().out
+    assert "advertiser: spend: invalid: clip x " in said
+    assert "warning: advertiser: spend: " in said
+    assert "publisher: user: ids of " in said
+
+
+def test_in_a_deployment_it_is_in_the_partys_own_log_alone(tmp_path: Path) -> None:
+    deployment = Deployment(cents(tmp_path), tmp_path)
+    deployment.start()
+    log = Path(deployment.sites["advertiser"]["work"]) / PARTY_LOG
+    assert log.read_text().count("spend: invalid: clip x ") == 1
+    assert log.stat().st_mode & 0o077 == 0
+    assert told_by_parties("") == []
+    seen = list(readable(deployment.messages))
+    assert seen
+    for mark in (b"clip x", b"ids of", b"fall under"):
+        assert not [name for name, text in seen if mark in text]

@@ -12,9 +12,10 @@ import pytest
 
 from twinweave.errors import ColumnError, SchemaError, SourceError
 from twinweave.parsing import parse
-from twinweave.tables.cleaning import clean, normalise_key
+from twinweave.tables.cleaning import clean
 from twinweave.tables.column import Column
 from twinweave.tables.encoding import encode
+from twinweave.tables.keys import normalise_key
 from twinweave.tables.schema import Schema
 
 

@@ -137,6 +137,8 @@ def test_parts_row_numbers_and_derived_columns(csv: Callable[..., Any]) -> None:
 def test_the_first_row_of_each_user_is_kept(csv: Callable[..., Any]) -> None:
     source = csv("id,c,who\n1,a,x\n2,b,x\n3,a,y\n4,b,\n5,a,\n") | {"keep_first_by": "who"}
     assert read(source, "c")["id"].tolist() == ["1", "3", "4", "5"]
+    spelled = csv("id,c\nA@b,a\n a@B,b\n") | {"keep_first_by": "id"}
+    assert read(spelled, "c")["c"].tolist() == ["a"]  # as one user, as cleaning counts them
 
 
 def test_a_file_is_cut_into_overlapping_parties(csv: Callable[..., Any]) -> None:

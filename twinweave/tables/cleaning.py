@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ColumnError, SourceError, unquoted
 from twinweave.tables.column import Column, Kind, Rule
-from twinweave.tables.dtypes import UNREADABLE, as_moments, as_numbers, as_text, without_point_zero
+from twinweave.tables.dtypes import as_moments, as_numbers, as_text, without_point_zero
+from twinweave.tables.keys import Shape, clean_key, shape_of
 from twinweave.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ TRUTH = {
 STRIKING = 0.05
 """Of a column's cells, or the rows: from here on what cleaning changed is a warning."""
 
-_SCIENTIFIC = r"[+-]?\d(?:\.\d+)?[eE]\+\d+"
+_KEPT_MISSING = f"missing: {Rule.LEVEL}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +42,13 @@ class CleaningReport:
     """What cleaning changed; for the party's own eyes.
 
     changed: {column: {"missing: level" or the like: number of cells}}, changed columns only.
+    ids: how they are written.
     """
 
     rows_read: int
     rows_kept: int
     changed: Mapping[str, Mapping[str, int]]
+    ids: Shape
 
     def lines(self) -> tuple[str, ...]:
         """The report as text, one line a column, for the party's own log."""
@@ -54,13 +57,29 @@ class CleaningReport:
             f"{name}: " + ", ".join(f"{what} x {n}" for what, n in counts.items())
             for name, counts in self.changed.items()
         )
-        return (rows, *told)
+        return (rows, *told, self.ids.told)
 
-    @property
-    def striking(self) -> bool:
-        """Whether so much was changed that a declaration may be wrong: of a column, or rows."""
-        most = max((n for counts in self.changed.values() for n in counts.values()), default=0)
-        return max(most, self.rows_read - self.rows_kept) > STRIKING * self.rows_read
+    def warnings(self) -> tuple[str, ...]:
+        """What may be a wrong declaration: much of a column changed, many rows dropped, odd ids.
+
+        A missing cell with a level of its own is as it was: nothing was changed.
+        """
+        told = []
+        if (dropped := self._share(self.rows_read - self.rows_kept)) > STRIKING:
+            told.append(
+                f"{dropped:.0%} of the rows were dropped. Do rules and schema fit the table?"
+            )
+        for name, counts in self.changed.items():
+            for what, n in counts.items():
+                if what != _KEPT_MISSING and (share := self._share(n)) > STRIKING:
+                    told.append(
+                        f"{name}: {share:.0%} of the cells fall under `{what}`. Do units, signs "
+                        "and spellings fit the schema?"
+                    )
+        return (*told, *self.ids.odd)
+
+    def _share(self, cells: int) -> float:
+        return cells / self.rows_read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,7 +108,7 @@ def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
     for column in schema.columns:
         cells = _cells(frame, column.name)
         if column is schema.key:
-            columns[column.name] = clean_key(cells, column.name)
+            columns[column.name] = clean_key(cells, column)
         else:
             columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
             keep &= ~drop
@@ -100,51 +119,9 @@ def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
         rows_read=len(frame),
         rows_kept=len(typed),
         changed={name: count for name, count in counts.items() if count},
+        ids=shape_of(columns[schema.key.name], schema.key),
     )
     return Cleaned(schema=schema, frame=typed, report=report)
-
-
-def normalise_key(cells: pd.Series) -> tuple[NDArray[np.object_], Mask]:
-    """(ids as text, missing): the one spelling of an id that every party must arrive at.
-
-    Unicode NFC, no spaces around, whole numbers without ".0", and lower case where the id
-    holds an "@" (an e-mail address). Nothing else is guessed; a number in scientific notation,
-    as spreadsheets write long ones, has lost digits and is UNREADABLE.
-    """
-    import pandas as pd
-
-    text, missing = as_text(cells)
-    ids = pd.Series(text, dtype=object)
-    present = ids[~missing].str.normalize("NFC")
-    mail = present.str.contains("@", regex=False)
-    present = present.where(~mail, present.str.lower())
-    point = present.str.endswith("0") & present.str.contains(".", regex=False)
-    present[point] = present[point].map(without_point_zero)
-    ids[~missing] = present.where(~present.str.fullmatch(_SCIENTIFIC), UNREADABLE)
-    return ids.to_numpy(dtype=object), missing
-
-
-def clean_key(cells: pd.Series, name: str) -> NDArray[np.object_]:
-    """Normalised ids, complete and unique. Raises ColumnError."""
-    import pandas as pd
-
-    ids, missing = normalise_key(cells)
-    if missing.any():
-        raise ColumnError(name, "an id is missing", "Fill in or remove the rows without an id.")
-    if (ids == UNREADABLE).any():
-        raise ColumnError(
-            name,
-            "an id is neither text nor a whole number with all its digits (a spreadsheet's "
-            "4.91E+11 and floats from 2**53 on have lost some)",
-            "Export the ids again as text.",
-        )
-    if pd.Index(ids).has_duplicates:
-        raise ColumnError(
-            name,
-            "an id occurs more than once (upper and lower case count as one in e-mails)",
-            "Aggregate to one row a user, or set `keep_first_by` in the source.",
-        )
-    return ids
 
 
 def _cells(frame: pd.DataFrame, name: str) -> pd.Series:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ from twinweave.tables.sources import Source, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger("twinweave.party")
 
 Codes = NDArray[np.int32]
 
@@ -61,15 +58,8 @@ class EncodedTable:
 
 
 def load_party(source: Source, schema: Schema, party: str) -> EncodedTable:
-    """Read, clean and encode a party's table. Raises AppErrors that name the party.
-
-    What cleaning changed goes to the party's own log, as a warning where it is much.
-    """
-    cleaned = load_cleaned(source, schema, party)
-    level = logging.WARNING if cleaned.report.striking else logging.INFO
-    for line in cleaned.report.lines():
-        log.log(level, "cleaning at %s: %s", party, line)
-    return encode(cleaned)
+    """Read, clean and encode a party's table. Raises AppErrors that name the party."""
+    return encode(load_cleaned(source, schema, party))
 
 
 @unquoted()

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from twinweave.errors import ColumnError, ConfigError, SourceError, unquoted
 from twinweave.parsing import Parsed
 from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
-from twinweave.tables.cleaning import normalise_key
-from twinweave.tables.column import Kind
+from twinweave.tables.column import Column, Kind
 from twinweave.tables.delimited import file_error, read_csv
-from twinweave.tables.dtypes import as_text, plain_numbers
+from twinweave.tables.dtypes import plain_numbers
+from twinweave.tables.keys import normalise_key
 from twinweave.tables.schema import Schema
 from twinweave.tables.transforms import Derived
 
@@ -179,10 +179,12 @@ def read_table(source: Source, schema: Schema) -> pd.DataFrame:
     if source.key_from_row_number:
         table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
     if source.keep_first_by:
-        by = pd.Series(as_text(raw[source.keep_first_by])[0], dtype=object)
+        is_key = source.keep_first_by == origin.get(schema.key.name)
+        rules = schema.key.normalise if is_key else ()
+        by = pd.Series(normalise_key(raw[source.keep_first_by], rules)[0], dtype=object)
         table = table[~(by.duplicated() & by.notna())]
     if source.present:
-        table = table[_kept(table[schema.key.name], source.present)]
+        table = table[_kept(table[schema.key.name], schema.key, source.present)]
     if table.empty:
         raise SourceError("no row is left of the table. Raise `present.fraction` in the source.")
     return table.reset_index(drop=True)
@@ -239,10 +241,10 @@ def _mark_missing(raw: pd.DataFrame, source: Source) -> pd.DataFrame:
     return raw.where(~raw.isin(source.na_values), None)
 
 
-def _kept(key: pd.Series, present: Present) -> NDArray[np.bool_]:
+def _kept(cells: pd.Series, key: Column, present: Present) -> NDArray[np.bool_]:
     import pandas as pd
 
-    ids, missing = normalise_key(key)
+    ids, missing = normalise_key(cells, key.normalise)
     hash_key = blake2b(present.salt.encode(), digest_size=8).hexdigest()  # SipHash: 16 bytes
     hashed = pd.util.hash_array(
         np.where(missing, "", ids).astype(object), hash_key=hash_key, categorize=False
