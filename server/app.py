@@ -30,14 +30,13 @@ def main(grid: Grid, context: Context) -> None:
     with run_directory(conf) as say:
         from server.generator import first_weights
         from server.outputs import write_all
-        from server.simulation import sites_of, told_by_parties
+        from server.simulation import show_cleaning, sites_of
         from strategies.weave import conduct
 
         started, sites = time.perf_counter(), sites_of(conf)
 
         def finish(findings: Findings) -> None:
-            for line in told_by_parties(sites):
-                say(line)
+            show_cleaning(sites)
             say(write_all(conf, findings, lambda: time.perf_counter() - started))
 
         conduct(

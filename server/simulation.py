@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
+from server.lifecycle import PRIVATE
 from twinweave.config import RunConf
 from twinweave.names import slugs
 from twinweave.parsing import to_plain
 from twinweave.protocols.channel.identity import Identity
 from twinweave.site import PARTY_LOG
+
+log = logging.getLogger("twinweave.run")
 
 
 def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
@@ -46,20 +50,17 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     return sites
 
 
-def told_by_parties(sites: str) -> list[str]:
-    """What cleaning changed, from every simulated party's own log; in a deployment (sites "")
-    those are elsewhere, and nobody else's business."""
-    told = []
+def show_cleaning(sites: str) -> None:
+    """Print what cleaning changed, from every simulated party's own log; the run's log, which may
+    be handed on, does not get it. In a deployment (sites "") there is nothing to print from."""
     for file in sorted(Path(sites).glob("*.yaml")) if sites else []:
         site = json.loads(file.read_text())
         own = (Path(site["work"]) / PARTY_LOG).read_text(encoding="utf-8")
-        parts = [line.partition("cleaning: ") for line in own.splitlines()]
-        told += [
-            f"{'warning: ' if 'WARNING' in stamp else ''}{site['party']}: {text}"
-            for stamp, _, text in parts
-            if text
-        ]
-    return told
+        for line in own.splitlines():
+            stamp, _, text = line.partition("cleaning: ")
+            loud = "warning: " if "WARNING" in stamp else ""
+            if text:
+                log.info("%s%s: %s", loud, site["party"], text, extra={PRIVATE: True})
 
 
 def sites_of(conf: RunConf) -> str:

@@ -118,14 +118,15 @@ def shape_of(ids: NDArray[np.object_], key: Column) -> Shape:
     odd = []
     for form in _forms(sample[~mail]):
         share = float(form.ids.mean()) if len(form.ids) else 0.0
-        told.append(f"{share:.0%} {form.name}")
+        told += [f"{share:.0%} {form.name}"] if share else []
         if form.rule not in key.normalise and form.tells and _SOME <= share <= 1 - _SOME:
             odd.append(
                 f"{key.name}: {share:.0%} of the ids {form.name}, others do not. Where another "
                 "party writes them otherwise they do not match: agree on "
                 f"`normalise: [{form.rule}]`"
             )
-    return Shape(told=", ".join((*told, f"{mail.mean():.0%} are e-mails")), odd=tuple(odd))
+    told += [f"{mail.mean():.0%} are e-mails"] if mail.any() else []
+    return Shape(told=", ".join(told), odd=tuple(odd))
 
 
 class _Form(NamedTuple):
