@@ -60,8 +60,9 @@ def _read(source: Source, schema: Schema, faults: list[str]) -> tuple[pd.DataFra
         try:
             return read_table(source, schema), schema
         except ColumnError as error:
-            faults.append(str(error))
-            gone = [c for c in schema.columns if f"column {c.name!r}: " in str(error)]
+            faults += [str(ColumnError(*part)) for part in error.parts]
+            names = {column for column, _, _ in error.parts}
+            gone = [c for c in schema.columns if c.name in names]
             rest = tuple(c for c in schema.columns if c not in gone)
             if not gone or schema.key in gone or len(rest) < 2:
                 return None, schema

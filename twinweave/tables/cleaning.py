@@ -6,7 +6,6 @@ name a column, a rule and a remedy, never a value and never how many cells were 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from twinweave.errors import ColumnError, SourceError, unquoted
 from twinweave.tables.column import Column, Kind, Rule
 from twinweave.tables.dtypes import as_moments, as_numbers, as_text, without_point_zero
+from twinweave.tables.faults import invalid_cell, missing_cell
 from twinweave.tables.keys import Shape, clean_key, shape_of
 from twinweave.tables.schema import Schema
 
@@ -97,7 +97,8 @@ class Cleaned:
 
 @unquoted()
 def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
-    """Apply the schema's types and rules. Raises ColumnError or SourceError (no rows)."""
+    """Apply the schema's types and rules. Raises ColumnError, with all that is wrong in any
+    column, or SourceError (no rows)."""
     import pandas as pd
 
     if len(frame) == 0:
@@ -105,13 +106,19 @@ def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
     keep = np.ones(len(frame), dtype=bool)
     counts: dict[str, dict[str, int]] = {}
     columns: dict[str, Any] = {}
+    wrong: list[ColumnError] = []
     for column in schema.columns:
-        cells = _cells(frame, column.name)
-        if column is schema.key:
-            columns[column.name] = clean_key(cells, column)
-        else:
-            columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
-            keep &= ~drop
+        try:
+            cells = _cells(frame, column.name)
+            if column is schema.key:
+                columns[column.name] = clean_key(cells, column)
+            else:
+                columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
+                keep &= ~drop
+        except ColumnError as error:
+            wrong.append(error)
+    if wrong:
+        raise ColumnError.of_many(wrong)
     if not keep.any():
         raise SourceError("cleaning dropped every row. Review the columns with rule `drop`.")
     typed = pd.DataFrame(columns)[keep].reset_index(drop=True)
@@ -136,29 +143,57 @@ def _cells(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _clean_column(cells: pd.Series, column: Column) -> tuple[Any, Mask, dict[str, int]]:
-    """(typed values, rows to drop, counts of changed cells)."""
+    """(typed values, rows to drop, counts of changed cells). Raises ColumnError."""
+    values, missing, invalid, outside = _read(cells, column)
+    if wrong := [error for error, _ in _wrong(cells, column, missing, invalid & ~outside)]:
+        raise ColumnError.of_many(wrong)
     counts: dict[str, int] = {}
-    values: NDArray[Any]
-    if column.is_numeric:
-        values, missing, invalid = _numeric(cells, column)
-        if column.invalid is Rule.CLIP:
-            values, invalid = _clip(cells, values, missing, invalid, column, counts)
-    else:
-        values, missing, invalid = _levels(cells, column)
+    if outside.any():
+        values = np.clip(values, *column.span)
+        counts[f"invalid: {Rule.CLIP}"] = int(outside.sum())
     drop = np.zeros(len(cells), dtype=bool)
     for what, mask, rule in (
         ("missing", missing, column.missing),
-        ("invalid", invalid, column.invalid),
+        ("invalid", invalid & ~outside, column.invalid),
     ):
         if not mask.any():
             continue
-        if rule is Rule.ERROR:
-            raise _missing(column) if what == "missing" else _invalid(column, cells[invalid])
         if rule is Rule.DROP:
             drop |= mask
         values[mask] = np.nan if column.is_numeric else None
         counts[f"{what}: {rule.value}"] = int(mask.sum())
     return _typed(values, column), drop, counts
+
+
+def column_faults(cells: pd.Series, column: Column) -> list[str]:
+    """What stops a run at this column, with the number of cells; for the party's own eyes."""
+    _, missing, invalid, outside = _read(cells, column)
+    wrong = _wrong(cells, column, missing, invalid & ~outside)
+    return [f"{error} ({count} of {len(cells)} cells)" for error, count in wrong]
+
+
+def _read(cells: pd.Series, column: Column) -> tuple[NDArray[Any], Mask, Mask, Mask]:
+    """(values, which are missing, which are invalid, which of those have a bound to move to)."""
+    values: NDArray[Any]
+    values, missing, invalid = (_numeric if column.is_numeric else _levels)(cells, column)
+    outside = np.zeros(len(cells), dtype=bool)
+    if column.invalid is Rule.CLIP:
+        lo, hi = column.span
+        outside = ~missing & ((values < lo) | (values > hi))
+    return values, missing, invalid, outside
+
+
+def _wrong(
+    cells: pd.Series, column: Column, missing: Mask, invalid: Mask
+) -> list[tuple[ColumnError, int]]:
+    """(error, number of cells) for what no rule of the column allows. Text has no nearest bound:
+    a cell that cannot be clipped is wrong."""
+    wrong = []
+    if missing.any() and column.missing is Rule.ERROR:
+        wrong.append((missing_cell(column), int(missing.sum())))
+    if invalid.any() and column.invalid in (Rule.ERROR, Rule.CLIP):
+        wrong.append((invalid_cell(column, cells[invalid]), int(invalid.sum())))
+    return wrong
 
 
 def _levels(cells: pd.Series, column: Column) -> tuple[NDArray[np.object_], Mask, Mask]:
@@ -202,41 +237,6 @@ def _numeric(cells: pd.Series, column: Column) -> tuple[NDArray[np.float64], Mas
     return values.copy(), missing, invalid
 
 
-def column_faults(cells: pd.Series, column: Column) -> list[str]:
-    """What stops a run at this column, with the number of cells; for the party's own eyes."""
-    read = _numeric if column.is_numeric else _levels
-    values, missing, invalid = read(cells, column)
-    if column.invalid is Rule.CLIP:
-        lo, hi = column.span
-        invalid &= ~((values < lo) | (values > hi))
-    faults = []
-    if missing.any() and column.missing is Rule.ERROR:
-        faults.append(f"{_missing(column)} ({int(missing.sum())} of {len(cells)} cells)")
-    if invalid.any() and column.invalid in (Rule.ERROR, Rule.CLIP):
-        faults.append(
-            f"{_invalid(column, cells[invalid])} ({int(invalid.sum())} of {len(cells)} cells)"
-        )
-    return faults
-
-
-def _clip(
-    cells: pd.Series,
-    values: NDArray[np.float64],
-    missing: Mask,
-    invalid: Mask,
-    column: Column,
-    counts: dict[str, int],
-) -> tuple[NDArray[np.float64], Mask]:
-    """Move what is out of bounds to the nearest bound; other invalid cells have none: error."""
-    lo, hi = column.span
-    outside = ~missing & ((values < lo) | (values > hi))
-    if (other := invalid & ~outside).any():
-        raise _invalid(column, cells[other])
-    if outside.any():
-        counts["invalid: clip"] = int(outside.sum())
-    return np.clip(values, lo, hi), np.zeros_like(invalid)
-
-
 def _typed(values: NDArray[Any], column: Column) -> Any:
     import pandas as pd
 
@@ -248,44 +248,3 @@ def _typed(values: NDArray[Any], column: Column) -> Any:
         ticks[gone] = np.datetime64("NaT")
         return ticks
     return values
-
-
-def _missing(column: Column) -> ColumnError:
-    return ColumnError(
-        column.name,
-        "a cell is missing",
-        "Fill it in, or declare `missing: level` or `missing: drop`.",
-    )
-
-
-_COMMA = r"\s*[+-]?\d[\d.\s]*,\d[\d.,]*\s*"
-
-
-def _invalid(column: Column, cells: pd.Series) -> ColumnError:
-    """The error for these cells; it tells their form at most."""
-    text, _ = as_text(cells)
-    if column.kind in (Kind.INTEGER, Kind.CONTINUOUS) and any(
-        re.fullmatch(_COMMA, t) for t in text if t is not None
-    ):
-        return ColumnError(
-            column.name,
-            "a cell has a comma in its number",
-            "Set `decimal` (1,5) or `thousands` (1,500) in the source.",
-        )
-    if not column.is_numeric:
-        return ColumnError(
-            column.name,
-            f"a cell is none of the {column.kind.value} column's levels",
-            "Correct the table, add the level, or declare `invalid: level` or `invalid: drop`.",
-        )
-    what = {
-        Kind.INTEGER: "a whole number",
-        Kind.CONTINUOUS: "a finite number",
-        Kind.DATETIME: "an ISO date",
-    }[column.kind]
-    return ColumnError(
-        column.name,
-        f"a cell is not {what} within the bounds",
-        "Correct the table, widen `bounds`, or declare `invalid: clip` (numbers out of bounds "
-        "only), `level` or `drop`.",
-    )

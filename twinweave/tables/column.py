@@ -18,6 +18,7 @@ import numpy as np
 from twinweave.errors import SchemaError
 from twinweave.names import check_name
 from twinweave.parsing import Parsed
+from twinweave.tables.dtypes import EXACT
 
 MISSING = "(missing)"
 """The level that `missing: level` or `invalid: level` adds after a column's own levels."""
@@ -197,6 +198,11 @@ class Column(Parsed):
             if inner != sorted(set(inner)) or not all(lo < e < top for e in inner):
                 raise self._error("bin edges must ascend inside the bounds", "List inner edges.")
         if self.kind is Kind.INTEGER:
+            if max(-lo, hi) >= EXACT:
+                raise self._error(
+                    "from 2**53 on numbers are rounded, and whole numbers run together",
+                    "Use kind continuous, or categorical for codes.",
+                )
             given = self.edges if isinstance(self.bins, tuple) else ()
             if any(p != int(p) for p in (lo, hi, *given)):
                 raise self._error(

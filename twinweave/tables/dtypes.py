@@ -66,6 +66,32 @@ def plain_numbers(cells: pd.Series, decimal: str, thousands: str) -> pd.Series:
     return text
 
 
+def is_date_format(form: str) -> bool:
+    """Whether a date written so can be read again."""
+    day = datetime(2001, 2, 3)
+    try:
+        return datetime.strptime(day.strftime(form), form) == day
+    except ValueError:
+        return False
+
+
+def iso_dates(cells: pd.Series, form: str) -> pd.Series:
+    """Text in that form as ISO text; other text is UNREADABLE. What is no text stays."""
+    import pandas as pd
+
+    def iso(text: str) -> str:
+        try:
+            return datetime.strptime(text.strip(), form).isoformat()
+        except ValueError:
+            return "" if text.strip() == "" else UNREADABLE
+
+    is_text = np.array([isinstance(c, str) for c in cells], dtype=bool)
+    codes, distinct = pd.factorize(cells[is_text].to_numpy(dtype=object))
+    written = cells.astype(object).copy()
+    written[is_text] = np.array([iso(text) for text in distinct], dtype=object)[codes]
+    return written
+
+
 def as_numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(float64, missing): NaN where missing, and where the cell is not a number."""
     import pandas as pd
