@@ -46,7 +46,9 @@ def test_a_person_is_the_same_in_every_table(folder: Path) -> None:
         own = read(folder, party).set_index("id")
         flagged = joint.index[joint[f"present_{party}"]]
         assert set(own.index) == set(flagged)
-        pd.testing.assert_frame_equal(own, joint.loc[own.index, own.columns])
+        # Types differ where only the joint table has gaps.
+        theirs = joint.loc[own.index, own.columns]
+        pd.testing.assert_frame_equal(own, theirs, check_dtype=False)
     both = read(folder, "shop").merge(read(folder, "bank"), on="id", suffixes=("", "_bank"))
     assert len(both) == ROWS.presence.all(axis=1).sum()
     assert (both["region"] == both["region_bank"]).all()
