@@ -164,6 +164,7 @@ def test_numbers_of_any_dtype(cells: pd.Series[Any]) -> None:
     [
         pd.Series(["2020-01-02", "2020-01-03 12:00"]),
         pd.Series(["2020-01-02T00:30:00+00:00", "2020-01-04T00:30:00+01:00"]),
+        pd.Series(["2020-01-03T00:30:00+02:00", "2020-01-03T00:30:00"]),
         pd.Series(pd.to_datetime(["2020-01-02", "2020-01-03"])),
         pd.Series(pd.to_datetime(["2020-01-02 02:00", "2020-01-03 02:00"])).dt.tz_localize("CET"),
         pd.Series([dt.date(2020, 1, 2), dt.datetime(2020, 1, 3)], dtype=object),
