@@ -8,6 +8,7 @@ comes back as missing, or as unreadable, and cleaning decides.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def as_numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
         return numbers, np.isnan(numbers)
     values = _objects(cells)
     missing = np.asarray(pd.isna(values), dtype=bool)
-    numbers = _parsed_numbers(values)
+    numbers = _each_text_once(values, _parsed_numbers)
     return numbers, missing | _blank(values, np.isnan(numbers))
 
 
@@ -115,18 +116,25 @@ def as_moments(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
     """
     import pandas as pd
 
-    if not pd.api.types.is_datetime64_any_dtype(cells):
-        values = _objects(cells)
-        missing = np.asarray(pd.isna(values), dtype=bool)
-        dates = pd.Series(_datelike(values), dtype=object)
-        # Apart: beside text with an offset, pandas gives text without one the same offset.
-        zoned = np.array([isinstance(d, str) and _ZONED.search(d) is not None for d in dates])
-        seconds = np.full(len(values), np.nan)
-        for part in (zoned, ~zoned):
-            seconds[part] = _seconds(dates[part])
-        return seconds, missing | _blank(values, np.isnan(seconds))
-    seconds = _seconds(cells)
-    return seconds, np.isnan(seconds)
+    if pd.api.types.is_datetime64_any_dtype(cells):
+        seconds = _seconds(cells)
+        return seconds, np.isnan(seconds)
+    values = _objects(cells)
+    missing = np.asarray(pd.isna(values), dtype=bool)
+    seconds = _each_text_once(values, _mixed_moments)
+    return seconds, missing | _blank(values, np.isnan(seconds))
+
+
+def _each_text_once(
+    values: NDArray[np.object_], read: Callable[[NDArray[np.object_]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """`read` of the cells; of a column of text, of each different one once."""
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(values, skipna=True) != "string":
+        return read(values)
+    codes, distinct = pd.factorize(values)
+    return np.append(read(np.asarray(distinct, dtype=object)), np.nan)[codes]
 
 
 def _objects(cells: pd.Series) -> NDArray[np.object_]:
@@ -163,10 +171,7 @@ def _parsed_numbers(values: NDArray[np.object_]) -> NDArray[np.float64]:
     import pandas as pd
 
     kind = pd.api.types.infer_dtype(values, skipna=True)
-    if kind == "string":  # pandas' own reading is off by a unit in the last place
-        codes, distinct = pd.factorize(values)
-        read = np.array([*map(_number, distinct), np.nan], dtype=np.float64)
-        return np.asarray(read[codes])
+    # Of text, pandas' own reading is off by a unit in the last place.
     if kind in ("integer", "floating", "mixed-integer-float", "boolean"):
         try:
             parsed = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce")
@@ -189,6 +194,20 @@ def _number(cell: Any) -> float:
         return np.inf if isinstance(cell, int) and cell > 0 else -np.inf
     except (ValueError, TypeError):
         return np.nan
+
+
+def _mixed_moments(values: NDArray[np.object_]) -> NDArray[np.float64]:
+    import pandas as pd
+
+    dates = pd.Series(_datelike(values), dtype=object)
+    # Apart: beside text with an offset, pandas gives text without one the same offset.
+    zoned = np.array(
+        [isinstance(d, str) and _ZONED.search(d) is not None for d in dates], dtype=bool
+    )
+    seconds = np.full(len(values), np.nan)
+    for part in (zoned, ~zoned):
+        seconds[part] = _seconds(dates[part])
+    return seconds
 
 
 def _datelike(values: NDArray[np.object_]) -> NDArray[np.object_]:

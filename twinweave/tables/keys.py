@@ -45,9 +45,10 @@ def normalise_key(
 
     text, missing = as_text(cells)
     ids = pd.Series(text, dtype=object)
-    present = (
-        ids[~missing].str.normalize("NFKC").str.replace(_INVISIBLE, "", regex=True).str.strip()
-    )
+    present = ids[~missing]
+    other = ~present.map(str.isascii).astype(bool)  # nothing to do for the rest
+    plain = present[other].str.normalize("NFKC").str.replace(_INVISIBLE, "", regex=True)
+    present[other] = plain.str.strip()
     mail = present.str.contains("@", regex=False)
     present = present.where(~mail, present.str.lower())
     point = present.str.endswith("0") & present.str.contains(".", regex=False)
