@@ -7,27 +7,23 @@ nothing but Flower's partition number) the server names a folder of such files.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import parse
+from twinweave.parsing import parse, read_yaml
 from twinweave.site import Site
 
-# LibYAML's parser where there is one: the file is read for every message.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SIMULATION_KEYS = {"partition-id", "num-partitions"}
 
 
 def load_site(path: str | Path) -> Site:
     """Read a site file. Raises ConfigError."""
     try:
-        data = _parsed(Path(path).read_text(encoding="utf-8"))
+        data = read_yaml(Path(path))
     except OSError:
         raise ConfigError("site", "the file cannot be read", "Check node-config `site`.") from None
     except (UnicodeError, yaml.YAMLError):
@@ -35,14 +31,6 @@ def load_site(path: str | Path) -> Site:
     if not isinstance(data, dict):
         raise ConfigError("site", "the file is not a mapping", "See conf/federation.")
     return parse(Site, data, where="site")
-
-
-def _parsed(text: str) -> Any:
-    """YAML, or JSON: YAML refuses JSON's escapes of characters beyond the basic plane."""
-    if text.startswith("{"):
-        with suppress(ValueError):
-            return json.loads(text)
-    return yaml.load(text, Loader=_LOADER)
 
 
 def site_path(node_config: Mapping[str, Any], run_sites: str) -> Path | None:

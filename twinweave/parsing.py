@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from functools import cache
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -101,6 +103,21 @@ def load_json(text: str, what: str) -> Any:
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         raise ProtocolError(f"{what} is not JSON. Start a new run.") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """A file of YAML, or of JSON, whose escapes of characters beyond the basic plane YAML refuses.
+
+    Raises OSError, UnicodeError or yaml.YAMLError.
+    """
+    import yaml
+
+    text = path.read_text(encoding="utf-8")
+    if text.startswith("{"):
+        with suppress(ValueError):
+            return json.loads(text)
+    # LibYAML's parser where there is one: a site file is read for every message.
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _finite(text: str) -> float:

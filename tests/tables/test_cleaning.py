@@ -82,6 +82,8 @@ def test_the_report_counts_what_was_changed() -> None:
         (NUMBER, [1, 1.5]),
         (NUMBER, [1, 10**400]),
         (NUMBER, [1, 2 + 1j]),
+        (NUMBER, ["1", [1]]),
+        (DAY, ["2020-01-02", {"a": 1}]),
         (NUMBER, ["1_0", "1"]),
         ({**NUMBER, "invalid": "clip"}, [1, "tell-tale"]),  # text has no nearest bound
         ({**NUMBER, "invalid": "clip"}, [1, 1.5]),
@@ -105,6 +107,7 @@ def test_what_no_rule_allows_is_an_error_that_names_the_column(facts: Any, cells
         (NUMBER, "1,75", "Set `decimal`"),
         (NUMBER, "1.234.567", "Set `thousands: '.'`"),
         (NUMBER, "1.750", "Set `thousands: '.'`"),
+        (NUMBER, "2.000", "Set `thousands: '.'`"),
         (NUMBER, "1 500", "Set `thousands`"),
         (NUMBER, "1\u202f500", "Set `thousands`"),
         (NUMBER, "1'500", "Set `thousands`"),

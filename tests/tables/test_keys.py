@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from twinweave.errors import ColumnError, ConfigError, SchemaError
 from twinweave.parsing import parse
 from twinweave.tables.column import Column, Normal
+from twinweave.tables.encoding import load_party
 from twinweave.tables.keys import clean_key, normalise_key, shape_of
-from twinweave.tables.schema import JointSchema
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.tables.sources import Source, SourceKind
 
 
 def key(*rules: str) -> Column:
@@ -112,3 +115,25 @@ def test_ids_of_one_form_are_not_odd() -> None:
         assert shape.odd == ()
         assert "characters" in shape.told
     assert set(Normal) == {"casefold", "letters_and_digits", "digits", "strip_zeros"}
+
+
+def test_two_parties_tables_have_the_same_people(tmp_path: Path) -> None:
+    """From file to the ids that are blinded; without the rules nobody is at both."""
+
+    def people(written: str, rules: list[str]) -> set[str]:
+        path = tmp_path / "t.csv"
+        path.write_text("phone,c\n" + "".join(f'"{written.format(i)}",0\n' for i in range(9)))
+        columns = [
+            {"name": "phone", "kind": "categorical", "role": "key", "normalise": rules},
+            {"name": "c", "kind": "boolean"},
+        ]
+        schema = parse(Schema, {"party": "a", "columns": columns})
+        return set(load_party(Source(kind=SourceKind.CSV, path=str(path)), schema, "a").ids)
+
+    ways = ("+49 (171) 55-{}", "004917155{}")
+    agreed, guessed = (
+        [people(way, rules) for way in ways] for rules in (["digits", "strip_zeros"], [])
+    )
+    assert agreed[0] == agreed[1]
+    assert len(agreed[0]) == 9
+    assert not guessed[0] & guessed[1]

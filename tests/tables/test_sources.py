@@ -109,6 +109,10 @@ def test_separators_of_two_characters_and_none_that_fits(csv: Callable[..., Any]
         read(csv("id;c\n1;a\n"), "c")
     with pytest.raises(SourceError, match="more cells"):
         read(csv("id,c\n1,a\n2,a,,b\n"), "c")
+    excel = csv("sep=;\nid;c\n1;a\n") | {"separator": ";"}
+    with pytest.raises(SourceError, match="Set `skip_rows: 1`"):
+        read(excel, "c")
+    assert read(excel | {"skip_rows": 1}, "c")["c"].tolist() == ["a"]
 
 
 def test_a_cell_is_not_cut_at_a_nul(tmp_path: Path) -> None:

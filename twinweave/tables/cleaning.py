@@ -6,6 +6,7 @@ name a column, a rule and a remedy, never a value and never how many cells were 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ TRUTH = {
 
 STRIKING = 0.05
 """Of a column's cells, or the rows: from here on what cleaning changed is a warning."""
+
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}\.000\s*")
 
 _KEPT_MISSING = f"missing: {Rule.LEVEL}"
 
@@ -233,8 +236,20 @@ def _numeric(cells: pd.Series, column: Column) -> tuple[NDArray[np.float64], Mas
     lo, hi = column.span
     invalid = ~missing & ~((values >= lo) & (values <= hi))
     if column.kind is Kind.INTEGER:
-        invalid |= ~missing & ~(values == np.floor(values))
+        invalid |= ~missing & ~(values == np.floor(values)) | _maybe_thousands(cells)
     return values.copy(), missing, invalid
+
+
+def _maybe_thousands(cells: pd.Series) -> Mask:
+    """Which cells are text such as "45.000": 45 to some, forty-five thousand to others."""
+    import pandas as pd
+
+    found = np.zeros(len(cells), dtype=bool)
+    if cells.dtype.kind == "O":
+        is_text = np.array([isinstance(v, str) for v in cells], dtype=bool)
+        codes, distinct = pd.factorize(cells[is_text].astype(object))
+        found[is_text] = np.array([_THOUSANDS.fullmatch(v) is not None for v in distinct])[codes]
+    return found
 
 
 def _typed(values: NDArray[Any], column: Column) -> Any:

@@ -82,6 +82,8 @@ def _parsed(path: Path, source: Source) -> pd.DataFrame:
     if not names:
         head = _pandas_csv(path, source, nrows=1)
         names = [str(n).strip().removeprefix("\ufeff") for n in head.iloc[0].fillna("")]
+        if names[0].lower().startswith("sep="):
+            raise file_error(path, 'begins with "sep=" for spreadsheets. Set `skip_rows: 1`')
     # pandas refuses repeated names: read by position, header included, and name afterwards.
     # One column more, for rows that end in a separator.
     frame = _pandas_csv(path, source, names=range(len(names) + 1)).iloc[first:]

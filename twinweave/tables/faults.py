@@ -21,7 +21,7 @@ _NUMBERS = (
     (
         r"[+-]?\d{1,3}(\.\d{3})+",
         "a cell has points between the thousands of its number",
-        "Set `thousands: '.'` and `decimal: ','` in the source.",
+        "Set `thousands: '.'` and `decimal: ','` in the source, or write numbers without points.",
     ),
     (
         r"[+-]?\d{1,3}(['\u2019\s]\d{3})+(\.\d+)?",
