@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinweave.environment import prepare
 
@@ -18,6 +18,9 @@ from flwr.serverapp import Grid, ServerApp
 from server.lifecycle import run_directory
 from twinweave.config import RunConf, compose
 
+if TYPE_CHECKING:
+    from strategies.measuring import Findings
+
 app = ServerApp()
 
 
@@ -27,18 +30,21 @@ def main(grid: Grid, context: Context) -> None:
     with run_directory(conf) as say:
         from server.generator import first_weights
         from server.outputs import write_all
-        from server.simulation import sites_of
+        from server.simulation import show_cleaning, sites_of
         from strategies.weave import conduct
 
-        started = time.perf_counter()
+        started, sites = time.perf_counter(), sites_of(conf)
+
+        def finish(findings: Findings) -> None:
+            show_cleaning(sites)
+            say(write_all(conf, findings, lambda: time.perf_counter() - started))
+
         conduct(
             grid,
             conf,
             begin=lambda findings: first_weights(conf, findings),
-            finish=lambda findings: say(
-                write_all(conf, findings, lambda: time.perf_counter() - started)
-            ),
-            sites=sites_of(conf),
+            finish=finish,
+            sites=sites,
         )
 
 

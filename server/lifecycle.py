@@ -13,6 +13,9 @@ from twinweave import rundir
 from twinweave.config import RunConf
 from twinweave.errors import AppError
 
+PRIVATE = "private"
+"""Attribute of log records that are for the terminal of a simulation alone."""
+
 
 @contextmanager
 def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
@@ -58,4 +61,5 @@ def _handlers(path: Path) -> list[logging.Handler]:
     terminal.addFilter(lambda record: record.levelno < logging.ERROR)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.addFilter(lambda record: not hasattr(record, PRIVATE))
     return [terminal, file]

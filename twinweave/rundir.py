@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, SourceError
 from twinweave.generators.union import UnionLayout
+from twinweave.names import slugs
 from twinweave.parsing import canonical_json, parse, to_plain
 from twinweave.tables.contingency import grouped_labels
 from twinweave.tables.schema import JointSchema
@@ -110,15 +110,7 @@ def cell_names(schema: JointSchema, query: Query) -> list[str]:
 
 def synthetic_names(schema: JointSchema) -> dict[str, str]:
     """{party: name of its synthetic table}: its own, but fit for a file and never `joint`."""
-    names: dict[str, str] = {}
-    taken = {JOINT}
-    for party in schema.parties:
-        name = quote(party, safe=" ")
-        while name.lower() in taken:
-            name += "_"
-        taken.add(name.lower())
-        names[party] = name
-    return names
+    return slugs(schema.parties, taken=(JOINT,))
 
 
 def write_synthetic(folder: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
