@@ -33,9 +33,10 @@ def test_a_draft_fits_its_file(good: pd.DataFrame, tmp_path: Path, suffix: str) 
         "integer",
         "continuous",
         "datetime",
-        "categorical",
+        "boolean",
         "continuous",
     ]
+    assert schema.column("member").levels == ("no", "yes")
     assert len(load_party(parse(Source, draft["source"]), schema, "shop")) == 40
     told = [line for line in text.splitlines() if "bounds" in line or "levels" in line]
     assert all("CONFIRM" in line for line in told if line.startswith("  -"))
@@ -98,6 +99,50 @@ def test_a_key_that_repeats_is_kept_and_counted(good: pd.DataFrame, tmp_path: Pa
     assert "2 rows repeat an id" in text
     assert "keep_first_by: user" in text
     assert "1 rows have none" in text
+
+
+def test_few_repeated_keys_are_kept_out_by_the_draft(good: pd.DataFrame, tmp_path: Path) -> None:
+    table = pd.concat([good, good.iloc[[0]].assign(user=good["user"].iloc[0].upper())])
+    table.to_csv(tmp_path / "t.csv", index=False)
+    text = draft_schema(tmp_path / "t.csv")
+    assert "1 rows repeat an id, `keep_first_by: user`" in text
+    draft = yaml.safe_load(text)
+    schema = parse(Schema, {"party": "shop", "columns": draft["columns"]})
+    # An e-mail in capitals is the same id, whoever removes repeats.
+    assert len(load_party(parse(Source, draft["source"]), schema, "shop")) == 40
+
+
+def test_a_relative_path_is_drafted_in_full(
+    good: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good.to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    assert columns_of(Path("t.csv"))["source"]["path"] == str(tmp_path / "t.csv")
+
+
+def test_words_for_nothing_and_flags_of_any_case(tmp_path: Path) -> None:
+    """One column each: levels with a "?", flags in mixed case with an "n/a", -999 for no number."""
+    n = 60
+    table = pd.DataFrame(
+        {
+            "user": [f"u{i}" for i in range(n)],
+            "town": (["Ulm", "Bonn"] * n)[:n],
+            "optin": (["Yes", "no", "NO", "y"] * n)[:n],
+            "visits": [i % 9 for i in range(n)],
+        }
+    )
+    table.loc[3, ["town", "optin"]] = ["?", "n/a"]
+    table.loc[4, "visits"] = -999
+    table.to_csv(tmp_path / "t.csv", index=False)
+    found = columns_of(tmp_path / "t.csv")
+    assert found["town"]["levels"] == ["Bonn", "Ulm"]
+    assert found["optin"]["kind"] == "boolean"
+    assert found["visits"]["bounds"] == [0, 8]
+    assert all(found[name]["invalid"] == "level" for name in ("town", "optin", "visits"))
+    draft = yaml.safe_load(draft_schema(tmp_path / "t.csv"))
+    schema = parse(Schema, {"party": "p", "columns": draft["columns"]})
+    frame = load_cleaned(parse(Source, draft["source"]), schema, "p").frame
+    assert frame[["town", "optin", "visits"]].isna().sum().tolist() == [1, 1, 1]
 
 
 def test_one_odd_cell_does_not_spoil_a_column(good: pd.DataFrame, tmp_path: Path) -> None:

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from twinweave.errors import SourceError
 from twinweave.tables.cleaning import normalise_key
-from twinweave.tables.column import seconds
 from twinweave.tables.delimited import sniffed_separator
-from twinweave.tables.dtypes import (
-    as_moments,
-    as_numbers,
-    as_text,
-    plain_numbers,
-    without_point_zero,
+from twinweave.tables.draft_columns import (
+    NEARLY,
+    ColumnDraft,
+    comma_signs,
+    drafted,
+    with_plain_signs,
 )
+from twinweave.tables.dtypes import as_moments, as_numbers
 from twinweave.tables.sources import Source, SourceKind, read_raw
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_LEVELS = 60
-_NEARLY = 0.95  # of the cells, or of distinct ids
+SIGNS = ("decimal", "thousands")
 _SOME = 0.2  # distinct ids a row, of a column that is called like an id
-_PLACEHOLDERS = 3  # different words for "nothing" in one column
-_FAR = seconds("9000-01-01")  # databases write 9999-12-31 for "open end"
 _CALLED_ID = re.compile(
     r"(^|[\W_\d]|user|customer|client|member|person|patient|account|household|device|uu|gu)id$"
     r"|(?-i:[a-z]I[dD])$|(key|e-?mail|user|nbr|number|hash)$",
     re.IGNORECASE,
 )
 """Not every word that ends in "id": amounts paid are no ids."""
-FEW_NUMBERS = 2  # a number with no more distinct values than this is a category
 
 _HEAD = """\
 # Draft of a party's schema: CONFIRM every line before this file leaves the party.
@@ -48,6 +43,45 @@ _HEAD = """\
 # Then: set roles (membership, conversion, value, sensitive, label), mark shared columns, and
 # choose for each column what to do with missing and invalid cells (error, level, clip, drop).
 """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableFile:
+    """A file as read for a draft: every column under its own name, and how to read it again."""
+
+    file: Path
+    source: Mapping[str, Any]
+    frame: pd.DataFrame = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartyDraft:
+    """A party as a configuration has it, and what to confirm of it.
+
+    key: the column of the common id; None where the row's number stands in for it.
+    """
+
+    party: str
+    source: Mapping[str, Any]
+    key: str | None
+    key_note: str
+    columns: tuple[ColumnDraft, ...]
+
+    @property
+    def source_note(self) -> str:
+        """A comment on the source where signs of numbers were guessed, else nothing."""
+        signs = [f"{name} {self.source[name]!r}" for name in SIGNS if name in self.source]
+        return f"  # CONFIRM: {' and '.join(signs)} in numbers" if signs else ""
+
+    def lines(self) -> Iterator[str]:
+        """The lines of `columns:`, without indentation."""
+        key = {"name": self.key or "row", "kind": "categorical", "role": "key"}
+        yield item(key, self.key_note)
+        for column in self.columns:
+            if column.facts is None:
+                yield f"# left out: {flow(column.name)}, {column.note}"
+            else:
+                yield item(column.facts, column.note)
 
 
 def draft_schema(
@@ -62,66 +96,76 @@ def draft_schema(
 
     sep: of a CSV; the one that splits the header into most names when not given.
     """
-    source = Source(kind=SourceKind.of(file), path=str(file), encoding=encoding)
+    table = read_table_file(file, sep=sep, encoding=encoding)
+    draft = draft_party(table, party, key or likely_key(table.frame))
+    source = f"source: {flow(draft.source)}{draft.source_note}"
+    lines = [f"name: {flow(draft.party)}", source, "columns:"]
+    lines += [f"  {line}" for line in draft.lines()]
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def read_table_file(file: Path, *, sep: str | None = None, encoding: str = "utf-8") -> TableFile:
+    """Read a CSV or Parquet file, whatever separates its cells. Raises SourceError.
+
+    The file is named by its full path: whoever reads it again does so in another folder.
+    """
+    path = str(file.expanduser().absolute())
+    source = Source(kind=SourceKind.of(file), path=path, encoding=encoding)
     if source.kind is SourceKind.CSV:
         source = replace(source, separator=sep or sniffed_separator(source))
     frame = read_raw(source)
     frame.columns = frame.columns.map(str)
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
-        raise SourceError(f"two columns are called {repeated[0]!r}. Rename one in the header.")
-    if key is not None and key not in frame.columns:
-        raise SourceError(f"no column {key!r} in the file. Give --key a name of its header.")
-    signs = _signs(frame) if source.kind is SourceKind.CSV else {}
-    if signs:
-        frame = frame.apply(_plain, signs=signs)
-    key = key or _likely_key(frame)
-    told: dict[str, Any] = {"kind": source.kind.value, "path": str(file)}
-    told |= {"separator": source.separator} if source.separator != "," else {}
-    told |= {"encoding": encoding} if encoding != "utf-8" else {}
-    told |= signs
-    note = "CONFIRM: no id found; right only if the parties' rows are in the same order"
+        raise SourceError(
+            f"{file.name}: two columns are called {repeated[0]!r}. Rename one in the header."
+        )
+    told: dict[str, Any] = {"kind": source.kind.value, "path": path}
+    if source.kind is SourceKind.CSV:
+        signs = comma_signs(frame)
+        frame = frame.apply(with_plain_signs, signs=signs) if signs else frame
+        told |= {"separator": source.separator} if source.separator != "," else {}
+        told |= {"encoding": encoding} if encoding != "utf-8" else {}
+        told |= signs
+    return TableFile(file=file, source=told, frame=frame)
+
+
+def draft_party(table: TableFile, party: str, key: str | None) -> PartyDraft:
+    """Draft a party from its table; `key` None: the row's number. Raises SourceError."""
+    frame, source = table.frame, dict(table.source)
     if key is None:
-        told["key_from_row_number"] = True
+        source["key_from_row_number"] = True
+        note = "CONFIRM: no id found; right only if the parties' rows are in the same order"
+    elif key not in frame.columns:
+        raise SourceError(
+            f"{table.file.name}: no column {key!r} in the file. Give --key a name of its header."
+        )
     else:
-        note = "CONFIRM: the id that the parties have in common" + _key_faults(frame[key], key)
-    lines = [f"name: {_flow(party)}", f"source: {_flow(told)}", "columns:"]
-    lines.append(_line({"name": key or "row", "kind": "categorical", "role": "key"}, note))
-    lines += [_drafted(name, frame[name]) for name in frame.columns if name != key]
-    return _HEAD + "\n".join(lines) + "\n"
+        note, keep = _key_note(frame[key], key)
+        source |= {"keep_first_by": key} if keep else {}
+    columns = tuple(drafted(name, frame[name]) for name in frame.columns if name != key)
+    return PartyDraft(party=party, source=source, key=key, key_note=note, columns=columns)
 
 
-def _plain(cells: pd.Series, signs: dict[str, str]) -> pd.Series:
-    """The cells with plain signs, where that makes numbers of them."""
-    plain = plain_numbers(cells, signs.get("decimal", "."), signs.get("thousands", ""))
-    numbers, missing = as_numbers(plain)
-    made = not missing.all() and _nearly_all(numbers[~missing], as_text(cells)[0][~missing])
-    return plain if made else cells
-
-
-def _signs(frame: pd.DataFrame) -> dict[str, str]:
-    """`decimal` and `thousands` of a CSV whose numbers have commas; nothing where none has."""
-    comma = point = grouped = False
-    for name in frame.columns:
-        text, missing = as_text(frame[name])
-        own = sorted(set(text[~missing]))
-        if not own or not all(re.fullmatch(r"[+-]?\d[\d.,]*", t) for t in own):
-            continue
-        comma |= any(re.search(r",(\d{1,2}|\d{4,})$", t) for t in own)
-        point |= any(re.search(r"\d\.\d{3},", t) for t in own)
-        grouped |= any(re.search(r"\d,\d{3}(\D|$)", t) for t in own)
-    if comma:
-        return {"decimal": ","} | ({"thousands": "."} if point else {})
-    return {"thousands": ","} if grouped else {}
-
-
-def _likely_key(frame: pd.DataFrame) -> str | None:
+def likely_key(frame: pd.DataFrame) -> str | None:
     """The column that looks like an id: the first without gaps or repeats, else nearly so.
 
     A column that is called like an id is one even where its users have several rows each: that
     is for the party to mend, and row numbers would pair strangers.
     """
     best: tuple[float, str] | None = None
+    for share, name in key_candidates(frame):
+        if share == 1:
+            return name
+        best = max(best or (0.0, ""), (share, name))
+    return best[1] if best else None
+
+
+def key_candidates(frame: pd.DataFrame, also: Collection[str] = ()) -> Iterator[tuple[float, str]]:
+    """(distinct ids a row, column) of all that could be an id, in the file's order.
+
+    also: columns that count as called like an id.
+    """
     for name in map(str, frame.columns):
         ids, missing = normalise_key(frame[name])
         share = len(set(ids[~missing])) / len(ids)
@@ -130,114 +174,41 @@ def _likely_key(frame: pd.DataFrame) -> str | None:
         whole = not (np.isfinite(numbers) & (numbers != np.floor(numbers))).any()
         named = whole and _CALLED_ID.search(name) is not None
         text = np.isnan(numbers).all() and np.isnan(moments).all()
-        if share == 1 and (named or text):
-            return name
-        if share >= (_SOME if named else _NEARLY) and (named or text):
-            best = max(best or (0.0, ""), (share, name))
-    return best[1] if best else None
+        common = whole and name in also and share >= NEARLY
+        if common or (share >= (_SOME if named else NEARLY) and (named or text)):
+            yield share, name
 
 
-def _key_faults(cells: pd.Series, key: str) -> str:
-    """What a run would stop at, with numbers and the remedy; nothing for a sound key."""
+def _key_note(cells: pd.Series, key: str) -> tuple[str, bool]:
+    """(what to confirm of a key, with numbers and the remedy; whether to keep first rows).
+
+    Few repeats are kept out by the draft itself. With many, the rows are something else than
+    users (orders, visits), and a run stops until the party has aggregated them.
+    """
     import pandas as pd
 
     ids, missing = normalise_key(cells)
-    repeated = int(pd.Series(ids[~missing]).duplicated().sum())
-    told = ""
-    if repeated:
+    present = ids[~missing]
+    repeated = int(pd.Series(present).duplicated().sum())
+    few = 0 < repeated <= (1 - NEARLY) * len(present)
+    told = "CONFIRM: the id that the parties have in common"
+    if few:
+        told += f"; {repeated} rows repeat an id, `keep_first_by: {key}` keeps each one's first"
+    elif repeated:
         told += (
             f"; {repeated} rows repeat an id: aggregate them, or add `keep_first_by: {key}` to "
             "the source"
         )
     if missing.any():
         told += f"; {int(missing.sum())} rows have none: fill in or remove them"
-    return told
+    return told, few
 
 
-def _drafted(name: str, cells: pd.Series) -> str:
-    """One line of YAML for a column, or a comment where it cannot be coded."""
-    text, missing = as_text(cells)
-    if missing.all():
-        return f"  # left out: {_flow(name)}, every cell is missing"
-    facts: dict[str, Any] = {"name": name}
-    levels = sorted(set(text[~missing]))
-    numbers, moments = as_numbers(cells)[0][~missing], as_moments(cells)[0][~missing]
-    padded = any(len(v) > 1 and v.isdecimal() and v[0] == "0" for v in levels)
-    if {without_point_zero(v).lower() for v in levels} <= {"0", "1", "false", "true"}:
-        facts["kind"] = "boolean"
-        note = ""
-    elif _nearly_all(numbers, text[~missing]) and len(levels) > FEW_NUMBERS and not padded:
-        seen, placeholder = _usual(numbers[np.isfinite(numbers)])
-        whole = bool((seen == np.floor(seen)).all())
-        facts |= {"kind": "integer" if whole else "continuous", "bounds": _rounded(seen, whole)}
-        note = "CONFIRM bounds: read from the rows, then rounded outwards"
-        note += _set_aside(facts, int((~np.isfinite(numbers)).sum()), placeholder)
-    elif _nearly_all(moments, text[~missing]):
-        seen = moments[np.isfinite(moments)]
-        usual = seen[seen < _FAR] if (seen < _FAR).any() else seen
-        facts |= {"kind": "datetime", "bounds": _years(usual)}
-        note = "CONFIRM bounds: read from the rows, then widened to whole years"
-        far = "9999" if len(usual) < len(seen) else None
-        note += _set_aside(facts, int(np.isnan(moments).sum()), far)
-    elif 2 <= len(levels) <= MAX_LEVELS:
-        facts |= {"kind": "categorical", "levels": levels}
-        note = "CONFIRM levels: read from the rows"
-    else:
-        many = "one level only" if len(levels) < 2 else f"more than {MAX_LEVELS} levels"
-        many += " (codes with leading zeros)" if padded else ""
-        return f"  # left out: {_flow(name)}, {many}; declare its public levels to use it"
-    if missing.any():
-        facts["missing"] = "level"
-    return _line(facts, note)
+def item(facts: Mapping[str, Any], note: str) -> str:
+    """One entry of a YAML list, on one line."""
+    return f"- {flow(facts)}" + (f"  # {note}" if note else "")
 
 
-Numbers = NDArray[np.float64]
-
-
-def _nearly_all(read: Numbers, text: NDArray[np.object_]) -> bool:
-    """Whether cells are of a kind, but for a few that all say the same (a "?", an "n/a")."""
-    other = np.isnan(read)
-    return bool(other.mean() <= 1 - _NEARLY and len(set(text[other])) <= _PLACEHOLDERS)
-
-
-def _usual(seen: Numbers) -> tuple[Numbers, str | None]:
-    """Numbers without a placeholder of nines far above all others, and that placeholder."""
-    top = float(seen.max())
-    rest = seen[seen < top]
-    nines = top >= 99 and set(f"{top:.0f}") == {"9"}
-    if nines and len(rest) and 2 * float(rest.max()) < top:
-        return rest, f"{top:.0f}"
-    return seen, None
-
-
-def _set_aside(facts: dict[str, Any], unread: int, placeholder: str | None) -> str:
-    """Declare a level for what is no number or only stands for none; the note on it."""
-    if not unread and placeholder is None:
-        return ""
-    facts["invalid"] = "level"
-    told = f"; {unread} cells are of no such kind and become missing" if unread else ""
-    return told + (f"; {placeholder} taken for missing" if placeholder else "")
-
-
-def _rounded(seen: Numbers, whole: bool) -> list[float]:
-    """Bounds rounded outwards to one digit of the range: no one's exact number is in them."""
-    lo, hi = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
-    step = 10.0 ** math.floor(math.log10(max(hi - lo or abs(hi), 1e-9)))
-    step = max(step, 1.0) if whole else step
-    low, high = math.floor(lo / step) * step, math.ceil(hi / step) * step
-    high = high if high > low else low + step
-    return [int(low), int(high)] if whole else [float(f"{low:.6g}"), float(f"{high:.6g}")]
-
-
-def _years(moments: Numbers) -> list[str]:
-    years = np.array([moments.min(), moments.max()]).astype("datetime64[s]").astype("datetime64[Y]")
-    after = min(int(str(years[1])) + 1, 9999)
-    return [f"{years[0]}-01-01", f"{after}-{'12-31' if after == 9999 else '01-01'}"]
-
-
-def _line(facts: dict[str, Any], note: str) -> str:
-    return f"  - {_flow(facts)}" + (f"  # {note}" if note else "")
-
-
-def _flow(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)  # JSON is YAML, and quotes what must be quoted
+def flow(value: Any) -> str:
+    """A value as YAML: JSON is YAML, and quotes what must be quoted."""
+    return json.dumps(value, ensure_ascii=False)

@@ -24,7 +24,7 @@ from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
 from twinweave.tables.cleaning import normalise_key
 from twinweave.tables.column import Kind
 from twinweave.tables.delimited import file_error, read_csv
-from twinweave.tables.dtypes import as_text, plain_numbers
+from twinweave.tables.dtypes import plain_numbers
 from twinweave.tables.schema import Schema
 from twinweave.tables.transforms import Derived
 
@@ -179,7 +179,7 @@ def read_table(source: Source, schema: Schema) -> pd.DataFrame:
     if source.key_from_row_number:
         table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
     if source.keep_first_by:
-        by = pd.Series(as_text(raw[source.keep_first_by])[0], dtype=object)
+        by = pd.Series(normalise_key(raw[source.keep_first_by])[0], dtype=object)
         table = table[~(by.duplicated() & by.notna())]
     if source.present:
         table = table[_kept(table[schema.key.name], source.present)]
