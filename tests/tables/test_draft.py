@@ -46,7 +46,12 @@ def test_a_draft_fits_its_file(good: pd.DataFrame, tmp_path: Path, suffix: str) 
 def test_a_file_without_ids(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("c,x\na,1\nb,2\na,2\nb,3\n")
     draft = yaml.safe_load(draft_schema(tmp_path / "t.csv"))
-    assert draft["source"]["key_from_row_number"] is True
+    assert draft["columns"][0] == {
+        "name": "row",
+        "kind": "categorical",
+        "role": "key",
+        "numbered": True,
+    }
     with pytest.raises(SourceError, match="--key"):
         draft_schema(tmp_path / "t.csv", key="nope")
 
@@ -95,7 +100,7 @@ def test_a_key_that_repeats_is_kept_and_counted(good: pd.DataFrame, tmp_path: Pa
     good.loc[5, "user"] = None
     good.to_csv(tmp_path / "t.csv", index=False)
     text = draft_schema(tmp_path / "t.csv")
-    assert "key_from_row_number" not in text
+    assert "numbered" not in text
     assert "2 rows repeat an id" in text
     assert "keep_first_by: user" in text
     assert "1 rows have none" in text

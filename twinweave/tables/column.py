@@ -64,6 +64,9 @@ class Column(Parsed):
     bins: number of equal-width bins (default 16, never more than the integers in range),
         or the inner edges themselves; a value on an edge belongs to the upper bin.
 
+    numbered: of the key: it is the row's number, from 0, for tables without ids whose rows are in
+        the same order at every party.
+
     Of a value column an amount that is missing, or of a user whom the party lacks, counts as 0
     in means per user. Bounds that do not hold 0 are for tables without missing amounts.
     """
@@ -77,10 +80,13 @@ class Column(Parsed):
     bins: int | tuple[float, ...] | None = None
     missing: Rule = Rule.ERROR
     invalid: Rule = Rule.ERROR
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         if self.role is Role.KEY:
             return
+        if self.numbered:
+            raise self._error("only the key can be the row's number", "Move `numbered` to it.")
         if self.kind is Kind.CATEGORICAL:
             self._check_levels()
         elif self.kind is Kind.BOOLEAN:

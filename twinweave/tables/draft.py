@@ -76,7 +76,7 @@ class PartyDraft:
     def lines(self) -> Iterator[str]:
         """The lines of `columns:`, without indentation."""
         key = {"name": self.key or "row", "kind": "categorical", "role": "key"}
-        yield item(key, self.key_note)
+        yield item(key if self.key else {**key, "numbered": True}, self.key_note)
         for column in self.columns:
             if column.facts is None:
                 yield f"# left out: {flow(column.name)}, {column.note}"
@@ -134,7 +134,6 @@ def draft_party(table: TableFile, party: str, key: str | None) -> PartyDraft:
     """Draft a party from its table; `key` None: the row's number. Raises SourceError."""
     frame, source = table.frame, dict(table.source)
     if key is None:
-        source["key_from_row_number"] = True
         note = "CONFIRM: no id found; right only if the parties' rows are in the same order"
     elif key not in frame.columns:
         raise SourceError(

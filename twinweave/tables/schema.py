@@ -76,6 +76,7 @@ class JointSchema(Parsed):
         parties = [s.party for s in self.schemas]
         if len(set(parties)) != len(parties) or not parties:
             raise SchemaError("party names repeat or are missing. Give each party its own name.")
+        _check_numbered(self.schemas)
         first: dict[str, tuple[str, Column]] = {}
         for schema in self.schemas:
             for column in schema.data_columns:
@@ -135,6 +136,17 @@ class JointSchema(Parsed):
 
     def with_role(self, role: Role) -> tuple[Column, ...]:
         return tuple(c for c in self.columns if c.role is role)
+
+
+def _check_numbered(schemas: tuple[Schema, ...]) -> None:
+    """Raise SchemaError where row numbers meet ids: the first row is not the user called 0."""
+    numbered = {s.key.numbered: s.party for s in schemas}
+    if len(numbered) > 1:
+        raise SchemaError(
+            f"the key of party {numbered[True]!r} is the row's number, that of {numbered[False]!r} "
+            "is an id: strangers would be paired. Give both an id, or mark the key of all parties "
+            "`numbered: true` if their rows are in the same order."
+        )
 
 
 def _check_pool(schema: JointSchema, pool: tuple[str, ...]) -> None:

@@ -87,7 +87,6 @@ class Source(Parsed):
     strip: remove spaces around text before `na_values`, `derive` and `keep_first_by` see it.
     rename: {column in the source: column of the schema}.
     derive: {column of the schema: how it is made from a column of the source}.
-    key_from_row_number: the key is the row's number, from 0, for data without ids.
     keep_first_by: keep the first row, in the source's order, of each value of that column.
     present: see Present; applied last.
     campaign, role: the built-in simulation and whose side of it (kind campaign).
@@ -109,7 +108,6 @@ class Source(Parsed):
     strip: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     derive: Mapping[str, Derived] = field(default_factory=dict)
-    key_from_row_number: bool = False
     keep_first_by: str | None = None
     present: Present | None = None
     campaign: CampaignConf | None = None
@@ -176,7 +174,7 @@ def read_table(source: Source, schema: Schema) -> pd.DataFrame:
             if column.kind in (Kind.INTEGER, Kind.CONTINUOUS) and column.name not in source.derive:
                 signs = source.decimal, source.thousands
                 table[column.name] = plain_numbers(table[column.name], *signs)
-    if source.key_from_row_number:
+    if schema.key.numbered:
         table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
     if source.keep_first_by:
         by = pd.Series(normalise_key(raw[source.keep_first_by])[0], dtype=object)
@@ -211,7 +209,7 @@ def _joined(frames: list[pd.DataFrame], columns: list[str] | None, source: Sourc
 def _origins(source: Source, schema: Schema) -> dict[str, str]:
     """{column of the schema: column of the source it is made from}, key first."""
     renamed = {new: old for old, new in source.rename.items()}
-    names = [] if source.key_from_row_number else [schema.key.name]
+    names = [] if schema.key.numbered else [schema.key.name]
     names += schema.names
     return {n: source.derive[n].source if n in source.derive else renamed.get(n, n) for n in names}
 
