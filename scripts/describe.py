@@ -18,10 +18,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from twinweave.errors import AppError, SourceError
-from twinweave.tables.draft import draft_schema, read_table_file
-from twinweave.tables.draft_run import RunDraft, draft_run, party_names
+from twinweave.tables.drafts.party import draft_schema, read_table_file
+from twinweave.tables.drafts.run import RunDraft, draft_run, party_names
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,7 +102,7 @@ def _quoted(*paths: Path) -> str:
     return " ".join(shlex.quote(str(path)) for path in paths)
 
 
-def _each(given: Sequence[str | None], files: Sequence[Path], option: str) -> list[str | None]:
+def _each(given: Sequence[T], files: Sequence[Path], option: str) -> list[T]:
     """One for each file, of one for all or one for each. Raises SourceError."""
     if len(given) not in (1, len(files)):
         raise SourceError(f"{option} is given {len(given)} times. Give it once, or for each file.")

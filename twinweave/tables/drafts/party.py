@@ -14,7 +14,7 @@ import numpy as np
 from twinweave.errors import SourceError
 from twinweave.tables.cleaning import normalise_key
 from twinweave.tables.delimited import sniffed_separator
-from twinweave.tables.draft_columns import (
+from twinweave.tables.drafts.columns import (
     NEARLY,
     ColumnDraft,
     comma_signs,

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from twinweave.errors import SourceError
-from twinweave.tables.draft import PartyDraft, TableFile, draft_party, flow
-from twinweave.tables.draft_columns import ColumnDraft
-from twinweave.tables.draft_common import SAME, agreement, match_notes, matching_keys, merged
-from twinweave.tables.draft_roles import Experiment, guessed_experiment
+from twinweave.tables.drafts.columns import ColumnDraft
+from twinweave.tables.drafts.common import SAME, agreement, match_notes, matching_keys, merged
+from twinweave.tables.drafts.party import PartyDraft, TableFile, draft_party, flow
+from twinweave.tables.drafts.roles import Experiment, guessed_experiment
 from twinweave.tables.dtypes import as_text
 
 _HEAD = """\
@@ -58,7 +58,7 @@ def draft_run(
         for table, party, key in zip(tables, parties, found, strict=True)
     ]
     drafts, notes = _aligned(list(tables), drafts)
-    guess = guessed_experiment([_facts(draft) for draft in drafts])
+    guess = guessed_experiment([[*_facts(draft)] for draft in drafts])
     drafts = [_with_roles(draft, guess) for draft in drafts]
     text = _HEAD + "\n".join(_lines(tables, drafts, guess, name)) + "\n"
     return RunDraft(text=text, notes=(*match_notes(tables, found), *notes))
@@ -182,9 +182,7 @@ def _lift(
     tables: Sequence[TableFile], drafts: list[PartyDraft], guess: Experiment | None
 ) -> list[str]:
     if guess is None:
-        return [
-            "lift: null  # CONFIRM: no arm with an outcome was found; docs/data.example.yaml has one"
-        ]
+        return ["lift: null  # CONFIRM: no arm with an outcome. docs/data.example.yaml has one"]
     lines = [
         "lift:",
         f"  membership: {_escaped(guess.membership)}  # CONFIRM",

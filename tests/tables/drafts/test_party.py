@@ -12,7 +12,7 @@ import yaml
 from scripts.describe import main
 from twinweave.errors import ColumnError, SourceError
 from twinweave.parsing import parse
-from twinweave.tables.draft import draft_schema
+from twinweave.tables.drafts.party import draft_schema
 from twinweave.tables.encoding import load_cleaned, load_party
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source

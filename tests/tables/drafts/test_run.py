@@ -14,9 +14,9 @@ from scripts.describe import main
 from twinweave.config import DataConf
 from twinweave.errors import SourceError
 from twinweave.parsing import parse
-from twinweave.tables.draft import read_table_file
-from twinweave.tables.draft_roles import guessed_experiment
-from twinweave.tables.draft_run import draft_run, party_names
+from twinweave.tables.drafts.party import read_table_file
+from twinweave.tables.drafts.roles import guessed_experiment
+from twinweave.tables.drafts.run import draft_run, party_names
 from twinweave.tables.encoding import load_cleaned
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.tables.cleaning import TRUTH, normalise_key
-from twinweave.tables.draft import TableFile, key_candidates
-from twinweave.tables.draft_columns import MAX_LEVELS
-from twinweave.tables.dtypes import as_numbers, as_text, without_point_zero
+from twinweave.tables.drafts.columns import MAX_LEVELS
+from twinweave.tables.drafts.party import TableFile, key_candidates
+from twinweave.tables.dtypes import as_numbers, as_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -131,7 +131,8 @@ def _numbers_or_moments(
     if _nearly_all(numbers, text[~missing]) and len(known) > _FEW_NUMBERS and not _padded(known):
         seen, placeholder = _usual(numbers[np.isfinite(numbers)])
         whole = bool((seen == np.floor(seen)).all())
-        facts = {"kind": "integer" if whole else "continuous", "bounds": _rounded(seen, whole)}
+        kind = "integer" if whole else "continuous"
+        facts: dict[str, Any] = {"kind": kind, "bounds": _rounded(seen, whole)}
         note = "CONFIRM bounds: read from the rows, then rounded outwards"
         return facts, note + _set_aside(facts, int((~np.isfinite(numbers)).sum()), placeholder)
     if _nearly_all(moments, text[~missing]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ class Experiment:
         return "value" if name in self.values else None
 
 
-def guessed_experiment(parties: list[list[Facts]]) -> Experiment | None:
+def guessed_experiment(parties: Sequence[Sequence[Facts]]) -> Experiment | None:
     """The experiment that columns and levels are called after; None where there is no sign of one.
 
     parties: the columns of each party.
