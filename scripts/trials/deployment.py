@@ -24,8 +24,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from scripts.certificates import write_certificates
 from scripts.engines.flower import REPOSITORY, run_with_flower
-from scripts.trials.keys import ssh_key, tls_certificates
 from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
 from twinweave.environment import prepare
@@ -63,7 +71,7 @@ def trial(conf: RunConf, folder: Path, *, secure: bool, hostile: bool = False) -
     os.environ["FLWR_HOME"] = str(folder / "superlink")
     sites = sorted(write_sites(conf, folder / "parties", simulated=False).glob("*.yaml"))
     port = _free_port()
-    tls = tls_certificates(folder / "tls", HOST) if secure else None
+    tls = write_certificates(folder / "tls", [HOST]) if secure else None
     _write_connection(folder / "superlink", port, tls)
     parties = tuple(replace(party, source=None) for party in conf.data.parties)
     conf = replace(
@@ -114,7 +122,7 @@ def _supernodes(
     if tls is None:
         node += ["--insecure"]
     else:
-        private, public = ssh_key(folder / "tls" / name)
+        private, public = _ssh_key(folder / "tls" / name)
         _call([BIN / "flwr", "supernode", "register", public, CONNECTION])
         node += ["--root-certificates", tls["ca"], "--auth-supernode-private-key", private]
     with (
@@ -122,6 +130,17 @@ def _supernodes(
         _supernodes(sites[1:], folder, port, tls),
     ):
         yield
+
+
+def _ssh_key(path: Path) -> tuple[Path, Path]:
+    """What `ssh-keygen -t ecdsa -b 384` makes, as SuperNode authentication takes it."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    public = path.with_suffix(".pub")
+    public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+    return path, public
 
 
 def _link_options(tls: dict[str, Path] | None) -> list[object]:
