@@ -167,6 +167,8 @@ class RunConf(Parsed):
     """Everything that defines a run. `output` is the run directory, where the server runs.
 
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
+    objective: what a sweep works with: `noise_ratio`, of noise and sampling error of the first
+        outcome, or the path of a number in report.json (lift.conversions.0.overall.mde).
     """
 
     data: DataConf
@@ -181,6 +183,7 @@ class RunConf(Parsed):
     output: str
     engine: Literal["flower", "inprocess"] = "flower"
     superlink: str | None = None
+    objective: str = "noise_ratio"
 
     def __post_init__(self) -> None:
         patterns = prod(len(unit) + 1 for unit in self.data.schema.units)
