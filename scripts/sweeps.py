@@ -32,7 +32,8 @@ NOISE_RATIO = "noise_ratio"
 class Row:
     """A run of a sweep: what was asked, and what came of it.
 
-    value: of the objective, None where the run has none; error and code: of a run that failed, else "" and 0.
+    value: of the objective, None where the run has none; error and code: of a run that failed,
+        else "" and 0.
     """
 
     overrides: tuple[str, ...]

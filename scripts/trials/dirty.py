@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 TOWNS = ("Köln", "Zürich", "Graz", "Łódź")
 ENCODINGS = ("utf-8", "cp1250")
+EFFECT = 0.1  # on a matched user's probability of buying
 _YES, _NO = ("1", "TRUE", "Yes", "y"), ("0", "False", "no", "N")
 
 
@@ -40,7 +41,7 @@ def write_dirty(folder: Path, *, users: int = 12_000, seed: int = 5) -> Dirty:
     town = pd.Series(rng.choice(TOWNS, len(everyone), p=[0.4, 0.3, 0.2, 0.1]), index=everyone)
     test = pd.Series(rng.random(users) < 0.5, index=shown)
     treated = pd.Series(0.08, index=known)
-    treated[:] += 0.06 * np.isin(known, shown[test.to_numpy()])
+    treated[:] += EFFECT * np.isin(known, shown[test.to_numpy()])
     bought = pd.Series(rng.random(len(known)) < treated, index=known)
 
     publisher = _shown(shown, town[shown].to_numpy(), test.to_numpy(), rng)
@@ -54,7 +55,7 @@ def write_dirty(folder: Path, *, users: int = 12_000, seed: int = 5) -> Dirty:
     return Dirty(
         publisher=paths[0],
         advertiser=paths[1],
-        lift=0.06 * common / users,
+        lift=EFFECT * common / users,
         users=users,
         common=common,
     )
