@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 _RAISED = re.compile(r"\b(Simulation|ServerApp) raised an exception")
 _OURS = "twinweave.errors."
 _TRAILER = re.compile(
-    r"\s*$|.*Exit Code: \d+|An unhandled exception occurred|An exception was raised|"
-    r"The ServerApp|For more information, visit"
+    r"\s*$|.*Exit Code: \d+|An unhandled exception occurred|For more information, visit"
 )
 
 
