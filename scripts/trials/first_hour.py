@@ -61,8 +61,8 @@ def first_hour(folder: Path) -> None:
     with _newcomer(folder) as typed:
         _describe(files, out, typed)
         _check(files, out, typed)
-        run = ("scripts.run", "--config-dir", folder / "conf", "data=mine", "privacy=default")
-        run += ("privacy.epsilon=2", "privacy.delta=1e-5", *SMALL)
+        run: tuple[object, ...] = ("scripts.run", "--config-dir", out.parent.parent, "data=mine")
+        run += ("privacy=default", "privacy.epsilon=2", "privacy.delta=1e-5", *SMALL)
         # A relative path was described, and another folder is where Flower runs.
         typed(*run, "generator=none", "workload.pairs=false", f"output={folder / 'measured'}")
         _hold(files, folder / "measured")

@@ -227,3 +227,24 @@ def test_a_point_is_no_decimal_comma(tmp_path: Path) -> None:
     source = {"kind": "csv", "path": str(tmp_path / "t.csv"), "separator": ";", "decimal": ","}
     with pytest.raises(ColumnError, match="finite number"):
         load_cleaned(parse(Source, source), schema, "p")
+
+
+def test_a_file_with_both_decimal_signs_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"u{i};{i},{i}5;{i}.25\n" for i in range(99))
+    (tmp_path / "t.csv").write_text("user;paid;share\n" + rows)
+    text = draft_schema(tmp_path / "t.csv")
+    assert '# left out: "paid"' in text
+    assert "numbers with commas among others with points" in text
+    draft = yaml.safe_load(text)
+    assert draft["columns"][1] == {"name": "share", "kind": "continuous", "bounds": [0, 100]}
+    assert "decimal" not in draft["source"]
+
+
+def test_levels_are_spelled_as_in_the_file_and_amounts_are_no_ids(tmp_path: Path) -> None:
+    """Two prices are levels; a nearly unique amount is no id, whatever its signs."""
+    rows = "".join(f"{i},{i:03d}9;{('1,50', '2,75')[i % 2]};u{i}\n" for i in range(50))
+    (tmp_path / "t.csv").write_text("paid;price;who\n" + rows)
+    found = columns_of(tmp_path / "t.csv")
+    assert found["who"]["role"] == "key"
+    assert found["price"]["levels"] == ["1,50", "2,75"]
+    assert found["paid"]["kind"] == "continuous"

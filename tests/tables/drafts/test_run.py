@@ -110,6 +110,22 @@ def test_files_that_are_no_experiment(tmp_path: Path) -> None:
     assert conf_of(drafted(paths)[0]).lift is None
 
 
+def test_what_looks_like_an_interpolation_is_none(tmp_path: Path) -> None:
+    """In levels, names and paths: the draft is read by OmegaConf."""
+    odd = "${privacy.k}"
+    paths = files(tmp_path, bought=np.where(np.arange(60) % 2, odd, "none"))
+    for path in paths:
+        header, _, rest = path.read_text().partition("\n")
+        path.write_text(header.replace("status", odd) + "\n" + rest)
+    paths[1] = paths[1].rename(tmp_path / f"{odd}.csv")
+    conf = conf_of(drafted(paths)[0])
+    own = conf.parties[1]
+    assert own.schema.column("bought").levels == (odd, "none")
+    assert f"{odd}_{own.name}" in own.schema.names
+    assert own.source is not None
+    assert len(load_cleaned(own.source, own.schema, own.name).frame) == 60
+
+
 def test_unequal_arms_ask_for_the_planned_ratio(tmp_path: Path) -> None:
     paths = files(tmp_path)
     table = pd.read_csv(paths[0])

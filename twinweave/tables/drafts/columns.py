@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from twinweave.tables.cleaning import TRUTH
 from twinweave.tables.column import seconds
 from twinweave.tables.dtypes import (
+    EXACT,
     as_moments,
     as_numbers,
     as_text,
@@ -54,8 +55,8 @@ class ColumnDraft:
     note: str = ""
 
 
-def drafted(name: str, cells: pd.Series) -> ColumnDraft:
-    """The draft of one column."""
+def drafted(name: str, cells: pd.Series, plain: pd.Series) -> ColumnDraft:
+    """The draft of one column. plain: the same with plain signs, where it is one of numbers."""
     text, missing = as_text(cells)
     if missing.all():
         return ColumnDraft(name=name, facts=None, note="every cell is missing")
@@ -67,7 +68,7 @@ def drafted(name: str, cells: pd.Series) -> ColumnDraft:
         facts: dict[str, Any] = {"kind": "boolean", **truth}
         note = "CONFIRM levels: false first" if truth else "CONFIRM: a flag"
         note += _words_set_aside(facts, text, levels, known)
-    elif (made := _numbers_or_moments(cells, text, missing, known)) is not None:
+    elif (made := _numbers_or_moments(plain, text, missing, known)) is not None:
         facts, note = made
     elif 2 <= len(known) <= MAX_LEVELS:
         facts = {"kind": "categorical", "levels": known}
@@ -76,6 +77,7 @@ def drafted(name: str, cells: pd.Series) -> ColumnDraft:
     else:
         many = "one level only" if len(known) < 2 else f"more than {MAX_LEVELS} levels"
         many += " (codes with leading zeros)" if _padded(known) else ""
+        many += " (numbers with commas among others with points)" if _commas(known) else ""
         note = f"{many}; declare its public levels to use it"
         return ColumnDraft(name=name, facts=None, note=note)
     if missing.any():
@@ -87,20 +89,23 @@ def comma_signs(frame: pd.DataFrame) -> dict[str, str]:
     """`decimal` and `thousands` of a CSV whose numbers have commas; nothing where none has.
 
     1,234 alone is one thousand and more; 0,234 and 1,5 are not. 1.234 is, where commas are
-    decimal signs.
+    decimal signs. Nothing where some columns have decimal commas and others decimal points.
     """
-    comma = point = grouped = False
+    comma = point = grouped = mixed = False
     for name in frame.columns:
         text, missing = as_text(frame[name])
         own = sorted({t for t in text[~missing] if t.lower() not in _NOTHING})
-        if not own or not all(re.fullmatch(r"[+-]?\d[\d.,]*", t) for t in own):
+        if not own or not all(re.fullmatch(r"[+-]?\d[\d.,]*([eE][+-]?\d+)?", t) for t in own):
             continue
+        mixed |= any(re.fullmatch(r"[+-]?\d+\.(\d{1,2}|\d{4,})([eE][+-]?\d+)?", t) for t in own)
         comma |= any(re.search(r",(\d{1,2}|\d{4,})$|^[+-]?0\d*,\d", t) for t in own)
         grouped |= any(re.search(r"\d,\d{3}(\D|$)", t) for t in own)
         point |= all(re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})*(,\d+)?", t) for t in own) and any(
             "." in t for t in own
         )
     if comma:
+        if mixed:  # one source has one decimal sign
+            return {}
         return {"decimal": ","} | ({"thousands": "."} if point else {})
     return {"thousands": ","} if grouped else {}
 
@@ -130,7 +135,7 @@ def _numbers_or_moments(
     numbers, moments = as_numbers(cells)[0][~missing], as_moments(cells)[0][~missing]
     if _nearly_all(numbers, text[~missing]) and len(known) > _FEW_NUMBERS and not _padded(known):
         seen, placeholder = _usual(numbers[np.isfinite(numbers)])
-        whole = bool((seen == np.floor(seen)).all())
+        whole = bool((seen == np.floor(seen)).all() and np.abs(seen).max() < EXACT)
         kind = "integer" if whole else "continuous"
         facts: dict[str, Any] = {"kind": kind, "bounds": _rounded(seen, whole)}
         note = "CONFIRM bounds: read from the rows, then rounded outwards"
@@ -143,6 +148,12 @@ def _numbers_or_moments(
         far = "9999" if len(usual) < len(seen) else None
         return facts, note + _set_aside(facts, int(np.isnan(moments).sum()), far)
     return None
+
+
+def _commas(levels: list[str]) -> bool:
+    """Whether these are numbers with decimal commas."""
+    number = re.compile(r"[+-]?[\d.]*,\d+|\d+")
+    return len(levels) > 1 and all(map(number.fullmatch, levels)) and "," in "".join(levels)
 
 
 def _padded(levels: list[str]) -> bool:

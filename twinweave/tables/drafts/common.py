@@ -35,7 +35,7 @@ def matching_keys(tables: Sequence[TableFile], given: Sequence[str | None]) -> l
     names = [set(map(str, table.frame.columns)) for table in tables]
     common = set.intersection(*names)
     choices = [
-        [name] if name else _best_first(key_candidates(table.frame, common))
+        [name] if name else _best_first(key_candidates(table, common))
         for table, name in zip(tables, given, strict=True)
     ]
     ids = [
@@ -95,7 +95,7 @@ def agreement(a: TableFile, x: str, b: TableFile, y: str, name: str) -> float | 
     import pandas as pd
 
     mine, yours = (
-        pd.Series(_said(t.frame[name]), index=normalise_key(t.frame[k])[0])
+        pd.Series(_said(t.plain(name)), index=normalise_key(t.frame[k])[0])
         for t, k in ((a, x), (b, y))
     )
     mine, yours = (s[s.index.notna() & ~s.index.duplicated()].dropna() for s in (mine, yours))

@@ -53,6 +53,11 @@ class TableFile:
     source: Mapping[str, Any]
     frame: pd.DataFrame = field(repr=False)
 
+    def plain(self, name: str) -> pd.Series:
+        """A column with plain signs, where it is one of numbers."""
+        signs = {sign: self.source[sign] for sign in SIGNS if sign in self.source}
+        return with_plain_signs(self.frame[name], signs) if signs else self.frame[name]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PartyDraft:
@@ -97,7 +102,7 @@ def draft_schema(
     sep: of a CSV; the one that splits the header into most names when not given.
     """
     table = read_table_file(file, sep=sep, encoding=encoding)
-    draft = draft_party(table, party, key or likely_key(table.frame))
+    draft = draft_party(table, party, key or likely_key(table))
     source = f"source: {flow(draft.source)}{draft.source_note}"
     lines = [f"name: {flow(draft.party)}", source, "columns:"]
     lines += [f"  {line}" for line in draft.lines()]
@@ -122,11 +127,9 @@ def read_table_file(file: Path, *, sep: str | None = None, encoding: str = "utf-
         )
     told: dict[str, Any] = {"kind": source.kind.value, "path": path}
     if source.kind is SourceKind.CSV:
-        signs = comma_signs(frame)
-        frame = frame.apply(with_plain_signs, signs=signs) if signs else frame
         told |= {"separator": source.separator} if source.separator != "," else {}
         told |= {"encoding": encoding} if encoding != "utf-8" else {}
-        told |= signs
+        told |= comma_signs(frame)
     return TableFile(file=file, source=told, frame=frame)
 
 
@@ -142,34 +145,36 @@ def draft_party(table: TableFile, party: str, key: str | None) -> PartyDraft:
     else:
         note, keep = _key_note(frame[key], key)
         source |= {"keep_first_by": key} if keep else {}
-    columns = tuple(drafted(name, frame[name]) for name in frame.columns if name != key)
+    columns = tuple(
+        drafted(name, frame[name], table.plain(name)) for name in frame.columns if name != key
+    )
     return PartyDraft(party=party, source=source, key=key, key_note=note, columns=columns)
 
 
-def likely_key(frame: pd.DataFrame) -> str | None:
+def likely_key(table: TableFile) -> str | None:
     """The column that looks like an id: the first without gaps or repeats, else nearly so.
 
     A column that is called like an id is one even where its users have several rows each: that
     is for the party to mend, and row numbers would pair strangers.
     """
     best: tuple[float, str] | None = None
-    for share, name in key_candidates(frame):
+    for share, name in key_candidates(table):
         if share == 1:
             return name
         best = max(best or (0.0, ""), (share, name))
     return best[1] if best else None
 
 
-def key_candidates(frame: pd.DataFrame, also: Collection[str] = ()) -> Iterator[tuple[float, str]]:
+def key_candidates(table: TableFile, also: Collection[str] = ()) -> Iterator[tuple[float, str]]:
     """(distinct ids a row, column) of all that could be an id, in the file's order.
 
     also: columns that count as called like an id.
     """
-    for name in map(str, frame.columns):
-        ids, missing = normalise_key(frame[name])
+    for name in table.frame.columns:
+        ids, missing = normalise_key(table.frame[name])
         share = len(set(ids[~missing])) / len(ids)
-        numbers, _ = as_numbers(frame[name])
-        moments, _ = as_moments(frame[name])
+        numbers, _ = as_numbers(table.plain(name))
+        moments, _ = as_moments(table.frame[name])
         whole = not (np.isfinite(numbers) & (numbers != np.floor(numbers))).any()
         named = whole and _CALLED_ID.search(name) is not None
         text = np.isnan(numbers).all() and np.isnan(moments).all()

@@ -60,6 +60,11 @@ def draft_run(
     drafts, notes = _aligned(list(tables), drafts)
     guess = guessed_experiment([[*_facts(draft)] for draft in drafts])
     drafts = [_with_roles(draft, guess) for draft in drafts]
+    notes += [
+        f"{draft.party}: no column can be used as it is; declare the levels of one"
+        for draft in drafts
+        if not _facts(draft)
+    ]
     text = _HEAD + "\n".join(_lines(tables, drafts, guess, name)) + "\n"
     return RunDraft(text=text, notes=(*match_notes(tables, found), *notes))
 
@@ -206,9 +211,11 @@ def _lift(
 
 
 def _escaped(value: Any) -> str:
+    """JSON in whose values OmegaConf finds nothing to replace; keys it leaves alone."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{flow(k)}: {_escaped(v)}' for k, v in value.items())}}}"
     return _unresolved(flow(value))
 
 
 def _unresolved(text: str) -> str:
-    """JSON in which OmegaConf finds nothing to replace."""
     return text.replace("${", "\\\\${")
