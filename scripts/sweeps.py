@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -52,16 +53,26 @@ def outcome(run: Callable[[], RunConf]) -> float | None:
         print(f"error: {error}", file=sys.stderr)
         if hydra.mode is not RunMode.MULTIRUN:
             sys.exit(error.exit_code)
-        _note(Row(**_asked(), value=None, error=str(error), code=error.exit_code))
-        return _worst()
+        return _failed(str(error), error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if hydra.mode is not RunMode.MULTIRUN:
+            raise
+        traceback.print_exc()
+        return _failed(f"unexpected {type(error).__name__}", 1)
     if hydra.mode is not RunMode.MULTIRUN:
         return None
     found = objective_of(_report(Path(conf.output)), conf.objective)
     _note(Row(**_asked(), value=found))
     return _worst() if found is None else found
+
+
+def _failed(error: str, code: int) -> float:
+    """Note a run that failed; what its sweeper is told."""
+    _note(Row(**_asked(), value=None, error=error, code=code))
+    return _worst()
 
 
 def _worst() -> float:

@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from scripts.certificates import write_certificates
 from scripts.engines.flower import REPOSITORY, run_with_flower
+from scripts.trials.own_flower import free_ports
 from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
 from twinweave.environment import prepare
@@ -70,7 +71,7 @@ def trial(conf: RunConf, folder: Path, *, secure: bool, hostile: bool = False) -
     prepare()
     os.environ["FLWR_HOME"] = str(folder / "superlink")
     sites = sorted(write_sites(conf, folder / "parties", simulated=False).glob("*.yaml"))
-    port = _free_port()
+    (port,) = free_ports(1)
     tls = write_certificates(folder / "tls", [HOST]) if secure else None
     _write_connection(folder / "superlink", port, tls)
     parties = tuple(replace(party, source=None) for party in conf.data.parties)
@@ -118,7 +119,7 @@ def _supernodes(
         return
     name = sites[0].stem
     node: list[object] = [sys.executable, "-m", "scripts.supernode", sites[0]]
-    node += ["--superlink", f"{HOST}:{port}", "--port", _free_port()]
+    node += ["--superlink", f"{HOST}:{port}", "--port", *free_ports(1)]
     if tls is None:
         node += ["--insecure"]
     else:
@@ -202,12 +203,6 @@ def _wait(port: int, log: Path) -> None:
                 return
         time.sleep(0.2)
     raise RunError(f"the SuperLink did not start. {log} says why.")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

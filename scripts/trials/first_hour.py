@@ -13,11 +13,8 @@ truth in one of twenty trials by right. They are widened to one in ten thousand.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +28,7 @@ from typing import Any
 import twinweave
 from scripts.engines.flower import REPOSITORY
 from scripts.trials.dirty import ENCODINGS, Dirty, write_dirty
+from scripts.trials.own_flower import own_flower
 
 WIDER = NormalDist().inv_cdf(1 - 0.5e-4) / NormalDist().inv_cdf(0.975)
 """Times the half width of a 95 % interval: missed once in ten thousand."""
@@ -135,23 +133,14 @@ def _expect(held: bool, what: str) -> None:
 
 @contextmanager
 def _newcomer(folder: Path) -> Iterator[Any]:
-    """A function that types a command and gives what it prints; Flower is stopped at the end."""
-    port, control = _free_ports()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(REPOSITORY),
-        "FLWR_HOME": str(folder / "flower"),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
-        "FLWR_LOCAL_CONTROL_API_PORT": str(control),
-    }
+    """A function that types a command and gives what it prints."""
+    with own_flower(folder / "flower") as environment:
+        environment["PYTHONPATH"] = str(REPOSITORY)
 
-    def typed(*words: object, status: int = 0, cwd: Path = folder) -> str:
-        return _type([str(word) for word in words], status, cwd, environment)
+        def typed(*words: object, status: int = 0, cwd: Path = folder) -> str:
+            return _type([str(word) for word in words], status, cwd, environment)
 
-    try:
         yield typed
-    finally:
-        _stop_flower(port)
 
 
 def _type(words: list[str], status: int, cwd: Path, environment: Mapping[str, str]) -> str:
@@ -168,22 +157,6 @@ def _type(words: list[str], status: int, cwd: Path, environment: Mapping[str, st
     print(done.stdout, flush=True)
     _expect(done.returncode == status, f"exit status {done.returncode}, not {status}")
     return done.stdout
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
-
-
-def _stop_flower(port: int) -> None:
-    """End the SuperLink that Flower's command started in the background for these runs."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True)
-    for line in listed.stdout.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if "flower-superlink" in command and f"--port {port} " in f"{command} ":
-            os.killpg(int(pid), signal.SIGTERM)  # started as a session of its own
 
 
 if __name__ == "__main__":

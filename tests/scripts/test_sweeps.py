@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
+from typing import Any
 
+import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from scripts import sweeps
 from scripts.sweeps import Row, objective_of, read_rows, table
 from tests.source import REPOSITORY
 from twinweave import rundir
+from twinweave.config import RunConf, compose
 
 OVERALL = {
     "noise_sd": 0.2,
@@ -34,6 +42,34 @@ def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path) -> None:
     assert "2 runs in" in done.stdout
     assert done.stdout.count("failed") == 2
     assert done.stderr.count("error: configuration 'privacy'") == 2
+
+
+@pytest.mark.parametrize(("direction", "worst"), [("minimize", inf), ("maximize", -inf)])
+def test_what_a_sweeper_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direction: str, worst: float
+) -> None:
+    """A mistake in the program too is the worst there is, and no end to the sweep."""
+    told: dict[str, Any] = {
+        "sweep": {"dir": str(tmp_path), "subdir": "0"},
+        "overrides": {"task": ["seed=1"]},
+    }
+    told |= {"sweeper": {"direction": direction}, "mode": RunMode.MULTIRUN}
+    monkeypatch.setattr(sweeps.HydraConfig, "get", lambda: OmegaConf.create(told))
+
+    def broken() -> RunConf:
+        raise KeyError
+
+    def finished() -> RunConf:
+        rundir.write_json(tmp_path / rundir.REPORT, REPORT)
+        return RunConf.parse(compose([f"output={tmp_path}"]))
+
+    assert sweeps.outcome(broken) == worst
+    assert sweeps.outcome(finished) == 0.5
+    assert [(row.value, row.code) for row in read_rows(tmp_path)] == [(None, 1), (0.5, 0)]
+    told["mode"] = RunMode.RUN
+    with pytest.raises(KeyError):
+        sweeps.outcome(broken)
+    assert sweeps.outcome(finished) is None
 
 
 def test_a_table_shows_what_was_varied_and_what_was_found(tmp_path: Path) -> None:
