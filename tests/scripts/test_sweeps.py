@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -54,7 +55,7 @@ def test_what_a_sweeper_is_told(
         "overrides": {"task": ["seed=1"]},
     }
     told |= {"sweeper": {"direction": direction}, "mode": RunMode.MULTIRUN}
-    monkeypatch.setattr(sweeps.HydraConfig, "get", lambda: OmegaConf.create(told))
+    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(told))
 
     def broken() -> RunConf:
         raise KeyError
