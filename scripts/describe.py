@@ -69,6 +69,8 @@ def _describe_run(options: argparse.Namespace) -> None:
     _put(draft.text, options.out)
     if options.out is not None:
         print("\n".join(_next_steps(draft, files, parties, options.out)))
+    else:
+        print("\n".join(draft.notes), file=sys.stderr)
 
 
 def _next_steps(

@@ -14,7 +14,7 @@ from scripts.describe import main
 from twinweave.config import DataConf
 from twinweave.errors import SourceError
 from twinweave.parsing import parse
-from twinweave.tables.drafts.party import read_table_file
+from twinweave.tables.drafts.party import likely_key, read_table_file
 from twinweave.tables.drafts.roles import guessed_experiment
 from twinweave.tables.drafts.run import draft_run, party_names
 from twinweave.tables.encoding import load_cleaned
@@ -92,6 +92,24 @@ def test_an_id_against_none_is_refused(tmp_path: Path) -> None:
     paths = files(tmp_path, order_id=1, mail="same")
     with pytest.raises(SourceError, match=r"bought\.csv: no column looks like an id.*--key"):
         drafted(paths)
+
+
+def test_row_numbers_stand_in_for_ids_where_the_files_are_as_long(tmp_path: Path) -> None:
+    paths = files(tmp_path, order_id=1, mail="same")
+    pd.read_csv(paths[0]).drop(columns="email").to_csv(paths[0], index=False)
+    assert [p.schema.key.numbered for p in conf_of(drafted(paths)[0]).parties] == [True, True]
+    pd.read_csv(paths[0])[:-1].to_csv(paths[0], index=False)
+    with pytest.raises(SourceError, match="row numbers would pair strangers"):
+        drafted(paths)
+
+
+@pytest.mark.parametrize("name", ["uid", "customer", "crm_customer", "userID", "client_id"])
+def test_numbers_that_are_called_like_an_id_are_one(tmp_path: Path, name: str) -> None:
+    """With and without leading zeros; what is paid is none."""
+    for spelled in ("05d", "d"):
+        rows = "".join(f"{i * 7},{i:{spelled}},{i % 3}\n" for i in range(100))
+        (tmp_path / "t.csv").write_text(f"paid,{name},n\n" + rows)
+        assert likely_key(read_table_file(tmp_path / "t.csv")) == name
 
 
 def test_ids_that_are_written_otherwise_are_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def drafted(name: str, cells: pd.Series, plain: pd.Series) -> ColumnDraft:
         note += _words_set_aside(facts, text, levels, known)
     else:
         many = "one level only" if len(known) < 2 else f"more than {MAX_LEVELS} levels"
-        many += " (codes with leading zeros)" if _padded(known) else ""
+        many += " (codes with leading zeros)" if codes(known) else ""
         many += " (numbers with commas among others with points)" if _commas(known) else ""
         note = f"{many}; declare its public levels to use it"
         return ColumnDraft(name=name, facts=None, note=note)
@@ -133,7 +133,7 @@ def _numbers_or_moments(
     cells: pd.Series, text: NDArray[np.object_], missing: NDArray[np.bool_], known: list[str]
 ) -> tuple[dict[str, Any], str] | None:
     numbers, moments = as_numbers(cells)[0][~missing], as_moments(cells)[0][~missing]
-    if _nearly_all(numbers, text[~missing]) and len(known) > _FEW_NUMBERS and not _padded(known):
+    if _nearly_all(numbers, text[~missing]) and len(known) > _FEW_NUMBERS and not codes(known):
         seen, placeholder = _usual(numbers[np.isfinite(numbers)])
         whole = bool((seen == np.floor(seen)).all() and np.abs(seen).max() < EXACT)
         kind = "integer" if whole else "continuous"
@@ -156,9 +156,9 @@ def _commas(levels: list[str]) -> bool:
     return len(levels) > 1 and all(map(number.fullmatch, levels)) and "," in "".join(levels)
 
 
-def _padded(levels: list[str]) -> bool:
-    """Whether these are codes: digits that a number would lose (01234)."""
-    return any(len(v) > 1 and v.isdecimal() and v[0] == "0" for v in levels)
+def codes(texts: Iterable[str]) -> bool:
+    """Whether these are codes: digits of which a number would lose some (01234)."""
+    return any(len(t) > 1 and t.isdecimal() and t[0] == "0" for t in texts)
 
 
 def _nearly_all(read: Numbers, text: NDArray[np.object_]) -> bool:

@@ -5,7 +5,7 @@ For drafting alone: it takes all files in one hand, as whoever tries a run out h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def matching_keys(tables: Sequence[TableFile], given: Sequence[str | None]) -> l
     names = [set(map(str, table.frame.columns)) for table in tables]
     common = set.intersection(*names)
     choices = [
-        [name] if name else _best_first(key_candidates(table, common))
+        [name] if name else key_candidates(table, common)
         for table, name in zip(tables, given, strict=True)
     ]
     ids = [
@@ -49,10 +49,6 @@ def matching_keys(tables: Sequence[TableFile], given: Sequence[str | None]) -> l
         total = sum(max(own.values(), default=0) for own in shared)
         best = max(best, (total, [first, *rest]), key=lambda found: found[0])
     return best[1]
-
-
-def _best_first(candidates: Iterable[tuple[float, str]]) -> list[str]:
-    return [name for _, name in sorted(candidates, key=lambda found: -found[0])]
 
 
 def match_notes(tables: Sequence[TableFile], keys: Sequence[str | None]) -> list[str]:

@@ -17,6 +17,7 @@ from twinweave.tables.delimited import sniffed_separator
 from twinweave.tables.drafts.columns import (
     NEARLY,
     ColumnDraft,
+    codes,
     comma_signs,
     drafted,
     with_plain_signs,
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 SIGNS = ("decimal", "thousands")
 _SOME = 0.2  # distinct ids a row, of a column that is called like an id
 _CALLED_ID = re.compile(
-    r"(^|[\W_\d]|user|customer|client|member|person|patient|account|household|device|uu|gu)id$"
-    r"|(?-i:[a-z]I[dD])$|(key|e-?mail|user|nbr|number|hash)$",
+    r"(^|[\W_\d]|user|customer|client|member|person|patient|account|household|device|[ug]?u)id$"
+    r"|(?-i:[a-z]I[dD])$|(key|e-?mail|nbr|number|hash|msisdn)$"
+    r"|(^|[\W_])(user|customer|client|member|person|patient|household|subscriber)$",
     re.IGNORECASE,
 )
 """Not every word that ends in "id": amounts paid are no ids."""
@@ -152,24 +154,18 @@ def draft_party(table: TableFile, party: str, key: str | None) -> PartyDraft:
 
 
 def likely_key(table: TableFile) -> str | None:
-    """The column that looks like an id: the first without gaps or repeats, else nearly so.
+    """The column that looks most like an id, None where none does."""
+    return next(iter(key_candidates(table)), None)
+
+
+def key_candidates(table: TableFile, also: Collection[str] = ()) -> list[str]:
+    """All columns that could be an id: with most distinct ids a row first, then by their names.
 
     A column that is called like an id is one even where its users have several rows each: that
-    is for the party to mend, and row numbers would pair strangers.
+    is for the party to mend, and row numbers would pair strangers. also: columns that count as
+    called so where their ids are nearly distinct.
     """
-    best: tuple[float, str] | None = None
-    for share, name in key_candidates(table):
-        if share == 1:
-            return name
-        best = max(best or (0.0, ""), (share, name))
-    return best[1] if best else None
-
-
-def key_candidates(table: TableFile, also: Collection[str] = ()) -> Iterator[tuple[float, str]]:
-    """(distinct ids a row, column) of all that could be an id, in the file's order.
-
-    also: columns that count as called like an id.
-    """
+    found: list[tuple[float, bool, str]] = []
     for name in table.frame.columns:
         ids, missing = normalise_key(table.frame[name])
         share = len(set(ids[~missing])) / len(ids)
@@ -177,10 +173,11 @@ def key_candidates(table: TableFile, also: Collection[str] = ()) -> Iterator[tup
         moments, _ = as_moments(table.frame[name])
         whole = not (np.isfinite(numbers) & (numbers != np.floor(numbers))).any()
         named = whole and _CALLED_ID.search(name) is not None
-        text = np.isnan(numbers).all() and np.isnan(moments).all()
-        common = whole and name in also and share >= NEARLY
-        if common or (share >= (_SOME if named else NEARLY) and (named or text)):
-            yield share, name
+        words = bool(np.isnan(numbers).all() and np.isnan(moments).all()) or codes(ids[~missing])
+        distinct = share >= NEARLY and (words or (whole and name in also))
+        if distinct or (named and share >= _SOME):
+            found.append((-share, not named, name))
+    return [name for *_, name in sorted(found, key=lambda each: each[:2])]
 
 
 def _key_note(cells: pd.Series, key: str) -> tuple[str, bool]:

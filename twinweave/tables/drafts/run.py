@@ -47,7 +47,7 @@ def draft_run(
     Raises SourceError where one file has an id and another has none.
     """
     found = matching_keys(tables, keys)
-    if None in found and found != [None] * len(found):
+    if None in found and not _rows_in_step(tables, found):
         bare = tables[found.index(None)].file.name
         raise SourceError(
             f"{bare}: no column looks like an id, and row numbers would pair strangers. Name "
@@ -67,6 +67,11 @@ def draft_run(
     ]
     text = _HEAD + "\n".join(_lines(tables, drafts, guess, name)) + "\n"
     return RunDraft(text=text, notes=(*match_notes(tables, found), *notes))
+
+
+def _rows_in_step(tables: Sequence[TableFile], keys: Sequence[str | None]) -> bool:
+    """Whether row numbers could stand in for ids: there is none, and all files are as long."""
+    return not any(keys) and len({len(table.frame) for table in tables}) == 1
 
 
 def party_names(files: Sequence[Path], given: Sequence[str]) -> list[str]:
