@@ -120,9 +120,9 @@ def with_plain_signs(cells: pd.Series, signs: Mapping[str, str]) -> pd.Series:
 
 def _flag_levels(known: list[str]) -> dict[str, Any] | None:
     """The two spellings of a boolean column, where they are not the usual ones; None: no flag."""
-    words = {without_point_zero(v).lower() for v in known}
+    words = {without_point_zero(v).lower() for v in known[: MAX_LEVELS + 1]}
     meant = {TRUTH.get(word) for word in words}
-    if not words or not (words <= _DIGITS or meant == {0, 1}):
+    if not 0 < len(known) <= MAX_LEVELS or not (words <= _DIGITS or meant == {0, 1}):
         return None
     if len(known) == 2 and not words <= _DIGITS:
         return {"levels": sorted(known, key=lambda v: TRUTH[v.lower()])}

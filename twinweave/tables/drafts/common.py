@@ -9,9 +9,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from twinweave.tables.cleaning import TRUTH, normalise_key
 from twinweave.tables.drafts.columns import MAX_LEVELS
 from twinweave.tables.drafts.party import TableFile, key_candidates
@@ -65,7 +62,7 @@ def match_notes(tables: Sequence[TableFile], keys: Sequence[str | None]) -> list
         )
         if both == 0:
             notes.append(f"no id is in both: are {x!r} and {y!r} the same kind of id?")
-        alike = len({_bare(i) for i in one} & {_bare(i) for i in two})
+        alike = len(_bare(one) & _bare(two))
         if alike > _MANY_MORE * both:
             notes.append(
                 f"{alike:,} would be with case, leading zeros and signs left out: write the ids "
@@ -79,8 +76,12 @@ def _ids(cells: pd.Series) -> set[str]:
     return set(found[~missing])
 
 
-def _bare(key: str) -> str:
-    return "".join(c for c in key.casefold() if c.isalnum()).lstrip("0")
+def _bare(ids: set[str]) -> set[str]:
+    """Without case, signs and leading zeros."""
+    import pandas as pd
+
+    letters = pd.Series(list(ids), dtype=object).str.replace(r"[\W_]+", "", regex=True)
+    return set(letters.str.casefold().str.lstrip("0"))
 
 
 def agreement(a: TableFile, x: str, b: TableFile, y: str, name: str) -> float | None:
@@ -88,11 +89,8 @@ def agreement(a: TableFile, x: str, b: TableFile, y: str, name: str) -> float | 
 
     x, y: the files' id columns. None where nobody is in both with a cell in each.
     """
-    import pandas as pd
-
     mine, yours = (
-        pd.Series(_said(t.plain(name)), index=normalise_key(t.frame[k])[0])
-        for t, k in ((a, x), (b, y))
+        _said(t.plain(name)).set_axis(normalise_key(t.frame[k])[0]) for t, k in ((a, x), (b, y))
     )
     mine, yours = (s[s.index.notna() & ~s.index.duplicated()].dropna() for s in (mine, yours))
     both = mine.index.intersection(yours.index)
@@ -101,15 +99,14 @@ def agreement(a: TableFile, x: str, b: TableFile, y: str, name: str) -> float | 
     return float((mine[both] == yours[both]).mean())
 
 
-def _said(cells: pd.Series) -> NDArray[np.object_]:
+def _said(cells: pd.Series) -> pd.Series:
     """Cells in one spelling: numbers as floats, words of TRUTH as 0 and 1, else in lower case."""
-    text, missing = as_text(cells)
-    numbers, _ = as_numbers(cells)
-    said = [
-        None if gone else number if number == number else TRUTH.get(word.lower(), word.casefold())
-        for word, number, gone in zip(text, numbers, missing, strict=True)
-    ]
-    return np.array([*said, None], dtype=object)[:-1]
+    import pandas as pd
+
+    words = pd.Series(as_text(cells)[0], dtype=object).str.casefold()
+    numbers = pd.Series(as_numbers(cells)[0]).astype(object)
+    meant = numbers.where(numbers.notna(), words.map(TRUTH))
+    return meant.where(meant.notna(), words)
 
 
 def merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any] | None:

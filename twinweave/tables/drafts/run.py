@@ -23,7 +23,7 @@ _HEAD = """\
 # is public anyway (a form's choices, a price list, an age limit), replace the rest by what is.
 # Roles (membership, conversion, value) and `lift` are guesses from the columns' names. Add
 # sensitive and label where they apply. For each column choose what to do with missing and
-# invalid cells: error, level, clip, drop.
+# invalid cells: error, level, clip, drop. Comments tell of the rows too: remove them at the end.
 """
 _UNEQUAL = 4  # standard errors from equal arms
 
