@@ -90,7 +90,7 @@ def agreement(a: TableFile, x: str, b: TableFile, y: str, name: str) -> float | 
     x, y: the files' id columns. None where nobody is in both with a cell in each.
     """
     mine, yours = (
-        _said(t.plain(name)).set_axis(normalise_key(t.frame[k])[0]) for t, k in ((a, x), (b, y))
+        _said(t.plain[name]).set_axis(normalise_key(t.frame[k])[0]) for t, k in ((a, x), (b, y))
     )
     mine, yours = (s[s.index.notna() & ~s.index.duplicated()].dropna() for s in (mine, yours))
     both = mine.index.intersection(yours.index)

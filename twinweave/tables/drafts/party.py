@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +56,11 @@ class TableFile:
     source: Mapping[str, Any]
     frame: pd.DataFrame = field(repr=False)
 
-    def plain(self, name: str) -> pd.Series:
-        """A column with plain signs, where it is one of numbers."""
+    @cached_property
+    def plain(self) -> pd.DataFrame:
+        """The same with plain signs in columns of numbers."""
         signs = {sign: self.source[sign] for sign in SIGNS if sign in self.source}
-        return with_plain_signs(self.frame[name], signs) if signs else self.frame[name]
+        return self.frame.apply(with_plain_signs, signs=signs) if signs else self.frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,7 @@ def draft_party(table: TableFile, party: str, key: str | None) -> PartyDraft:
         note, keep = _key_note(frame[key], key)
         source |= {"keep_first_by": key} if keep else {}
     columns = tuple(
-        drafted(name, frame[name], table.plain(name)) for name in frame.columns if name != key
+        drafted(name, frame[name], table.plain[name]) for name in frame.columns if name != key
     )
     return PartyDraft(party=party, source=source, key=key, key_note=note, columns=columns)
 
@@ -167,9 +169,11 @@ def key_candidates(table: TableFile, also: Collection[str] = ()) -> list[str]:
     """
     found: list[tuple[float, bool, str]] = []
     for name in table.frame.columns:
+        if table.frame[name].nunique() < _SOME * len(table.frame):
+            continue  # most columns, in passing
         ids, missing = normalise_key(table.frame[name])
         share = len(set(ids[~missing])) / len(ids)
-        numbers, _ = as_numbers(table.plain(name))
+        numbers, _ = as_numbers(table.plain[name])
         moments, _ = as_moments(table.frame[name])
         whole = not (np.isfinite(numbers) & (numbers != np.floor(numbers))).any()
         named = whole and _CALLED_ID.search(name) is not None
