@@ -87,7 +87,7 @@ def test_a_site_file_is_checked_with_the_table(
     good.to_csv(tmp_path / "t.csv", index=False)
     party = yaml.safe_load(config(tmp_path).read_text())
     site = {"party": "shop", "source": party["source"], "columns": COLUMNS, "pins": {}}
-    site |= {"identity": str(tmp_path / "none.pem"), "guard": {"mode": "off"}}
+    site |= {"identity": str(tmp_path / "none.pem"), "guard": {"mode": "off"}, "dataset": "d"}
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
     assert main([str(tmp_path / "t.csv"), str(tmp_path / "site.yaml")]) == 1
     assert "identity" in capsys.readouterr().out.splitlines()[0]
