@@ -28,6 +28,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
     with run_directory(conf) as say:
+        say(f"folder of this run: {conf.output}")  # where the SuperLink runs
         from server.generator import first_weights
         from server.outputs import write_all
         from server.simulation import show_cleaning, sites_of

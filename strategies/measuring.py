@@ -16,7 +16,7 @@ from twinweave.planning import Selected, plan_training, select, too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
-from twinweave.protocols.channel.server import Roster, roster
+from twinweave.protocols.channel.server import Roster, roster, unheard
 from twinweave.protocols.products.kinds import check_sizes
 from twinweave.protocols.products.server import measure, sections
 from twinweave.protocols.steps import Question
@@ -102,7 +102,12 @@ def setup(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> tuple[Exchang
     protocol = conf.protocol
     nodes = _wait_for_nodes(grid, len(spec.parties), protocol.first_timeout)
     numbered = {f"node {node}": node for node in nodes}
-    first = Exchange(grid=grid, timeout=protocol.first_timeout, nodes=numbered, named=False)
+    first = Exchange(
+        grid=grid,
+        timeout=protocol.first_timeout,
+        nodes=numbered,
+        unheard=lambda answers: unheard(spec, answers),
+    )
     request = SetupRequest(run=spec.run, spec=spec.dumps(), sites=sites)
     requests = dict.fromkeys(first.nodes, request)
     question = Question(phase=SETUP, requests=requests, reply=SetupReply)

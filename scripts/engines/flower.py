@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.engines.told import without_tracebacks
 from twinweave import rundir
 from twinweave.config import RunConf
 from twinweave.environment import QUIET
@@ -45,7 +46,7 @@ def run_with_flower(
     assert process.stdout is not None
     number = None
     try:
-        for line in process.stdout:
+        for line in without_tracebacks(process.stdout):
             print(line, end="", flush=True)
             if number is None and (found := _STARTED.search(line)):
                 number = found[1]
