@@ -15,6 +15,7 @@ from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
 from twinweave.privacy.accountant import check_delta
 from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import GuardConf
+from twinweave.privacy.noise import DEALT_COINS
 from twinweave.spec import CrossTables, SecureSum
 from twinweave.synthesis.conf import SynthesisConf
 from twinweave.tables.campaign import TrueLift, true_lift
@@ -150,7 +151,7 @@ class ProtocolConf(Parsed):
                 "A deployment starts a process at every party first.",
             )
         check_positive("protocol", self, "timeout")
-        check_not_negative("protocol", self, "coin_limit")
+        check_not_negative("protocol", self, "coin_limit", most=DEALT_COINS)
 
 
 @dataclass(frozen=True, kw_only=True)

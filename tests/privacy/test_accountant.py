@@ -314,3 +314,9 @@ def test_edges() -> None:
     for delta in (0.0, 1.0, -1e-5, 9e-11, math.nan):
         with pytest.raises(ConfigError):
             epsilon(events(gaussian(3.0)), delta)
+
+
+@pytest.mark.parametrize("coins", [1, 2, 3])
+def test_of_few_coins_nothing_is_hidden(coins: int) -> None:
+    """One outcome in 2**coins shows the count for certain."""
+    assert epsilon(events(SharedBinomial(coins=coins)), DELTA) == math.inf

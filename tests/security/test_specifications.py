@@ -52,6 +52,7 @@ CHANGES: dict[str, tuple[Callable[[Tree], Any], type[AppError]]] = {
         ConfigError,
     ),
     "coins without end": (lambda t: noise(t, "coins").update(coins=10**15), ConfigError),
+    "many dealt coins": (lambda t: noise(t, "coins").update(coins=10**8), ProtocolError),
     "a whole number beyond floats": (
         lambda t: noise(t, "coins").update(coins=10**400),
         ConfigError,

@@ -9,7 +9,7 @@ import pytest
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.parsing import canonical_json, parse
 from twinweave.privacy.events import Stage
-from twinweave.privacy.noise import DealtCoins, Noise, OwnCoins, OwnGaussian
+from twinweave.privacy.noise import DEALT_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.plan import PlannedQuery, TablePlan
@@ -114,3 +114,7 @@ def test_a_plan_beyond_the_schema_or_a_partys_strength_is_refused(
     ):
         with pytest.raises(error):
             TablePlan(schema=SCHEMA, tables=(planned(noise, side),)).check()
+    few = planned(DealtCoins(coins=DEALT_COINS // 20), NORTH, LOAN)
+    TablePlan(schema=SCHEMA, tables=(few,)).check()
+    with pytest.raises(ProtocolError, match="dealt coins"):
+        TablePlan(schema=SCHEMA, tables=(few, few)).check()

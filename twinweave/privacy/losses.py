@@ -210,8 +210,8 @@ def _dots(lower: int, deltas: NDArray[np.float64], interval: float) -> Any:
 
 
 def _grid(largest: float, interval: float) -> tuple[int, NDArray[np.float64]]:
-    """Grid that covers losses from -largest to largest."""
-    end = math.ceil(largest / interval)
+    """Grid that covers losses from -largest to largest; of one coin they are 0 or infinite."""
+    end = max(1, math.ceil(largest / interval))
     return -end, np.arange(-end, end + 1, dtype=np.float64) * interval
 
 

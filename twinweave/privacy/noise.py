@@ -15,6 +15,8 @@ from twinweave.privacy.mechanisms import coins_each, gaussian_variance
 
 OWN_COINS = 1 << 34
 """That a party draws for a table, at most: 2 GiB of random bytes."""
+DEALT_COINS = 1 << 29
+"""That are dealt for all tables of a plan, at most: some 15 s of a party's processor time."""
 
 
 @dataclass(frozen=True, kw_only=True)

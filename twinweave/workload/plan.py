@@ -9,7 +9,7 @@ from itertools import combinations, product
 from twinweave.errors import ProtocolError
 from twinweave.parsing import Parsed
 from twinweave.privacy.events import Event, Stage
-from twinweave.privacy.noise import OWN_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
+from twinweave.privacy.noise import DEALT_COINS, OWN_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Query, cells_of, check
@@ -76,15 +76,23 @@ class TablePlan:
 
     def check(self) -> None:
         """Raise ConfigError unless every table is one of the schema; ProtocolError where a party
-        would draw more coins than it can."""
+        would draw, or look through, more coins than it can."""
+        dealt = 0
         for planned in self.tables:
             check(self.schema, planned.query)
+            if isinstance(planned.noise, DealtCoins):
+                dealt += planned.noise.words(cells_of(self.schema, planned.query).n_opened)
             each = planned.noise.each if isinstance(planned.noise, OwnCoins) else 0
             if each * cells_of(self.schema, planned.query).size > OWN_COINS:
                 raise ProtocolError(
                     f"table {planned.query.name!r} takes more coins than a party draws. "
                     "Use Gaussian noise."
                 )
+        if dealt > DEALT_COINS:
+            raise ProtocolError(
+                f"the tables take {dealt} dealt coins, more than {DEALT_COINS}. "
+                "Lower protocol.coin_limit."
+            )
 
     def events(self, party: str | None = None) -> list[Event]:
         """What the pass costs; that in which the party takes part, where one is named."""
