@@ -110,6 +110,9 @@ def simulated(ran: Ran, matching: NDArray[np.int64], rng: np.random.Generator) -
             made["query.blind", own, f"scalars.sealed/{own}"] = sealed(BLIND, own, size)
         owner = own if prf else peer
         made["query.match", own, f"arrays.tags/{owner}"] = tags[owner]
+        scales = [e.mechanism.noise_multiplier for e in spec.tables.counting]
+        noise = np.rint(rng.normal(0, scales)).astype(np.int64)  # and so a party draws it
+        made["query.match", own, "arrays.noise"] = noise.tobytes()
         matrix = pair.n_slots * pair.layout(own).width * pair.bits // 8
         shown = sum(int(np.prod(c.shown)) for c in coins.values()) if pair.is_first(own) else 0
         made[SHARE, own, f"scalars.sealed/{peer}"] = sealed(SHARE, own, matrix + shown)
@@ -165,7 +168,8 @@ def _alike(key: tuple[str, str, str], real: View, made: View) -> bool:
     if name == "scalars.sealed":
         head = 6 + int.from_bytes(one[4:6], "big")
         return len(one) == len(two) and one[:head] == two[:head]
-    if name in ("arrays.shares", "arrays.tags"):  # sums and pattern are compared, and uniformity
+    if name in ("arrays.shares", "arrays.tags", "arrays.noise"):
+        # Of the first two, sums and pattern are compared, and uniformity; the third knows no data.
         return len(one) == len(two)
     return one == two
 
