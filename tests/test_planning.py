@@ -63,7 +63,7 @@ def test_whatever_is_selected_stays_within_what_was_reserved(
     training = plan_training(conf, spec, ROWS).events(spec.schema.units, rounds)
     assert accountant.epsilon([*spec.tables.events(), *spec.later, *training], spec.delta) <= 1
     _, tables = select(conf, spec, coarse(spec, seed), training)
-    second = replace(spec, plan=tables)
+    second = replace(spec, plan=tables, overlap=None)
     spec.within_reserve(second.tables)
     events = [*spec.tables.events(), *second.tables.events(), *training]
     assert 0.97 < accountant.epsilon(events, spec.delta) <= 1

@@ -140,10 +140,10 @@ def test_lost_replies_are_asked_for_again(tmp_path: Path, phase: str) -> None:
         assert sorted(row[1] for row in rows) == CHARGED
 
 
-@pytest.mark.parametrize("silent", [1, 2])
-def test_a_party_that_never_answers_is_named(tmp_path: Path, silent: int) -> None:
+@pytest.mark.parametrize(("silent", "name"), [(1, "publisher"), (2, "advertiser")])
+def test_a_party_that_never_answers_is_named(tmp_path: Path, silent: int, name: str) -> None:
     deployment = Deployment(csv_mapping(tmp_path, users=60), tmp_path)
-    with pytest.raises(RunError, match=f"query.setup: no answer from node {silent} within 600 s"):
+    with pytest.raises(RunError, match=f"query.setup: no answer from {name!r} within 600 s"):
         deployment.start(type("Silent", (Lossy,), {"always": silent}))
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
 

@@ -96,6 +96,8 @@ def _group_key(party: Party) -> dict[str, bytes]:
 def _match_prf(request: MatchRequest, party: Party) -> tuple[MatchReply, Aligned]:
     if party.spec.alignment != "prf":
         raise ProtocolError("this party has not blinded its ids yet. Start a new run.")
+    if request.hop != 1:
+        raise ProtocolError("tags under a shared key take one hop. Start a new run.")
     first = party.spec.parties[0]
     if party.name == first:
         key = channel.make_group_key(party.secret, party.run)
