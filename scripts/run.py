@@ -14,17 +14,45 @@ prepare()  # before Flower is imported
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from server.opening import opened
+from twinweave.checkpoint import FOLDER
 from twinweave.config import RunConf, conf_folder, plain
 from twinweave.errors import AppError
+from twinweave.folder import drop_if_empty
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="run", version_base=None)
 def main(raw: DictConfig) -> None:
     try:
-        raw.output = str(Path(HydraConfig.get().runtime.output_dir).resolve())
-        conf = RunConf.parse(plain(raw))
+        play(_opened(raw))
+    except AppError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _opened(raw: DictConfig) -> RunConf:
+    """The configuration of the run, new or resumed, and its folder."""
+    hydra_conf = HydraConfig.get()
+    overrides = list(hydra_conf.overrides.task)
+    if hydra_conf.mode is RunMode.MULTIRUN:
+        raw.output = hydra_conf.runtime.output_dir
+        overrides.append(f"output={raw.output}")
+    data = plain(raw)
+    remote = data.get("superlink") and data.get("resume") and not Path(data["resume"]).exists()
+    if remote:  # the folder is where the SuperLink runs
+        return RunConf.parse(data)
+    return opened(data, overrides)
+
+
+def play(conf: RunConf) -> None:
+    """The run, by the engine it names. Raises the run's own AppError."""
+    try:
         if conf.engine == "inprocess":
             from scripts.engines.inprocess import run_in_process
 
@@ -33,12 +61,16 @@ def main(raw: DictConfig) -> None:
             from scripts.engines.flower import run_with_flower
 
             run_with_flower(conf, conf.superlink)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except BaseException as error:
+        drop_if_empty(Path(conf.output))
+        if isinstance(error, KeyboardInterrupt):
+            _tell_how_to_go_on(Path(conf.output))
+        raise
+
+
+def _tell_how_to_go_on(out: Path) -> None:
+    if (out / FOLDER).exists():
+        print(f"the run can go on: resume={out}", file=sys.stderr)
 
 
 if __name__ == "__main__":

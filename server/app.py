@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twinweave.environment import prepare
 
@@ -16,7 +17,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from server.lifecycle import run_directory
+from server.opening import opened, resumed
+from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf, compose
+
+if TYPE_CHECKING:
+    from strategies.measuring import Findings
+    from strategies.weave import Stages
 
 app = ServerApp()
 
@@ -24,27 +31,48 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
+    kept = Checkpoint.at(Path(conf.output).resolve())
     with run_directory(conf) as say:
-        from server.generator import first_weights
-        from server.outputs import write_all
-        from server.simulation import sites_of
+        from server.simulation import forget, sites_of
         from strategies.weave import conduct
 
-        started = time.perf_counter()
-        conduct(
-            grid,
-            conf,
-            begin=lambda findings: first_weights(conf, findings),
-            finish=lambda findings: say(
-                write_all(conf, findings, lambda: time.perf_counter() - started)
-            ),
-            sites=sites_of(conf),
-        )
+        conduct(grid, conf, _stages(conf, say), sites=sites_of(conf), kept=kept)
+    # It is finished, and says so: what only its going on needs may go.
+    kept.clear()
+    if conf.federation.mode == "simulation":
+        forget(conf)
+
+
+def _stages(conf: RunConf, say: Callable[[str], None]) -> Stages:
+    """What becomes of a run's findings: files, and lines on the terminal."""
+    from server import outputs
+    from server.generator import first_weights
+    from strategies.weave import Stages
+
+    started = time.perf_counter()
+
+    def report(findings: Findings, *, synthesis: bool) -> None:
+        seconds = lambda: time.perf_counter() - started  # noqa: E731
+        say(outputs.write_report(conf, findings, seconds, synthesis=synthesis))
+
+    def finish(findings: Findings) -> None:
+        outputs.write_ledger(conf, findings.ledger)
+        report(findings, synthesis=conf.generator is not None)
+
+    return Stages(
+        measured=lambda findings: outputs.write_measured(conf, findings),
+        report=lambda findings: report(findings, synthesis=False),
+        begin=lambda findings: first_weights(conf, findings),
+        spent=lambda ledger: outputs.write_ledger(conf, ledger),
+        finish=finish,
+    )
 
 
 def from_run_config(run_config: Mapping[str, Any]) -> RunConf:
     """`config` (JSON, from scripts.run) or `overrides` (from `flwr run`) -> RunConf."""
     text = str(run_config.get("config", ""))
     if text:
-        return RunConf.parse(json.loads(text))
-    return RunConf.parse(compose(shlex.split(str(run_config.get("overrides", "")))))
+        conf = RunConf.parse(json.loads(text))
+        return conf if conf.resume is None else resumed(conf)
+    overrides = shlex.split(str(run_config.get("overrides", "")))
+    return opened(compose(overrides), overrides)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+from twinweave import durable
 from twinweave.config import RunConf
 from twinweave.parsing import to_plain
 from twinweave.protocols.channel.identity import Identity
@@ -16,8 +18,9 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     Returns the folder of site files; they sort in party order. Files are as private as those
     of a deployment. simulated: whether the run's own configuration is what has effect.
     """
-    sites = folder / "sites"
-    sites.mkdir(parents=True, exist_ok=True)
+    sites, aside = folder / "sites", folder / "sites.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
     keys = {party.name: Identity.generate() for party in conf.data.parties}
     pins = {name: key.public_hex for name, key in keys.items()}
     for number, party in enumerate(conf.data.parties):
@@ -39,12 +42,31 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "simulated": simulated,
         }
         # JSON is YAML; numbered so that the partition number finds its file.
-        (sites / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))
+        (aside / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))
+    shutil.rmtree(sites, ignore_errors=True)
+    durable.rename(aside, sites)  # last: whoever finds the folder finds all of it
     return sites
 
 
 def sites_of(conf: RunConf) -> str:
-    """Folder of the site files of a simulation, written anew; "" in a deployment."""
+    """Folder of the site files of a simulation; "" in a deployment.
+
+    They are written once a run: one that goes on finds the parties as they were.
+    """
     if conf.federation.mode == "deployment":
         return ""
-    return str(write_sites(conf, Path(conf.output).resolve() / "parties"))
+    folder = _parties(conf)
+    sites = folder / "sites"
+    if conf.resume is not None and sites.is_dir():
+        return str(sites)
+    return str(write_sites(conf, folder))
+
+
+def forget(conf: RunConf) -> None:
+    """Delete what the parties of a finished simulation kept to go on with it: answers, states."""
+    for party in conf.data.parties:
+        shutil.rmtree(_parties(conf) / party.name / "runs", ignore_errors=True)
+
+
+def _parties(conf: RunConf) -> Path:
+    return Path(conf.output).resolve() / "parties"

@@ -33,6 +33,8 @@ MAX_LINES = 420
 RANK = {
     "twinweave.errors": 0,
     "twinweave.parsing": 1,
+    "twinweave.durable": 1,
+    "twinweave.folder": 2,
     "twinweave.tables": 2,
     "twinweave.privacy": 3,
     "twinweave.workload": 4,
@@ -46,6 +48,7 @@ RANK = {
     "twinweave.analysis": 10,
     "twinweave.report": 11,
     "twinweave.rundir": 11,
+    "twinweave.checkpoint": 11,
     "twinweave": 12,
     "strategies": 13,
     "clients": 14,

@@ -24,7 +24,7 @@ from server.generator import first_weights
 from server.simulation import sites_of, write_sites
 from strategies import records
 from strategies.measuring import Findings
-from strategies.weave import conduct
+from strategies.weave import Stages, conduct
 from tests.messages import REPLIES, REQUESTS, OpenReply
 from twinweave.config import RunConf
 from twinweave.planning import plan as plan_run
@@ -116,8 +116,7 @@ def run(
         conduct(
             grid,
             conf,
-            begin=lambda measured: first_weights(conf, measured),
-            finish=findings.append,
+            Stages(begin=lambda measured: first_weights(conf, measured), finish=findings.append),
             sites=sites_of(conf),
             spec=spec,
         )

@@ -167,6 +167,7 @@ class RunConf(Parsed):
     """Everything that defines a run. `output` is the run directory, where the server runs.
 
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
+    resume: the folder of an unfinished run to go on with, whose own configuration then holds.
     """
 
     data: DataConf
@@ -181,6 +182,7 @@ class RunConf(Parsed):
     output: str
     engine: Literal["flower", "inprocess"] = "flower"
     superlink: str | None = None
+    resume: str | None = None
 
     def __post_init__(self) -> None:
         patterns = prod(len(unit) + 1 for unit in self.data.schema.units)

@@ -16,10 +16,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
     """Write a file and bring it to the disk. A crash on the way leaves a part of it."""
-    with named(path), open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
+    with named(path):
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_whole(path: Path, data: bytes, mode: int = PRIVATE) -> None:
@@ -32,7 +34,7 @@ def write_whole(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 def rename(path: Path, to: Path) -> None:
     """Put what is at `path`, a file or a folder, at `to`, and bring that to the disk."""
     with named(to):
-        os.replace(path, to)
+        path.replace(to)
         _sync(to.parent)
 
 
@@ -51,7 +53,10 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise explained(error, path.name) from None
+        told = explained(error, path.name.removeprefix(".").removesuffix(".new"))
+        if told is error:
+            raise
+        raise told from None
 
 
 def explained(error: OSError, what: str) -> OSError | OutputError:

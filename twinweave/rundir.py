@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
+from twinweave import durable, folder
 from twinweave.errors import SourceError
 from twinweave.parsing import canonical_json, parse, to_plain
 from twinweave.tables.contingency import grouped_labels
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from twinweave.synthesis.decode import SyntheticTables
 
 CONFIGURATION = "configuration.json"
-STATUS = "status.json"
+STATUS = folder.STATUS
 LOG = "run.log"
 SPEC = "spec.json"
 LEDGER = "ledger.json"
@@ -42,7 +45,19 @@ JOINT = "joint"
 
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON of plain values or dataclasses; refuses NaN and infinity."""
-    path.write_text(json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n"
+    durable.write_whole(path, text.encode(), durable.COMMON)
+
+
+def write_array(path: Path, array: NDArray[np.float32]) -> None:
+    """As `numpy.load` reads it."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    durable.write_whole(path, buffer.getvalue(), durable.COMMON)
+
+
+def _write_frame(path: Path, frame: pd.DataFrame) -> None:
+    durable.write_whole(path, frame.to_parquet(index=False), durable.COMMON)
 
 
 def write_measurements(
@@ -72,7 +87,7 @@ def write_measurements(
             )
         )
     table = pd.concat(frames, ignore_index=True)
-    table.astype({"name": "category", "query": "category"}).to_parquet(path, index=False)
+    _write_frame(path, table.astype({"name": "category", "query": "category"}))
 
 
 def read_measurements(path: Path, schema: JointSchema) -> tuple[Measurement, ...]:
@@ -116,30 +131,40 @@ def synthetic_names(schema: JointSchema) -> dict[str, str]:
     return names
 
 
-def write_synthetic(folder: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
+def write_synthetic(into: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
     """`<name>.parquet` and `<name>.metadata.json` (SDV's) for each party and for `joint`.
 
     csv: the same as CSV too. Returns the Parquet files by name (`synthetic_names`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    into.mkdir(parents=True, exist_ok=True)
     named = {
         name: (tables.of(party), tables.metadata_of(party))
         for party, name in synthetic_names(tables.schema).items()
     }
     named[JOINT] = tables.joint, tables.joint_metadata
     for name, (table, metadata) in named.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
-        write_json(folder / f"{name}.metadata.json", metadata)
+        _write_frame(into / f"{name}.parquet", table)
+        write_json(into / f"{name}.metadata.json", metadata)
         if csv:
-            table.to_csv(folder / f"{name}.csv", index=False, date_format=TIME_FORMAT)
-    return {name: folder / f"{name}.parquet" for name in named}
+            text = table.to_csv(index=False, date_format=TIME_FORMAT)
+            durable.write_whole(into / f"{name}.csv", text.encode(), durable.COMMON)
+    return {name: into / f"{name}.parquet" for name in named}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read lazily from its directory."""
+    """A run, read lazily from its directory.
+
+    What it has measured is there as soon as it is paid for: report, ledger and measurements of
+    a run that did not finish are those of its measurement.
+    """
 
     path: Path
+
+    @property
+    def status(self) -> str:
+        """How the run stands now: running, finished, failed, or died: cut short, by a crash."""
+        return str(folder.status(self.path)["state"])
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -159,13 +184,13 @@ class Run:
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:
-        return read_measurements(self.path / MEASUREMENTS, self.schema)
+        return read_measurements(self._there(MEASUREMENTS), self.schema)
 
     def cells(self) -> pd.DataFrame:
         """The measured tables as one data frame, one row a cell."""
         import pandas as pd
 
-        return pd.read_parquet(self.path / MEASUREMENTS).drop(columns="query")
+        return pd.read_parquet(self._there(MEASUREMENTS)).drop(columns="query")
 
     def synthetic(self, name: str = JOINT) -> pd.DataFrame:
         """A synthetic table: a party's by its name, or `joint`. Raises SourceError if none."""
@@ -177,20 +202,29 @@ class Run:
             raise SourceError(f"no synthetic table {name!r}. Tables: {', '.join(known)}.")
         path = self.path / SYNTHETIC / f"{known[name]}.parquet"
         if not path.exists():
-            raise SourceError(f"{path}: is not there. Run with a generator to have it written.")
+            raise SourceError(f"{path}: is not there. {self._why('Run with a generator.')}")
         return pd.read_parquet(path)
 
     def _json(self, name: str) -> dict[str, Any]:
-        data: dict[str, Any] = json.loads((self.path / name).read_text())
+        data: dict[str, Any] = json.loads(self._there(name).read_text())
         return data
+
+    def _there(self, name: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise SourceError(f"{path}: is not there. {self._why('Give a folder a run wrote.')}")
+        return path
+
+    def _why(self, otherwise: str) -> str:
+        """Why a file is missing: the run did not finish, or else."""
+        told = folder.status(self.path) if (self.path / STATUS).exists() else None
+        if told is None or told["state"] == "finished":
+            return otherwise
+        return f"The run did not finish: {told.get('error', told['state'])}"
 
 
 def load(path: str | Path) -> Run:
-    """Open a run directory. Raises SourceError when it is none, or its run did not finish."""
-    folder = Path(path)
-    if not (folder / STATUS).exists():
-        raise SourceError(f"{folder}: not a run directory. Name the folder a run has written.")
-    state = json.loads((folder / STATUS).read_text())
-    if state["state"] != "finished":
-        raise SourceError(f"{folder}: the run did not finish: {state.get('error', 'cut short')}")
-    return Run(folder)
+    """Open a run directory; its `status` says how the run stands. Raises SourceError for others."""
+    if not (Path(path) / STATUS).exists():
+        raise SourceError(f"{path}: not a run directory. Name the folder a run has written.")
+    return Run(Path(path))

@@ -130,7 +130,7 @@ def test_an_answer_cut_short_by_a_crash_does_not_count(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = record(site)
-    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
+    monkeypatch.setattr(Path, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         found.write(MATCH, replace(ASKED, hop=2), REPLY, JOINED)
     assert found.answered(MATCH, replace(ASKED, hop=2), MatchReply) is None

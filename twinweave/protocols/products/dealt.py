@@ -243,7 +243,10 @@ class DealtServer:
         products = {
             pair: product_of(self.spec, *pair, self.n_slots) for pair in self.spec.tables.pairs()
         }
-        return {names: (pair, deal(pair, self._drawn("deal", *names))) for names, pair in products.items()}
+        return {
+            names: (pair, deal(pair, self._drawn("deal", *names)))
+            for names, pair in products.items()
+        }
 
     @cached_property
     def _coin_secrets(self) -> dict[str, bytes]:
