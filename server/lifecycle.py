@@ -60,8 +60,8 @@ def _advice(out: Path, error: BaseException) -> Iterator[str]:
     kept = Checkpoint.at(out)
     if kept.last(Paid) is not None:
         yield (
-            f"The measurement and its report are kept in {out}. Go on with resume={out}; with "
-            "generator=none beside it, the run ends without synthetic tables."
+            f"The measurement and its report are in {out}. Go on with resume={out}, or end the "
+            f"run without synthetic tables: resume={out} generator=none."
         )
     elif kept.last(Begun) is not None and _passing(error):
         yield f"Go on with resume={out}: parties repeat their answers, and pay for none twice."

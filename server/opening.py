@@ -64,7 +64,7 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
 
 def _stored(out: Path) -> RunConf:
     """The configuration of the unfinished run in this folder. Raises OutputError for others."""
-    if not (out / rundir.CONFIGURATION).exists() or not (out / rundir.STATUS).exists():
+    if not (out / rundir.CONFIGURATION).exists():
         raise OutputError(f"resume: {str(out)!r} is not the folder of a run. Check the path.")
     state = folder.status(out)["state"]
     if state == "finished":

@@ -11,6 +11,7 @@ from pathlib import Path
 from twinweave.errors import OutputError
 
 PRIVATE, COMMON = 0o600, 0o666
+_TORN = ".new"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -26,9 +27,14 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 
 def write_whole(path: Path, data: bytes, mode: int = PRIVATE) -> None:
     """Write a file, or put another in its place, at once: the old one or the new one is there."""
-    aside = path.with_name(f".{path.name}.new")
+    aside = path.with_name(f".{path.name}{_TORN}")
     write_new(aside, data, mode)
     rename(aside, path)
+
+
+def is_torn(path: Path) -> bool:
+    """Whether it is what a crash left of a file that was being written."""
+    return path.name.startswith(".") and path.name.endswith(_TORN)
 
 
 def rename(path: Path, to: Path) -> None:
@@ -53,7 +59,7 @@ def named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = explained(error, path.name.removeprefix(".").removesuffix(".new"))
+        told = explained(error, path.name.removeprefix(".").removesuffix(_TORN))
         if told is error:
             raise
         raise told from None

@@ -21,7 +21,7 @@ from typing import IO, Any
 from twinweave import durable
 from twinweave.errors import OutputError
 
-STATUS, LOCK = "status.json", "lock"
+STATUS, LOCK = "status.json", ".lock"
 _PATIENCE = 1.0  # seconds: somebody may just be looking whether the lock is held
 
 
@@ -91,12 +91,20 @@ def set_status(folder: Path, state: str, **more: Any) -> None:
 def status(folder: Path) -> dict[str, Any]:
     """How the run stands; its `state` is "died" where nobody works on one that says it runs.
 
-    Raises OSError where the folder is no run's.
+    So too before its first word.
     """
-    told: dict[str, Any] = json.loads((folder / STATUS).read_text())
+    told = _told(folder)
     if told["state"] == "running" and not alive(folder):
-        again = json.loads((folder / STATUS).read_text())  # it may have ended meanwhile
-        told = again | {"state": "died"} if again["state"] == "running" else again
+        told = _told(folder)  # it may have ended meanwhile
+        return told | {"state": "died"} if told["state"] == "running" else told
+    return told
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads((folder / STATUS).read_text())
+    except FileNotFoundError:
+        return {"state": "running"}
     return told
 
 
@@ -123,8 +131,8 @@ def _lock(lock: IO[str], folder: Path) -> None:
 
 
 def _check_unused(folder: Path) -> None:
-    """Raise OutputError unless nothing is in the folder but a lock."""
-    if any(path.name != LOCK for path in folder.iterdir()):
+    """Raise OutputError unless nothing is in the folder but a lock, or a first file torn."""
+    if any(path.name != LOCK and not durable.is_torn(path) for path in folder.iterdir()):
         raise OutputError(
             f"output: the folder {str(folder)!r} is not empty, and would mix two runs. Give "
             "another folder; or, where an unfinished run is in it, resume= it."

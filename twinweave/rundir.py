@@ -217,14 +217,14 @@ class Run:
 
     def _why(self, otherwise: str) -> str:
         """Why a file is missing: the run did not finish, or else."""
-        told = folder.status(self.path) if (self.path / STATUS).exists() else None
-        if told is None or told["state"] == "finished":
+        told = folder.status(self.path)
+        if told["state"] == "finished" or not (self.path / STATUS).exists():
             return otherwise
         return f"The run did not finish: {told.get('error', told['state'])}"
 
 
 def load(path: str | Path) -> Run:
     """Open a run directory; its `status` says how the run stands. Raises SourceError for others."""
-    if not (Path(path) / STATUS).exists():
+    if not any((Path(path) / name).exists() for name in (STATUS, CONFIGURATION)):
         raise SourceError(f"{path}: not a run directory. Name the folder a run has written.")
     return Run(Path(path))

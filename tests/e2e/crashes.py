@@ -31,7 +31,7 @@ from server import outputs
 from server.app import main
 from strategies import records, weave
 from tests.campaigns import TRAINING, mapping
-from tests.messages import REPLIES, REQUESTS, RevealSumRequest, Revealed, TrainRequest, Upload
+from tests.messages import REPLIES, REQUESTS, Revealed, RevealSumRequest, TrainRequest, Upload
 from twinweave import durable, rundir
 from twinweave.checkpoint import FOLDER
 from twinweave.config import RunConf
@@ -90,7 +90,7 @@ class World:
 
     def live(self, killer: Killer, **more: Any) -> bool:
         """Run, or go on, to the end or to the killer's point; whether it came to the end."""
-        resume = str(self.out) if (self.out / rundir.STATUS).exists() else None
+        resume = str(self.out) if (self.out / rundir.CONFIGURATION).exists() else None
         config = json.dumps(self.data | {"resume": resume} | more)
         context = Context(1, 0, {}, state=RecordDict(), run_config={"config": config})
         grid = Watched(app, len(self.data["data"]["parties"]))
