@@ -6,6 +6,7 @@ Exit status 0 only for a run that finished; otherwise the error's own code (twin
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from twinweave.environment import prepare
@@ -40,14 +41,15 @@ def _opened(raw: DictConfig) -> RunConf:
     """The configuration of the run, new or resumed, and its folder."""
     hydra_conf = HydraConfig.get()
     overrides = list(hydra_conf.overrides.task)
-    if hydra_conf.mode is RunMode.MULTIRUN:
+    if hydra_conf.mode is RunMode.MULTIRUN and raw.resume is None:
         raw.output = hydra_conf.runtime.output_dir
         overrides.append(f"output={raw.output}")
     data = plain(raw)
-    remote = data.get("superlink") and data.get("resume") and not Path(data["resume"]).exists()
-    if remote:  # the folder is where the SuperLink runs
-        return RunConf.parse(data)
-    return opened(data, overrides)
+    here = data["resume"] is not None and Path(data["resume"]).exists()
+    if data["superlink"] is None or here:
+        return opened(data, overrides)
+    conf = RunConf.parse(data)  # the folder is made where the SuperLink runs
+    return replace(conf, output=str(Path(conf.output).resolve()))
 
 
 def play(conf: RunConf) -> None:

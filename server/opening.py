@@ -15,7 +15,7 @@ from twinweave.config import RunConf
 from twinweave.errors import ConfigError, OutputError
 from twinweave.parsing import to_plain
 
-_FREE = {"resume", "engine", "superlink", "output"}
+_FREE = {"resume", "engine", "superlink"}
 """What may be said beside `resume=` without being the run's own."""
 
 

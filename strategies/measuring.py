@@ -145,13 +145,20 @@ def setup(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> tuple[Exchang
 
 
 def rejoin(
-    grid: Grid, conf: RunConf, spec: RunSpec, sites: str, members: Roster, least: int
+    grid: Grid,
+    conf: RunConf,
+    spec: RunSpec,
+    sites: str,
+    members: Roster,
+    *,
+    wanted: int,
+    least: int,
 ) -> Exchange:
-    """Find the parties of a run that goes on, wherever they are now: `least` of them or more.
+    """Find the parties of a run that goes on, wherever they are now: `wanted`, or `least` of them.
 
     spec: the one that the run began with. Each answers as it did at the beginning.
     """
-    replies = _introduced(grid, conf, spec, sites, least, lenient=True)
+    replies = _introduced(grid, conf, spec, sites, wanted, least)
     known = {
         node: reply for node, reply in replies.items() if reply.hello in members.hellos.values()
     }
@@ -159,18 +166,19 @@ def rejoin(
 
 
 def _introduced(
-    grid: Grid, conf: RunConf, spec: RunSpec, sites: str, wanted: int, *, lenient: bool = False
+    grid: Grid, conf: RunConf, spec: RunSpec, sites: str, wanted: int, least: int | None = None
 ) -> dict[int, SetupReply]:
     """The answer to the specification of every node that plays a party, by node.
 
-    lenient: `wanted` answers are enough.
+    wanted: nodes to wait for. least: so many answers are enough; None: all nodes must answer.
     """
     timeout = conf.protocol.first_timeout
-    numbered = {f"node {node}": node for node in _wait_for_nodes(grid, wanted, timeout)}
+    nodes = _wait_for_nodes(grid, wanted, wanted if least is None else least, timeout)
+    numbered = {f"node {node}": node for node in nodes}
     first = Exchange(grid=grid, timeout=timeout, nodes=numbered, named=False)
     request = SetupRequest(run=spec.run, spec=spec.dumps(), sites=sites)
     question = Question(phase=SETUP, requests=dict.fromkeys(first.nodes, request), reply=SetupReply)
-    asked = first.settle(question, first.send(question), least=wanted if lenient else None)
+    asked = first.settle(question, first.send(question), least=least)
     return {first.nodes[name]: reply for name, reply in asked.items() if reply.hello}
 
 
@@ -183,10 +191,13 @@ def _exchange(
     return Exchange(grid=grid, timeout=conf.protocol.timeout, nodes=own)
 
 
-def _wait_for_nodes(grid: Grid, wanted: int, timeout: float) -> list[int]:
+def _wait_for_nodes(grid: Grid, wanted: int, least: int, timeout: float) -> list[int]:
+    """The nodes once there are `wanted`, or, when the time is over, `least` of them."""
     deadline = time.monotonic() + timeout
     while len(nodes := list(grid.get_node_ids())) < wanted:
         if time.monotonic() > deadline:
+            if len(nodes) >= least:
+                break
             raise RunError(
                 f"{len(nodes)} of {wanted} parties connected within {timeout:.0f} s. Start a "
                 "SuperNode at each party (in a simulation: set num-supernodes)."

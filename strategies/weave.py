@@ -86,8 +86,9 @@ def conduct(
     if (last := kept.last(Round)) is None or last.number < spec.trained.generator.rounds:
         stages.report(findings)
 
-    def join(least: int) -> Exchange:
-        return parties or rejoin(grid, conf, spec, sites, findings.roster, least)
+    def join(wanted: int, least: int) -> Exchange:
+        members = findings.roster
+        return parties or rejoin(grid, conf, spec, sites, members, wanted=wanted, least=least)
 
     Weave(conf, findings, stages, kept, join).start(grid)
 
@@ -115,9 +116,9 @@ class Weave(Strategy):
         findings: Findings,
         stages: Stages,
         kept: Checkpoint,
-        join: Callable[[int], Exchange],
+        join: Callable[[int, int], Exchange],
     ) -> None:
-        """join: finds the parties, at least so many of them."""
+        """join: finds the parties that are wanted, or at least so many."""
         self._timeout = conf.protocol.timeout
         self._stages = stages
         self._kept = kept
@@ -151,7 +152,10 @@ class Weave(Strategy):
         rounds, result = self._training.rounds, Result()
         ledger = self._ledger(rounds)
         if self._done < rounds:
-            self._parties = self._join(len(self._training.spec.parties) - len(self._gone))
+            present = set(self._training.spec.parties) - self._gone
+            least = min(len(present), self._training.sums.min_alive)
+            self._parties = self._join(len(present), least)
+            self._without(present - set(self._parties.nodes))
             self._stages.spent(ledger)  # at most: a process that dies on the way says nothing more
             first = ArrayRecord({"weights": Array(self._weights)})
             try:

@@ -8,7 +8,9 @@ code would still do on its way out.
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
@@ -88,14 +90,17 @@ class World:
     def out(self) -> Path:
         return Path(self.data["output"])
 
-    def live(self, killer: Killer, **more: Any) -> bool:
-        """Run, or go on, to the end or to the killer's point; whether it came to the end."""
+    def live(self, killer: Killer, *, full: int | None = None, **more: Any) -> bool:
+        """Run, or go on, to the end or to the killer's point; whether it came to the end.
+
+        full: the disk is, once it has taken so many files.
+        """
         resume = str(self.out) if (self.out / rundir.CONFIGURATION).exists() else None
         config = json.dumps(self.data | {"resume": resume} | more)
         context = Context(1, 0, {}, state=RecordDict(), run_config={"config": config})
         grid = Watched(app, len(self.data["data"]["parties"]))
         grid.world, grid.killer = self, killer
-        with patched(killer), suppress(Killed, RunError):
+        with patched(killer, full), suppress(Killed, RunError):
             main(grid, context)
             return True
         path = self.out / rundir.MEASUREMENTS
@@ -155,10 +160,16 @@ class Watched(InProcessGrid):
 
 
 @contextmanager
-def patched(killer: Killer) -> Iterator[None]:
+def patched(killer: Killer, full: int | None) -> Iterator[None]:
     """Every point that is not a message's."""
+    synced = itertools.count(1)
+
+    def fsync(_: int) -> None:  # nobody pulls the plug here
+        if full is not None and next(synced) > full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)  # nobody pulls the plug here
+        patch.setattr(os, "fsync", fsync)
         patch.setattr(durable, "write_new", _torn(killer, durable.write_new))
         patch.setattr(durable, "rename", _around(killer, "rename", durable.rename))
         patch.setattr(Guard, "spend", _around(killer, "charge", Guard.spend))

@@ -25,7 +25,7 @@ from tests.source import REPOSITORY
 from tests.whole_run import Deployment
 from twinweave import rundir
 from twinweave.checkpoint import Begun, Checkpoint, Round
-from twinweave.errors import ProtocolError, RunError
+from twinweave.errors import OutputError, ProtocolError, RunError
 from twinweave.privacy.guard import Guard
 from twinweave.protocols import party
 
@@ -95,6 +95,19 @@ def test_killed_runs_go_on(
     data: dict[str, Any], tmp_path: Path, whole: tuple[World, int], seed: int
 ) -> None:
     holds(data, tmp_path / "out", seed, whole)
+
+
+@pytest.mark.parametrize("files", [30, 90, 130])
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(
+    data: dict[str, Any], tmp_path: Path, whole: tuple[World, int], files: int
+) -> None:
+    lived = world(data, tmp_path / "out")
+    with pytest.raises(OutputError, match="the disk is full"):
+        lived.live(Killer(), full=files)
+    # Its last word could not be written.
+    assert twinweave.load(lived.out).status == "died"
+    assert lived.live(Killer())
+    check(lived, whole[0])
 
 
 # --- what the checks above must catch ------------------------------------------------------
