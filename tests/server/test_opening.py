@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from server.app import from_run_config
 from server.lifecycle import run_directory
 from server.opening import opened
 from twinweave import folder
 from twinweave.config import RunConf, compose
 from twinweave.errors import AppError, ConfigError, OutputError
+from twinweave.parsing import to_plain
 
 
 def start(*overrides: str) -> RunConf:
@@ -128,3 +130,11 @@ def test_a_run_that_is_alive_is_refused(tmp_path: Path) -> None:
             start(f"resume={tmp_path / 'out'}")
         told = json.loads((tmp_path / "out" / "status.json").read_text())
         assert told["pid"] > 0
+
+
+def test_flowers_own_command_resumes_too(tmp_path: Path) -> None:
+    out = begun(tmp_path / "out", "privacy.epsilon=0.5")
+    conf = from_run_config({"overrides": f"resume={out}"})
+    assert (conf.privacy.epsilon, conf.resume) == (0.5, str(out))
+    again = from_run_config({"config": json.dumps(to_plain(conf))})
+    assert again == conf
