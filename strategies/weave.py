@@ -75,11 +75,12 @@ def conduct(
     if paid is None:
         findings, parties = measure_tables(grid, conf, spec, sites, begun.secret)
         stages.measured(findings)
-        kept.keep(Paid.of(findings.spec, findings.roster, findings.dealt))
+        had = findings.spec, findings.roster, findings.dealt, findings.training
+        kept.keep(Paid.of(*had))
     else:
         log.info("run %s goes on: its tables are measured, and not asked for again", spec.run[:8])
         findings = measured_before(conf, spec, paid)
-    if spec.training is None or conf.generator is None:
+    if findings.training is None or conf.generator is None:
         stages.finish(replace(findings, ledger=_with_training(findings, kept)))
         return
 
@@ -90,15 +91,15 @@ def conduct(
         members = findings.roster
         return parties or rejoin(grid, conf, spec, sites, members, wanted=wanted, least=least)
 
-    Weave(conf, findings, stages, kept, join).start(grid)
+    Weave(conf, findings, findings.training, stages, kept, join).start(grid)
 
 
 def _with_training(findings: Findings, kept: Checkpoint) -> Ledger:
     """The ledger with the rounds of training that were asked for, whether their answers came."""
-    last, asked = kept.last(Round), kept.last(Asked)
-    if last is None or asked is None:
+    training, asked = findings.training, kept.last(Asked)
+    if training is None or asked is None:
         return findings.ledger
-    events = TrainingPlan.loads(last.plan).events(findings.spec.schema.units, asked.number + 1)
+    events = training.events(findings.spec.schema.units, asked.number + 1)
     return findings.ledger.charge(*events)
 
 
@@ -114,6 +115,7 @@ class Weave(Strategy):
         self,
         conf: RunConf,
         findings: Findings,
+        training: TrainingPlan,
         stages: Stages,
         kept: Checkpoint,
         join: Callable[[int, int], Exchange],
@@ -124,11 +126,13 @@ class Weave(Strategy):
         self._kept = kept
         self._join = join
         self._findings = findings
-        last = kept.last(Round) or kept.keep(_first_round(conf, findings, stages))
+        last = kept.last(Round)
+        if last is None:
+            last = kept.keep(Round(number=0, gone={}, weights=stages.begin(findings)))
         self._training = Training(
             spec=findings.spec,
             roster=findings.roster,
-            plan=TrainingPlan.loads(last.plan),
+            plan=training,
             one_way=one_way_tables(findings.measurements),
             dealt=findings.dealt,
         )
@@ -215,8 +219,8 @@ class Weave(Strategy):
         return set(closed.came) if closed and closed.number == self._done else set()
 
     def _keep_round(self) -> None:
-        plan, gone = canonical_json(self._training.plan), dict.fromkeys(sorted(self._gone), True)
-        self._kept.keep(Round(number=self._done, plan=plan, gone=gone, weights=self._weights))
+        gone = dict.fromkeys(sorted(self._gone), True)
+        self._kept.keep(Round(number=self._done, gone=gone, weights=self._weights))
 
     def _ledger(self, rounds: int) -> Ledger:
         """Of the run with so many rounds of training."""
@@ -250,13 +254,6 @@ class Weave(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         return None
-
-
-def _first_round(conf: RunConf, findings: Findings, stages: Stages) -> Round:
-    """Before the training: its noise from what the tables leave, its first weights."""
-    training = plan_training(conf, findings.spec, findings.rows, findings.ledger.events)
-    weights = stages.begin(findings)
-    return Round(number=0, plan=canonical_json(training), gone={}, weights=weights)
 
 
 @contextmanager

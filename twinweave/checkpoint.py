@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from twinweave import durable
 from twinweave.errors import SourceError
+from twinweave.parsing import canonical_json
 from twinweave.protocols import wire
 from twinweave.protocols.channel.server import Roster
+from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RunSpec
 
 FOLDER = "resume"
@@ -39,7 +41,7 @@ class Paid:
     """Once everything is measured, and written. spec: JSON, with the tables that were measured.
 
     rows, hellos, guards: see Roster. dealt: party -> what it dealt for the secure sums, by
-    receiver, as one message.
+    receiver, as one message. training: the TrainingPlan, JSON, or "".
     """
 
     spec: str
@@ -47,9 +49,16 @@ class Paid:
     hellos: dict[str, str] = field(repr=False)
     guards: dict[str, str]
     dealt: dict[str, bytes] = field(repr=False)
+    training: str
 
     @classmethod
-    def of(cls, spec: RunSpec, members: Roster, dealt: Mapping[str, Mapping[str, bytes]]) -> Paid:
+    def of(
+        cls,
+        spec: RunSpec,
+        members: Roster,
+        dealt: Mapping[str, Mapping[str, bytes]],
+        training: TrainingPlan | None,
+    ) -> Paid:
         packed = {party: wire.to_bytes(Dealt(sealed=dict(own))) for party, own in dealt.items()}
         return cls(
             spec=spec.dumps(),
@@ -57,6 +66,7 @@ class Paid:
             hellos=members.hellos,
             guards=members.guards,
             dealt=packed,
+            training=canonical_json(training) if training else "",
         )
 
     @property
@@ -77,13 +87,12 @@ class Dealt:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Before a round. number: from 0. weights: the global ones. plan: of the training, JSON.
+    """Before a round. number: from 0. weights: the global ones.
 
     gone: parties that the training goes on without.
     """
 
     number: int
-    plan: str
     gone: dict[str, bool]
     weights: NDArray[np.float32] = field(repr=False)
 
