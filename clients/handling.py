@@ -16,7 +16,7 @@ from typing import Any
 
 from flwr.app import Context, Message
 
-from clients.journal import Journal, forget, note
+from clients.journal import Journal, OwnLog, forget, note
 from clients.site import load_site, site_path
 from strategies import records
 from twinweave.errors import AppError, InternalError, ProtocolError
@@ -129,7 +129,14 @@ def _final(site: Site, journal: Journal, phase: str, request: Any) -> Iterator[N
 
 @contextmanager
 def named(site: Site) -> Iterator[None]:
-    """Put the party's name in front of every AppError, and hide any other failure."""
+    """Put the party's name in front of every AppError, and hide any other failure.
+
+    What is logged goes into the party's own log.
+    """
+    own = OwnLog(site)
+    log.addHandler(own)
+    level = log.level
+    log.setLevel(logging.INFO)
     try:
         yield
     except AppError as error:
@@ -140,6 +147,9 @@ def named(site: Site) -> Iterator[None]:
         raise InternalError(
             f"party {site.party!r}: unexpected {type(error).__name__}. Its own log has the details."
         ) from None
+    finally:
+        log.removeHandler(own)
+        log.setLevel(level)
 
 
 def _handler(answer: Callable[[Message, Context], Any]) -> Handler:

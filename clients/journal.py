@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -25,7 +26,7 @@ from twinweave.protocols.channel.messages import ErrorReply
 from twinweave.protocols.party import Finished, Introduced, Joined
 from twinweave.protocols.products.state import Agreed, Shared
 from twinweave.protocols.training.party import Trained
-from twinweave.site import Site
+from twinweave.site import PARTY_LOG, Site
 
 KEPT = 24 * 3600.0
 """Seconds after the last answer of a run for which a party still repeats its answers."""
@@ -114,11 +115,23 @@ class Journal:
         return self.folder / f"error-{_name(phase, request)}"
 
 
+class OwnLog(logging.Handler):
+    """What the library logs about a party's table goes into that party's own log."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(logging.INFO)
+        self._site = site
+
+    def emit(self, record: logging.LogRecord) -> None:
+        loud = "WARNING " if record.levelno >= logging.WARNING else ""
+        note(self._site, loud + record.getMessage())
+
+
 def note(site: Site, text: str) -> None:
     """Append to the party's own log, which nobody else reads: it may quote cells."""
-    path = Path(site.work) / "party.log"
+    path = Path(site.work) / PARTY_LOG
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(path, "a", opener=_private) as file:
+    with open(path, "a", encoding="utf-8", opener=_private) as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 

@@ -14,21 +14,19 @@ from typing import Any
 import yaml
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import parse
+from twinweave.parsing import parse, read_yaml
 from twinweave.site import Site
 
-# LibYAML's parser where there is one: the file is read for every message.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SIMULATION_KEYS = {"partition-id", "num-partitions"}
 
 
 def load_site(path: str | Path) -> Site:
     """Read a site file. Raises ConfigError."""
     try:
-        data = yaml.load(Path(path).read_text(), Loader=_LOADER)
+        data = read_yaml(Path(path))
     except OSError:
         raise ConfigError("site", "the file cannot be read", "Check node-config `site`.") from None
-    except yaml.YAMLError:
+    except (UnicodeError, yaml.YAMLError):
         raise ConfigError("site", "the file is not YAML", "See conf/federation.") from None
     if not isinstance(data, dict):
         raise ConfigError("site", "the file is not a mapping", "See conf/federation.")

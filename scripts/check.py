@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from twinweave.errors import AppError, ConfigError
-from twinweave.parsing import parse
+from twinweave.parsing import parse, read_yaml
 from twinweave.tables.check import check_table
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, SourceKind
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AppError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    for line in (*found.faults, *found.changes):
+    for line in (*found.faults, *found.changes, *(f"warning: {w}" for w in found.warnings)):
         print(line)
     if found.faults:
         print(f"a run would stop: {len(found.faults)} to correct")
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _party(config: Path, name: str | None) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(config.read_text(encoding="utf-8"))
+        data = read_yaml(config)
     except (OSError, UnicodeError, yaml.YAMLError):
         raise ConfigError(str(config), "cannot be read as YAML", "Name a site file.") from None
     if isinstance(data, dict) and isinstance(data.get("parties"), list):

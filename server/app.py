@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,22 +37,26 @@ def main(grid: Grid, context: Context) -> None:
         from server.simulation import forget, sites_of
         from strategies.weave import conduct
 
-        conduct(grid, conf, _stages(conf, say), sites=sites_of(conf), kept=kept)
+        sites = sites_of(conf)
+        conduct(grid, conf, _stages(conf, say, sites), sites=sites, kept=kept)
     # It is finished, and says so: what only its going on needs may go.
     kept.clear()
     if conf.federation.mode == "simulation":
         forget(conf)
 
 
-def _stages(conf: RunConf, say: Callable[[str], None]) -> Stages:
+def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
     """What becomes of a run's findings: files, and lines on the terminal."""
     from server import outputs
     from server.generator import first_weights
+    from server.simulation import show_cleaning
     from strategies.weave import Stages
 
     started = time.perf_counter()
+    cleaned = cache(lambda: show_cleaning(sites))  # told once, with the first report
 
     def report(findings: Findings, *, synthesis: bool) -> None:
+        cleaned()
         seconds = lambda: time.perf_counter() - started  # noqa: E731
         say(outputs.write_report(conf, findings, seconds, synthesis=synthesis))
 

@@ -15,6 +15,9 @@ from twinweave.errors import AppError, InternalError, OutputError, RunError
 
 INTERRUPTED = 130
 
+PRIVATE = "private"
+"""Attribute of log records that are for the terminal of a simulation alone."""
+
 
 @contextmanager
 def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
@@ -98,4 +101,5 @@ def _handlers(path: Path) -> list[logging.Handler]:
     terminal.addFilter(lambda record: record.levelno < logging.ERROR)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.addFilter(lambda record: not hasattr(record, PRIVATE))
     return [terminal, file]

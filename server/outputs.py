@@ -5,7 +5,8 @@ here once the parties have answered, in this order:
 
 1. spec.json, ledger.json, measurements.parquet, and selection.parquet where features were
    selected; and report.json: what was paid for is on disk, and told, before any training;
-2. generator.npy where a generator was trained, then the synthetic tables in synthetic/;
+2. generator.npy where a generator was trained, mixture.npz, which more rows are drawn from,
+   and the synthetic tables in synthetic/;
 3. ledger.json and report.json again, with the training in them.
 """
 
@@ -21,6 +22,7 @@ from twinweave import rundir
 from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport
+from twinweave.analysis.overlap import overlaps_found
 from twinweave.config import RunConf
 from twinweave.planning import too_large
 from twinweave.privacy.ledger import Ledger
@@ -62,6 +64,7 @@ def write_report(
     synthetic, written = _synthetic(conf, findings, lift) if synthesis else (None, {})
     contents = Contents(
         facts=_facts(conf, findings, ledger, written, seconds()),
+        overlaps=overlaps_found(data.schema.parties, findings.rows, findings.measurements),
         lift=lift,
         scores=selected.scores if selected else (),
         choice=selected.choice if selected else None,
@@ -81,6 +84,7 @@ def _synthetic(
     if findings.weights is not None:
         rundir.write_array(out / rundir.WEIGHTS, findings.weights)
     result = synthetic_rows(conf, findings)
+    rundir.write_source(out, result.source)
     decoded = decode_rows(findings.spec.schema, result.rows, conf.seed)
     written = rundir.write_synthetic(out / rundir.SYNTHETIC, decoded, csv=conf.synthesis.csv)
     found = examine(

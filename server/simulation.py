@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
+from server.lifecycle import PRIVATE
 from twinweave import durable
 from twinweave.config import RunConf
+from twinweave.names import slugs
 from twinweave.parsing import to_plain
 from twinweave.protocols.channel.identity import Identity
+from twinweave.site import PARTY_LOG
+
+log = logging.getLogger("twinweave.run")
 
 
 def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
@@ -23,8 +29,9 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     aside.mkdir(parents=True)
     keys = {party.name: Identity.generate() for party in conf.data.parties}
     pins = {name: key.public_hex for name, key in keys.items()}
+    called = slugs(keys, taken=(sites.name, aside.name))
     for number, party in enumerate(conf.data.parties):
-        work = folder / party.name
+        work = folder / called[party.name]
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
         identity = work / "identity.pem"
         identity.unlink(missing_ok=True)
@@ -42,10 +49,23 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "simulated": simulated,
         }
         # JSON is YAML; numbered so that the partition number finds its file.
-        (aside / f"{number:03d}-{party.name}.yaml").write_text(json.dumps(site, indent=1))
+        (aside / f"{number:03d}-{called[party.name]}.yaml").write_text(json.dumps(site, indent=1))
     shutil.rmtree(sites, ignore_errors=True)
     durable.rename(aside, sites)  # last: whoever finds the folder finds all of it
     return sites
+
+
+def show_cleaning(sites: str) -> None:
+    """Print what cleaning changed, from every simulated party's own log; the run's log, which may
+    be handed on, does not get it. In a deployment (sites "") there is nothing to print from."""
+    for file in sorted(Path(sites).glob("*.yaml")) if sites else []:
+        site = json.loads(file.read_text())
+        own = (Path(site["work"]) / PARTY_LOG).read_text(encoding="utf-8")
+        for line in own.splitlines():
+            stamp, _, text = line.partition("cleaning: ")
+            loud = "warning: " if "WARNING" in stamp else ""
+            if text:
+                log.info("%s%s: %s", loud, site["party"], text, extra={PRIVATE: True})
 
 
 def sites_of(conf: RunConf) -> str:
@@ -64,8 +84,8 @@ def sites_of(conf: RunConf) -> str:
 
 def forget(conf: RunConf) -> None:
     """Delete what the parties of a finished simulation kept to go on with it: answers, states."""
-    for party in conf.data.parties:
-        shutil.rmtree(_parties(conf) / party.name / "runs", ignore_errors=True)
+    for runs in _parties(conf).glob("*/runs"):
+        shutil.rmtree(runs, ignore_errors=True)
 
 
 def _parties(conf: RunConf) -> Path:

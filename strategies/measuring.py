@@ -81,7 +81,7 @@ def measure_tables(
     if spec.selects:
         selected, tables = _selected(conf, spec, found.measurements, training)
         log.info("selected %d columns; %d tables", len(selected.choice.kept), len(tables))
-        spec = replace(spec, plan=tables)
+        spec = replace(spec, plan=tables, overlap=None)
         found = parties.drive(measure(spec, members, slots, step=1, secret=secret))
         events += [planned.event for planned in tables]
     if large := too_large(conf, selected):

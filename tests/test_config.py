@@ -7,7 +7,7 @@ import yaml
 
 from tests.source import REPOSITORY
 from twinweave.config import RunConf, compose
-from twinweave.errors import ConfigError
+from twinweave.errors import ConfigError, SchemaError
 
 DATA = sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml"))
 
@@ -37,6 +37,17 @@ def test_every_option_parses(option: str) -> None:
     group_name, _, choice = option.partition("=")
     if group_name == "generator":
         assert (conf.generator.name if conf.generator else "none") == choice
+
+
+def test_every_fault_is_told_at_once_and_no_input() -> None:
+    data = compose(["data.parties.0.columns.3.bounds=[9,1]", "privacy.epsilon=-1"])
+    data["data"]["parties"][1]["columns"][4] |= {"levels": ["tell-tale"]}
+    data["protocol"]["noise"] = "tell-tale"
+    with pytest.raises(SchemaError) as caught:
+        RunConf.parse(data)
+    for part in ("'age': bounds must", "'loyalty': needs its", "epsilon must be", "protocol.noise"):
+        assert part in str(caught.value)
+    assert "tell-tale" not in f"{caught.value} {caught.value.__context__}"
 
 
 def test_every_yaml_is_plain() -> None:

@@ -1,6 +1,7 @@
 """Twinweave: the value of a joint table nobody ever holds.
 
-`twinweave.load("outputs/...")` opens a finished run: its report, ledger and measurements.
+`twinweave.load("outputs/...")` opens a finished run: its report, ledger, measurements and
+synthetic tables; `.sample(n)` draws more rows from it.
 """
 
 from typing import Any

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GeneratorConf
+from twinweave.names import check_name
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
 from twinweave.privacy.accountant import check_delta
 from twinweave.privacy.events import Stage
@@ -55,6 +56,7 @@ class DataConf(Parsed):
     holdout: dict[str, Source] | None = None
 
     def __post_init__(self) -> None:
+        check_name("the dataset", self.name)
         if len(self.parties) < 2:
             raise ConfigError("data.parties", "a run has two parties or more", "Add a party.")
         schema = self.schema

@@ -21,7 +21,7 @@ Every class owns one exit status, which the commands in `scripts` pass to the sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 MOST_CHARACTERS = 2000
@@ -51,8 +51,11 @@ class AppError(Exception):
         return error
 
 
-class ConfigError(AppError):
-    """A field of the configuration breaks a rule."""
+class ConfigError(AppError, ValueError):
+    """A field of the configuration breaks a rule.
+
+    A ValueError too, so that a parser goes on and finds what else is wrong.
+    """
 
     exit_code = 11
 
@@ -61,16 +64,37 @@ class ConfigError(AppError):
 
 
 class ColumnError(AppError):
-    """A column of a party's table breaks its schema."""
+    """Columns of a party's table break their schema.
+
+    parts: (column, rule, remedy) of each fault; none in an error that travelled.
+    """
 
     exit_code = 12
+    parts: tuple[tuple[str, str, str], ...] = ()
 
     def __init__(self, column: str, rule: str, remedy: str) -> None:
         super().__init__(f"column {column!r}: {rule}. {remedy}")
+        self.parts = ((column, rule, remedy),)
+
+    @classmethod
+    def of_many(cls, errors: Sequence[ColumnError]) -> ColumnError:
+        """One error with every fault of these, columns with the same fault together."""
+        parts = tuple(dict.fromkeys(part for error in errors for part in error.parts))
+        alike: dict[tuple[str, str], list[str]] = {}
+        for column, rule, remedy in parts:
+            alike.setdefault((rule, remedy), []).append(repr(column))
+        told = (
+            f"column{'s' if len(names) > 1 else ''} {', '.join(names)}: {rule}. {remedy}"
+            for (rule, remedy), names in alike.items()
+        )
+        error = cls.__new__(cls)
+        Exception.__init__(error, " And ".join(told))
+        error.parts = parts
+        return error
 
 
-class SchemaError(AppError):
-    """A schema is malformed, or two parties' schemas disagree."""
+class SchemaError(AppError, ValueError):
+    """A schema is malformed, or two parties' schemas disagree. A ValueError as ConfigError is."""
 
     exit_code = 13
 

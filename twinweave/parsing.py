@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from functools import cache
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from twinweave.errors import ConfigError, ProtocolError
+from twinweave.errors import AppError, ConfigError, ProtocolError
 
 T = TypeVar("T")
 
@@ -34,17 +36,32 @@ def _adapter(cls: Hashable) -> TypeAdapter[Any]:
 
 
 def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
-    """Build `cls` from `data`. Raises ConfigError with the dotted path of the wrong field.
+    """Build `cls` from `data`. Raises ConfigError with the dotted path of each wrong field.
 
-    An AppError raised inside a `__post_init__` passes through unchanged.
+    A ConfigError or SchemaError raised inside a `__post_init__` keeps its words, and its class
+    where it comes first; other AppErrors pass through unchanged.
     """
     try:
         return cast("T", _adapter(cast("Hashable", cls)).validate_python(data))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        rule = "unknown key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
-        raise ConfigError(_dotted(where, path), rule, _REMEDY) from None
+        found = [_fault(e, where) for e in error.errors(include_input=False, include_url=False)]
+    # Raised out here, so that pydantic's error, which quotes the input, is no context of it.
+    told = list(dict.fromkeys(map(str, found)))
+    more = f" And {len(told) - MOST_FAULTS} more." if len(told) > MOST_FAULTS else ""
+    raise type(found[0]).restore(" And ".join(told[:MOST_FAULTS]) + more)
+
+
+MOST_FAULTS = 10
+"""That one error names."""
+
+
+def _fault(told: Any, where: str) -> AppError:
+    own = told.get("ctx", {}).get("error")
+    if isinstance(own, AppError):
+        return own
+    path = ".".join(str(part) for part in told["loc"])
+    rule = "unknown key" if told["type"] == "unexpected_keyword_argument" else told["msg"]
+    return ConfigError(_dotted(where, path), rule, _REMEDY)
 
 
 _REMEDY = "See conf/ for the fields there are and what each one takes."
@@ -86,6 +103,21 @@ def load_json(text: str, what: str) -> Any:
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         raise ProtocolError(f"{what} is not JSON. Start a new run.") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """A file of YAML, or of JSON, whose escapes of characters beyond the basic plane YAML refuses.
+
+    Raises OSError, UnicodeError or yaml.YAMLError.
+    """
+    import yaml
+
+    text = path.read_text(encoding="utf-8")
+    if text.startswith("{"):
+        with suppress(ValueError):
+            return json.loads(text)
+    # LibYAML's parser where there is one: a site file is read for every message.
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _finite(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -21,6 +22,7 @@ from twinweave.tables.schema import JointSchema
 from twinweave.workload import selection
 from twinweave.workload.choice import Choice, choose
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.overlap import SHARE, OverlapCheck, counted
 from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.priority import importance
 from twinweave.workload.queries import Query, cells_of
@@ -35,11 +37,13 @@ def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
     analyses = conf.data.analyses
     selects = _can_select(conf) and conf.selection.applies(analyses, conf.workload.max_pair_columns)
+    overlap = _overlap(conf)
+    counting = overlap.events(analyses.schema) if overlap else ()
     if selects:
         queries = selection.plan_selection(analyses, conf.selection)
-        tables, reserved = _with_noise(conf, queries, Stage.SELECTION)
+        tables, reserved = _with_noise(conf, queries, Stage.SELECTION, counting)
     else:
-        tables, reserved = _with_noise(conf, _tables(conf, None), Stage.MEASUREMENT)
+        tables, reserved = _with_noise(conf, _tables(conf, None), Stage.MEASUREMENT, counting)
     return RunSpec(
         version=VERSION,
         run=run,
@@ -51,7 +55,17 @@ def plan(conf: RunConf, run: str) -> RunSpec:
         training=_training(conf),
         reserved=reserved,
         cross_tables=conf.protocol.cross_tables,
+        overlap=overlap,
     )
+
+
+def _overlap(conf: RunConf) -> OverlapCheck | None:
+    """The counts of users in common, for their small share of the budget; None for one pool."""
+    counts = len(counted(conf.data.schema))
+    if not counts:
+        return None
+    mu = accountant.gaussian_mu(conf.privacy.epsilon, conf.privacy.delta)
+    return OverlapCheck(noise_multiplier=float(f"{math.sqrt(counts / SHARE) / mu:.9g}"))
 
 
 def _can_select(conf: RunConf) -> bool:
@@ -116,12 +130,13 @@ def too_large(conf: RunConf, selected: Selected | None) -> tuple[str, ...]:
 
 
 def _with_noise(
-    conf: RunConf, queries: tuple[Query, ...], stage: Stage
+    conf: RunConf, queries: tuple[Query, ...], stage: Stage, counting: Sequence[Event]
 ) -> tuple[tuple[PlannedQuery, ...], float | None]:
     """The first plan: the queries with the noise that their stage's share of the budget gives
     them; and, where they only select, the noise multiplier reserved for the tables of later.
 
-    The training is stood in for, so that its share stays reserved too.
+    The training is stood in for, so that its share stays reserved too. counting: what the count
+    of users in common costs.
     """
     later = [_LATER] if stage is Stage.SELECTION else []
     noise = calibrate(
@@ -131,6 +146,7 @@ def _with_noise(
         priority_share=conf.privacy.priority_share,
         items=[*_items(conf, queries, stage), *later],
         sgd=_nominal_training(conf),
+        fixed=counting,
         coin_limit=conf.protocol.coin_limit,
     ).noise
     tables = _planned(queries, stage, noise)

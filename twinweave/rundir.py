@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave import durable, folder
-from twinweave.errors import SourceError
+from twinweave.config import RunConf
+from twinweave.errors import ConfigError, SourceError
+from twinweave.generators.union import UnionLayout
+from twinweave.names import slugs
 from twinweave.parsing import canonical_json, parse, to_plain
 from twinweave.tables.contingency import grouped_labels
 from twinweave.tables.schema import JointSchema
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from twinweave.synthesis.decode import SyntheticTables
+    from twinweave.synthesis.draw import Source
+    from twinweave.synthesis.given import Given
 
 CONFIGURATION = "configuration.json"
 STATUS = folder.STATUS
@@ -36,6 +40,7 @@ LEDGER = "ledger.json"
 MEASUREMENTS = "measurements.parquet"
 SELECTION = "selection.parquet"
 WEIGHTS = "generator.npy"
+MIXTURE = "mixture.npz"
 SYNTHETIC = "synthetic"
 REPORT = "report.json"
 
@@ -120,15 +125,7 @@ def cell_names(schema: JointSchema, query: Query) -> list[str]:
 
 def synthetic_names(schema: JointSchema) -> dict[str, str]:
     """{party: name of its synthetic table}: its own, but fit for a file and never `joint`."""
-    names: dict[str, str] = {}
-    taken = {JOINT}
-    for party in schema.parties:
-        name = quote(party, safe=" ")
-        while name.lower() in taken:
-            name += "_"
-        taken.add(name.lower())
-        names[party] = name
-    return names
+    return slugs(schema.parties, taken=(JOINT,))
 
 
 def write_synthetic(into: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
@@ -149,6 +146,51 @@ def write_synthetic(into: Path, tables: SyntheticTables, *, csv: bool = False) -
             text = table.to_csv(index=False, date_format=TIME_FORMAT)
             durable.write_whole(into / f"{name}.csv", text.encode(), durable.COMMON)
     return {name: into / f"{name}.parquet" for name in named}
+
+
+def write_source(into: Path, source: Source) -> None:
+    """What more rows are drawn from: the fitted mixture, the weights of a network that samples."""
+    if source.network is not None:
+        write_array(into / WEIGHTS, source.network.weights)
+    if source.mixture is not None:
+        latents, buffer = source.mixture.latents, io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            logits=source.mixture.logits,
+            presence=latents.presence,
+            users=latents.users,
+        )
+        durable.write_whole(into / MIXTURE, buffer.getvalue(), durable.COMMON)
+
+
+def read_source(path: Path, conf: RunConf, layout: UnionLayout) -> Source:
+    """Inverse of `write_source`. Raises SourceError where the run had no generator."""
+    from twinweave.generators import registry
+    from twinweave.synthesis.draw import Source
+    from twinweave.synthesis.fit import Latents, Mixture
+
+    if conf.generator is None:
+        raise SourceError(
+            f"{path}: the run had no generator, so that there are no rows to draw. Run with "
+            "generator=tvae, ctgan or llm."
+        )
+    network = registry.build(conf.generator, layout)
+    alone = network.soft is None
+    part = conf.synthesis.mixture if alone else 1.0
+    needed = [*([WEIGHTS] if alone else []), *([MIXTURE] if part else [])]
+    for name in needed:
+        if not (path / name).exists():
+            raise SourceError(
+                f"{path}: {name} is not there: the run is of an earlier release. Start a new one."
+            )
+    if alone:
+        network.weights = np.load(path / WEIGHTS)
+    mixture = None
+    if part:
+        with np.load(path / MIXTURE) as saved:
+            latents = Latents(presence=saved["presence"], users=saved["users"])
+            mixture = Mixture(layout=layout, latents=latents, logits=saved["logits"])
+    return Source(network=network if alone else None, mixture=mixture, part=part)
 
 
 @dataclass(frozen=True)
@@ -204,6 +246,34 @@ class Run:
         if not path.exists():
             raise SourceError(f"{path}: is not there. {self._why('Run with a generator.')}")
         return pd.read_parquet(path)
+
+    def sample(self, n: int, seed: int = 0, *, given: Given | None = None) -> pd.DataFrame:
+        """n further rows of the joint synthetic table, at no cost in privacy.
+
+        They are new people who meet the measurements as the run's own rows do. given: levels
+        that they must have, {"arm": "test", "region": ["north", "south"]}; of a number, its bin
+        as `cells()` writes it. The same seed draws the same rows. Raises SourceError for a run
+        without a generator, or where no row has the levels; ConfigError for levels that there
+        are not.
+        """
+        from twinweave.synthesis.decode import decode_rows
+        from twinweave.synthesis.given import given_codes
+        from twinweave.synthesis.synthesise import Task, more_rows
+
+        if n < 1:
+            raise ConfigError("n", "below 1", "Ask for one row or more.")
+        conf = RunConf.parse(self.configuration)
+        layout = UnionLayout.of(self.schema)
+        source = read_source(self.path, conf, layout)
+        task = Task(
+            layout=layout,
+            measurements=self.measurements,
+            sizes=self.report["sizes"],
+            conf=conf.synthesis,
+            seed=seed,
+        )
+        rows = more_rows(source, task, n, given_codes(self.schema, given or {}))
+        return decode_rows(self.schema, rows, seed).joint
 
     def _json(self, name: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(self._there(name).read_text())

@@ -14,6 +14,9 @@ from twinweave.tables.column import Column
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
 
+PARTY_LOG = "party.log"
+"""In the party's private folder: what cleaning changed, what went wrong. Nobody else reads it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site(Parsed):

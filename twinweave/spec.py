@@ -21,9 +21,10 @@ from twinweave.privacy.events import MOST_NOISE, DiscreteGaussian, Event, Stage
 from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.overlap import OverlapCheck
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
-VERSION = 4
+VERSION = 5
 
 CrossTables = Literal["secret_sharing", "homomorphic"]
 """The product that a run computes: from dealt randomness, or under encryption (BFV)."""
@@ -56,6 +57,8 @@ class RunSpec(Parsed):
         and its tables show together no more than one Gaussian of this noise multiplier, whatever
         they are. None: one plan of tables.
     cross_tables: the protocol of the products between parties.
+    overlap: noise of the counts by which a run stops that matches hardly anyone; None for a
+        second plan, which comes after them.
     """
 
     version: int
@@ -68,6 +71,7 @@ class RunSpec(Parsed):
     training: TrainingSpec | None = None
     reserved: float | None = None
     cross_tables: CrossTables = "secret_sharing"
+    overlap: OverlapCheck | None = None
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -111,7 +115,8 @@ class RunSpec(Parsed):
     @cached_property
     def tables(self) -> TablePlan:
         """The plan, and who takes part in which of its tables."""
-        return TablePlan(schema=self.schema, tables=self.plan)
+        counting = self.overlap.events(self.schema) if self.overlap else ()
+        return TablePlan(schema=self.schema, tables=self.plan, counting=counting)
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -163,7 +168,7 @@ class RunSpec(Parsed):
         if not self.selects:
             raise ProtocolError("this run has one plan of tables. Start a new run for others.")
         data = load_json(plan, "the second plan")
-        return replace(self, plan=parse(SecondPlan, data, where="second plan").plan)
+        return replace(self, plan=parse(SecondPlan, data, where="second plan").plan, overlap=None)
 
     def within_reserve(self, second: TablePlan) -> None:
         """Raise BudgetError unless the second plan's tables show no more than was reserved.

@@ -27,7 +27,11 @@ from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.sources import Source, SourceKind
 
 ASKED = MatchRequest(run="r", hop=1, sealed={"a": b"x"})
-REPLY = MatchReply(sealed={"b": b"\0y"}, tags={"a": np.arange(64, dtype=np.uint8).reshape(2, 32)})
+REPLY = MatchReply(
+    sealed={"b": b"\0y"},
+    tags={"a": np.arange(64, dtype=np.uint8).reshape(2, 32)},
+    noise=np.array([-3], dtype=np.int64),
+)
 JOINED = Joined(run="r", spec="{}", secret=b"s" * 32, rows=3, fingerprint="f", contents="c")
 STATE = Aligned(
     introduced=Introduced(joined=JOINED, hellos={"b/x.y": "{}"}), order=np.arange(3, dtype=np.int64)

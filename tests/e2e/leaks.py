@@ -38,7 +38,7 @@ from twinweave.protocols.products.state import Pass
 GIVEN = {  # what a party may send: everything else is a leak by its name alone
     "query.setup": {"scalars.hello", "scalars.guard"},
     "query.blind": {"scalars.sealed/*"},
-    "query.match": {"scalars.sealed/*", "arrays.tags/*"},
+    "query.match": {"scalars.sealed/*", "arrays.tags/*", "arrays.noise"},
     "query.agree": {"scalars.sealed/*"},
     "query.share": {"scalars.sealed/*", "arrays.tables/*"},
     "query.open": {"arrays.shares/*", "scalars.sealed/*", "scalars.dealt/*"},

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import twinweave
+from scripts import sample
 from server import outputs
 from tests.campaigns import GENERATORS, mapping
 from tests.whole_run import serve
@@ -93,6 +94,41 @@ def test_the_weights_moved_and_are_finite(ended: Ended) -> None:
     assert np.abs(weights).max() > 0
 
 
+def test_more_rows_are_drawn_from_a_finished_run(ended: Ended, tmp_path: Path) -> None:
+    """As a notebook does, and by the command; alike under the same seed."""
+    given = {"arm": "test", "region": ["north", "south"]}
+    rows = ended.run.sample(200, seed=3, given=given)
+    own = ended.run.synthetic()
+    assert list(rows) == list(own)
+    assert rows.dtypes.to_dict() == own.dtypes.to_dict()
+    assert len(rows) == 200
+    assert set(rows["arm"]) == {"test"}
+    assert set(rows["region"]) == {"north", "south"}
+    assert rows["age"].between(18, 90).all()
+    out = tmp_path / "more.parquet"
+    options = "--rows 200 --seed 3 --given arm=test --given region=north --given region=south"
+    assert sample.main([str(ended.folder), *options.split(), "--out", str(out)]) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(out), rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        ("--rows 5 --given arm=nobody --out a.csv", 11, "Its levels: control, test, neither"),
+        ("--rows 5 --given team=red --out a.csv", 11, "Columns: "),
+        ("--rows 5 --given arm --out a.csv", 11, "--given arm=test"),
+        ("--rows 0 --out a.csv", 11, "one row or more"),
+        ("--rows 5 --out a.xlsx", 11, ".csv or .parquet"),
+        ("--rows 5 --out no/such/folder/a.csv", 14, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(
+    ended: Ended, options: str, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample.main([str(ended.folder), *options.split()]) == code
+    assert says in capsys.readouterr().err
+
+
 def test_a_run_that_breaks_at_its_very_end_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,5 +156,7 @@ def test_a_run_without_a_generator_measures_and_reports(tmp_path: Path) -> None:
     assert run.report["synthetic"] is None
     assert run.report["lift"]["conversions"]
     assert 0.9 * EPSILON < run.ledger["epsilon"] <= EPSILON * (1 + 1e-6)
+    with pytest.raises(SourceError, match="had no generator"):
+        run.sample(10)
     with pytest.raises(SourceError, match="generator"):
         run.synthetic()

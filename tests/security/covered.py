@@ -143,6 +143,11 @@ class Releases:
         party, run = key[:2]
         if (party, run) not in self.accepted:
             yield "answered without a specification"
+        elif d.phase == "query.match":
+            counting = self.accepted[party, run].tables.counting if d.request.hop == 1 else ()
+            if d.answer.noise.shape != (len(counting),):
+                yield "noise of other counts than the specification's"
+            yield from counting
         elif d.phase == "query.share":
             spec = self._pass(party, run, d.request.step)
             for name in ("local", "pooled"):
@@ -293,6 +298,8 @@ def _charged_as(d: Delivery) -> str:
     request = d.request
     if d.phase == "train.generator":
         return f"{d.phase}/{request.round}"
+    if d.phase == "query.match":
+        return d.phase
     name = in_pass(d.phase, request.step)
     return f"{name}, hop {request.hop}" if getattr(request, "hop", 1) > 1 else name
 

@@ -103,7 +103,7 @@ def invents_members(folder: Path) -> None:
     left = run.tell(SHARE, P, asked[P]).pooled["0"].astype(np.int64)
     clear = Clear(RunConf.parse(csv_mapping(folder, *FEW, users=80)))
     assert (left - clear.table(Query(sides=(own,)))).std() < 2
-    assert run.charges()[P] == {SHARE}
+    assert run.charges()[P] == {"query.match", SHARE}
 
 
 def invented(n: int) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ def asks_for_more_slots(folder: Path) -> None:
     run = two(folder)
     asked = next(measure(run.spec, *aligned(run))).requests[P]
     run.tell(SHARE, P, replace(asked, n_slots=asked.n_slots + 1000))
-    assert run.charges()[P] == {SHARE}
+    assert run.charges()[P] == {"query.match", SHARE}
 
 
 def masks_two_matrices_alike(folder: Path) -> None:
@@ -203,7 +203,7 @@ def masks_two_matrices_alike(folder: Path) -> None:
     alike = replace(asked, coin_seeds=dict.fromkeys(asked.coin_seeds, seed))
     assert len(alike.coin_seeds) > 1
     run.tell(SHARE, P, alike)
-    assert run.charges()[P] == {SHARE}
+    assert run.charges()[P] == {"query.match", SHARE}
 
 
 # --- with and without --------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_charging_before_checking_is_seen(tmp_path: Path, monkeypatch: pytest.Mo
     wrong = replace(asked, slots=asked.slots * 0)
     with pytest.raises(ProtocolError):
         run.tell(SHARE, P, wrong)
-    assert not run.charges()[P]
+    assert run.charges()[P] == {"query.match"}
     real = products._begin
 
     def early(request: Any, state: Any, site: Site) -> Any:
@@ -289,7 +289,7 @@ def test_charging_before_checking_is_seen(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(products, "_begin", early)
     with pytest.raises(ProtocolError):
         run.tell(SHARE, P, wrong)
-    assert run.charges()[P] == {SHARE}
+    assert run.charges()[P] == {"query.match", SHARE}
 
 
 @pytest.mark.attack("overwrite")

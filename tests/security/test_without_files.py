@@ -70,10 +70,13 @@ def test_a_refused_request_is_not_followed_by_another(
 # --- what it keeps -----------------------------------------------------------------------
 
 
+NONE = np.zeros(0, np.int64)
+
+
 def kept(site: Site) -> Journal:
     """A record with one answer."""
     found = Journal(site, "r")
-    reply = MatchReply(sealed={"b": b"y"}, tags={"a": np.zeros((2, 32), np.uint8)})
+    reply = MatchReply(sealed={"b": b"y"}, tags={"a": np.zeros((2, 32), np.uint8)}, noise=NONE)
     with found.locked():
         found.write("query.match", asked(), reply, Finished(run="r"))
     return found

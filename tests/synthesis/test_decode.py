@@ -12,6 +12,7 @@ import pytest
 from tests.analysis.synthetic_world import rows, schema
 from twinweave import rundir
 from twinweave.errors import SourceError
+from twinweave.names import slug
 from twinweave.synthesis.decode import decode_rows
 from twinweave.tables.encoding import column_codes
 
@@ -45,7 +46,9 @@ def test_a_person_is_the_same_in_every_table(folder: Path) -> None:
         own = read(folder, party).set_index("id")
         flagged = joint.index[joint[f"present_{party}"]]
         assert set(own.index) == set(flagged)
-        pd.testing.assert_frame_equal(own, joint.loc[own.index, own.columns])
+        # Types differ where only the joint table has gaps.
+        theirs = joint.loc[own.index, own.columns]
+        pd.testing.assert_frame_equal(own, theirs, check_dtype=False)
     both = read(folder, "shop").merge(read(folder, "bank"), on="id", suffixes=("", "_bank"))
     assert len(both) == ROWS.presence.all(axis=1).sum()
     assert (both["region"] == both["region_bank"]).all()
@@ -94,7 +97,7 @@ def test_no_name_of_a_party_or_a_column_gets_in_the_way(tmp_path: Path) -> None:
     assert len(set(written.values())) == 3
     assert all(p.parent == tmp_path / "synthetic" and p.exists() for p in written.values())
     assert next(iter(pd.read_parquet(written["joint_"]))) == "synthetic_id"
-    assert next(iter(pd.read_parquet(written["..%2Fb"]))) == "bought_by"
+    assert next(iter(pd.read_parquet(written[slug("../b")]))) == "bought_by"
     assert decode_rows(odd, ROWS, 1).key == "synthetic_id"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -14,9 +14,8 @@ import yaml
 from scripts.check import main
 from tests.tables.conftest import COLUMNS
 from twinweave.parsing import parse
-from twinweave.tables.encoding import load_party
+from twinweave.tables.cleaning import clean
 from twinweave.tables.schema import Schema
-from twinweave.tables.sources import Source, SourceKind
 
 
 def config(folder: Path, **facts: dict[str, Any]) -> Path:
@@ -62,17 +61,17 @@ def test_a_good_table_and_what_cleaning_changes(
     assert main([*arguments[:3], "nobody"]) != 0
 
 
-def test_much_cleaning_is_a_warning_in_the_partys_own_log(
-    good: pd.DataFrame, schema: Schema, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    good.to_csv(tmp_path / "t.csv", index=False)
-    source = Source(kind=SourceKind.CSV, path=str(tmp_path / "t.csv"))
-    with caplog.at_level(logging.WARNING):
-        load_party(source, schema, "shop")
-        assert not caplog.records
-        columns = [{**c, "invalid": "drop"} if c["name"] == "member" else c for c in COLUMNS]
-        strict = parse(Schema, {"party": "shop", "columns": columns})
-        good.loc[:5, "member"] = "perhaps"
-        good.to_csv(tmp_path / "t.csv", index=False)
-        load_party(source, strict, "shop")
-    assert "member: invalid: drop x 6" in caplog.text
+def test_much_cleaning_is_a_warning(good: pd.DataFrame, schema: Schema) -> None:
+    assert clean(good, schema).report.warnings() == ()
+    rules = {"member": {"invalid": "drop"}, "spend": {"missing": "level"}}
+    columns = [{**c, **rules.get(c["name"], {})} for c in COLUMNS]
+    lenient = parse(Schema, {"party": "shop", "columns": columns})
+    good.loc[:1, "member"] = "perhaps"  # 5 % of 40 rows
+    good.loc[:9, "spend"] = np.nan  # has a level of its own: not changed
+    report = clean(good, lenient).report
+    assert "member: invalid: drop x 2" in report.lines()
+    assert report.warnings() == ()
+    good.loc[2, "member"] = "perhaps"
+    rows, column = clean(good, lenient).report.warnings()
+    assert rows.startswith("8% of the rows were dropped")
+    assert column.startswith("member: 8% of the cells")

@@ -12,9 +12,10 @@ import pytest
 
 from twinweave.errors import ColumnError, SchemaError, SourceError
 from twinweave.parsing import parse
-from twinweave.tables.cleaning import clean, normalise_key
+from twinweave.tables.cleaning import clean
 from twinweave.tables.column import Column
 from twinweave.tables.encoding import encode
+from twinweave.tables.keys import normalise_key
 from twinweave.tables.schema import Schema
 
 
@@ -81,6 +82,8 @@ def test_the_report_counts_what_was_changed() -> None:
         (NUMBER, [1, 1.5]),
         (NUMBER, [1, 10**400]),
         (NUMBER, [1, 2 + 1j]),
+        (NUMBER, ["1", [1]]),
+        (DAY, ["2020-01-02", {"a": 1}]),
         (NUMBER, ["1_0", "1"]),
         ({**NUMBER, "invalid": "clip"}, [1, "tell-tale"]),  # text has no nearest bound
         ({**NUMBER, "invalid": "clip"}, [1, 1.5]),
@@ -96,6 +99,51 @@ def test_what_no_rule_allows_is_an_error_that_names_the_column(facts: Any, cells
     with pytest.raises(ColumnError, match="'x'") as caught:
         clean(*one_column(cells, **facts))
     assert "tell-tale" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cell", "remedy"),
+    [
+        (NUMBER, "1,75", "Set `decimal`"),
+        (NUMBER, "1.234.567", "Set `thousands: '.'`"),
+        (NUMBER, "1.750", "Set `thousands: '.'`"),
+        (NUMBER, "2.000", "Set `thousands: '.'`"),
+        (NUMBER, "1 500", "Set `thousands`"),
+        (NUMBER, "1\u202f500", "Set `thousands`"),
+        (NUMBER, "1'500", "Set `thousands`"),
+        (NUMBER, "12 EUR", "a unit or sign"),
+        (NUMBER, "$12", "a unit or sign"),
+        (NUMBER, "12%", "a unit or sign"),
+        (NUMBER, "twelve", "not a whole number"),
+        (DAY, "02.01.2020", "Set `date_format`"),
+        (DAY, "1/2/2020", "Set `date_format`"),
+        (DAY, "20200102", "Set `date_format`"),
+        (DAY, "2 Jan 2020", "Set `date_format`"),
+        (DAY, "2021-01-02", "not an ISO date within"),
+    ],
+)
+def test_an_error_names_the_form_that_was_found(
+    facts: dict[str, Any], cell: str, remedy: str
+) -> None:
+    with pytest.raises(ColumnError, match=remedy) as caught:
+        clean(*one_column([cell, cell], **facts))
+    assert cell not in str(caught.value)
+
+
+def test_every_fault_is_told_at_once(good: pd.DataFrame, schema: Schema) -> None:
+    bad = good.astype(object)
+    bad.loc[0, ["colour", "member"]] = "tell-tale"
+    bad.loc[1, ["score", "colour"]] = None
+    bad.loc[2, "user"] = bad["user"].iloc[3]
+    with pytest.raises(ColumnError) as caught:
+        clean(bad.drop(columns="visits"), schema)
+    told = str(caught.value)
+    for part in ("'user': an id occurs", "'visits': not in", "'member': a cell is none"):
+        assert part in told
+    assert "columns 'colour', 'score': a cell is missing" in told
+    assert "'colour': a cell is none" in told
+    assert "tell-tale" not in told
+    assert not any(c.isdecimal() for c in told.replace("E+11", "").replace("2**53", ""))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +167,7 @@ def test_numbers_of_any_dtype(cells: pd.Series[Any]) -> None:
     [
         pd.Series(["2020-01-02", "2020-01-03 12:00"]),
         pd.Series(["2020-01-02T00:30:00+00:00", "2020-01-04T00:30:00+01:00"]),
+        pd.Series(["2020-01-03T00:30:00+02:00", "2020-01-03T00:30:00"]),
         pd.Series(pd.to_datetime(["2020-01-02", "2020-01-03"])),
         pd.Series(pd.to_datetime(["2020-01-02 02:00", "2020-01-03 02:00"])).dt.tz_localize("CET"),
         pd.Series([dt.date(2020, 1, 2), dt.datetime(2020, 1, 3)], dtype=object),
@@ -227,6 +276,7 @@ def test_no_rows(good: pd.DataFrame, schema: Schema) -> None:
         {"kind": "categorical", "levels": ["a", " b"]},
         {"kind": "integer", "bounds": [0, 2.5]},
         {"kind": "integer", "bounds": [0, 5], "bins": [1.5]},
+        {"kind": "integer", "bounds": [0, 2**53]},
         {"kind": "integer", "bounds": ["2020-01-01", "2021-01-01"]},
         {"kind": "datetime", "bounds": [0, 1]},
         {"kind": "continuous", "bounds": [0, 1], "bins": [1.0]},

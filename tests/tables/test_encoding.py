@@ -81,7 +81,7 @@ def test_decoded_types(good: pd.DataFrame, schema: Schema) -> None:
         "object",
         "Int64",
         "float64",
-        "datetime64[s]",
+        "datetime64[ns]",
         "object",
         "float64",
     ]
@@ -167,6 +167,10 @@ def test_a_missing_amount_is_one_of_0() -> None:
         ({"kind": "categorical", "levels": ["007", "1"]}, ["007", "1"]),
         ({"kind": "categorical", "levels": ["0", "a"]}, ["0", "a"]),
         ({"kind": "categorical", "levels": ["0", "1"]}, [0, 1]),
+        ({"kind": "categorical", "levels": ["2", "0.5"]}, [2.0, 0.5]),
+        ({"kind": "categorical", "levels": ["1.10", "1.2"]}, ["1.10", "1.2"]),
+        ({"kind": "categorical", "levels": ["nan", "1.5"]}, ["nan", "1.5"]),
+        ({"kind": "categorical", "levels": ["False", "True"]}, [False, True]),
     ],
 )
 def test_levels_come_back_in_the_type_of_the_source(

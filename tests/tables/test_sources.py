@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import sqlite3
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +109,10 @@ def test_separators_of_two_characters_and_none_that_fits(csv: Callable[..., Any]
         read(csv("id;c\n1;a\n"), "c")
     with pytest.raises(SourceError, match="more cells"):
         read(csv("id,c\n1,a\n2,a,,b\n"), "c")
+    excel = csv("sep=;\nid;c\n1;a\n") | {"separator": ";"}
+    with pytest.raises(SourceError, match="Set `skip_rows: 1`"):
+        read(excel, "c")
+    assert read(excel | {"skip_rows": 1}, "c")["c"].tolist() == ["a"]
 
 
 def test_a_cell_is_not_cut_at_a_nul(tmp_path: Path) -> None:
@@ -113,9 +121,83 @@ def test_a_cell_is_not_cut_at_a_nul(tmp_path: Path) -> None:
         read({"kind": "csv", "path": str(tmp_path / "n.csv")}, "c")
     (tmp_path / "u.csv").write_bytes("id,c\n1,a\n".encode("utf-16"))
     source = {"kind": "csv", "path": str(tmp_path / "u.csv")}
-    with pytest.raises(SourceError, match="not utf-8 text"):
+    with pytest.raises(SourceError, match="Set `encoding: utf-16`"):
         read(source, "c")
     assert read(source | {"encoding": "utf-16"}, "c")["c"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "wanted"),
+    [
+        ('id, c\n1, "a b"\n', {}, "a b"),
+        ('id,c\n1,"a\nb"\n', {}, "a\nb"),
+        ('id,c\r\n1,"a\r\nb"\r\n', {}, "a\r\nb"),
+        ("id,c\r1,a\r", {}, "a"),
+        ('id,c\n1,"a ""b"" c"\n', {}, 'a "b" c'),
+        ('id,c\n1,"a \\"b\\", c"\n', {"escape": "\\"}, 'a "b", c'),
+        ('id,c\n1,"C:\\x\\"\n', {"escape": ""}, "C:\\x\\"),
+        ('id||c\n1||"a||b"\n', {"separator": "||"}, "a||b"),
+        ("id¦c\n1¦a\n", {"separator": "¦"}, "a"),
+        ("id c\n1 a\n", {"separator": " "}, "a"),
+    ],
+)
+def test_ways_of_quoting_and_separating(
+    csv: Callable[..., Any], tmp_path: Path, text: str, options: dict[str, str], wanted: str
+) -> None:
+    source = csv("")
+    Path(source["path"]).write_bytes(text.encode())
+    assert read(source | options, "c")["c"].tolist() == [wanted]
+
+
+def test_backslashes_before_quotes_are_not_guessed(csv: Callable[..., Any]) -> None:
+    with pytest.raises(SourceError, match="Set `escape`"):
+        read(csv('id,c\n1,"a \\"b\\", c"\n'), "c")
+    with pytest.raises(SourceError, match="never closed"):
+        read(csv('id,c\n1,"a\n'), "c")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252", "latin-1"]
+)
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zip"])
+def test_encodings_packed_or_not(tmp_path: Path, encoding: str, suffix: str) -> None:
+    path = tmp_path / f"t.csv{suffix}"
+    frame = pd.DataFrame({"id": ["1"], "Größe": ["é"], "c": ["a"]})
+    text = frame.to_csv(index=False).encode(encoding)
+    pack: dict[str, Any] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("t.csv", text)
+    else:
+        path.write_bytes(pack.get(suffix, bytes)(text))
+    source = parse(Source, {"kind": "csv", "path": str(path), "encoding": encoding})
+    assert read_raw(source).to_dict("list") == frame.to_dict("list")
+    if encoding not in ("utf-8", "utf-8-sig"):
+        with pytest.raises(SourceError, match="encoding"):
+            read_raw(parse(Source, {"kind": "csv", "path": str(path)}))
+
+
+def test_dates_of_a_declared_form(csv: Callable[..., Any]) -> None:
+    until = {"name": "until", "kind": "datetime", "bounds": ["2000-01-01", "2020-01-01"]}
+    schema = parse(Schema, {"party": "shop", "columns": [KEY, until]})
+    text = "id,until\n1,03.02.2001\n2,\n3,2001-02-03\n4,31.12.9999\n"
+    source = csv(text) | {"date_format": "%d.%m.%Y"}
+    read = read_table(parse(Source, source), schema)["until"].tolist()
+    assert read == ["2001-02-03T00:00:00", None, "\ufffd", "9999-12-31T00:00:00"]
+
+
+def test_columns_that_are_not_there_are_told_at_once(csv: Callable[..., Any]) -> None:
+    with pytest.raises(ColumnError) as caught:
+        read(csv("ID,c,e,e\n1,a,b,b\n"), "c", "d", "e", "f")
+    for part in ("'id': not in the table, which has one", "'d', 'f': not in", "'e': occurs more"):
+        assert part in str(caught.value)
+
+
+def test_a_parquet_file_with_numbers_for_names(tmp_path: Path) -> None:
+    frame = pd.DataFrame({0: ["a"], 1: ["b"]}, index=pd.Index(["x"], name="2"))
+    frame.to_parquet(tmp_path / "t.parquet")
+    source = {"kind": "parquet", "path": str(tmp_path / "t.parquet"), "rename": {"2": "id"}}
+    assert read(source, "0", "1").to_numpy().tolist() == [["x", "a", "b"]]
 
 
 def test_parts_row_numbers_and_derived_columns(csv: Callable[..., Any]) -> None:
@@ -137,6 +219,8 @@ def test_parts_row_numbers_and_derived_columns(csv: Callable[..., Any]) -> None:
 def test_the_first_row_of_each_user_is_kept(csv: Callable[..., Any]) -> None:
     source = csv("id,c,who\n1,a,x\n2,b,x\n3,a,y\n4,b,\n5,a,\n") | {"keep_first_by": "who"}
     assert read(source, "c")["id"].tolist() == ["1", "3", "4", "5"]
+    spelled = csv("id,c\nA@b,a\n a@B,b\n") | {"keep_first_by": "id"}
+    assert read(spelled, "c")["c"].tolist() == ["a"]  # as one user, as cleaning counts them
 
 
 def test_a_file_is_cut_into_overlapping_parties(csv: Callable[..., Any]) -> None:
@@ -242,6 +326,10 @@ def test_a_password_in_the_configuration_is_refused() -> None:
         {"kind": "csv", "path": "x", "derive": {"c": {"source": "c"}}},
         {"kind": "csv", "path": "x", "seperator": ";"},
         {"kind": "excel", "path": "x"},
+        {"kind": "csv", "path": "x", "encoding": "utf-9"},
+        {"kind": "csv", "path": "x", "separator": ""},
+        {"kind": "csv", "path": "x", "escape": "e"},
+        {"kind": "csv", "path": "x", "date_format": "%d.%m."},
     ],
 )
 def test_sources_that_cannot_work_are_refused(source: Any) -> None:

@@ -12,6 +12,7 @@ masks, or carries noise that the guard has been charged for.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,7 +37,10 @@ from twinweave.spec import RunSpec
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+    from twinweave.tables.cleaning import CleaningReport
     from twinweave.tables.encoding import EncodedTable
+
+log = logging.getLogger("twinweave.party")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,12 +249,25 @@ def read_table(site: Site, run: str) -> EncodedTable:
 
     A process can outlive a run, and the table may change between runs.
     """
-    return _read_table(canonical_json(site), run)
+    return _read_table(canonical_json(site), run)[0]
+
+
+def tell_cleaning(site: Site, run: str) -> None:
+    """What cleaning changed in the party's table, to the party's own log and nowhere else."""
+    report = _read_table(canonical_json(site), run)[1]
+    for line in report.lines():
+        log.info("cleaning: %s", line)
+    for line in report.warnings():
+        log.warning("cleaning: %s", line)
 
 
 @lru_cache(maxsize=4)
-def _read_table(site: str, run: str) -> EncodedTable:  # noqa: ARG001 (a key of the cache)
-    from twinweave.tables.encoding import load_party
+def _read_table(
+    site: str,
+    run: str,  # noqa: ARG001 (a key of the cache)
+) -> tuple[EncodedTable, CleaningReport]:
+    from twinweave.tables.encoding import encode, load_cleaned
 
     own = parse(Site, json.loads(site))
-    return load_party(own.source, own.schema, own.party)
+    cleaned = load_cleaned(own.source, own.schema, own.party)
+    return encode(cleaned), cleaned.report

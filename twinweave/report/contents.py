@@ -8,6 +8,7 @@ from typing import Any
 
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.lift.results import LiftReport
+from twinweave.analysis.overlap import Overlap
 from twinweave.workload.choice import Choice
 from twinweave.workload.selection import FeatureScore
 
@@ -48,11 +49,13 @@ class RunFacts:
 class Contents:
     """All that the terminal summary and report.json are written from.
 
-    lift: None for data without an experiment. choice, scores: None and empty for a run without
+    overlaps: what the noisy tables tell of users in common. lift: None for data without an
+    experiment. choice, scores: None and empty for a run without
     feature selection. synthetic: None for a run without a generator.
     """
 
     facts: RunFacts
+    overlaps: tuple[Overlap, ...] = ()
     lift: LiftReport | None = None
     scores: tuple[FeatureScore, ...] = ()
     choice: Choice | None = None

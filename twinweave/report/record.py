@@ -1,6 +1,7 @@
 """report.json: what a run found, what it cost and who saw what; versioned, JSON-ready.
 
-The size of the overlap is not in it: the parties read this file and must not learn it.
+The exact size of the overlap is not in it: the parties read this file and must not learn it.
+What it has is what the noisy tables tell.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def report_record(contents: Contents) -> dict[str, Any]:
             "cells": facts.cells,
             "left_out": {"max_cells": facts.max_cells, "tables": list(facts.too_large)},
         },
+        "in_common": to_plain(contents.overlaps),
         "privacy": _privacy(facts),
         "lift": to_plain(contents.lift),
         "selection": _selection(contents),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows
-from twinweave.tables.encoding import decode
+from twinweave.tables.encoding import decode, plain_dtype
 from twinweave.tables.schema import JointSchema
 from twinweave.tables.sdv_metadata import to_sdv_metadata
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class SyntheticTables:
     """The union rows, decoded.
 
-    joint: one row a person: id, union columns in their own types (NaN, None or NaT where no
+    joint: one row a person: id, union columns in their own types (NaN, NA, None or NaT where no
         holder is present), one boolean a party. key: name of its id column.
     present: {party: name of its boolean column}.
     """
@@ -37,10 +37,13 @@ class SyntheticTables:
 
     def of(self, party: str) -> pd.DataFrame:
         """The party's table: its own people and columns, in its schema's order, key first."""
+        import pandas as pd
+
         schema = self.schema.schema(party)
         rows = self.joint[self.joint[self.present[party]]]
         table = rows[[self.key, *schema.names]].rename(columns={self.key: schema.key.name})
-        return table.reset_index(drop=True)
+        whole = {name: plain_dtype(cells) for name, cells in table.items()}
+        return pd.DataFrame(whole).reset_index(drop=True)
 
     def metadata_of(self, party: str) -> dict[str, Any]:
         """SDV metadata of the party's table."""

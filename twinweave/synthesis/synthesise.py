@@ -19,19 +19,15 @@ from twinweave.generators import registry
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import SynthesisConf
+from twinweave.synthesis.draw import Basis, Codes, Source, draw, offer
 from twinweave.synthesis.fit import fit
 from twinweave.synthesis.population import Population, population
-from twinweave.synthesis.rake import constraints, rake
-from twinweave.synthesis.resample import exchange, resample
 from twinweave.workload.measurement import Measurement, one_way_tables
 
 if TYPE_CHECKING:
     from twinweave.generators.base import Generator, Progress
 
 log = logging.getLogger("twinweave.run")
-
-MOST_CELLS = 250_000_000
-"""Candidates times tables, at most, unless the rows wanted alone are more: half a gigabyte."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +46,8 @@ class SynthesisResult:
     """rows: the synthetic union. effective: sample size the candidates' weights are worth.
 
     misfit: by table, chi-square of the weighted candidates over its cells (about 1: met up to
-    the noise). trace: the fit's loss, the same over all cells, along its steps.
+    the noise). trace: the fit's loss, the same over all cells, along its steps. source: what
+    was fitted; more rows can be drawn from it.
     """
 
     rows: Rows = field(repr=False)
@@ -58,6 +55,7 @@ class SynthesisResult:
     effective: float
     misfit: dict[str, float] = field(repr=False)
     trace: tuple[float, ...]
+    source: Source = field(repr=False)
 
 
 def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:
@@ -98,43 +96,58 @@ def synthesise(
     Without a network the fit starts from nothing. progress: of the fit. Raises ConfigError if a
     party's size is missing.
     """
-    layout, measurements, conf = task.layout, task.measurements, task.conf
-    people = population(layout.parties, task.sizes, measurements, layout.pools)
-    n, users = conf.rows or people.size, people.users.sum()
-    affordable = MOST_CELLS // max(len(measurements), 1)
-    wanted = max(n, min(round(conf.rake.candidates * n), affordable))
+    people = _people(task)
+    n = task.conf.rows or people.size
+    source = _source(network, task, people, progress)
+    basis = _basis(source, task, people)
     rng = np.random.default_rng([task.seed, 1])
-    soft = network.soft if network is not None else None
-    drawn = 0
-    parts: list[Rows] = []
-    trace: tuple[float, ...] = ()
-    if network is not None and soft is None:
-        drawn = wanted - round(conf.mixture * wanted)
-        parts.append(_sampled(network, people.presence(drawn), rng))
-    if drawn < wanted:
-        latents = people.latents(conf.fit.latents)
-        mixture = fit(soft, layout, measurements, latents, conf.fit, task.seed, progress)
-        parts.append(mixture.sample(wanted - drawn, rng))
-        trace = mixture.trace
-    candidates = Rows.joined(parts)
-    linear = constraints(measurements, layout, candidates, users)
-    raked = rake(linear, len(candidates), users, conf.rake)
-    chosen = resample(raked.weights, candidates, n, rng)
-    chosen = exchange(chosen, raked.weights, linear, conf.rake.exchanges, rng)
+    offered = offer(basis, basis.candidates(n), rng)
     return SynthesisResult(
-        rows=candidates.take(chosen),
+        rows=offered.choose(n, basis.conf.exchanges, rng),
         population=people,
-        effective=raked.effective,
-        misfit=raked.misfit,
-        trace=trace,
+        effective=offered.raked.effective,
+        misfit=offered.raked.misfit,
+        trace=() if source.mixture is None else source.mixture.trace,
+        source=source,
     )
 
 
-def _sampled(network: Generator, presence: NDArray[np.bool_], rng: np.random.Generator) -> Rows:
-    import torch
+def more_rows(source: Source, task: Task, n: int, given: Codes) -> Rows:
+    """n further rows from what `synthesise` fitted, of everyone or of those with given codes.
 
-    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    return network.sample(presence, generator)
+    They meet the measurements as the run's own do; drawn under the task's seed.
+    """
+    basis = _basis(source, task, _people(task))
+    return draw(basis, n, np.random.default_rng([task.seed, 6]), given)
+
+
+def _people(task: Task) -> Population:
+    layout = task.layout
+    return population(layout.parties, task.sizes, task.measurements, layout.pools)
+
+
+def _source(
+    network: Generator | None, task: Task, people: Population, progress: Progress | None
+) -> Source:
+    """The network by itself where it has no soft output and no mixture is asked for beside it."""
+    soft = network.soft if network is not None else None
+    alone = network if soft is None else None
+    part = 1.0 if alone is None else task.conf.mixture
+    if not part:
+        return Source(network=alone, part=part)
+    latents = people.latents(task.conf.fit.latents)
+    mixture = fit(soft, task.layout, task.measurements, latents, task.conf.fit, task.seed, progress)
+    return Source(network=alone, mixture=mixture, part=part)
+
+
+def _basis(source: Source, task: Task, people: Population) -> Basis:
+    return Basis(
+        source=source,
+        layout=task.layout,
+        measurements=task.measurements,
+        people=people,
+        conf=task.conf.rake,
+    )
 
 
 def by_quarters(what: str) -> Progress:

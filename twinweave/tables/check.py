@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from twinweave.errors import AppError, ColumnError, SchemaError, SourceError
-from twinweave.tables.cleaning import clean, clean_key, column_faults, normalise_key
-from twinweave.tables.column import Rule
+from twinweave.tables.cleaning import clean, column_faults
+from twinweave.tables.column import Column, Rule
+from twinweave.tables.keys import clean_key, normalise_key
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
 
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TableCheck:
-    """faults: what stops a run, a line each; changes: what cleaning does where nothing does."""
+    """faults: what stops a run, a line each; where nothing does, changes: what cleaning does,
+    and warnings: what of it may be a wrong declaration."""
 
     faults: tuple[str, ...]
-    changes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def check_table(source: Source, schema: Schema) -> TableCheck:
@@ -32,20 +35,23 @@ def check_table(source: Source, schema: Schema) -> TableCheck:
     faults: list[str] = []
     frame, kept = _read(source, schema, faults)
     if frame is None:
-        return TableCheck(faults=tuple(faults), changes=())
-    faults += _key_faults(frame[schema.key.name], schema.key.name)
+        return TableCheck(faults=tuple(faults))
+    if told := _key_faults(frame[schema.key.name], schema.key):
+        faults += told
+        frame = frame.assign(**{schema.key.name: [str(i) for i in range(len(frame))]})
     lenient = []
     for column in kept.data_columns:
         told = column_faults(frame[column.name], column)
         faults += told
         # A fault is told; the rest of the table is cleaned as if its rows were dropped.
         lenient.append(replace(column, missing=Rule.DROP, invalid=Rule.DROP) if told else column)
-    frame = frame.assign(**{schema.key.name: [str(i) for i in range(len(frame))]})
     try:
         report = clean(frame, replace(kept, columns=(kept.key, *lenient))).report
     except (ColumnError, SchemaError, SourceError) as error:
-        return TableCheck(faults=(*faults, str(error)), changes=())
-    return TableCheck(faults=tuple(faults), changes=() if faults else report.lines())
+        return TableCheck(faults=(*faults, str(error)))
+    if faults:
+        return TableCheck(faults=tuple(faults))
+    return TableCheck(faults=(), changes=report.lines(), warnings=report.warnings())
 
 
 def _read(source: Source, schema: Schema, faults: list[str]) -> tuple[pd.DataFrame | None, Schema]:
@@ -54,21 +60,22 @@ def _read(source: Source, schema: Schema, faults: list[str]) -> tuple[pd.DataFra
         try:
             return read_table(source, schema), schema
         except ColumnError as error:
-            faults.append(str(error))
-            gone = [c for c in schema.columns if f"column {c.name!r}: " in str(error)]
+            faults += [str(ColumnError(*part)) for part in error.parts]
+            names = {column for column, _, _ in error.parts}
+            gone = [c for c in schema.columns if c.name in names]
             rest = tuple(c for c in schema.columns if c not in gone)
             if not gone or schema.key in gone or len(rest) < 2:
                 return None, schema
             schema = replace(schema, columns=rest)
 
 
-def _key_faults(cells: pd.Series, name: str) -> list[str]:
+def _key_faults(cells: pd.Series, key: Column) -> list[str]:
     import pandas as pd
 
     try:
-        clean_key(cells, name)
+        clean_key(cells, key)
     except AppError as error:
-        ids, missing = normalise_key(cells)
+        ids, missing = normalise_key(cells, key.normalise)
         repeated = int(pd.Series(ids[~missing]).duplicated(keep=False).sum())
         return [f"{error} ({int(missing.sum())} missing, {repeated} rows share an id)"]
     return []

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ColumnError, SourceError, unquoted
 from twinweave.tables.column import Column, Kind, Rule
-from twinweave.tables.dtypes import UNREADABLE, as_moments, as_numbers, as_text, without_point_zero
+from twinweave.tables.dtypes import as_moments, as_numbers, as_text, without_point_zero
+from twinweave.tables.faults import invalid_cell, missing_cell
+from twinweave.tables.keys import Shape, clean_key, shape_of
 from twinweave.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ TRUTH = {
 STRIKING = 0.05
 """Of a column's cells, or the rows: from here on what cleaning changed is a warning."""
 
-_SCIENTIFIC = r"[+-]?\d(?:\.\d+)?[eE]\+\d+"
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}\.000\s*")
+
+_KEPT_MISSING = f"missing: {Rule.LEVEL}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +45,13 @@ class CleaningReport:
     """What cleaning changed; for the party's own eyes.
 
     changed: {column: {"missing: level" or the like: number of cells}}, changed columns only.
+    ids: how they are written.
     """
 
     rows_read: int
     rows_kept: int
     changed: Mapping[str, Mapping[str, int]]
+    ids: Shape
 
     def lines(self) -> tuple[str, ...]:
         """The report as text, one line a column, for the party's own log."""
@@ -54,13 +60,29 @@ class CleaningReport:
             f"{name}: " + ", ".join(f"{what} x {n}" for what, n in counts.items())
             for name, counts in self.changed.items()
         )
-        return (rows, *told)
+        return (rows, *told, self.ids.told)
 
-    @property
-    def striking(self) -> bool:
-        """Whether so much was changed that a declaration may be wrong: of a column, or rows."""
-        most = max((n for counts in self.changed.values() for n in counts.values()), default=0)
-        return max(most, self.rows_read - self.rows_kept) > STRIKING * self.rows_read
+    def warnings(self) -> tuple[str, ...]:
+        """What may be a wrong declaration: much of a column changed, many rows dropped, odd ids.
+
+        A missing cell with a level of its own is as it was: nothing was changed.
+        """
+        told = []
+        if (dropped := self._share(self.rows_read - self.rows_kept)) > STRIKING:
+            told.append(
+                f"{dropped:.0%} of the rows were dropped. Do rules and schema fit the table?"
+            )
+        for name, counts in self.changed.items():
+            for what, n in counts.items():
+                if what != _KEPT_MISSING and (share := self._share(n)) > STRIKING:
+                    told.append(
+                        f"{name}: {share:.0%} of the cells fall under `{what}`. Do units, signs "
+                        "and spellings fit the schema?"
+                    )
+        return (*told, *self.ids.odd)
+
+    def _share(self, cells: int) -> float:
+        return cells / self.rows_read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +100,8 @@ class Cleaned:
 
 @unquoted()
 def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
-    """Apply the schema's types and rules. Raises ColumnError or SourceError (no rows)."""
+    """Apply the schema's types and rules. Raises ColumnError, with all that is wrong in any
+    column, or SourceError (no rows)."""
     import pandas as pd
 
     if len(frame) == 0:
@@ -86,13 +109,19 @@ def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
     keep = np.ones(len(frame), dtype=bool)
     counts: dict[str, dict[str, int]] = {}
     columns: dict[str, Any] = {}
+    wrong: list[ColumnError] = []
     for column in schema.columns:
-        cells = _cells(frame, column.name)
-        if column is schema.key:
-            columns[column.name] = clean_key(cells, column.name)
-        else:
-            columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
-            keep &= ~drop
+        try:
+            cells = _cells(frame, column.name)
+            if column is schema.key:
+                columns[column.name] = clean_key(cells, column)
+            else:
+                columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
+                keep &= ~drop
+        except ColumnError as error:
+            wrong.append(error)
+    if wrong:
+        raise ColumnError.of_many(wrong)
     if not keep.any():
         raise SourceError("cleaning dropped every row. Review the columns with rule `drop`.")
     typed = pd.DataFrame(columns)[keep].reset_index(drop=True)
@@ -100,51 +129,9 @@ def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
         rows_read=len(frame),
         rows_kept=len(typed),
         changed={name: count for name, count in counts.items() if count},
+        ids=shape_of(columns[schema.key.name], schema.key),
     )
     return Cleaned(schema=schema, frame=typed, report=report)
-
-
-def normalise_key(cells: pd.Series) -> tuple[NDArray[np.object_], Mask]:
-    """(ids as text, missing): the one spelling of an id that every party must arrive at.
-
-    Unicode NFC, no spaces around, whole numbers without ".0", and lower case where the id
-    holds an "@" (an e-mail address). Nothing else is guessed; a number in scientific notation,
-    as spreadsheets write long ones, has lost digits and is UNREADABLE.
-    """
-    import pandas as pd
-
-    text, missing = as_text(cells)
-    ids = pd.Series(text, dtype=object)
-    present = ids[~missing].str.normalize("NFC")
-    mail = present.str.contains("@", regex=False)
-    present = present.where(~mail, present.str.lower())
-    point = present.str.endswith("0") & present.str.contains(".", regex=False)
-    present[point] = present[point].map(without_point_zero)
-    ids[~missing] = present.where(~present.str.fullmatch(_SCIENTIFIC), UNREADABLE)
-    return ids.to_numpy(dtype=object), missing
-
-
-def clean_key(cells: pd.Series, name: str) -> NDArray[np.object_]:
-    """Normalised ids, complete and unique. Raises ColumnError."""
-    import pandas as pd
-
-    ids, missing = normalise_key(cells)
-    if missing.any():
-        raise ColumnError(name, "an id is missing", "Fill in or remove the rows without an id.")
-    if (ids == UNREADABLE).any():
-        raise ColumnError(
-            name,
-            "an id is neither text nor a whole number with all its digits (a spreadsheet's "
-            "4.91E+11 and floats from 2**53 on have lost some)",
-            "Export the ids again as text.",
-        )
-    if pd.Index(ids).has_duplicates:
-        raise ColumnError(
-            name,
-            "an id occurs more than once (upper and lower case count as one in e-mails)",
-            "Aggregate to one row a user, or set `keep_first_by` in the source.",
-        )
-    return ids
 
 
 def _cells(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -159,29 +146,57 @@ def _cells(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _clean_column(cells: pd.Series, column: Column) -> tuple[Any, Mask, dict[str, int]]:
-    """(typed values, rows to drop, counts of changed cells)."""
+    """(typed values, rows to drop, counts of changed cells). Raises ColumnError."""
+    values, missing, invalid, outside = _read(cells, column)
+    if wrong := [error for error, _ in _wrong(cells, column, missing, invalid & ~outside)]:
+        raise ColumnError.of_many(wrong)
     counts: dict[str, int] = {}
-    values: NDArray[Any]
-    if column.is_numeric:
-        values, missing, invalid = _numeric(cells, column)
-        if column.invalid is Rule.CLIP:
-            values, invalid = _clip(cells, values, missing, invalid, column, counts)
-    else:
-        values, missing, invalid = _levels(cells, column)
+    if outside.any():
+        values = np.clip(values, *column.span)
+        counts[f"invalid: {Rule.CLIP}"] = int(outside.sum())
     drop = np.zeros(len(cells), dtype=bool)
     for what, mask, rule in (
         ("missing", missing, column.missing),
-        ("invalid", invalid, column.invalid),
+        ("invalid", invalid & ~outside, column.invalid),
     ):
         if not mask.any():
             continue
-        if rule is Rule.ERROR:
-            raise _missing(column) if what == "missing" else _invalid(column, cells[invalid])
         if rule is Rule.DROP:
             drop |= mask
         values[mask] = np.nan if column.is_numeric else None
         counts[f"{what}: {rule.value}"] = int(mask.sum())
     return _typed(values, column), drop, counts
+
+
+def column_faults(cells: pd.Series, column: Column) -> list[str]:
+    """What stops a run at this column, with the number of cells; for the party's own eyes."""
+    _, missing, invalid, outside = _read(cells, column)
+    wrong = _wrong(cells, column, missing, invalid & ~outside)
+    return [f"{error} ({count} of {len(cells)} cells)" for error, count in wrong]
+
+
+def _read(cells: pd.Series, column: Column) -> tuple[NDArray[Any], Mask, Mask, Mask]:
+    """(values, which are missing, which are invalid, which of those have a bound to move to)."""
+    values: NDArray[Any]
+    values, missing, invalid = (_numeric if column.is_numeric else _levels)(cells, column)
+    outside = np.zeros(len(cells), dtype=bool)
+    if column.invalid is Rule.CLIP:
+        lo, hi = column.span
+        outside = ~missing & ((values < lo) | (values > hi))
+    return values, missing, invalid, outside
+
+
+def _wrong(
+    cells: pd.Series, column: Column, missing: Mask, invalid: Mask
+) -> list[tuple[ColumnError, int]]:
+    """(error, number of cells) for what no rule of the column allows. Text has no nearest bound:
+    a cell that cannot be clipped is wrong."""
+    wrong = []
+    if missing.any() and column.missing is Rule.ERROR:
+        wrong.append((missing_cell(column), int(missing.sum())))
+    if invalid.any() and column.invalid in (Rule.ERROR, Rule.CLIP):
+        wrong.append((invalid_cell(column, cells[invalid]), int(invalid.sum())))
+    return wrong
 
 
 def _levels(cells: pd.Series, column: Column) -> tuple[NDArray[np.object_], Mask, Mask]:
@@ -221,43 +236,20 @@ def _numeric(cells: pd.Series, column: Column) -> tuple[NDArray[np.float64], Mas
     lo, hi = column.span
     invalid = ~missing & ~((values >= lo) & (values <= hi))
     if column.kind is Kind.INTEGER:
-        invalid |= ~missing & ~(values == np.floor(values))
+        invalid |= ~missing & ~(values == np.floor(values)) | _maybe_thousands(cells)
     return values.copy(), missing, invalid
 
 
-def column_faults(cells: pd.Series, column: Column) -> list[str]:
-    """What stops a run at this column, with the number of cells; for the party's own eyes."""
-    read = _numeric if column.is_numeric else _levels
-    values, missing, invalid = read(cells, column)
-    if column.invalid is Rule.CLIP:
-        lo, hi = column.span
-        invalid &= ~((values < lo) | (values > hi))
-    faults = []
-    if missing.any() and column.missing is Rule.ERROR:
-        faults.append(f"{_missing(column)} ({int(missing.sum())} of {len(cells)} cells)")
-    if invalid.any() and column.invalid in (Rule.ERROR, Rule.CLIP):
-        faults.append(
-            f"{_invalid(column, cells[invalid])} ({int(invalid.sum())} of {len(cells)} cells)"
-        )
-    return faults
+def _maybe_thousands(cells: pd.Series) -> Mask:
+    """Which cells are text such as "45.000": 45 to some, forty-five thousand to others."""
+    import pandas as pd
 
-
-def _clip(
-    cells: pd.Series,
-    values: NDArray[np.float64],
-    missing: Mask,
-    invalid: Mask,
-    column: Column,
-    counts: dict[str, int],
-) -> tuple[NDArray[np.float64], Mask]:
-    """Move what is out of bounds to the nearest bound; other invalid cells have none: error."""
-    lo, hi = column.span
-    outside = ~missing & ((values < lo) | (values > hi))
-    if (other := invalid & ~outside).any():
-        raise _invalid(column, cells[other])
-    if outside.any():
-        counts["invalid: clip"] = int(outside.sum())
-    return np.clip(values, lo, hi), np.zeros_like(invalid)
+    found = np.zeros(len(cells), dtype=bool)
+    if cells.dtype.kind == "O":
+        is_text = np.array([isinstance(v, str) for v in cells], dtype=bool)
+        codes, distinct = pd.factorize(cells[is_text].astype(object))
+        found[is_text] = np.array([_THOUSANDS.fullmatch(v) is not None for v in distinct])[codes]
+    return found
 
 
 def _typed(values: NDArray[Any], column: Column) -> Any:
@@ -271,44 +263,3 @@ def _typed(values: NDArray[Any], column: Column) -> Any:
         ticks[gone] = np.datetime64("NaT")
         return ticks
     return values
-
-
-def _missing(column: Column) -> ColumnError:
-    return ColumnError(
-        column.name,
-        "a cell is missing",
-        "Fill it in, or declare `missing: level` or `missing: drop`.",
-    )
-
-
-_COMMA = r"\s*[+-]?\d[\d.\s]*,\d[\d.,]*\s*"
-
-
-def _invalid(column: Column, cells: pd.Series) -> ColumnError:
-    """The error for these cells; it tells their form at most."""
-    text, _ = as_text(cells)
-    if column.kind in (Kind.INTEGER, Kind.CONTINUOUS) and any(
-        re.fullmatch(_COMMA, t) for t in text if t is not None
-    ):
-        return ColumnError(
-            column.name,
-            "a cell has a comma in its number",
-            "Set `decimal` (1,5) or `thousands` (1,500) in the source.",
-        )
-    if not column.is_numeric:
-        return ColumnError(
-            column.name,
-            f"a cell is none of the {column.kind.value} column's levels",
-            "Correct the table, add the level, or declare `invalid: level` or `invalid: drop`.",
-        )
-    what = {
-        Kind.INTEGER: "a whole number",
-        Kind.CONTINUOUS: "a finite number",
-        Kind.DATETIME: "an ISO date",
-    }[column.kind]
-    return ColumnError(
-        column.name,
-        f"a cell is not {what} within the bounds",
-        "Correct the table, widen `bounds`, or declare `invalid: clip` (numbers out of bounds "
-        "only), `level` or `drop`.",
-    )

@@ -16,7 +16,9 @@ from math import isfinite
 import numpy as np
 
 from twinweave.errors import SchemaError
+from twinweave.names import check_name
 from twinweave.parsing import Parsed
+from twinweave.tables.dtypes import EXACT
 
 MISSING = "(missing)"
 """The level that `missing: level` or `invalid: level` adds after a column's own levels."""
@@ -54,6 +56,15 @@ class Rule(StrEnum):
     DROP = "drop"  # the row leaves the table
 
 
+class Normal(StrEnum):
+    """What does not tell two ids apart, beyond what never does (see `tables/keys.py`)."""
+
+    CASEFOLD = "casefold"  # upper and lower case
+    LETTERS_AND_DIGITS = "letters_and_digits"  # dashes, dots, blanks: all else is removed
+    DIGITS = "digits"  # all but the digits 0 to 9 is removed, as of telephone numbers
+    STRIP_ZEROS = "strip_zeros"  # leading zeros, after the other rules: 0049... is +49...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column(Parsed):
     """One column. Discrete code of a cell: 0..size-1; MISSING, where allowed, is size-1.
@@ -63,6 +74,8 @@ class Column(Parsed):
     bounds: inclusive public bounds of a number, or ISO dates of a datetime column.
     bins: number of equal-width bins (default 16, never more than the integers in range),
         or the inner edges themselves; a value on an edge belongs to the upper bin.
+
+    normalise: of the key, the same at every party: what does not tell two ids apart.
 
     Of a value column an amount that is missing, or of a user whom the party lacks, counts as 0
     in means per user. Bounds that do not hold 0 are for tables without missing amounts.
@@ -77,10 +90,14 @@ class Column(Parsed):
     bins: int | tuple[float, ...] | None = None
     missing: Rule = Rule.ERROR
     invalid: Rule = Rule.ERROR
+    normalise: tuple[Normal, ...] = ()
 
     def __post_init__(self) -> None:
+        check_name("a column", self.name)
         if self.role is Role.KEY:
             return
+        if self.normalise:
+            raise self._error("ids alone are normalised", "Move `normalise` to the key.")
         if self.kind is Kind.CATEGORICAL:
             self._check_levels()
         elif self.kind is Kind.BOOLEAN:
@@ -137,11 +154,21 @@ class Column(Parsed):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Name of every code, in order; bins are written "[lo, hi)", the last one "[lo, hi]"."""
+        """Name of every code, in order; bins are written "[lo, hi)", the last one "[lo, hi]".
+
+        An integer column's are "lo to hi", both inside, or the number alone.
+        """
         extra = (MISSING,) if self.has_missing_level else ()
         if not self.is_numeric:
             return self.levels + extra
         points = (self.span[0], *self.edges, self.span[1])
+        if self.kind is Kind.INTEGER:
+            lows, highs = points[:-1], (*(p - 1 for p in self.edges), points[-1])
+            ends = [
+                (_written(a, self.kind), _written(b, self.kind))
+                for a, b in zip(lows, highs, strict=True)
+            ]
+            return tuple(a if a == b else f"{a} to {b}" for a, b in ends) + extra
         shown = [_written(p, self.kind) for p in points]
         names = [f"[{a}, {b})" for a, b in pairwise(shown)]
         names[-1] = names[-1][:-1] + "]"
@@ -181,6 +208,11 @@ class Column(Parsed):
             if inner != sorted(set(inner)) or not all(lo < e < top for e in inner):
                 raise self._error("bin edges must ascend inside the bounds", "List inner edges.")
         if self.kind is Kind.INTEGER:
+            if max(-lo, hi) >= EXACT:
+                raise self._error(
+                    "from 2**53 on numbers are rounded, and whole numbers run together",
+                    "Use kind continuous, or categorical for codes.",
+                )
             given = self.edges if isinstance(self.bins, tuple) else ()
             if any(p != int(p) for p in (lo, hi, *given)):
                 raise self._error(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
+import io
 import lzma
-import re
+import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from twinweave.errors import SourceError
 
@@ -20,11 +24,27 @@ if TYPE_CHECKING:
 
 SEPARATORS = (",", ";", "\t", "|")
 
+_STAND_IN = "\x1f"
+"""Stands for a separator that is not one ASCII character, which the parser does not know."""
+
 _NOT_CSV = "is not CSV with these options. Correct `separator`, `names` or `kind`"
 _MORE_CELLS = (
     "has rows with more cells than the header has names. Correct "
     "`separator` or `names`, or quote cells that hold it"
 )
+_OPEN_QUOTE = "has a quote that is never closed. Correct the file, or set `escape` in the source"
+_ESCAPE = (
+    r"has a backslash before a quote. Set `escape` in the source: '\' where it makes the quote "
+    "part of the cell, '' where it is a sign like any other"
+)
+_BLOCK = 1 << 20  # characters
+_BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def read_csv(path: Path, source: Source) -> pd.DataFrame:
@@ -32,34 +52,41 @@ def read_csv(path: Path, source: Source) -> pd.DataFrame:
     import pandas as pd
 
     trouble = ""
-    frame = None
     try:
-        if _has_nul(path, source):
-            raise UnicodeError
-        names = [n.strip() for n in source.names]
-        first = 0 if names else 1
-        if not names:
-            head = _pandas_csv(path, source, nrows=1)
-            names = [str(n).strip().removeprefix("\ufeff") for n in head.iloc[0]]
-        # pandas refuses repeated names: read by position, header included, and name afterwards.
-        # One column more, for rows that end in a separator.
-        frame = _pandas_csv(path, source, names=range(len(names) + 1)).iloc[first:]
+        trouble = _scanned(path, source)
+        if not trouble:
+            return _parsed(path, source)
     except FileNotFoundError:
         trouble = "does not exist. Correct `path`, or `data.root` on the command line"
     except (IsADirectoryError, PermissionError):
         trouble = "cannot be opened. Give `path` a file that this process may read"
     except UnicodeError:
-        trouble = f"is not {source.encoding} text. Correct `encoding` or `kind` in the source"
+        trouble = _not_text(path, source)
     except pd.errors.EmptyDataError:
         trouble = "is empty. Point `source` at a table with a header and rows"
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+    except _DAMAGED:
         trouble = "is damaged, or not compressed as its name says. Get the file again"
     except pd.errors.ParserError as error:
-        trouble = _MORE_CELLS if "Expected" in str(error) else _NOT_CSV
+        told = {"Expected": _MORE_CELLS, "EOF inside string": _OPEN_QUOTE}
+        trouble = next((told[mark] for mark in told if mark in str(error)), _NOT_CSV)
     except (ValueError, LookupError):
         trouble = _NOT_CSV
-    if frame is None:
-        raise file_error(path, trouble)
+    raise file_error(path, trouble)
+
+
+def _parsed(path: Path, source: Source) -> pd.DataFrame:
+    import pandas as pd
+
+    names = [n.strip() for n in source.names]
+    first = 0 if names else 1
+    if not names:
+        head = _pandas_csv(path, source, nrows=1)
+        names = [str(n).strip().removeprefix("\ufeff") for n in head.iloc[0].fillna("")]
+        if names[0].lower().startswith("sep="):
+            raise file_error(path, 'begins with "sep=" for spreadsheets. Set `skip_rows: 1`')
+    # pandas refuses repeated names: read by position, header included, and name afterwards.
+    # One column more, for rows that end in a separator.
+    frame = _pandas_csv(path, source, names=range(len(names) + 1)).iloc[first:]
     beyond = frame[len(names)]
     if not (beyond.isna() | (beyond == "")).all():
         raise file_error(path, _MORE_CELLS)
@@ -81,40 +108,84 @@ def sniffed_separator(source: Source) -> str:
         try:
             head = _pandas_csv(source.files[0], replace(source, separator=separator), nrows=1)
             widths[separator] = head.shape[1]
-        except (OSError, EOFError, ValueError, LookupError, zlib.error, lzma.LZMAError):
+        except (*_DAMAGED, ValueError, LookupError):
             continue  # reading the whole table says what is wrong
     return max(widths, key=lambda s: widths[s], default=",")
 
 
-def _has_nul(path: Path, source: Source) -> bool:
-    """Whether a NUL is in the file (unpacked, but for archives): pandas would end a cell there."""
-    if source.encoding.lower().startswith(("utf-16", "utf_16", "utf16", "utf-32", "utf_32")):
-        return False
-    opened: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(
-        path.suffix.lower(), open
+def _scanned(path: Path, source: Source) -> str:
+    """What the parser would misread without a word, or "". Raises UnicodeError.
+
+    It ends a cell at a NUL, and leaves a backslash before a quote to a guess.
+    """
+    last = ""
+    with _opened(path, source) as text:
+        while block := text.read(_BLOCK):
+            if "\0" in block:
+                return _not_text(path, source)
+            if source.escape is None and '\\"' in last + block:
+                return _ESCAPE
+            if _STAND_IN in block and _stands_in(source):
+                return "has control characters in it. Write it with a separator of one character"
+            last = block[-1]
+    return ""
+
+
+def _not_text(path: Path, source: Source) -> str:
+    with path.open("rb") as file:
+        begins = file.read(4)
+    for mark, encoding in _BOMS.items():
+        if begins.startswith(mark):
+            return f"begins as {encoding} text does. Set `encoding: {encoding}` in the source"
+    return (
+        f"is not {source.encoding} text. Correct `encoding` in the source (spreadsheets write "
+        "cp1252 or utf-16), or `kind`"
     )
-    if path.suffix.lower() in (".zip", ".zst", ".tar"):
-        return False
-    with opened(path, "rb") as file:
-        return any(b"\0" in block for block in iter(lambda: file.read(1 << 20), b""))
+
+
+@contextmanager
+def _opened(path: Path, source: Source) -> Iterator[IO[str]]:
+    """The file's text, unpacked where its name says so; line ends as they are."""
+    known = codecs.lookup(source.encoding).name
+    encoding = "utf-8-sig" if known == "utf-8" else known
+    unpack: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            files = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if len(files) != 1:
+                raise file_error(path, "holds several files. Pack one alone, or unpack it")
+            with archive.open(files[0]) as file:
+                yield io.TextIOWrapper(file, encoding=encoding, newline="")
+    else:
+        with unpack.get(suffix, open)(path, "rt", encoding=encoding, newline="") as file:
+            yield file
+
+
+def _stands_in(source: Source) -> bool:
+    return len(source.separator) != 1 or not source.separator.isascii()
 
 
 def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
-    frame: pd.DataFrame = pd.read_csv(
-        path,
-        sep=source.separator if len(source.separator) == 1 else re.escape(source.separator),
-        engine="c" if len(source.separator) == 1 else "python",
-        encoding=source.encoding,
-        header=None,
-        skiprows=source.skip_rows,
-        dtype=str,
-        keep_default_na=False,
-        na_values=[],
-        skipinitialspace=source.strip,
-        **options,
-    )
+    stands_in = _stands_in(source)
+    with _opened(path, source) as text:
+        frame: pd.DataFrame = pd.read_csv(
+            io.StringIO(text.read().replace(source.separator, _STAND_IN)) if stands_in else text,
+            sep=_STAND_IN if stands_in else source.separator,
+            engine="c",
+            header=None,
+            skiprows=source.skip_rows,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[],
+            skipinitialspace=source.separator != " ",
+            escapechar=source.escape or None,
+            **options,
+        )
+    if stands_in:  # in quoted cells it is none
+        frame = frame.apply(lambda c: c.str.replace(_STAND_IN, source.separator, regex=False))
     return frame
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import SourceError
-from twinweave.tables.cleaning import normalise_key
 from twinweave.tables.column import seconds
 from twinweave.tables.delimited import sniffed_separator
 from twinweave.tables.dtypes import (
@@ -23,6 +22,7 @@ from twinweave.tables.dtypes import (
     plain_numbers,
     without_point_zero,
 )
+from twinweave.tables.keys import normalise_key
 from twinweave.tables.sources import Source, SourceKind, read_raw
 
 if TYPE_CHECKING:

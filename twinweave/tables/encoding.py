@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +14,13 @@ from numpy.typing import NDArray
 from twinweave.errors import AppError, SchemaError, unquoted
 from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import TRUTH, Cleaned, clean
-from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role, seconds
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-log = logging.getLogger("twinweave.party")
 
 Codes = NDArray[np.int32]
 
@@ -61,15 +58,8 @@ class EncodedTable:
 
 
 def load_party(source: Source, schema: Schema, party: str) -> EncodedTable:
-    """Read, clean and encode a party's table. Raises AppErrors that name the party.
-
-    What cleaning changed goes to the party's own log, as a warning where it is much.
-    """
-    cleaned = load_cleaned(source, schema, party)
-    level = logging.WARNING if cleaned.report.striking else logging.INFO
-    for line in cleaned.report.lines():
-        log.log(level, "cleaning at %s: %s", party, line)
-    return encode(cleaned)
+    """Read, clean and encode a party's table. Raises AppErrors that name the party."""
+    return encode(load_cleaned(source, schema, party))
 
 
 @unquoted()
@@ -115,9 +105,9 @@ def decode(
     """Rows of the columns' own types from codes (n, len(columns)).
 
     Numbers and dates are uniform within their bin (whole numbers and seconds where the kind
-    asks so). A boolean of levels 0 and 1, or false and true, is one; levels that are all whole
-    numbers are whole numbers; other levels are text. The missing level and ABSENT become NaN,
-    NA, None or NaT. Raises SchemaError.
+    asks so). A boolean of levels 0 and 1, or any two levels false and true, are bool; levels that
+    are all numbers are int64 or float64; other levels are text. The missing level and ABSENT
+    become NaN, NA (and the column Int64 or boolean), None or NaT. Raises SchemaError.
     """
     import pandas as pd
 
@@ -140,10 +130,18 @@ def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.rando
         return np.where(gone, np.nan, numbers)
     whole = numbers.astype(np.int64)
     if column.kind is Kind.DATETIME:
-        moments = whole.astype("datetime64[s]")
+        # Nanoseconds, as most tables in memory, but where they end too early.
+        within = all(_NANOSECONDS[0] <= s < _NANOSECONDS[1] for s in column.span)
+        moments = whole.astype("datetime64[s]").astype("datetime64[ns]" if within else "M8[s]")
         moments[gone] = np.datetime64("NaT")
         return moments
-    return pd.arrays.IntegerArray(whole, gone)
+    return plain_dtype(pd.Series(pd.arrays.IntegerArray(whole, gone))).array
+
+
+def plain_dtype(cells: pd.Series) -> pd.Series:
+    """A nullable column without gaps as int64 or bool; any other one as it is."""
+    plain = {"Int64": np.int64, "boolean": np.bool_}.get(str(cells.dtype))
+    return cells if plain is None or cells.isna().any() else cells.astype(plain)
 
 
 def _level_cells(column: Column, codes: NDArray[np.integer[Any]]) -> Any:
@@ -152,19 +150,33 @@ def _level_cells(column: Column, codes: NDArray[np.integer[Any]]) -> Any:
 
     gone = (codes == ABSENT) | (codes >= len(column.levels))
     at = np.where(gone, 0, codes)
-    if column.kind is Kind.BOOLEAN and [v.lower() for v in column.levels] in _TRUTHS:
+    words = sorted(v.lower() for v in column.levels)
+    if words == ["false", "true"] or (column.kind is Kind.BOOLEAN and words == ["0", "1"]):
         true = np.array([TRUTH[v.lower()] == 1 for v in column.levels])[at]
-        return pd.arrays.BooleanArray(true, gone) if gone.any() else true
-    if all(_WHOLE.fullmatch(v) for v in column.levels):
-        return pd.arrays.IntegerArray(np.array(column.levels, dtype=np.int64)[at], gone)
+        return plain_dtype(pd.Series(pd.arrays.BooleanArray(true, gone))).array
+    whole = [_WHOLE.fullmatch(v) is not None for v in column.levels]
+    if all(whole):
+        numbers = np.array(column.levels, dtype=np.int64)[at]
+        return plain_dtype(pd.Series(pd.arrays.IntegerArray(numbers, gone))).array
+    if all(w or _is_float(v) for w, v in zip(whole, column.levels, strict=True)):
+        return np.where(gone, np.nan, np.array(column.levels, dtype=np.float64)[at])
     spelled = np.array((*column.levels, None), dtype=object)
     return spelled[np.where(gone, len(column.levels), codes)]
 
 
-_TRUTHS = (["0", "1"], ["1", "0"], ["false", "true"], ["true", "false"])
-
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 """A whole number as its type writes it: "007" is text, and so is what int64 cannot hold."""
+
+_NANOSECONDS = (seconds("1678-01-01"), seconds("2262-01-01"))
+"""Years that 64 bits of nanoseconds can count."""
+
+
+def _is_float(level: str) -> bool:
+    """Whether this is how a float is written, and not "1.10" or "nan"."""
+    return _DECIMAL.fullmatch(level) is not None and repr(float(level)) == level
+
+
+_DECIMAL = re.compile(r"-?\d+\.\d+(e-?\d+)?")
 
 
 def value_units(column: Column, amounts: NDArray[np.float64]) -> Codes:

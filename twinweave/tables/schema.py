@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from twinweave.errors import SchemaError
+from twinweave.names import check_name
 from twinweave.parsing import Parsed
 from twinweave.tables.column import Column, Role
 
@@ -21,6 +22,7 @@ class Schema(Parsed):
     columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
+        check_name("a party", self.party)
         names = [c.name for c in self.columns]
         if repeated := {n for n in names if names.count(n) > 1}:
             raise SchemaError(
@@ -76,6 +78,7 @@ class JointSchema(Parsed):
         parties = [s.party for s in self.schemas]
         if len(set(parties)) != len(parties) or not parties:
             raise SchemaError("party names repeat or are missing. Give each party its own name.")
+        _check_keys(self.schemas)
         first: dict[str, tuple[str, Column]] = {}
         for schema in self.schemas:
             for column in schema.data_columns:
@@ -135,6 +138,17 @@ class JointSchema(Parsed):
 
     def with_role(self, role: Role) -> tuple[Column, ...]:
         return tuple(c for c in self.columns if c.role is role)
+
+
+def _check_keys(schemas: tuple[Schema, ...]) -> None:
+    """Raise SchemaError unless every party spells ids alike: no id would match otherwise."""
+    first = schemas[0]
+    for schema in schemas:
+        if set(schema.key.normalise) != set(first.key.normalise):
+            raise SchemaError(
+                f"keys of {first.party!r} and {schema.party!r} disagree on `normalise`. Give both "
+                "the same rules."
+            )
 
 
 def _check_pool(schema: JointSchema, pool: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,10 +22,10 @@ from numpy.typing import NDArray
 from twinweave.errors import ColumnError, ConfigError, SourceError, unquoted
 from twinweave.parsing import Parsed
 from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
-from twinweave.tables.cleaning import normalise_key
-from twinweave.tables.column import Kind
+from twinweave.tables.column import Column, Kind
 from twinweave.tables.delimited import file_error, read_csv
-from twinweave.tables.dtypes import as_text, plain_numbers
+from twinweave.tables.dtypes import is_date_format, iso_dates, plain_numbers
+from twinweave.tables.keys import normalise_key
 from twinweave.tables.schema import Schema
 from twinweave.tables.transforms import Derived
 
@@ -84,6 +85,9 @@ class Source(Parsed):
         holds the URL: the only place for one with a password.
     separator, encoding, names (of a file without a header), skip_rows (before the header),
     na_values (texts that mean missing), decimal and thousands (signs in numbers): of a CSV.
+    escape: of a CSV with backslashes before quotes: a backslash where it makes the quote part of
+        the cell, "" where it is a sign like any other.
+    date_format: of dates that are not ISO, as of `strptime`: "%d.%m.%Y".
     strip: remove spaces around text before `na_values`, `derive` and `keep_first_by` see it.
     rename: {column in the source: column of the schema}.
     derive: {column of the schema: how it is made from a column of the source}.
@@ -106,6 +110,8 @@ class Source(Parsed):
     na_values: tuple[str, ...] = ("",)
     decimal: str = "."
     thousands: str = ""
+    escape: str | None = None
+    date_format: str | None = None
     strip: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     derive: Mapping[str, Derived] = field(default_factory=dict)
@@ -118,6 +124,7 @@ class Source(Parsed):
     def __post_init__(self) -> None:
         if self.kind in (SourceKind.CSV, SourceKind.PARQUET) and not self.files:
             raise ConfigError("source.path", "missing", "Give the table's file.")
+        self._check_text()
         if len(self.decimal) != 1 or self.decimal == self.thousands or len(self.thousands) > 1:
             raise ConfigError(
                 "source.decimal",
@@ -137,6 +144,25 @@ class Source(Parsed):
                 )
         if self.kind is SourceKind.CAMPAIGN and (self.campaign is None or self.role is None):
             raise ConfigError("source", "a campaign needs `campaign` and `role`", "Give both.")
+
+    def _check_text(self) -> None:
+        """Raise ConfigError for what no text is written in."""
+        if not self.separator or set(self.separator) & set('"\r\n\0'):
+            raise ConfigError("source.separator", "separates nothing", "Give the sign or signs.")
+        if self.escape not in (None, "", "\\"):
+            raise ConfigError("source.escape", "is no backslash", "Give '\\', or '' for none.")
+        try:
+            known = "a".encode(self.encoding).decode(self.encoding) == "a"
+        except (LookupError, UnicodeError):
+            known = False
+        if not known:
+            raise ConfigError("source.encoding", "is not known", "Give e.g. utf-8, cp1252, utf-16.")
+        if self.date_format is not None and not is_date_format(self.date_format):
+            raise ConfigError(
+                "source.date_format",
+                "gives no whole date",
+                'Name year, month and day as strptime does: "%d.%m.%Y".',
+            )
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -176,13 +202,19 @@ def read_table(source: Source, schema: Schema) -> pd.DataFrame:
             if column.kind in (Kind.INTEGER, Kind.CONTINUOUS) and column.name not in source.derive:
                 signs = source.decimal, source.thousands
                 table[column.name] = plain_numbers(table[column.name], *signs)
+    if source.date_format is not None:
+        for column in schema.data_columns:
+            if column.kind is Kind.DATETIME and column.name not in source.derive:
+                table[column.name] = iso_dates(table[column.name], source.date_format)
     if source.key_from_row_number:
         table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
     if source.keep_first_by:
-        by = pd.Series(as_text(raw[source.keep_first_by])[0], dtype=object)
+        is_key = source.keep_first_by == origin.get(schema.key.name)
+        rules = schema.key.normalise if is_key else ()
+        by = pd.Series(normalise_key(raw[source.keep_first_by], rules)[0], dtype=object)
         table = table[~(by.duplicated() & by.notna())]
     if source.present:
-        table = table[_kept(table[schema.key.name], source.present)]
+        table = table[_kept(table[schema.key.name], schema.key, source.present)]
     if table.empty:
         raise SourceError("no row is left of the table. Raise `present.fraction` in the source.")
     return table.reset_index(drop=True)
@@ -217,19 +249,28 @@ def _origins(source: Source, schema: Schema) -> dict[str, str]:
 
 
 def _check_columns(found: list[str], origin: Mapping[str, str], extra: tuple[str, ...]) -> None:
+    """Raise ColumnError with every column that is not there, or there twice."""
+    plain = {_plain(name) for name in found}
+    wrong = []
     for name, column in (*origin.items(), *((e, e) for e in extra)):
-        if found.count(column) == 1:
-            continue
         told = "" if name == column else f" (made from {column!r})"
-        if column in found:
-            raise ColumnError(
-                name, f"occurs more than once in the table{told}", "Rename one of them."
-            )
-        raise ColumnError(
-            name,
-            f"not in the table{told}",
-            "Correct the table's header, the schema, or `rename` in the source.",
-        )
+        if (times := found.count(column)) > 1:
+            rule, remedy = "occurs more than once in the table", "Rename one of them."
+        elif times == 0 and _plain(column) in plain:
+            rule = "not in the table, which has one of other case, blanks or marks"
+            remedy = "Write it as the header does, or set `rename` in the source."
+        else:
+            rule = "not in the table"
+            remedy = "Correct the table's header, the schema, or `rename` in the source."
+        if times != 1:
+            wrong.append(ColumnError(name, f"{rule}{told}", remedy))
+    if wrong:
+        raise ColumnError.of_many(wrong)
+
+
+def _plain(name: str) -> str:
+    """A name without what is easily overlooked."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
 def _mark_missing(raw: pd.DataFrame, source: Source) -> pd.DataFrame:
@@ -239,10 +280,10 @@ def _mark_missing(raw: pd.DataFrame, source: Source) -> pd.DataFrame:
     return raw.where(~raw.isin(source.na_values), None)
 
 
-def _kept(key: pd.Series, present: Present) -> NDArray[np.bool_]:
+def _kept(cells: pd.Series, key: Column, present: Present) -> NDArray[np.bool_]:
     import pandas as pd
 
-    ids, missing = normalise_key(key)
+    ids, missing = normalise_key(cells, key.normalise)
     hash_key = blake2b(present.salt.encode(), digest_size=8).hexdigest()  # SipHash: 16 bytes
     hashed = pd.util.hash_array(
         np.where(missing, "", ids).astype(object), hash_key=hash_key, categorize=False
@@ -276,8 +317,11 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         trouble = "is not a Parquet file, or damaged. Correct `kind`, or get the file again"
     if frame is None:
         raise file_error(path, trouble)
-    named = [n for n in frame.index.names if n is not None and n not in frame.columns]
-    return frame.reset_index(level=named) if named else frame
+    frame.columns = frame.columns.map(str)  # pandas remembers numbers as names
+    for level, name in enumerate(frame.index.names):
+        if name is not None and str(name) not in frame.columns:
+            frame[str(name)] = frame.index.get_level_values(level)
+    return frame
 
 
 def _read_sql(source: Source) -> list[pd.DataFrame]:

@@ -6,12 +6,16 @@ back from the noisy tables and from the synthetic rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.tables.column import Kind, Role
 from twinweave.tables.schema import JointSchema
+
+Holds = Literal["everyone", "converters"]
+"""Whom a party's table lists: all who could have converted, or those alone who did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,10 @@ class LiftConf(Parsed):
     k: an arm, or an arm's part in a breakdown, whose noisy size is below k is not shown.
     ratio: expected users in test for each user in control, for the sample-ratio check; None for
         no check.
+    holds: whom the table of an outcome's party lists. `converters`: only users with one of the
+        conversions, so that a user it lacks has not converted by definition, and the shares
+        matched are not expected to balance. Undeclared is taken for `everyone`, but gives no
+        verdict where the tables look like those of converters.
     """
 
     membership: str
@@ -39,6 +47,7 @@ class LiftConf(Parsed):
     level: float = 0.95
     k: int
     ratio: float | None = 1.0
+    holds: dict[str, Holds] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         arms = self.test + self.control
@@ -52,10 +61,10 @@ class LiftConf(Parsed):
             raise ConfigError(
                 "lift.conversions", "nothing to compare", "Name a conversion or value column."
             )
-        for field in ("conversions", "values", "breakdowns"):
-            names = getattr(self, field)
+        for columns in ("conversions", "values", "breakdowns"):
+            names = getattr(self, columns)
             if len(set(names)) != len(names):
-                raise ConfigError(f"lift.{field}", "columns repeat", "Name each column once.")
+                raise ConfigError(f"lift.{columns}", "columns repeat", "Name each column once.")
         if not 0.5 <= self.level < 1:
             raise ConfigError("lift.level", "not in [0.5, 1)", "Give a confidence level, 0.95 say.")
         check_not_negative("lift", self, "k")
@@ -96,6 +105,31 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
                 "lift.breakdowns",
                 f"column {name!r} is not a feature at {home!r}",
                 "Break down by columns of the membership's party.",
+            )
+    _check_holds(schema, conf)
+
+
+def _check_holds(schema: JointSchema, conf: LiftConf) -> None:
+    home = schema.holders(conf.membership)[0]
+    outcomes = (*conf.conversions, *conf.values)
+    others = [
+        party
+        for party in schema.parties
+        if party not in schema.unit(home)
+        and any(party in schema.holders(column) for column in outcomes)
+    ]
+    for party, whom in conf.holds.items():
+        if party not in others:
+            raise ConfigError(
+                "lift.holds",
+                f"{party!r} is no other party with a conversion or value of the experiment",
+                f"Name one of: {', '.join(others) or 'none here'}.",
+            )
+        if any(conf.holds.get(member) != whom for member in schema.unit(party)):
+            raise ConfigError(
+                "lift.holds",
+                f"the members of the pool of {party!r} are not declared alike",
+                "Give every member of a pool the same.",
             )
 
 

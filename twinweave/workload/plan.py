@@ -65,10 +65,14 @@ def _fits(noise: Noise, query: Query) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TablePlan:
-    """The tables of one pass through the protocols, in the order in which they are measured."""
+    """The tables of one pass through the protocols, in the order in which they are measured.
+
+    counting: what the counts of users in common cost, before the first pass.
+    """
 
     schema: JointSchema
     tables: tuple[PlannedQuery, ...]
+    counting: tuple[Event, ...] = ()
 
     def check(self) -> None:
         """Raise ConfigError unless every table is one of the schema; ProtocolError where a party
@@ -83,8 +87,9 @@ class TablePlan:
                 )
 
     def events(self, party: str | None = None) -> list[Event]:
-        """What the tables cost; those in which the party takes part, where one is named."""
-        return [p.event for p in self.tables if party is None or party in p.query.parties]
+        """What the pass costs; that in which the party takes part, where one is named."""
+        events = (*self.counting, *(p.event for p in self.tables))
+        return [e for e in events if party is None or party in e.parties]
 
     def local(self, party: str) -> dict[int, PlannedQuery]:
         """The party's own tables by index in the plan."""

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from twinweave.analysis.fairness.audit import (
     FairnessReport,
@@ -18,6 +22,7 @@ from twinweave.analysis.fairness.audit import (
 )
 from twinweave.analysis.fairness.measured import measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
+from twinweave.analysis.finding import Finding
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.parsing import to_plain
 from twinweave.synthesis.population import row_counts
@@ -28,6 +33,7 @@ from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 
+COUNTS = st.one_of(st.just(0), st.integers(0, 60))
 KEY = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
 SEX = Column(name="sex", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, shared=True, levels=("f", "m"))
 RACE = Column(name="race", kind=Kind.CATEGORICAL, role=Role.SENSITIVE, levels=("p", "q", "r"))
@@ -64,6 +70,15 @@ def measured(query: Query, rows: Rows, sd: float, seed: int = 2) -> Measurement:
     table = row_counts(query, LAYOUT, rows)
     noise = np.random.default_rng(seed).normal(0, sd, table.shape)
     return Measurement(query=query, values=table + noise, variance=sd**2)
+
+
+def parity_of(
+    columns: tuple[str, ...], tables: list[Measurement], rng: np.random.Generator, k: int = 10
+) -> Finding:
+    found = measured_parity(SCHEMA, columns, CONF, tables, k, 0.95, rng)
+    assert found is not None
+    assert found.finding is not None
+    return found.finding
 
 
 def q(*sides: tuple[str, ...]) -> Query:
@@ -142,6 +157,38 @@ def test_a_group_without_the_label_still_has_false_positives() -> None:
     assert rows_for(table, 10).tolist() == [[True, True], [True, True], [True, False]]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(np.int64, st.tuples(st.integers(2, 5), st.just(2), st.just(2)), elements=COUNTS),
+    st.integers(0, 20),
+)
+def test_each_rate_is_fairlearns_over_the_groups_that_have_it(
+    table: NDArray[np.int64], k: int
+) -> None:
+    """Fairlearn, told of those groups alone that have k rows for the rate."""
+    from fairlearn.metrics import false_positive_rate_difference, true_positive_rate_difference
+
+    theirs = []
+    for actual, rate in ((0, false_positive_rate_difference), (1, true_positive_rate_difference)):
+        enough = table[table[:, actual].sum(axis=1) >= max(k, 1)]
+        if len(enough) < 2:
+            continue
+        groups, labels, predicted = np.indices(enough.shape).reshape(3, -1)
+        theirs.append(
+            rate(
+                labels,
+                predicted,
+                sensitive_features=groups,
+                sample_weight=enough.ravel().astype(float),
+            )
+        )
+    ours = odds_difference(table, k, 1.0, 0.95, np.random.default_rng(0))
+    assert (ours is None) == (not theirs)
+    if ours is not None:
+        assert ours.value == pytest.approx(max(theirs))
+        assert ours.covers(ours.value)
+
+
 def test_groups_that_a_rate_leaves_out_are_named() -> None:
     rows = union(4000)
     never = rows.codes.copy()
@@ -150,6 +197,14 @@ def test_groups_that_a_rate_leaves_out_are_named() -> None:
     by_race = found.audits[1]
     assert all(m.left_out == ("q (true positive rate)",) for m in by_race.models)
     assert all(m.odds is not None for m in by_race.models)
+    assert by_race.suppressed == ("r",)  # four rows in 4000: in no figure
+
+
+def test_a_group_that_the_noise_hides_is_named() -> None:
+    tables = [measured(q(("b", "race", "good")), ROWS, 1.0)]
+    found = audit(SCHEMA, CONF, ROWS, tables, k=10, seed=1).audits[1]
+    assert found.measured_parity is not None
+    assert found.measured_left_out == ("r",)
 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.3, 0.5), (0.4,) * 5, (0.2, 0.4, 0.4, 0.5)])
@@ -206,7 +261,7 @@ def test_measured_intervals_cover_the_noise() -> None:
     rng, covered, narrow = np.random.default_rng(10), 0, 0
     for i in range(300):
         table = measured(q(("b", "sex", "good")), ROWS, 12.0, seed=i)
-        found = measured_parity(SCHEMA, ("sex",), CONF, [table], 10, 0.95, rng)
+        found = parity_of(("sex",), [table], rng)
         covered += found.interval[0] <= truth <= found.interval[1]
         narrow += abs(found.value - truth) <= (found.interval[1] - found.value) / 2
     assert covered >= 270
@@ -216,18 +271,18 @@ def test_measured_intervals_cover_the_noise() -> None:
 def test_a_finer_table_is_folded_and_one_of_other_people_is_not() -> None:
     rng = np.random.default_rng(11)
     fine = measured(q(("b", "race", "good", "sex")), ROWS, 0.01)
-    found = measured_parity(SCHEMA, ("sex",), CONF, [fine], 10, 0.95, rng)
+    found = parity_of(("sex",), [fine], rng)
     held = ROWS.codes[ROWS.presence[:, 1]]
     truth = held[held[:, 0] == 1, 3].mean() - held[held[:, 0] == 0, 3].mean()
     assert found.value == pytest.approx(truth, abs=1e-4)
-    both = measured_parity(SCHEMA, ("sex", "race"), CONF, [fine], 20, 0.95, rng)
+    both = parity_of(("sex", "race"), [fine], rng, k=20)
     assert both.value > found.value
     # People at both parties only, where the audit looks at everyone at b.
     other = measured(q(("a", "sex"), ("b", "good")), ROWS, 0.01)
     assert measured_parity(SCHEMA, ("sex",), CONF, [other], 10, 0.95, rng) is None
     # x is at a: those absent there count too, for their sex and label are known at b.
     across = measured(q(("a", "x"), ("b", "sex", "good")), ROWS, 0.01)
-    crossed = measured_parity(SCHEMA, ("sex",), CONF, [across], 10, 0.95, rng)
+    crossed = parity_of(("sex",), [across], rng)
     assert crossed.value == pytest.approx(truth, abs=1e-4)
 
 

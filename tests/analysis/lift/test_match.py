@@ -14,19 +14,26 @@ from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy,
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.estimate import Counts
 from twinweave.analysis.lift.match import match_rates
-from twinweave.analysis.lift.results import LiftReport, Verdict
+from twinweave.analysis.lift.results import LiftReport, MatchState, Verdict
+from twinweave.errors import ConfigError
 from twinweave.parsing import to_plain
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.analyses import LiftConf, check_lift
 
 Users = dict[str, NDArray[Any]]
 
 
 def report_of(
-    users: Users, *, sd: float = 1e-3, seed: int = 0, schema: JointSchema = SCHEMA
+    users: Users,
+    *,
+    sd: float = 1e-3,
+    seed: int = 0,
+    schema: JointSchema = SCHEMA,
+    conf: LiftConf = CONF,
 ) -> LiftReport:
     rng = np.random.default_rng(seed)
-    return analyse(schema, [noisy(q, exact(users, q), sd, rng) for q in WORKLOAD], CONF)
+    return analyse(schema, [noisy(q, exact(users, q), sd, rng) for q in WORKLOAD], conf)
 
 
 def arms(users: Users) -> list[NDArray[np.bool_]]:
@@ -79,12 +86,12 @@ def test_the_share_matched_by_arm_and_the_lift_among_matched() -> None:
     assert match.party == "b"
     for arm, found in zip(arms(users), (match.test, match.control), strict=True):
         assert found.covers(users["at_b"][arm].mean())
-    assert match.balanced
+    assert match.state is MatchState.BALANCED
     matched = report.conversions[0].matched
     assert matched is not None
     rates = [users["bought"][arm & users["at_b"]].mean() for arm in arms(users)]
     assert matched.absolute.value == pytest.approx(rates[0] - rates[1], abs=0.02)
-    assert not any("Hardly" in note for note in report.notes)
+    assert report.conversions[0].doubts == ()
 
 
 def test_arms_that_are_not_matched_alike_get_no_verdict() -> None:
@@ -95,12 +102,13 @@ def test_arms_that_are_not_matched_alike_get_no_verdict() -> None:
     users["at_a"] = np.ones(6000, dtype=bool)
     users["at_b"] = rng.random(6000) < np.where(test, 0.55, 0.75)
     report = report_of(users, sd=3.0)
-    assert not report.match_rates[0].balanced
+    assert report.match_rates[0].state is MatchState.UNBALANCED
     (outcome,), (value,) = report.conversions, report.values
     assert outcome.overall is not None
     assert value.overall is not None
     assert outcome.overall.verdict is value.overall.verdict is Verdict.REFUSED
     assert {c.verdict for c in outcome.breakdowns[0].cells} == {Verdict.REFUSED}
+    assert outcome.doubts == value.doubts == ("b does not hold both arms alike",)
     json.dumps(to_plain(report), allow_nan=False)
 
 
@@ -109,8 +117,11 @@ def test_ids_that_never_match_are_said() -> None:
     users["at_b"] = ~users["at_a"]
     report = report_of(users, sd=3.0)
     assert report.match_rates[0].test.interval[1] < 0.02
-    assert any("spell the ids alike" in note for note in report.notes)
-    assert report.conversions[0].matched is None
+    assert report.match_rates[0].state is MatchState.HARDLY_ANY
+    (outcome,) = report.conversions
+    assert outcome.overall is not None
+    assert outcome.overall.verdict is Verdict.REFUSED
+    assert outcome.matched is None
 
 
 def test_a_balanced_match_is_seldom_called_unbalanced() -> None:
@@ -124,5 +135,53 @@ def test_a_balanced_match_is_seldom_called_unbalanced() -> None:
         cov = np.stack([np.eye(2) * 25.0] * 2)
         noise = rng.normal(0, 5.0, theta.shape)
         counts = Counts(conversions=(), holders=("b",), theta=theta + noise, cov=cov)
-        called += not match_rates(CONF, counts)[0].balanced
+        called += match_rates(SCHEMA, CONF, counts)[0].state is not MatchState.BALANCED
     assert called <= 6
+
+
+def buyers_alone(users: Users) -> Users:
+    """The other party's table without whoever did not buy."""
+    return users | {"at_b": users["at_b"] & (users["bought"] == 1)}
+
+
+def test_buyers_alone_get_a_verdict_where_that_is_declared() -> None:
+    """Their share matched is their conversion rate, so that a lift unbalances it."""
+    users = buyers_alone(people(6000, np.random.default_rng(9)))
+    silent = report_of(users, sd=3.0)
+    told = report_of(users, sd=3.0, conf=replace(CONF, holds={"b": "converters"}))
+    assert told.match_rates[0].state is MatchState.CONVERTERS
+    assert silent.match_rates[0].state is MatchState.UNDECLARED
+    (declared,), (undeclared,) = told.conversions, silent.conversions
+    assert declared.overall is not None
+    assert undeclared.overall is not None
+    assert declared.overall.verdict is told.values[0].overall.verdict is Verdict.LIFT
+    assert undeclared.overall.verdict is silent.values[0].overall.verdict is Verdict.REFUSED
+    assert "`lift.holds`" in undeclared.doubts[0]
+    assert declared.overall.absolute == undeclared.overall.absolute
+    assert declared.matched is told.values[0].matched is None
+
+
+def test_a_wrong_declaration_is_said_and_not_followed() -> None:
+    rng = np.random.default_rng(6)
+    users = people(6000, rng)
+    test = np.isin(users["arm"], (0, 2))
+    users["at_b"] = rng.random(6000) < np.where(test, 0.55, 0.75)
+    report = report_of(users, sd=3.0, conf=replace(CONF, holds={"b": "converters"}))
+    assert report.match_rates[0].state is MatchState.UNBALANCED
+    assert any("Correct the declaration" in note for note in report.notes)
+
+
+def test_everyone_may_have_converted_where_that_is_declared() -> None:
+    """All of the matched visited, in a table of everyone."""
+    users = people(6000, np.random.default_rng(9))
+    users["bought"] = np.ones(6000, dtype=int)
+    silent = report_of(users, sd=3.0)
+    told = report_of(users, sd=3.0, conf=replace(CONF, holds={"b": "everyone"}))
+    assert silent.match_rates[0].state is MatchState.UNDECLARED
+    assert told.match_rates[0].state is MatchState.BALANCED
+
+
+@pytest.mark.parametrize("holds", [{"a": "everyone"}, {"nobody": "converters"}])
+def test_a_declaration_of_no_outcomes_party_is_refused(holds: Any) -> None:
+    with pytest.raises(ConfigError, match="Name one of: b"):
+        check_lift(SCHEMA, replace(CONF, holds=holds))

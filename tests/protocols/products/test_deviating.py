@@ -32,7 +32,7 @@ from twinweave.protocols.products.server import measure
 from twinweave.protocols.products.state import Pass
 
 P, A = "publisher", "advertiser"  # the first party, and the second
-SHARE, OPEN = "query.share", "query.open"
+MATCH, SHARE, OPEN = "query.match", "query.share", "query.open"
 FEW = (
     "privacy.epsilon=1",
     "workload.pairs=false",
@@ -51,7 +51,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Parties:
     """A measurement that went well."""
     run = parties(tmp_path_factory.mktemp("honest"))
     run.measured()
-    assert run.charges() == {P: {SHARE, OPEN}, A: {SHARE, OPEN}}
+    assert run.charges() == {party: {MATCH, SHARE, OPEN} for party in (P, A)}
     return run
 
 
@@ -208,7 +208,7 @@ def test_coins_that_are_not_bits_are_refused_before_the_second_is_charged(
     run = parties(tmp_path)
     with pytest.raises(ProtocolError, match="the dealt coins are not bits"):
         run.measured()
-    assert run.charges()[A] == {SHARE}
+    assert run.charges()[A] == {MATCH, SHARE}
     assert (OPEN, A) not in run.answered  # the server holds the first's share alone: uniform
 
 

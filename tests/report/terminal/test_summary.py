@@ -13,6 +13,7 @@ from tests.report.facts import FACTS
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport, Relative
 from twinweave.report.contents import Contents
+from twinweave.report.display import shown_relative
 from twinweave.report.terminal.lift import relative_text
 from twinweave.report.terminal.summary import summary
 from twinweave.report.terminal.text import WIDTH, p_is, unit_for
@@ -76,17 +77,20 @@ def test_summary_without_an_experiment_still_tells_the_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("intervals", "text"),
+    ("value", "intervals", "text"),
     [
-        (((0.1, 0.5),), "+10.0 % to +50.0 %"),
-        (((0.1, None),), "+10.0 % or more"),
-        (((-1.0, None),), "anything"),
-        (((-1.0, -0.5), (2.0, None)), "-50.0 % or less, or +200.0 % or more"),
-        ((), "none possible"),
+        (0.3, ((0.1, 0.5),), ("+30.0 %", "+10.0 % to +50.0 %")),
+        (0.3, ((0.1, None),), ("+30.0 %", "+10.0 % or more")),
+        (0.3, ((-1.0, None),), ("unknown", "not known: the control may be 0")),
+        (None, ((0.1, None),), ("unknown", "+10.0 % or more")),
+        (2.5, ((-1.0, -0.5), (2.0, None)), ("+250.0 %", "-50.0 % or less, or +200.0 % or more")),
+        (-1.4, ((-1.0, -0.5),), ("-100.0 %", "-50.0 % or less")),
+        (-1.4, (), ("-100.0 %", "-100.0 % to -100.0 %")),
+        (None, (), ("unknown", "not known: the control may be 0")),
     ],
 )
-def test_a_relative_set_in_words(intervals: Any, text: str) -> None:
-    assert relative_text(Relative(value=None, intervals=intervals)) == text
+def test_a_relative_set_in_words(value: Any, intervals: Any, text: tuple[str, str]) -> None:
+    assert relative_text(shown_relative(Relative(value=value, intervals=intervals))) == text
 
 
 def test_numbers_have_the_places_their_error_calls_for() -> None:

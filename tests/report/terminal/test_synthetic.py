@@ -30,6 +30,7 @@ from twinweave.report.terminal.summary import summary
 from twinweave.report.terminal.synthetic import synthetic_section
 from twinweave.report.terminal.text import WIDTH
 from twinweave.synthesis.decode import decode_rows
+from twinweave.synthesis.draw import Source
 from twinweave.synthesis.population import population
 from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.workload.analyses import FairnessConf
@@ -51,6 +52,7 @@ def found() -> tuple[LiftReport, SyntheticFindings]:
         effective=2800.0,
         misfit={},
         trace=(),
+        source=Source(),
     )
     lift = analyse(SCHEMA, measured, CONF)
     return lift, examine(

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.analysis.fairness.measured import measured_parity
+from twinweave.analysis.fairness.measured import MeasuredParity, measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.analysis.finding import Finding
 from twinweave.generators.union import Rows
@@ -71,8 +71,9 @@ class GroupFairness:
     """One sensitive column, or the intersection of all.
 
     label_parity: of the synthetic labels. measured_parity: of the real data, its interval
-    the privacy noise alone; None where no table tells. suppressed: groups of fewer than k
-    rows, in no difference; of one column's levels also those without any.
+    the privacy noise alone; None where no table tells. measured_left_out: groups that it does
+    not compare, too few beside the noise. suppressed: groups of fewer than k synthetic rows, in
+    no difference of them. Of one column's levels both name also those without any row.
     """
 
     columns: tuple[str, ...]
@@ -81,6 +82,7 @@ class GroupFairness:
     label_parity: Finding | None
     measured_parity: Finding | None
     models: tuple[ModelFairness, ...]
+    measured_left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,26 +164,30 @@ class _Auditor:
     rng: np.random.Generator
 
     def of(
-        self, columns: tuple[str, ...], groups: Index, said: Sequence[str], measured: Finding | None
+        self,
+        columns: tuple[str, ...],
+        groups: Index,
+        said: Sequence[str],
+        measured: MeasuredParity | None,
     ) -> GroupFairness:
         table = _counts(groups, self.labels, self.labels, len(said))
         sizes = table.sum(axis=(1, 2))
         least = max(self.k, 1)
         rates = table[:, 1].sum(axis=1) / np.maximum(sizes, 1)
         shown = np.flatnonzero(sizes >= least)
-        few = [
-            g
-            for g in np.flatnonzero(sizes < least)
-            if sizes[g] or (len(columns) == 1 and said[g] != MISSING)
+        named = [
+            bool(sizes[g]) or (len(columns) == 1 and name != MISSING) for g, name in enumerate(said)
         ]
+        lost = np.zeros(len(said), dtype=bool) if measured is None else ~measured.kept
         return GroupFairness(
             columns=columns,
             groups=tuple(
                 Group(name=said[g], rows=int(sizes[g]), rate=float(rates[g])) for g in shown
             ),
-            suppressed=tuple(said[g] for g in few),
+            suppressed=tuple(said[g] for g in np.flatnonzero((sizes < least) & named)),
             label_parity=parity_difference(table, self.k, self.worth, LEVEL, self.rng),
-            measured_parity=measured,
+            measured_parity=None if measured is None else measured.finding,
+            measured_left_out=tuple(said[g] for g in np.flatnonzero(lost & named)),
             models=tuple(
                 self._model(m, groups[self.judged], said, shown.tolist()) for m in self.models
             ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinweave.analysis.fairness.spread import DRAWS, spread
 from twinweave.analysis.finding import Finding
@@ -13,6 +15,14 @@ from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasuredParity:
+    """finding: None where fewer than two groups stay. kept: bool (groups,), who is compared."""
+
+    finding: Finding | None
+    kept: NDArray[np.bool_] = field(repr=False)
 
 
 def measured_parity(
@@ -23,12 +33,12 @@ def measured_parity(
     k: int,
     level: float,
     rng: np.random.Generator,
-) -> Finding | None:
+) -> MeasuredParity | None:
     """Demographic parity difference of the real label between the groups of `sensitive`.
 
     The interval is that of the privacy noise alone: it speaks of the people in the tables.
     Groups below k, or below three standard deviations of their noise, are left out; None
-    where no table counts the very people the audit looks at, or fewer than two groups stay.
+    where no table counts the very people the audit looks at.
     """
     columns = (*sensitive, conf.label)
     tables = [
@@ -45,13 +55,13 @@ def measured_parity(
     size, noise, labels = counts.sum(axis=1), 1 / precision.sum(), counts.shape[1]
     kept = (size >= max(k, 3 * np.sqrt(noise * labels))) & (size > 0)
     if kept.sum() < 2:
-        return None
+        return MeasuredParity(finding=None, kept=kept)
     positive, negative = positive[kept], (size - positive)[kept]
     inside = positive + rng.normal(0, np.sqrt(noise), (DRAWS, len(positive)))
     outside = negative + rng.normal(0, np.sqrt(noise * (labels - 1)), (DRAWS, len(negative)))
     rates = (positive / size[kept]).clip(0, 1)
     draws = inside / np.maximum(inside + outside, 1)
-    return spread(rates[None], draws[:, None], level)
+    return MeasuredParity(finding=spread(rates[None], draws[:, None], level), kept=kept)
 
 
 def _same_people(schema: JointSchema, columns: Sequence[str], query: Query) -> bool:

@@ -11,11 +11,10 @@ from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_cou
 from twinweave.analysis.lift.match import (
     SUSPICIOUS,
     among_matched,
-    conversion_refused,
     match_notes,
     match_rates,
-    value_refused,
 )
+from twinweave.analysis.lift.refusal import refused
 from twinweave.analysis.lift.results import ConversionLift, LiftReport, SampleRatio, ValueLift
 from twinweave.analysis.lift.values import holder, value_lift
 from twinweave.errors import ConfigError
@@ -46,26 +45,22 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
     conversions = tuple(
         _conversion(schema, conf, counts, by_column, name) for name in conf.conversions
     )
-    matches = match_rates(conf, counts)
-    notes += match_notes(matches)
-    broken = {rate.party for rate in matches if not rate.balanced}
-    return LiftReport(
+    matches = match_rates(schema, conf, counts)
+    notes += match_notes(conf, matches)
+    report = LiftReport(
         membership=conf.membership,
         test=conf.test,
         control=conf.control,
         level=conf.level,
         k=conf.k,
-        conversions=tuple(
-            conversion_refused(c) if holder(schema, conf, c.conversion) in broken else c
-            for c in conversions
-        ),
-        values=tuple(
-            value_refused(v) if holder(schema, conf, v.column) in broken else v for v in values
-        ),
+        conversions=conversions,
+        values=values,
         match_rates=matches,
         sample_ratio=sample_ratio(counts, conf.ratio),
         notes=tuple(notes),
     )
+    outcomes = (*conf.conversions, *conf.values)
+    return refused(report, {name: holder(schema, conf, name) for name in outcomes})
 
 
 def sample_ratio(counts: Counts, declared: float | None) -> SampleRatio | None:

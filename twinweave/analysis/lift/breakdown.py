@@ -47,7 +47,7 @@ def break_down(conf: LiftConf, column: Column, counts: Counts, conversion: str) 
 
 def compare_rates(counts: Counts, conversion: str, level: float, at: int = 0) -> Comparison:
     """The arms' conversion rates, at one level of a breakdown, with intervals at `level`."""
-    test, control = (counts.rate(arm, conversion, at) for arm in (TEST, CONTROL))
+    test, control = (counts.rate(arm, conversion, level=at) for arm in (TEST, CONTROL))
     return compare(test, control, level=level, possible=RATES)
 
 

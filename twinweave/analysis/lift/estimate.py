@@ -35,27 +35,29 @@ class Counts:
     theta: Floats = field(repr=False)
     cov: Floats = field(repr=False)
 
-    def rate(
-        self, arm: int, conversion: str, level: int = 0, *, held_by: str | None = None
-    ) -> Rate:
-        """Conversions of an arm's users, or of those among them whom a party holds."""
-        return self._rate(arm, level, self._held(held_by), 1 + self.conversions.index(conversion))
+    def rate(self, arm: int, *conversions: str, level: int = 0, held_by: str | None = None) -> Rate:
+        """Conversions of an arm's users, or of those among them whom a party holds.
+
+        Of several conversions the sum: a user who has two of them counts twice.
+        """
+        counted = [1 + self.conversions.index(c) for c in conversions]
+        return self._rate(arm, level, self._held(held_by), counted)
 
     def held(self, arm: int, party: str) -> Rate:
         """How many of an arm's users the party holds."""
-        return self._rate(arm, 0, 0, self._held(party))
+        return self._rate(arm, 0, 0, [self._held(party)])
 
     def _held(self, party: str | None) -> int:
         return 0 if party is None else 1 + len(self.conversions) + self.holders.index(party)
 
-    def _rate(self, arm: int, level: int, among: int, counted: int) -> Rate:
+    def _rate(self, arm: int, level: int, among: int, counted: Sequence[int]) -> Rate:
         theta, cov = self.theta[arm, level], self.cov[arm]
         return Rate(
             n=float(theta[among]),
-            total=float(theta[counted]),
+            total=float(theta[counted].sum()),
             var_n=float(cov[among, among]),
-            var_total=float(cov[counted, counted]),
-            cov=float(cov[among, counted]),
+            var_total=float(cov[np.ix_(counted, counted)].sum()),
+            cov=float(cov[among, counted].sum()),
         )
 
     def size(self, arm: int, level: int = 0) -> tuple[float, float]:

@@ -1,8 +1,9 @@
 """What the lift analysis finds: frozen, JSON-able with `twinweave.parsing.to_plain`.
 
 Every number that stands for the population carries its interval and sample size. Rates and
-counts are unbiased and unclipped, so a small one can come out slightly negative; intervals
-are intersected with what is possible.
+counts are unbiased and unclipped, so a small one can come out slightly negative, as in
+report.json; intervals are intersected with what is possible. What a person reads is clipped to
+the interval (`report/display.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ class Verdict(StrEnum):
     LIFT = "lift"
     HARM = "harm"
     INCONCLUSIVE = "inconclusive"
-    REFUSED = "no verdict"  # the arms are not matched alike
+    REFUSED = "no verdict"  # what it would stand on is in doubt: see the outcome's `doubts`
+
+
+class MatchState(StrEnum):
+    """What the shares matched say. A verdict can stand on the first and the last alone."""
+
+    BALANCED = "balanced"
+    UNBALANCED = "not balanced"
+    HARDLY_ANY = "hardly any"  # or lost in the noise
+    UNDECLARED = "undeclared converters"  # nearly all matched may have converted
+    CONVERTERS = "converters alone"  # so declared: whom the party lacks has not converted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +143,16 @@ class Breakdown:
 class ConversionLift:
     """Lift of one conversion; `overall` is None when an arm is suppressed.
 
-    matched: among users whom the conversion's party holds, None where no table tells them.
+    matched: among users whom the conversion's party holds, None where no table tells them, or
+        where it holds converters alone.
+    doubts: why there is no verdict; () where there is one.
     """
 
     conversion: str
     overall: Comparison | None
     breakdowns: tuple[Breakdown, ...]
     matched: Comparison | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +165,9 @@ class ValueLift:
     variance: where a user's variance is from: measured; bounded where the noisy second moment
         could not be used, so that the largest variance that the bounds and the mean allow stands
         in (a wider interval); none where an arm is suppressed.
+    at_bound: nearly all amounts surely lie at the upper bound: cents for euros, or bounds too
+        narrow.
+    doubts: why there is no verdict; () where there is one.
     """
 
     column: str
@@ -158,6 +175,8 @@ class ValueLift:
     clipped_to: Interval
     variance: Literal["measured", "bounded", "none"]
     matched: Comparison | None = None
+    at_bound: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +184,7 @@ class MatchRate:
     """What share of each arm another party holds: the rest count as not converted, as 0.
 
     party: it, or the first of its pool. difference: test less control, interval at the report's
-    level. p_value: two-sided, of no difference; balanced: unless that contradicts it. Without
-    balance no outcome at this party gets a verdict.
+    level. p_value: two-sided, of no difference. state: what follows for outcomes at this party.
     """
 
     party: str
@@ -174,7 +192,7 @@ class MatchRate:
     control: Finding
     difference: Finding
     p_value: float
-    balanced: bool
+    state: MatchState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from twinweave.analysis.finding import Interval
+from twinweave.analysis.lift.arms import Floats
 from twinweave.analysis.lift.breakdown import shown
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_sum
@@ -18,6 +19,10 @@ from twinweave.workload.measurement import Measurement
 
 _VANISHES = 22
 """Largest amount whose square, in units of VALUE_UNITS, rounds to nothing."""
+
+AT_BOUND = 0.8
+"""Mean amount over the upper bound, weighted by amount, that is surely exceeded where nearly all
+lie at the bound: uniform amounts have two thirds."""
 
 
 def value_lift(
@@ -63,6 +68,7 @@ def value_lift(
             return ValueLift(column=column, overall=None, clipped_to=(low, high), variance="none")
         everyone[arm], used = amounts.mean(held)
         measured &= used
+    converters = party is not None and conf.holds.get(party) == "converters"
     possible = (min(low, 0.0), max(high, 0.0)) if party else (low, high)
 
     def compared(means: dict[int, Mean], possible: Interval) -> Comparison:
@@ -79,8 +85,22 @@ def value_lift(
         overall=compared(everyone, possible),
         clipped_to=(low, high),
         variance="measured" if measured else "bounded",
-        matched=compared(matched, (low, high)) if len(matched) == 2 else None,
+        matched=compared(matched, (low, high)) if len(matched) == 2 and not converters else None,
+        at_bound=second is not None and _at_bound(first, second),
     )
+
+
+def _at_bound(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> bool:
+    """Whether nearly all amounts of the arms surely lie at the upper bound.
+
+    The sum of squares is then as large as the sum itself, both in units.
+    """
+    (total, noise), (squares, noise2) = ((float(x.sum()) for x in pair) for pair in (first, second))
+    if total <= 0:
+        return False
+    ratio = squares / total
+    error = (noise2 + ratio**2 * noise) ** 0.5 / total
+    return bool(ratio - 3 * error > AT_BOUND)
 
 
 def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:

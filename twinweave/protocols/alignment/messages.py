@@ -36,7 +36,11 @@ class MatchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchReply:
-    """sealed: for the next hop; tags: owner -> uint8 (rows, 32) under every party's key."""
+    """sealed: for the next hop; tags: owner -> uint8 (rows, 32) under every party's key.
+
+    noise: the party's on the counts of users in common, int64 (counts,); none after the first hop.
+    """
 
     sealed: dict[str, bytes] = field(repr=False)
     tags: dict[str, NDArray[np.uint8]] = field(repr=False)
+    noise: NDArray[np.int64] = field(repr=False)

@@ -14,6 +14,7 @@ from twinweave.protocols.alignment.messages import (
     MatchReply,
     MatchRequest,
 )
+from twinweave.protocols.alignment.overlap import NO_COUNTS, noise_on_counts
 from twinweave.protocols.alignment.tags import Prf, Ristretto
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.party import Introduced, Joined, Party
@@ -59,7 +60,8 @@ def match(
 ) -> tuple[MatchReply, Aligned]:
     """Blind the tags that arrive once more, and hand them on; the last hop's go to the server.
 
-    For prf there is one hop, and the tags are the party's own.
+    For prf there is one hop, and the tags are the party's own. With the first hop goes noise on
+    what the server will count.
     """
     if isinstance(state, Introduced):
         return _match_prf(request, Party(site, state))
@@ -79,7 +81,8 @@ def match(
             tags[owner] = doubled
         else:
             sealed[owner] = party.seal(path[request.hop], MATCH, owner, doubled)
-    return MatchReply(sealed=sealed, tags=tags), state
+    noise = noise_on_counts(party, MATCH) if request.hop == 1 else NO_COUNTS
+    return MatchReply(sealed=sealed, tags=tags, noise=noise), state
 
 
 def _group_key(party: Party) -> dict[str, bytes]:
@@ -101,5 +104,6 @@ def _match_prf(request: MatchRequest, party: Party) -> tuple[MatchReply, Aligned
     else:
         key = party.unseal(first, BLIND, _GROUP_KEY, request.sealed[party.name])
     order, tags = Prf(run_id=party.run, key=key).start(party.table.ids, party.secret)
-    reply = MatchReply(sealed={}, tags={party.name: tags})
+    noise = noise_on_counts(party, MATCH)
+    reply = MatchReply(sealed={}, tags={party.name: tags}, noise=noise)
     return reply, Aligned(introduced=party.state, order=order)

@@ -17,6 +17,7 @@ from twinweave.protocols.alignment.messages import (
     MatchReply,
     MatchRequest,
 )
+from twinweave.protocols.alignment.overlap import Counts, stop_where_hardly_anyone_matches
 from twinweave.protocols.alignment.party import BLIND, MATCH
 from twinweave.protocols.alignment.tags import Ristretto, Tags
 from twinweave.protocols.alignment.tags import match as match_tags
@@ -38,13 +39,13 @@ def align(
     taken up again sends the same requests; None: fresh ones.
 
     Raises ProtocolError where tags do not fit the sizes; RunError where two members of a pool
-    hold the same person, before anything is released.
+    hold the same person, or hardly anyone matches, before any table is released.
     """
     asked = BlindRequest(run=spec.run, hellos=roster.hellos, training=training)
     requests = dict.fromkeys(spec.parties, asked)
     blinded = yield Question(phase=BLIND, requests=requests, reply=BlindReply)
     hops = _hops_prf if spec.alignment == "prf" else _hops_ristretto
-    tags = yield from hops(spec, {party: reply.sealed for party, reply in blinded.items()})
+    tags, noise = yield from hops(spec, {party: reply.sealed for party, reply in blinded.items()})
     for party, array in tags.items():
         if len(array) != roster.rows[party]:
             raise ProtocolError(f"tags of {party!r} do not match its announced size.")
@@ -52,25 +53,30 @@ def align(
     slots = match_tags(tags, roster.n_slots, Keystream(key))
     for pool in spec.pools:
         _check_disjoint(pool, slots)
+    stop_where_hardly_anyone_matches(spec, roster, slots, noise)
     return slots
 
 
-def _hops_prf(spec: RunSpec, sealed: Mapping[str, Mapping[str, bytes]]) -> Steps[dict[str, Tags]]:
+Matched = tuple[dict[str, Tags], dict[str, Counts]]
+"""By party: its tags, and its noise on the counts of users in common."""
+
+
+def _hops_prf(spec: RunSpec, sealed: Mapping[str, Mapping[str, bytes]]) -> Steps[Matched]:
     keys = sealed[spec.parties[0]]
     requests = {
         p: MatchRequest(run=spec.run, hop=1, sealed={p: keys[p]} if p in keys else {})
         for p in spec.parties
     }
     replies = yield Question(phase=MATCH, requests=requests, reply=MatchReply)
-    return {p: _own(p, replies[p].tags) for p in spec.parties}
+    tags = {p: _own(p, replies[p].tags) for p in spec.parties}
+    return tags, {p: replies[p].noise for p in spec.parties}
 
 
-def _hops_ristretto(
-    spec: RunSpec, blinded: Mapping[str, Mapping[str, bytes]]
-) -> Steps[dict[str, Tags]]:
+def _hops_ristretto(spec: RunSpec, blinded: Mapping[str, Mapping[str, bytes]]) -> Steps[Matched]:
     parties, method = spec.parties, Ristretto(run_id=spec.run)
     sealed = {owner: _own(owner, blinded[owner]) for owner in parties}
     tags: dict[str, Tags] = {}
+    noise: dict[str, Counts] = {}
     for hop in range(1, len(parties)):
         at = {owner: method.path(owner, parties)[hop - 1] for owner in parties}
         requests = {
@@ -80,13 +86,15 @@ def _hops_ristretto(
             for party in parties
         }
         replies = yield Question(phase=MATCH, requests=requests, reply=MatchReply)
+        if hop == 1:
+            noise = {party: replies[party].noise for party in parties}
         last = hop == len(parties) - 1
         for owner in parties:
             if last:
                 tags[owner] = _own(owner, replies[at[owner]].tags)
             else:
                 sealed[owner] = _own(owner, replies[at[owner]].sealed)
-    return tags
+    return tags, noise
 
 
 def _own(owner: str, found: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ import os
 from twinweave.errors import ProtocolError, SchemaError
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
-from twinweave.protocols.party import Introduced, Joined, Party, read_table
+from twinweave.protocols.party import Introduced, Joined, Party, read_table, tell_cleaning
 from twinweave.protocols.products.kinds import check_installed
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.site import Site
@@ -32,6 +32,7 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
     if spec.training is not None:
         sums_of(spec)
     table = read_table(site, spec.run)
+    tell_cleaning(site, spec.run)
     joined = Joined(
         run=request.run,
         spec=spec.dumps(),

@@ -40,7 +40,7 @@ def agree(request: AgreeRequest, state: Shared, site: Site) -> tuple[AgreeReply,
     second = party.spec.second(request.plan)
     second.tables.check()
     party.spec.within_reserve(second.tables)
-    everyones = [p.event for p in (*party.spec.plan, *second.plan)]
+    everyones = [*party.spec.tables.events(), *second.tables.events()]
     party.foresee(second.tables.events(party.name), everyones)
     sealed = {peer: party.seal(peer, AGREE, second.digest, b"") for peer in party.peers}
     return AgreeReply(sealed=sealed), Agreed(shared=state, tables=request.plan)

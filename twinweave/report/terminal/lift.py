@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from twinweave.analysis.lift.results import (
@@ -12,11 +12,19 @@ from twinweave.analysis.lift.results import (
     ConversionLift,
     LiftReport,
     MatchRate,
-    Relative,
+    MatchState,
     SampleRatio,
     ValueLift,
 )
 from twinweave.report.contents import RunFacts
+from twinweave.report.display import (
+    Shown,
+    ShownArm,
+    ShownComparison,
+    ShownRelative,
+    shown_comparison,
+    shown_finding,
+)
 from twinweave.report.terminal.text import (
     Unit,
     headline,
@@ -72,7 +80,7 @@ def _conversion(outcome: ConversionLift, lift: LiftReport, facts: RunFacts) -> l
             rates=unit_for(found.standard_error, scale=100.0, suffix=" %"),
             points=unit_for(found.standard_error, scale=100.0, suffix=" pp"),
         )
-        lines = _outcome(name, wording, found, lift, facts.truth.get(name))
+        lines = _outcome(name, wording, found, outcome.doubts, lift, facts.truth.get(name))
         lines += _among_matched(outcome.matched, wording.points)
     for breakdown in outcome.breakdowns:
         known = facts.truth_by.get(name, {}).get(breakdown.column, {})
@@ -92,14 +100,14 @@ def _value(value: ValueLift, lift: LiftReport, truth: float | None) -> list[str]
         rates=unit,
         points=unit,
     )
-    lines = _outcome(value.column, wording, value.overall, lift, truth)
+    lines = _outcome(value.column, wording, value.overall, value.doubts, lift, truth)
     return lines + _among_matched(value.matched, unit)
 
 
 def _among_matched(found: Comparison | None, points: Unit) -> list[str]:
     if found is None:
         return []
-    lift = found.absolute
+    lift = shown_comparison(found).absolute
     return paragraph(
         f"Among matched users alone: {points.signed(lift.value)}{points.suffix} "
         f"({points.between(lift.interval)}), {p_is(found.p_value)}. "
@@ -107,23 +115,42 @@ def _among_matched(found: Comparison | None, points: Unit) -> list[str]:
     )
 
 
+_SAYS = {
+    MatchState.BALANCED: "as balanced as chance has it",
+    MatchState.UNBALANCED: "NOT BALANCED, so no verdict: find out why the arms are matched "
+    "differently",
+    MatchState.HARDLY_ANY: "HARDLY ANY, or lost in the noise, so no verdict: check that the "
+    "parties spell the ids alike (leading zeros, case, blanks, dashes, prefixes, hashes); where so "
+    "few are expected, declare whom {party} holds in `lift.holds`",
+    MatchState.UNDECLARED: "NEARLY ALL of them may have converted, so no verdict: a table of "
+    "converters alone is matched as unequally as it converts. Where it is one, declare "
+    "`lift.holds: {{{party}: converters}}`; where it lists everyone who could have converted, "
+    "`{party}: everyone`",
+    MatchState.CONVERTERS: "declared to hold converters alone, so the shares need not balance",
+}
+
+_RULE = {
+    MatchState.CONVERTERS: "A user who is not matched has not converted, by that declaration, and "
+    "has 0 of a value."
+}
+_RULE_OF_MOST = "A user who is not matched counts as not converted, and as 0 of a value."
+
+
 def _match_rate(found: MatchRate, lift: LiftReport) -> list[str]:
-    shares = [
-        f"{one.value:.1%} of {arm} ({one.interval[0]:.1%} to {one.interval[1]:.1%})"
-        for arm, one in (("test", found.test), ("control", found.control))
-    ]
-    says = (
-        "as balanced as chance has it"
-        if found.balanced
-        else "NOT BALANCED, so no verdict: find out why the arms are matched differently (a table "
-        "that holds buyers alone is one reason: add everyone who could have bought)"
-    )
+    test, control = shown_finding(found.test), shown_finding(found.control)
+    tested = found.state in (MatchState.BALANCED, MatchState.UNBALANCED)
+    balance = f" {p_is(found.p_value)}:" if tested else ""
     text = (
-        f"Matched at {found.party}: {shares[0]}, {shares[1]}, {lift.level:.0%} intervals; "
-        f"{p_is(found.p_value)}: {says}. A user who is not matched counts as not converted, and "
-        "as 0 of a value."
+        f"Matched at {found.party}: {_share(test)} of test, {_share(control)} of control "
+        f"({lift.level:.0%} intervals);{balance} {_SAYS[found.state].format(party=found.party)}. "
+        f"{_RULE.get(found.state, _RULE_OF_MOST)}"
     )
     return ["", rule(), *paragraph(text, " ")]
+
+
+def _share(one: Shown) -> str:
+    low, high = one.interval
+    return f"{one.value:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _not_shown(name: str, lift: LiftReport) -> list[str]:
@@ -132,29 +159,43 @@ def _not_shown(name: str, lift: LiftReport) -> list[str]:
 
 
 def _outcome(
-    name: str, wording: _Wording, found: Comparison, lift: LiftReport, truth: float | None
+    name: str,
+    wording: _Wording,
+    found: Comparison,
+    doubts: Sequence[str],
+    lift: LiftReport,
+    truth: float | None,
 ) -> list[str]:
+    shown, points, says = shown_comparison(found), wording.points, ""
+    if truth is not None:
+        where = "inside" if found.absolute.covers(truth) else "OUTSIDE"
+        says = f"{points.signed(truth)}{points.suffix} ({where})"
+    why = paragraph(f"No verdict: {'; '.join(doubts)}.") if doubts else []
     return [
         *headline(f"{name} ({wording.what}): {found.verdict.upper()}", p_is(found.p_value)),
-        *_arms(found, wording, lift.level),
+        *why,
+        *_arms(shown, wording, lift.level),
         "",
-        *_effects(found, wording.points, lift.level, truth),
+        *_effects(shown, wording.points, lift.level, says),
         "",
         *_errors(found, wording.points),
     ]
 
 
-def _arms(found: Comparison, wording: _Wording, level: float) -> list[str]:
-    rates = wording.rates
+def _arms(found: ShownComparison, wording: _Wording, level: float) -> list[str]:
     rows = [["arm", "users", wording.total, wording.rate, f"{level:.0%} interval"]]
-    for name, arm in (("test", found.test), ("control", found.control)):
-        rate = rates.plain(arm.rate) + rates.suffix
-        interval = rates.between(arm.interval, signed=False)
-        rows.append([name, whole(arm.n), whole(arm.total), rate, interval])
+    rows += [_arm("test", found.test, wording.rates), _arm("control", found.control, wording.rates)]
     return table(rows)
 
 
-def _effects(found: Comparison, points: Unit, level: float, truth: float | None) -> list[str]:
+def _arm(name: str, arm: ShownArm, rates: Unit) -> list[str]:
+    rate = rates.plain(arm.rate.value) + rates.suffix
+    interval = rates.between(arm.rate.interval, signed=False)
+    return [name, whole(arm.n), whole(arm.total), rate, interval]
+
+
+def _effects(found: ShownComparison, points: Unit, level: float, truth: str) -> list[str]:
+    """truth: what is known of it, or ""."""
     absolute, incremental = found.absolute, found.incremental
     low, high = incremental.interval
     head = ["", "estimate", f"{level:.0%} interval"]
@@ -163,30 +204,27 @@ def _effects(found: Comparison, points: Unit, level: float, truth: float | None)
         points.signed(absolute.value) + points.suffix,
         points.between(absolute.interval),
     ]
-    if truth is not None:
-        says = "inside" if absolute.covers(truth) else "OUTSIDE"
-        head.append("truth")
-        row.append(f"{points.signed(truth)}{points.suffix} ({says})")
-    rows = [head, row]
+    rows = [[*head, "truth"], [*row, truth]] if truth else [head, row]
     if found.relative is not None:
-        value = found.relative.value
-        shown = "unknown" if value is None else percent(value)
-        rows.append(["relative lift", shown, relative_text(found.relative)])
+        rows.append(["relative lift", *relative_text(found.relative)])
     rows.append(["incremental", f"{incremental.value:+,.0f}", f"{low:+,.0f} to {high:+,.0f}"])
     return table(rows)
 
 
-def relative_text(relative: Relative) -> str:
-    """The confidence set of a relative lift in words; it need not be one bounded interval."""
+def relative_text(found: ShownRelative) -> tuple[str, str]:
+    """A relative lift and its confidence set in words; it need not be one bounded interval."""
+    value = "unknown" if found.value is None else percent(found.value)
+    if not found.pieces:
+        return value, "not known: the control may be 0"
     written = []
-    for low, high in relative.intervals:
+    for low, high in found.pieces:
         if high is None:
-            written.append("anything" if low <= -1 else f"{percent(low)} or more")
-        elif low <= -1:
+            written.append(f"{percent(low)} or more")
+        elif low <= -1 < high:
             written.append(f"{percent(high)} or less")
         else:
             written.append(f"{percent(low)} to {percent(high)}")
-    return ", or ".join(written) if written else "none possible"
+    return value, ", or ".join(written)
 
 
 def _errors(found: Comparison, points: Unit) -> list[str]:
@@ -232,12 +270,13 @@ def _breakdown(
 
 
 def _level(cell: Cell, found: Comparison, unit: Unit, truth: Mapping[str, float]) -> list[str]:
+    told = shown_comparison(found)
     row = [
         shortened(cell.level),
-        unit.plain(found.test.rate) + " %",
-        unit.plain(found.control.rate) + " %",
-        unit.signed(found.absolute.value) + " pp",
-        unit.between(found.absolute.interval),
+        unit.plain(told.test.rate.value) + " %",
+        unit.plain(told.control.rate.value) + " %",
+        unit.signed(told.absolute.value) + " pp",
+        unit.between(told.absolute.interval),
         "" if cell.p_holm is None else p_text(cell.p_holm),
         cell.verdict.value,
     ]

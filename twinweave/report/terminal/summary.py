@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from twinweave.analysis.overlap import Overlap
 from twinweave.report.contents import Contents, RunFacts
+from twinweave.report.display import shown_finding
 from twinweave.report.terminal.lift import lift_section
 from twinweave.report.terminal.selection import selection_section
 from twinweave.report.terminal.synthetic import synthetic_section
-from twinweave.report.terminal.text import WIDTH, paragraph, rule, table
+from twinweave.report.terminal.text import WIDTH, paragraph, rule, table, whole
 
 _NAMED = 5
 """Left out tables that the summary names; run.log names them all."""
@@ -16,6 +18,8 @@ def summary(contents: Contents) -> str:
     """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
     facts = contents.facts
     lines = _heading(facts)
+    for overlap in contents.overlaps:
+        lines += paragraph(_in_common(overlap), " ")
     if contents.lift is not None:
         lines += lift_section(contents.lift, facts)
     if contents.choice is not None:
@@ -50,6 +54,20 @@ def _too_large(facts: RunFacts) -> list[str]:
         f"left out for more than {facts.max_cells:,} cells (workload.max_cells): {shown}{more}",
         " ",
     )
+
+
+def _in_common(found: Overlap) -> str:
+    """What the noisy tables tell of two parties' users in common."""
+    users = shown_finding(found.users)
+    low, high = users.interval
+    names = " and ".join(" + ".join(members) for members in (found.first, found.second))
+    text = f"{names}: about {whole(users.value)} users in common ({whole(low)} to {whole(high)})"
+    if found.hardly_any:
+        text += (
+            ". HARDLY ANY: check that both spell the ids alike (leading zeros, case, blanks, "
+            "dashes, prefixes, hashes)"
+        )
+    return text
 
 
 def _privacy(facts: RunFacts) -> list[str]:

@@ -112,6 +112,9 @@ def _groups(one: GroupFairness, found: FairnessReport) -> list[str]:
         name = "model" if model.with_sensitive else "model without sensitive"
         rows.append([name, *_difference(model.parity), *_difference(model.odds)])
     lines = table(rows)
+    if one.measured_left_out:
+        names = ", ".join(shortened(name) for name in one.measured_left_out)
+        lines += paragraph(f"Of the real data left out (too few beside the noise): {names}.")
     if one.suppressed:
         names = ", ".join(shortened(name) for name in one.suppressed)
         lines += paragraph(f"Left out (fewer than {found.k} people): {names}.")

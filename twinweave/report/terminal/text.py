@@ -42,7 +42,7 @@ def whole(x: float) -> str:
 
 
 def percent(x: float) -> str:
-    return f"{100 * x:+.1f} %"
+    return f"{_no_negative_zero(100 * x, 1):+.1f} %"
 
 
 def p_text(p: float) -> str:

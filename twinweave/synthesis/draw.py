@@ -1,0 +1,143 @@
+"""Rows that meet the measurements, drawn from what was fitted: weighed candidates, resampled.
+
+As many as wanted, of everyone or of whoever has given levels. No privacy cost: nothing here has
+seen more than the measurements and the trained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.errors import SourceError
+from twinweave.generators.union import Rows, UnionLayout
+from twinweave.synthesis.conf import RakeConf
+from twinweave.synthesis.fit import Mixture
+from twinweave.synthesis.population import Population
+from twinweave.synthesis.rake import Constraint, Raked, constraints, rake
+from twinweave.synthesis.resample import exchange, resample
+from twinweave.workload.measurement import Measurement
+
+if TYPE_CHECKING:
+    from twinweave.generators.base import Generator
+
+MOST_CELLS = 250_000_000
+"""Candidates times tables, at most, unless the rows wanted alone are more: half a gigabyte."""
+
+Codes = Mapping[int, NDArray[np.int32]]
+"""By index of a union column, codes of which a row must have one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """Where candidates come from. part: of them, the mixture's; the network gives the others.
+
+    network: without soft output, None where the mixture gives all. mixture: fitted to the
+    measurements, None where the network gives all.
+    """
+
+    network: Generator | None = None
+    mixture: Mixture | None = None
+    part: float = 1.0
+
+    def rows(self, people: Population, n: int, rng: np.random.Generator) -> Rows:
+        """n candidates."""
+        parts: list[Rows] = []
+        own = n if self.mixture is None else n - round(self.part * n)
+        if self.network is not None and own:
+            parts.append(_sampled(self.network, people.presence(own), rng))
+        if self.mixture is not None and own < n:
+            parts.append(self.mixture.sample(n - own, rng))
+        return Rows.joined(parts)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Basis:
+    """What rows are drawn from: candidates, and the tables that their weights meet."""
+
+    source: Source
+    layout: UnionLayout
+    measurements: Sequence[Measurement] = field(repr=False)
+    people: Population
+    conf: RakeConf
+
+    def candidates(self, n: int) -> int:
+        """How many to offer for n rows."""
+        affordable = MOST_CELLS // max(len(self.measurements), 1)
+        return max(n, min(round(self.conf.candidates * n), affordable))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Offer:
+    """Candidates, weighed to meet the measurements."""
+
+    rows: Rows = field(repr=False)
+    tables: Sequence[Constraint] = field(repr=False)
+    raked: Raked
+
+    def choose(self, n: int, exchanges: int, rng: np.random.Generator) -> Rows:
+        """n rows by weight, closer to the weighted tables than independent draws."""
+        weights = self.raked.weights
+        chosen = resample(weights, self.rows, n, rng)
+        return self.rows.take(exchange(chosen, weights, self.tables, exchanges, rng))
+
+    def among(self, inside: NDArray[np.bool_]) -> Offer:
+        """The candidates inside alone, in the same proportions: the conditional distribution."""
+        kept = np.flatnonzero(inside)
+        weights = self.raked.weights[kept] / self.raked.weights[kept].sum()
+        effective = float(1 / (weights**2).sum())
+        return Offer(
+            rows=self.rows.take(kept),
+            tables=[replace(table, cells=table.cells[kept]) for table in self.tables],
+            raked=replace(self.raked, weights=weights, effective=effective),
+        )
+
+
+def offer(basis: Basis, n: int, rng: np.random.Generator) -> Offer:
+    """n candidates of everyone, weighed."""
+    users = float(basis.people.users.sum())
+    rows = basis.source.rows(basis.people, n, rng)
+    tables = constraints(basis.measurements, basis.layout, rows, users)
+    return Offer(rows=rows, tables=tables, raked=rake(tables, len(rows), users, basis.conf))
+
+
+def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Rows:
+    """n rows of everyone, or of those who have the codes given.
+
+    As many candidates are weighed as for a whole union, or few rows would have to meet all
+    tables; where fewer than n of them have the codes, so many more that n do, as far as memory
+    goes.
+    Raises SourceError where none has.
+    """
+    size = basis.candidates(max(n, basis.people.size))
+    found = offer(basis, size, rng)
+    inside = _has(found.rows, given)
+    if 0 < inside.sum() < n:
+        most = MOST_CELLS // max(len(basis.measurements), 1)
+        more = min(round(1.1 * size * n / inside.sum()), most)
+        if more > size:
+            found = offer(basis, more, rng)
+            inside = _has(found.rows, given)
+    if not inside.any():
+        raise SourceError(
+            "no synthetic row has the levels given together. Give fewer, or more common ones."
+        )
+    return found.among(inside).choose(n, basis.conf.exchanges, rng)
+
+
+def _has(rows: Rows, given: Codes) -> NDArray[np.bool_]:
+    inside = np.ones(len(rows), dtype=bool)
+    for column, codes in given.items():
+        inside &= np.isin(rows.codes[:, column], codes)
+    return inside
+
+
+def _sampled(network: Generator, presence: NDArray[np.bool_], rng: np.random.Generator) -> Rows:
+    import torch
+
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    return network.sample(presence, generator)
