@@ -119,7 +119,7 @@ def _final(site: Site, journal: Journal, phase: str, request: Any) -> Iterator[N
     """An error after the charge is the answer, for good."""
     with answering() as made:
         try:
-            with named(site):
+            with _in_words(site):
                 yield
         except AppError as error:
             if made.charged:
@@ -138,6 +138,17 @@ def named(site: Site) -> Iterator[None]:
     level = log.level
     log.setLevel(logging.INFO)
     try:
+        with _in_words(site):
+            yield
+    finally:
+        log.removeHandler(own)
+        log.setLevel(level)
+
+
+@contextmanager
+def _in_words(site: Site) -> Iterator[None]:
+    """Every error as one that may leave; what else there is to say is in the party's own log."""
+    try:
         yield
     except AppError as error:
         raise error.at(site.party) from None
@@ -147,9 +158,6 @@ def named(site: Site) -> Iterator[None]:
         raise InternalError(
             f"party {site.party!r}: unexpected {type(error).__name__}. Its own log has the details."
         ) from None
-    finally:
-        log.removeHandler(own)
-        log.setLevel(level)
 
 
 def _handler(answer: Callable[[Message, Context], Any]) -> Handler:

@@ -211,7 +211,7 @@ def test_a_training_that_diverges_keeps_the_measurement(
     assert lived.live(Killer(), generator=None)
     assert run.status == "finished"
     phases = {phase for rows in lived.books().values() for phase, _ in rows}
-    assert phases == {"query.open", "query.share", "train.generator/0"}
+    assert phases == {"query.match", "query.open", "query.share", "train.generator/0"}
     events = twinweave.load(lived.out).ledger["events"]
     assert [e["mechanism"]["steps"] for e in events if e["stage"] == "training"] == [40, 40]
 
