@@ -9,11 +9,15 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
-.PHONY: demo test setup install check unit e2e nightly wheel newest clean
+.PHONY: demo run test setup install check unit e2e nightly wheel newest first-hour clean
 .NOTPARALLEL:
 
 demo: setup
 	$(BIN)/python -m scripts.run
+
+# make run ARGS="engine=inprocess generator=none"
+run: setup
+	$(BIN)/python -m scripts.run $(ARGS)
 
 test: check unit e2e
 
@@ -36,6 +40,9 @@ wheel: setup
 
 newest: setup
 	$(STEP) "newest python" $(BIN)/python -m scripts.trials.installed newest
+
+first-hour: setup
+	$(STEP) "first hour" $(BIN)/python -m scripts.trials.first_hour
 
 setup: $(STAMP)
 

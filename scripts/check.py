@@ -3,7 +3,9 @@
     python -m scripts.check FILE CONFIG [--party NAME]
 
 CONFIG is the party's site file, a draft of `scripts.describe`, or a run's data configuration
-(then with --party). Its source's options are used with FILE. Nothing here leaves the party.
+(--party says whose FILE is, where its name does not). The configuration is checked too: roles,
+`lift`, what the parties must declare alike. Its source's options are used with FILE. Nothing
+here leaves the party.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
+from clients.site import load_site
+from twinweave.config import DataConf, conf_folder
 from twinweave.errors import AppError, ConfigError
 from twinweave.parsing import parse, read_yaml
+from twinweave.protocols.channel.identity import Identity
 from twinweave.tables.check import check_table
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, SourceKind
@@ -27,33 +32,74 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 for a table that a run would take, else 1 or the error's own code."""
     options = _arguments(argv)
     try:
-        party = _party(options.config, options.party)
+        data = _read(options.config)
+        party = _party(data, options.party, options.file)
+        told = _declared(data, options.config)
         found = check_table(_source(party, options.file), _schema(party))
     except AppError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    for line in (*found.faults, *found.changes, *(f"warning: {w}" for w in found.warnings)):
+    faults = (*told, *found.faults)
+    for line in (*faults, *found.changes, *(f"warning: {w}" for w in found.warnings)):
         print(line)
-    if found.faults:
-        print(f"a run would stop: {len(found.faults)} to correct")
+    if faults:
+        print(f"a run would stop: {len(faults)} to correct")
         return 1
     print("a run would take this table")
     return 0
 
 
-def _party(config: Path, name: str | None) -> dict[str, Any]:
+def _read(config: Path) -> dict[str, Any]:
     try:
         data = read_yaml(config)
     except (OSError, UnicodeError, yaml.YAMLError):
         raise ConfigError(str(config), "cannot be read as YAML", "Name a site file.") from None
-    if isinstance(data, dict) and isinstance(data.get("parties"), list):
-        named = {p["name"]: p for p in data["parties"] if isinstance(p, dict) and "name" in p}
-        if name not in named:
-            raise ConfigError("--party", "none of the parties", f"Name one: {', '.join(named)}.")
-        return dict(named[name])
-    if not isinstance(data, dict) or "columns" not in data:
-        raise ConfigError(str(config), "holds no columns", "Name a site file, or a draft.")
-    return data
+    if isinstance(data, dict) and ("columns" in data or isinstance(data.get("parties"), list)):
+        return data
+    raise ConfigError(str(config), "holds no columns", "Name a site file, or a draft.")
+
+
+def _party(data: dict[str, Any], name: str | None, file: Path) -> dict[str, Any]:
+    """The party's part: of a data configuration the one named, or the one whose file it is."""
+    if "parties" not in data:
+        return data
+    named = {p["name"]: p for p in data["parties"] if isinstance(p, dict) and "name" in p}
+    if name is None:
+        own = [n for n, p in named.items() if _file_name(p.get("source")) == file.name]
+        name = own[0] if len(own) == 1 else None
+    if name not in named:
+        raise ConfigError("--party", "none of the parties", f"Name one: {', '.join(named)}.")
+    return dict(named[name])
+
+
+def _file_name(source: Any) -> str | None:
+    path = source.get("path") if isinstance(source, dict) else None
+    return Path(str(path)).name if path else None
+
+
+def _declared(data: dict[str, Any], config: Path) -> tuple[str, ...]:
+    """What would stop a run at the configuration itself, whatever is in the table."""
+    try:
+        if "parties" in data:
+            parse(DataConf, _resolved(data), where="data")
+        elif "identity" in data:
+            Identity.load(Path(load_site(config).identity))
+    except AppError as error:
+        return (str(error),)
+    return ()
+
+
+def _resolved(data: dict[str, Any]) -> dict[str, Any]:
+    """A data configuration as a run with the default privacy would read it."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    privacy = OmegaConf.load(conf_folder() / "privacy" / "default.yaml")
+    raw = OmegaConf.create({"data": {**data, "root": "."}, "privacy": privacy})
+    try:
+        return cast("dict[str, Any]", OmegaConf.to_container(raw.data, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError("data", str(error).splitlines()[0], "See conf/data.") from None
 
 
 def _source(party: dict[str, Any], file: Path) -> Source:

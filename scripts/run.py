@@ -18,23 +18,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from scripts.sweeps import outcome
 from server.opening import opened
 from twinweave.checkpoint import FOLDER
 from twinweave.config import RunConf, conf_folder, plain
-from twinweave.errors import AppError
 from twinweave.folder import drop_if_empty
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="run", version_base=None)
-def main(raw: DictConfig) -> None:
-    try:
-        play(_opened(raw))
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+def main(raw: DictConfig) -> float | None:
+    return outcome(lambda: play(_opened(raw)))
 
 
 def _opened(raw: DictConfig) -> RunConf:
@@ -52,8 +45,8 @@ def _opened(raw: DictConfig) -> RunConf:
     return replace(conf, output=str(Path(conf.output).resolve()))
 
 
-def play(conf: RunConf) -> None:
-    """The run, by the engine it names. Raises the run's own AppError."""
+def play(conf: RunConf) -> RunConf:
+    """The run, by the engine it names; its configuration. Raises the run's own AppError."""
     try:
         if conf.engine == "inprocess":
             from scripts.engines.inprocess import run_in_process
@@ -68,6 +61,7 @@ def play(conf: RunConf) -> None:
         if isinstance(error, KeyboardInterrupt):
             _tell_how_to_go_on(Path(conf.output))
         raise
+    return conf
 
 
 def _tell_how_to_go_on(out: Path) -> None:

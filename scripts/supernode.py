@@ -2,22 +2,25 @@
 
     python -m scripts.supernode /etc/twinweave/site.yaml --superlink HOST:9092 [options]
 
-Options are those of `flower-supernode`; the site file becomes its node configuration. Flower
-starts a process for each message by a command's name; here those names lead to this
-installation's own ClientApp, and to refusals for whatever else a run might ask for. The bundle
-that a run ships stays packed: a server cannot send code to a party that starts its node so.
+Options are those of `flower-supernode`; a second node on one machine needs a `--port` of its own.
+The site file becomes its node configuration. Flower starts a process for each message by a
+command's name; here those names lead to this installation's own ClientApp, and to refusals for
+whatever else a run might ask for. The bundle that a run ships stays packed: a server cannot send
+code to a party that starts its node so.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from clients.site import load_site
 from twinweave.environment import prepare
-from twinweave.errors import AppError
+from twinweave.errors import AppError, ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -39,11 +42,31 @@ def main() -> int:
 def become_node(site: Path, options: list[str]) -> NoReturn:
     """Replace this process by Flower's SuperNode. Raises ConfigError for a bad site file."""
     folder = Path(load_site(site).work).resolve() / "commands"
+    check_port(options)
     write_commands(folder)
     prepare()
     path = os.pathsep.join([str(folder), os.environ.get("PATH", "")])
     command = [str(BIN / "flower-supernode"), *options, "--node-config", f'site="{site}"']
     os.execve(command[0], command, {**os.environ, "PATH": path})
+
+
+def check_port(options: list[str]) -> None:
+    """Raise ConfigError where the node's own port is taken: by another node, mostly."""
+    from flwr.supercore.constant import SUPERNODE_UVICORN_DEFAULT_PORT
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--port", type=int, default=SUPERNODE_UVICORN_DEFAULT_PORT)
+    port = parser.parse_known_args(options)[0].port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            raise ConfigError(
+                "--port",
+                f"{port} is not free on this machine",
+                "Give each SuperNode on one machine a --port of its own, 9095 say.",
+            ) from None
 
 
 def write_commands(folder: Path) -> None:

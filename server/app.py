@@ -34,6 +34,7 @@ def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
     kept = Checkpoint.at(Path(conf.output).resolve())
     with run_directory(conf) as say:
+        say(f"folder of this run: {conf.output}")  # where the SuperLink runs
         from server.simulation import forget, sites_of
         from strategies.weave import conduct
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -26,13 +26,14 @@ class Exchange:
 
     timeout: seconds for each try; a lost message is repeated once, unchanged, and the party
     answers a repeat as it answered first. nodes: Flower node id by party; by "node 7" and the
-    like while the parties have not told their names (`named` false).
+    like while the parties have not told their names. Then `unheard` says whose answer is not
+    among those that came, so that errors name parties all the same.
     """
 
     grid: Grid
     timeout: float
     nodes: Mapping[str, int]
-    named: bool = True
+    unheard: Callable[[Sequence[Any]], Sequence[str]] | None = None
 
     @cached_property
     def _names(self) -> dict[int, str]:
@@ -95,7 +96,7 @@ class Exchange:
             replies |= self._sort(question, waiting, again, lenient=lenient)
         if len(replies) < enough:
             raise RunError(
-                f"{phase}: no answer from {', '.join(map(self._called, waiting))} within "
+                f"{phase}: no answer from {self._called(waiting, replies)} within "
                 f"{self.timeout:.0f} s, twice. Check that its SuperNode runs, or raise "
                 "protocol.timeout."
                 + (f" At least {enough} parties must answer." if lenient else "")
@@ -103,8 +104,13 @@ class Exchange:
         log.debug("%s settled in %.1f s", phase, time.perf_counter() - started)
         return replies
 
-    def _called(self, name: str) -> str:
-        return repr(name) if self.named else name
+    def _called(self, names: Iterable[str], replies: Mapping[str, Any]) -> str:
+        """Parties as an error names them. replies: what came from the others."""
+        asked = list(names)
+        if self.unheard is None:
+            return ", ".join(map(repr, asked))
+        who = ", ".join(map(repr, self.unheard(list(replies.values()))))
+        return f"{len(asked)} of {who}" if who.count(", ") >= len(asked) else who
 
     def _sort(
         self,
@@ -119,15 +125,18 @@ class Exchange:
         lenient: a node that Flower says has failed is one that did not answer.
         """
         replies: dict[str, Any] = {}
+        failed: dict[str, str] = {}
         for message in messages:
             node = message.metadata.src_node_id
             name = self._names.get(node, "")
             if message.has_error():
-                failure = f"{question.phase}: {self._called(name)} failed in Flower"
-                if not lenient:
-                    raise RunError(f"{failure}: {message.error.reason}")
-                log.warning("%s", failure)
+                failed[name] = str(message.error.reason)
             elif name in waiting:
                 replies[name] = records.unpack(question.reply, message.content)
                 del waiting[name]
+        if failed:
+            failure = f"{question.phase}: {self._called(failed, replies)} failed in Flower"
+            if not lenient:
+                raise RunError(f"{failure}: {', '.join(set(failed.values()))}")
+            log.warning("%s", failure)
         return replies

@@ -20,7 +20,7 @@ from twinweave.planning import Selected, plan_training, select, too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
-from twinweave.protocols.channel.server import Roster, roster
+from twinweave.protocols.channel.server import Roster, roster, unheard
 from twinweave.protocols.products.kinds import check_sizes
 from twinweave.protocols.products.server import measure, sections
 from twinweave.protocols.steps import Question
@@ -175,7 +175,12 @@ def _introduced(
     timeout = conf.protocol.first_timeout
     nodes = _wait_for_nodes(grid, wanted, wanted if least is None else least, timeout)
     numbered = {f"node {node}": node for node in nodes}
-    first = Exchange(grid=grid, timeout=timeout, nodes=numbered, named=False)
+    first = Exchange(
+        grid=grid,
+        timeout=timeout,
+        nodes=numbered,
+        unheard=lambda answers: unheard(spec, answers),
+    )
     request = SetupRequest(run=spec.run, spec=spec.dumps(), sites=sites)
     question = Question(phase=SETUP, requests=dict.fromkeys(first.nodes, request), reply=SetupReply)
     asked = first.settle(question, first.send(question), least=least)

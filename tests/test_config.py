@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from tests.source import REPOSITORY
-from twinweave.config import RunConf, compose
+from twinweave.config import RunConf, compose, plain
 from twinweave.errors import ConfigError, SchemaError
 
 DATA = sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml"))
@@ -48,6 +51,25 @@ def test_every_fault_is_told_at_once_and_no_input() -> None:
     for part in ("'age': bounds must", "'loyalty': needs its", "epsilon must be", "protocol.noise"):
         assert part in str(caught.value)
     assert "tell-tale" not in f"{caught.value} {caught.value.__context__}"
+
+
+def test_paths_travel_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table's starts at data.root, others where the command was given: Flower runs elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    sources = [{"path": "mine/a.csv"}, {"parts": ["b.csv", "/srv/c.csv"]}, {"url": "sqlite://"}]
+    given = {
+        "data": {"root": "tables", "parties": [{"source": s} for s in sources], "holdout": None},
+        "privacy": {"guard": {"path": "book.sqlite"}},
+        "output": "x",
+    }
+    found = plain(OmegaConf.create(given))
+    assert [party["source"] for party in found["data"]["parties"]] == [
+        {"path": f"{tmp_path}/tables/mine/a.csv"},
+        {"parts": [f"{tmp_path}/tables/b.csv", "/srv/c.csv"]},
+        {"url": "sqlite://"},
+    ]
+    assert found["privacy"]["guard"]["path"] == f"{tmp_path}/book.sqlite"
+    assert found["output"] == f"{tmp_path}/x"
 
 
 def test_every_yaml_is_plain() -> None:

@@ -170,6 +170,8 @@ class RunConf(Parsed):
 
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     resume: the folder of an unfinished run to go on with, whose own configuration then holds.
+    objective: what a sweep works with: `noise_ratio`, of noise and sampling error of the first
+        outcome, or the path of a number in report.json (lift.conversions.0.overall.mde).
     """
 
     data: DataConf
@@ -185,6 +187,7 @@ class RunConf(Parsed):
     engine: Literal["flower", "inprocess"] = "flower"
     superlink: str | None = None
     resume: str | None = None
+    objective: str = "noise_ratio"
 
     def __post_init__(self) -> None:
         patterns = prod(len(unit) + 1 for unit in self.data.schema.units)
@@ -258,14 +261,41 @@ def plain(config: Any) -> dict[str, Any]:
 
     with open_dict(config):
         config.pop("hydra", None)
-    # The parties may run in another folder: what is relative here must not travel so.
-    if OmegaConf.select(config, "data.root") is not None:
-        config.data.root = str(Path(config.data.root).resolve())
     try:
+        if OmegaConf.select(config, "data.root") is not None:
+            config.data.root = str(Path(config.data.root).expanduser().resolve())
         data = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "overrides"
         first = str(error).splitlines()[0]
         raise ConfigError(str(key), first, "Set it on the command line.") from None
     assert isinstance(data, dict)
-    return {str(key): value for key, value in data.items()}
+    return _located({str(key): value for key, value in data.items()})
+
+
+def _located(data: dict[str, Any]) -> dict[str, Any]:
+    """The same with full paths: server and parties may run in other folders than whoever asks.
+
+    A table's relative path starts at `data.root`, any other one here.
+    """
+    table, here = data.get("data"), Path.cwd()
+    if isinstance(table, dict):
+        parties = [p for p in table.get("parties") or () if isinstance(p, dict)]
+        held = [p.get("source") for p in parties] + list((table.get("holdout") or {}).values())
+        for source in held:
+            root = Path(str(table.get("root") or "."))
+            _locate(source, "path", root)
+            if isinstance(source, dict) and isinstance(source.get("parts"), list):
+                source["parts"] = [_full(root, part) for part in source["parts"]]
+    _locate(data, "output", here)
+    _locate((data.get("privacy") or {}).get("guard"), "path", here)
+    return data
+
+
+def _locate(holder: Any, field: str, folder: Path) -> None:
+    if isinstance(holder, dict) and holder.get(field):
+        holder[field] = _full(folder, holder[field])
+
+
+def _full(folder: Path, path: Any) -> str:
+    return str((folder / Path(str(path)).expanduser()).absolute())

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.engines.told import without_tracebacks
 from twinweave import folder, rundir
 from twinweave.config import RunConf
 from twinweave.environment import QUIET
@@ -52,7 +53,7 @@ def _watched(command: Sequence[str], where: Sequence[str]) -> str | None:
     assert process.stdout is not None
     number = None
     try:
-        for line in process.stdout:
+        for line in without_tracebacks(process.stdout):
             print(line, end="", flush=True)
             if number is None and (found := _STARTED.search(line)):
                 number = found[1]

@@ -24,8 +24,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from scripts.certificates import write_certificates
 from scripts.engines.flower import REPOSITORY, run_with_flower
-from scripts.trials.keys import ssh_key, tls_certificates
+from scripts.trials.own_flower import free_ports
 from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
 from twinweave.environment import prepare
@@ -64,8 +73,8 @@ def trial(conf: RunConf, folder: Path, *, secure: bool, hostile: bool = False) -
     prepare()
     os.environ["FLWR_HOME"] = str(folder / "superlink")
     sites = sorted(write_sites(conf, folder / "parties", simulated=False).glob("*.yaml"))
-    port = _free_port()
-    tls = tls_certificates(folder / "tls", HOST) if secure else None
+    (port,) = free_ports(1)
+    tls = write_certificates(folder / "tls", [HOST]) if secure else None
     _write_connection(folder / "superlink", port, tls)
     parties = tuple(replace(party, source=None) for party in conf.data.parties)
     conf = replace(
@@ -112,11 +121,11 @@ def _supernodes(
         return
     name = sites[0].stem
     node: list[object] = [sys.executable, "-m", "scripts.supernode", sites[0]]
-    node += ["--superlink", f"{HOST}:{port}", "--port", _free_port()]
+    node += ["--superlink", f"{HOST}:{port}", "--port", *free_ports(1)]
     if tls is None:
         node += ["--insecure"]
     else:
-        private, public = ssh_key(folder / "tls" / name)
+        private, public = _ssh_key(folder / "tls" / name)
         _call([BIN / "flwr", "supernode", "register", public, CONNECTION])
         node += ["--root-certificates", tls["ca"], "--auth-supernode-private-key", private]
     with (
@@ -124,6 +133,17 @@ def _supernodes(
         _supernodes(sites[1:], folder, port, tls),
     ):
         yield
+
+
+def _ssh_key(path: Path) -> tuple[Path, Path]:
+    """What `ssh-keygen -t ecdsa -b 384` makes, as SuperNode authentication takes it."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    public = path.with_suffix(".pub")
+    public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+    return path, public
 
 
 def _link_options(tls: dict[str, Path] | None) -> list[object]:
@@ -185,12 +205,6 @@ def _wait(port: int, log: Path) -> None:
                 return
         time.sleep(0.2)
     raise RunError(f"the SuperLink did not start. {log} says why.")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

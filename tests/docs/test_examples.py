@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,53 @@ import pytest
 from omegaconf import OmegaConf
 
 from clients.site import load_site
-from twinweave.config import DataConf
+from scripts import check, describe
+from twinweave.config import DataConf, RunConf, compose
+from twinweave.errors import ConfigError
 from twinweave.parsing import parse
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCS = REPOSITORY / "docs"
+SWEPT = re.compile(r"=(?:interval|choice)\(([^,)]+),.*|=([^,\[{]+),.*")
+"""The first value of a setting that a sweep varies."""
+
+
+def commands(page: Path, module: str) -> list[list[str]]:
+    """The words behind `python -m MODULE` in a page's blocks of commands, as a shell has them."""
+    text = page.read_text().replace("\\\n", " ")
+    found = re.findall(rf"^ {{4,}}python -m {re.escape(module)}\b(.*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in found]
+
+
+PAGES = [REPOSITORY / "README.md", DOCS / "deployment.md"]
+RUNS = [words for page in PAGES for words in commands(page, "scripts.run")]
+
+
+@pytest.mark.parametrize("words", RUNS, ids=" ".join)
+def test_every_run_that_a_page_shows_is_a_valid_configuration(words: list[str]) -> None:
+    """Of a sweep, its first run. The example stands in for a dataset of one's own."""
+    ours = [w for w in words if w != "-m" and not w.startswith("hydra")]
+    first = [SWEPT.sub(lambda found: f"={found[1] or found[2]}", w) for w in ours]
+    RunConf.parse(compose(["output=x", *(w.replace("data=mine", "data=campaign") for w in first)]))
+
+
+@pytest.mark.parametrize(
+    ("module", "parsed"),
+    [("scripts.describe", describe._arguments), ("scripts.check", check._arguments)],
+)
+def test_what_pages_show_of_other_commands_is_taken(
+    module: str, parsed: Callable[[list[str]], object]
+) -> None:
+    shown = [words for page in PAGES for words in commands(page, module)]
+    assert shown
+    for words in shown:
+        parsed(words)
+
+
+def test_the_pages_show_runs() -> None:
+    assert len(RUNS) > 5
+    with pytest.raises(ConfigError):
+        RunConf.parse(compose(["output=x", "privacy.epsilon=-1"]))
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def test_before_the_training_everyone_is_needed_and_whoever_is_missing_is_named(
     tmp_path: Path, phase: str, node: int
 ) -> None:
     deployment = Deployment(horizontal(tmp_path, users=60), tmp_path)
-    who = f"node {node}" if phase == "query.setup" else f"'{OFFICES[node - 1]}'"
+    who = repr(OFFICES[node - 1])
     with pytest.raises(RunError, match=rf"^{phase}: no answer from {who} within"):
         deployment.start(vanishing(phase, node))
     expected = {"query.share": ["query.share"], "query.open": ["query.open", "query.share"]}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,37 +11,17 @@ from typing import Any
 import pytest
 
 import twinweave
+from scripts.trials.own_flower import own_flower
 from twinweave.errors import BY_NAME
 from twinweave.tables.campaign import CampaignConf, campaign_frames
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Flower of our own: home and ports; its SuperLink is stopped at the end."""
-    port = _free_port()
-    yield {
-        **os.environ,
-        "FLWR_HOME": str(tmp_path_factory.mktemp("flower")),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
-        "FLWR_LOCAL_CONTROL_API_PORT": str(_free_port()),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-    }
-    listed = subprocess.run(
-        ["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True
-    )
-    for line in listed.stdout.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if "flower-superlink" in command and f"--port {port}" in command:
-            os.killpg(int(pid), signal.SIGTERM)  # started as a session of its own
+    with own_flower(tmp_path_factory.mktemp("flower")) as environment:
+        yield environment
 
 
 def run(environment: Any, out: Any, *overrides: Any) -> Any:

@@ -95,6 +95,36 @@ def test_flowers_own_failures_name_the_party() -> None:
         ask(lambda node, tried: Error(code=0, reason="crashed") if node == 1 else GOOD)
 
 
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ((2,), r"query\.match: 'mill' failed in Flower: crashed"),
+        ((1, 2), r"query\.match: 'shop', 'mill' failed in Flower: crashed"),
+    ],
+)
+def test_a_failure_before_names_are_told_names_the_party(lost: tuple[int, ...], said: str) -> None:
+    """The one whose name is not among the answers, whatever Flower calls its node."""
+    parties = {b"1": "shop", b"2": "mill"}
+    grid = Scripted(
+        lambda node, tried: (
+            Error(code=0, reason="crashed")
+            if node in lost
+            else BlindReply(sealed={"own": str(node).encode()})
+        )
+    )
+    exchange = Exchange(
+        grid=grid,
+        timeout=5,
+        nodes={"node 1": 1, "node 2": 2},
+        unheard=lambda answers: [
+            name for own, name in parties.items() if own not in [a.sealed["own"] for a in answers]
+        ],
+    )
+    requests = dict.fromkeys(exchange.nodes, ASKED)
+    with pytest.raises(RunError, match=said):
+        exchange.ask(Question(phase="query.match", requests=requests, reply=BlindReply))
+
+
 def test_a_reply_of_another_kind_is_refused() -> None:
     with pytest.raises(ProtocolError):
         ask(lambda node, tried: ASKED)

@@ -22,7 +22,8 @@ def config(folder: Path, **facts: dict[str, Any]) -> Path:
     columns = [{**c, **facts.get(c["name"], {})} for c in COLUMNS]
     party = {"name": "shop", "source": {"kind": "csv", "path": "elsewhere"}, "columns": columns}
     (folder / "draft.yaml").write_text(yaml.safe_dump(party))
-    (folder / "data.yaml").write_text(json.dumps({"parties": [party]}))
+    other = {"name": "mill", "columns": [COLUMNS[0], {"name": "grain", "kind": "boolean"}]}
+    (folder / "data.yaml").write_text(json.dumps({"name": "d", "parties": [party, other]}))
     return folder / "draft.yaml"
 
 
@@ -75,3 +76,33 @@ def test_much_cleaning_is_a_warning(good: pd.DataFrame, schema: Schema) -> None:
     rows, column = clean(good, lenient).report.warnings()
     assert rows.startswith("8% of the rows were dropped")
     assert column.startswith("member: 8% of the cells")
+
+
+def test_the_configuration_is_checked_with_the_table(
+    good: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A party that no run would take stands beside a table that has a fault of its own."""
+    good.loc[0, "colour"] = "mauve"
+    good.to_csv(tmp_path / "elsewhere", index=False)
+    config(tmp_path)
+    data = json.loads((tmp_path / "data.yaml").read_text())
+    data["parties"][1]["columns"][0]["numbered"] = True
+    (tmp_path / "data.yaml").write_text(json.dumps(data))
+    # Without --party: the configuration says whose file it is.
+    assert main([str(tmp_path / "elsewhere"), str(tmp_path / "data.yaml")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "strangers would be paired" in lines[0]
+    assert "'colour'" in lines[1]
+    assert "2 to correct" in lines[2]
+
+
+def test_a_site_file_is_checked_with_the_table(
+    good: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good.to_csv(tmp_path / "t.csv", index=False)
+    party = yaml.safe_load(config(tmp_path).read_text())
+    site = {"party": "shop", "source": party["source"], "columns": COLUMNS, "pins": {}}
+    site |= {"identity": str(tmp_path / "none.pem"), "guard": {"mode": "off"}, "dataset": "d"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
+    assert main([str(tmp_path / "t.csv"), str(tmp_path / "site.yaml")]) == 1
+    assert "identity" in capsys.readouterr().out.splitlines()[0]

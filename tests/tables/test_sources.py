@@ -9,6 +9,7 @@ import sqlite3
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,13 +206,14 @@ def test_parts_row_numbers_and_derived_columns(csv: Callable[..., Any]) -> None:
     source = {
         "kind": "csv",
         "parts": [one["path"], two["path"]],
-        "key_from_row_number": True,
         "derive": {
             "c": {"source": "c", "values": {"a": "b"}, "otherwise": "a"},
             "passed": {"source": "g", "at_least": 10},
         },
     }
-    table = read(source, "c", "passed")
+    schema = schema_of("c", "passed")
+    numbered = tuple(replace(c, numbered=c is schema.key) for c in schema.columns)
+    table = read_table(parse(Source, source), replace(schema, columns=numbered))
     assert table.to_numpy().tolist() == [["0", "b", "0"], ["1", "a", None], ["2", "a", "1"]]
     assert read_raw(parse(Source, source)).columns.tolist() == ["c", "g"]
 

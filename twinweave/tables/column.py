@@ -76,6 +76,8 @@ class Column(Parsed):
         or the inner edges themselves; a value on an edge belongs to the upper bin.
 
     normalise: of the key, the same at every party: what does not tell two ids apart.
+    numbered: of the key: it is the row's number, from 0, for tables without ids whose rows are in
+        the same order at every party.
 
     Of a value column an amount that is missing, or of a user whom the party lacks, counts as 0
     in means per user. Bounds that do not hold 0 are for tables without missing amounts.
@@ -91,6 +93,7 @@ class Column(Parsed):
     missing: Rule = Rule.ERROR
     invalid: Rule = Rule.ERROR
     normalise: tuple[Normal, ...] = ()
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         check_name("a column", self.name)
@@ -98,6 +101,8 @@ class Column(Parsed):
             return
         if self.normalise:
             raise self._error("ids alone are normalised", "Move `normalise` to the key.")
+        if self.numbered:
+            raise self._error("only the key can be the row's number", "Move `numbered` to it.")
         if self.kind is Kind.CATEGORICAL:
             self._check_levels()
         elif self.kind is Kind.BOOLEAN:

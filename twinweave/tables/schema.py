@@ -141,7 +141,17 @@ class JointSchema(Parsed):
 
 
 def _check_keys(schemas: tuple[Schema, ...]) -> None:
-    """Raise SchemaError unless every party spells ids alike: no id would match otherwise."""
+    """Raise SchemaError unless every party spells ids alike: no id would match otherwise.
+
+    And where row numbers meet ids: the first row is not the user called 0.
+    """
+    numbered = {s.key.numbered: s.party for s in schemas}
+    if len(numbered) > 1:
+        raise SchemaError(
+            f"the key of party {numbered[True]!r} is the row's number, that of {numbered[False]!r} "
+            "is an id: strangers would be paired. Give both an id, or mark the key of all parties "
+            "`numbered: true` if their rows are in the same order."
+        )
     first = schemas[0]
     for schema in schemas:
         if set(schema.key.normalise) != set(first.key.normalise):

@@ -91,7 +91,6 @@ class Source(Parsed):
     strip: remove spaces around text before `na_values`, `derive` and `keep_first_by` see it.
     rename: {column in the source: column of the schema}.
     derive: {column of the schema: how it is made from a column of the source}.
-    key_from_row_number: the key is the row's number, from 0, for data without ids.
     keep_first_by: keep the first row, in the source's order, of each value of that column.
     present: see Present; applied last.
     campaign, role: the built-in simulation and whose side of it (kind campaign).
@@ -115,7 +114,6 @@ class Source(Parsed):
     strip: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     derive: Mapping[str, Derived] = field(default_factory=dict)
-    key_from_row_number: bool = False
     keep_first_by: str | None = None
     present: Present | None = None
     campaign: CampaignConf | None = None
@@ -206,7 +204,7 @@ def read_table(source: Source, schema: Schema) -> pd.DataFrame:
         for column in schema.data_columns:
             if column.kind is Kind.DATETIME and column.name not in source.derive:
                 table[column.name] = iso_dates(table[column.name], source.date_format)
-    if source.key_from_row_number:
+    if schema.key.numbered:
         table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
     if source.keep_first_by:
         is_key = source.keep_first_by == origin.get(schema.key.name)
@@ -243,7 +241,7 @@ def _joined(frames: list[pd.DataFrame], columns: list[str] | None, source: Sourc
 def _origins(source: Source, schema: Schema) -> dict[str, str]:
     """{column of the schema: column of the source it is made from}, key first."""
     renamed = {new: old for old, new in source.rename.items()}
-    names = [] if source.key_from_row_number else [schema.key.name]
+    names = [] if schema.key.numbered else [schema.key.name]
     names += schema.names
     return {n: source.derive[n].source if n in source.derive else renamed.get(n, n) for n in names}
 

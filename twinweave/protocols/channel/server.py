@@ -46,5 +46,11 @@ def roster(spec: RunSpec, replies: Iterable[SetupReply]) -> Roster:
     )
 
 
+def unheard(spec: RunSpec, replies: Iterable[SetupReply]) -> tuple[str, ...]:
+    """The run's parties that none of these answers comes from. Raises ChannelError."""
+    heard = {_read(reply)[0].party for reply in replies if reply.hello}
+    return tuple(party for party in spec.parties if party not in heard)
+
+
 def _read(reply: SetupReply) -> tuple[Hello, SetupReply]:
     return Hello.loads(reply.hello), reply

@@ -12,7 +12,7 @@ import yaml
 from scripts.describe import main
 from twinweave.errors import ColumnError, SourceError
 from twinweave.parsing import parse
-from twinweave.tables.draft import draft_schema
+from twinweave.tables.drafts.party import draft_schema
 from twinweave.tables.encoding import load_cleaned, load_party
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
@@ -33,9 +33,10 @@ def test_a_draft_fits_its_file(good: pd.DataFrame, tmp_path: Path, suffix: str) 
         "integer",
         "continuous",
         "datetime",
-        "categorical",
+        "boolean",
         "continuous",
     ]
+    assert schema.column("member").levels == ("no", "yes")
     assert len(load_party(parse(Source, draft["source"]), schema, "shop")) == 40
     told = [line for line in text.splitlines() if "bounds" in line or "levels" in line]
     assert all("CONFIRM" in line for line in told if line.startswith("  -"))
@@ -45,7 +46,12 @@ def test_a_draft_fits_its_file(good: pd.DataFrame, tmp_path: Path, suffix: str) 
 def test_a_file_without_ids(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("c,x\na,1\nb,2\na,2\nb,3\n")
     draft = yaml.safe_load(draft_schema(tmp_path / "t.csv"))
-    assert draft["source"]["key_from_row_number"] is True
+    assert draft["columns"][0] == {
+        "name": "row",
+        "kind": "categorical",
+        "role": "key",
+        "numbered": True,
+    }
     with pytest.raises(SourceError, match="--key"):
         draft_schema(tmp_path / "t.csv", key="nope")
 
@@ -94,10 +100,54 @@ def test_a_key_that_repeats_is_kept_and_counted(good: pd.DataFrame, tmp_path: Pa
     good.loc[5, "user"] = None
     good.to_csv(tmp_path / "t.csv", index=False)
     text = draft_schema(tmp_path / "t.csv")
-    assert "key_from_row_number" not in text
+    assert "numbered" not in text
     assert "2 rows repeat an id" in text
     assert "keep_first_by: user" in text
     assert "1 rows have none" in text
+
+
+def test_few_repeated_keys_are_kept_out_by_the_draft(good: pd.DataFrame, tmp_path: Path) -> None:
+    table = pd.concat([good, good.iloc[[0]].assign(user=good["user"].iloc[0].upper())])
+    table.to_csv(tmp_path / "t.csv", index=False)
+    text = draft_schema(tmp_path / "t.csv")
+    assert "1 rows repeat an id, `keep_first_by: user`" in text
+    draft = yaml.safe_load(text)
+    schema = parse(Schema, {"party": "shop", "columns": draft["columns"]})
+    # An e-mail in capitals is the same id, whoever removes repeats.
+    assert len(load_party(parse(Source, draft["source"]), schema, "shop")) == 40
+
+
+def test_a_relative_path_is_drafted_in_full(
+    good: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good.to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    assert columns_of(Path("t.csv"))["source"]["path"] == str(tmp_path / "t.csv")
+
+
+def test_words_for_nothing_and_flags_of_any_case(tmp_path: Path) -> None:
+    """One column each: levels with a "?", flags in mixed case with an "n/a", -999 for no number."""
+    n = 60
+    table = pd.DataFrame(
+        {
+            "user": [f"u{i}" for i in range(n)],
+            "town": (["Ulm", "Bonn"] * n)[:n],
+            "optin": (["Yes", "no", "NO", "y"] * n)[:n],
+            "visits": [i % 9 for i in range(n)],
+        }
+    )
+    table.loc[3, ["town", "optin"]] = ["?", "n/a"]
+    table.loc[4, "visits"] = -999
+    table.to_csv(tmp_path / "t.csv", index=False)
+    found = columns_of(tmp_path / "t.csv")
+    assert found["town"]["levels"] == ["Bonn", "Ulm"]
+    assert found["optin"]["kind"] == "boolean"
+    assert found["visits"]["bounds"] == [0, 8]
+    assert all(found[name]["invalid"] == "level" for name in ("town", "optin", "visits"))
+    draft = yaml.safe_load(draft_schema(tmp_path / "t.csv"))
+    schema = parse(Schema, {"party": "p", "columns": draft["columns"]})
+    frame = load_cleaned(parse(Source, draft["source"]), schema, "p").frame
+    assert frame[["town", "optin", "visits"]].isna().sum().tolist() == [1, 1, 1]
 
 
 def test_one_odd_cell_does_not_spoil_a_column(good: pd.DataFrame, tmp_path: Path) -> None:
@@ -177,3 +227,24 @@ def test_a_point_is_no_decimal_comma(tmp_path: Path) -> None:
     source = {"kind": "csv", "path": str(tmp_path / "t.csv"), "separator": ";", "decimal": ","}
     with pytest.raises(ColumnError, match="finite number"):
         load_cleaned(parse(Source, source), schema, "p")
+
+
+def test_a_file_with_both_decimal_signs_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"u{i};{i},{i}5;{i}.25\n" for i in range(99))
+    (tmp_path / "t.csv").write_text("user;paid;share\n" + rows)
+    text = draft_schema(tmp_path / "t.csv")
+    assert '# left out: "paid"' in text
+    assert "numbers with commas among others with points" in text
+    draft = yaml.safe_load(text)
+    assert draft["columns"][1] == {"name": "share", "kind": "continuous", "bounds": [0, 100]}
+    assert "decimal" not in draft["source"]
+
+
+def test_levels_are_spelled_as_in_the_file_and_amounts_are_no_ids(tmp_path: Path) -> None:
+    """Two prices are levels; a nearly unique amount is no id, whatever its signs."""
+    rows = "".join(f"{i},{i:03d}9;{('1,50', '2,75')[i % 2]};u{i}\n" for i in range(50))
+    (tmp_path / "t.csv").write_text("paid;price;who\n" + rows)
+    found = columns_of(tmp_path / "t.csv")
+    assert found["who"]["role"] == "key"
+    assert found["price"]["levels"] == ["1,50", "2,75"]
+    assert found["paid"]["kind"] == "continuous"
