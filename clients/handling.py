@@ -10,7 +10,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from clients.site import load_site, site_path
 from strategies import records
 from twinweave.errors import AppError, InternalError, ProtocolError
 from twinweave.protocols.channel.messages import ErrorReply
+from twinweave.protocols.party import answering
 from twinweave.site import Site
 
 Handler = Callable[[Message, Context], Message]
@@ -106,10 +107,24 @@ def _answered(
         reply = journal.answered(phase, request, given)
         if reply is None:
             started = time.perf_counter()
-            reply, state = act(journal.state())
+            with _final(site, journal, phase, request):
+                reply, state = act(journal.state())
             journal.write(phase, request, reply, state)
             log.debug("%s: %.2f s", phase, time.perf_counter() - started)
     return reply
+
+
+@contextmanager
+def _final(site: Site, journal: Journal, phase: str, request: Any) -> Iterator[None]:
+    """An error after the charge is the answer, for good."""
+    with answering() as made:
+        try:
+            with _in_words(site):
+                yield
+        except AppError as error:
+            if made.charged:
+                journal.fail(phase, request, error)
+            raise
 
 
 @contextmanager
@@ -123,17 +138,26 @@ def named(site: Site) -> Iterator[None]:
     level = log.level
     log.setLevel(logging.INFO)
     try:
+        with _in_words(site):
+            yield
+    finally:
+        log.removeHandler(own)
+        log.setLevel(level)
+
+
+@contextmanager
+def _in_words(site: Site) -> Iterator[None]:
+    """Every error as one that may leave; what else there is to say is in the party's own log."""
+    try:
         yield
     except AppError as error:
         raise error.at(site.party) from None
     except Exception as error:
-        note(site, "".join(traceback.format_exception(error)))
+        with suppress(OSError):  # where the disk is full the log cannot take it
+            note(site, "".join(traceback.format_exception(error)))
         raise InternalError(
             f"party {site.party!r}: unexpected {type(error).__name__}. Its own log has the details."
         ) from None
-    finally:
-        log.removeHandler(own)
-        log.setLevel(level)
 
 
 def _handler(answer: Callable[[Message, Context], Any]) -> Handler:

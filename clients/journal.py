@@ -2,7 +2,7 @@
 
 Flower keeps a context for each node, but a server that replays messages can take that back, so
 nothing that must not be rolled back is kept there. Every answer is a folder, written aside and
-then renamed: a crash leaves it whole or not at all.
+then renamed, and brought to the disk before it leaves: a crash leaves it whole or not at all.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from twinweave.errors import ProtocolError
+from twinweave import durable
+from twinweave.errors import BY_NAME, AppError, ProtocolError
 from twinweave.protocols import wire
 from twinweave.protocols.alignment.party import Aligned
+from twinweave.protocols.channel.messages import ErrorReply
 from twinweave.protocols.party import Finished, Introduced, Joined
 from twinweave.protocols.products.state import Agreed, Shared
 from twinweave.protocols.training.party import Trained
@@ -63,7 +65,7 @@ class Journal:
         """
         claim = self.folder / f"claim-{_name(phase, request)}"
         if not claim.exists():
-            _write(claim, _digest(request).encode())
+            durable.write_whole(claim, _digest(request).encode())
         elif claim.read_text() != _digest(request):
             raise ProtocolError("another request came under this run and phase before. Refused.")
 
@@ -76,7 +78,14 @@ class Journal:
         return wire.from_bytes(STATES[name.decode()], data)
 
     def answered(self, phase: str, request: Any, reply: type[Any]) -> Any:
-        """The stored answer to a request that was claimed, None where there is none yet."""
+        """The stored answer to a request that was claimed, None where there is none yet.
+
+        Raises the stored error where the answer is one.
+        """
+        failed = self._failed(phase, request)
+        if failed.exists():
+            told = wire.from_bytes(ErrorReply, failed.read_bytes())
+            raise BY_NAME[told.error].restore(told.message)
         found = next(self.folder.glob(f"[0-9]*-{_name(phase, request)}"), None)
         return None if found is None else wire.from_bytes(reply, (found / "reply").read_bytes())
 
@@ -85,12 +94,25 @@ class Journal:
         earlier = sorted(self.folder.glob("[0-9]*-*"))
         aside = self.folder / "aside"
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(mode=0o700)
-        _write(aside / "reply", wire.to_bytes(reply))
-        _write(aside / "state", type(state).__name__.encode() + b"\n" + wire.to_bytes(state))
-        aside.rename(self.folder / f"{len(earlier):04d}-{_name(phase, request)}")
+        with durable.named(aside):
+            aside.mkdir(mode=0o700)
+        durable.write_new(aside / "reply", wire.to_bytes(reply))
+        name = type(state).__name__.encode()
+        durable.write_new(aside / "state", name + b"\n" + wire.to_bytes(state))
+        durable.rename(aside, self.folder / f"{len(earlier):04d}-{_name(phase, request)}")
         for folder in earlier:
             (folder / "state").unlink(missing_ok=True)
+
+    def fail(self, phase: str, request: Any, error: AppError) -> None:
+        """Keep the error as the answer to a request that the guard was charged for.
+
+        What was drawn may have led to it: a second draw, for the same charge, must not follow.
+        """
+        told = ErrorReply(error=type(error).__name__, message=str(error))
+        durable.write_whole(self._failed(phase, request), wire.to_bytes(told))
+
+    def _failed(self, phase: str, request: Any) -> Path:
+        return self.folder / f"error-{_name(phase, request)}"
 
 
 class OwnLog(logging.Handler):
@@ -155,8 +177,3 @@ def _digest(request: Any) -> str:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb", opener=_private) as file:
-        file.write(data)

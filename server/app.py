@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinweave.environment import prepare
@@ -16,10 +18,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from server.lifecycle import run_directory
+from server.opening import opened, resumed
+from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf, compose
 
 if TYPE_CHECKING:
     from strategies.measuring import Findings
+    from strategies.weave import Stages
 
 app = ServerApp()
 
@@ -27,31 +32,53 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     conf = from_run_config(context.run_config)
+    kept = Checkpoint.at(Path(conf.output).resolve())
     with run_directory(conf) as say:
         say(f"folder of this run: {conf.output}")  # where the SuperLink runs
-        from server.generator import first_weights
-        from server.outputs import write_all
-        from server.simulation import show_cleaning, sites_of
+        from server.simulation import forget, sites_of
         from strategies.weave import conduct
 
-        started, sites = time.perf_counter(), sites_of(conf)
+        sites = sites_of(conf)
+        conduct(grid, conf, _stages(conf, say, sites), sites=sites, kept=kept)
+    # It is finished, and says so: what only its going on needs may go.
+    kept.clear()
+    if conf.federation.mode == "simulation":
+        forget(conf)
 
-        def finish(findings: Findings) -> None:
-            show_cleaning(sites)
-            say(write_all(conf, findings, lambda: time.perf_counter() - started))
 
-        conduct(
-            grid,
-            conf,
-            begin=lambda findings: first_weights(conf, findings),
-            finish=finish,
-            sites=sites,
-        )
+def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
+    """What becomes of a run's findings: files, and lines on the terminal."""
+    from server import outputs
+    from server.generator import first_weights
+    from server.simulation import show_cleaning
+    from strategies.weave import Stages
+
+    started = time.perf_counter()
+    cleaned = cache(lambda: show_cleaning(sites))  # told once, with the first report
+
+    def report(findings: Findings, *, synthesis: bool) -> None:
+        cleaned()
+        seconds = lambda: time.perf_counter() - started  # noqa: E731
+        say(outputs.write_report(conf, findings, seconds, synthesis=synthesis))
+
+    def finish(findings: Findings) -> None:
+        outputs.write_ledger(conf, findings.ledger)
+        report(findings, synthesis=conf.generator is not None)
+
+    return Stages(
+        measured=lambda findings: outputs.write_measured(conf, findings),
+        report=lambda findings: report(findings, synthesis=False),
+        begin=lambda findings: first_weights(conf, findings),
+        spent=lambda ledger: outputs.write_ledger(conf, ledger),
+        finish=finish,
+    )
 
 
 def from_run_config(run_config: Mapping[str, Any]) -> RunConf:
     """`config` (JSON, from scripts.run) or `overrides` (from `flwr run`) -> RunConf."""
     text = str(run_config.get("config", ""))
     if text:
-        return RunConf.parse(json.loads(text))
-    return RunConf.parse(compose(shlex.split(str(run_config.get("overrides", "")))))
+        conf = RunConf.parse(json.loads(text))
+        return conf if conf.resume is None else resumed(conf)
+    overrides = shlex.split(str(run_config.get("overrides", "")))
+    return opened(compose(overrides), overrides)

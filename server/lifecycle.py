@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from twinweave import rundir
+from twinweave import durable, folder, rundir
+from twinweave.checkpoint import Begun, Checkpoint, Paid
 from twinweave.config import RunConf
-from twinweave.errors import AppError
+from twinweave.errors import AppError, InternalError, OutputError, RunError
+
+INTERRUPTED = 130
 
 PRIVATE = "private"
 """Attribute of log records that are for the terminal of a simulation alone."""
@@ -21,13 +23,62 @@ PRIVATE = "private"
 def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
     """Open conf.output; yields a function that prints to the terminal and to the log.
 
-    status.json says running, finished or failed (with the error's text and exit code), so
-    that whoever started the run can tell without reading logs.
+    It is this run's alone, and locked. status.json says running, finished or failed (with the
+    error's text and exit code), so that whoever started the run can tell without reading logs.
+    An error says how to go on. Raises OutputError where the folder is not to be had.
     """
-    out = Path(conf.output).resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    rundir.write_json(out / rundir.CONFIGURATION, conf)
-    rundir.write_json(out / rundir.STATUS, {"state": "running", "pid": os.getpid()})
+    out, new = Path(conf.output).resolve(), conf.resume is None
+    if new:
+        folder.make(out, another=False)
+    with folder.held(out, new=new):
+        if new:
+            rundir.write_json(out / rundir.CONFIGURATION, conf)
+        folder.set_status(out, "running")
+        with _logging(out) as logger:
+            try:
+                yield lambda text: logger.info("%s", text)
+                folder.set_status(out, "finished")
+            except BaseException as error:
+                raise _failed(out, logger, error) from error.__cause__
+
+
+def _failed(out: Path, logger: logging.Logger, error: BaseException) -> BaseException:
+    """Write down how the run ended; the error to raise, with a word on how to go on."""
+    told: BaseException = (
+        durable.explained(error, "the run") if isinstance(error, OSError) else error
+    )
+    code = told.exit_code if isinstance(told, AppError) else 1
+    text = str(told) if isinstance(told, AppError) else f"unexpected {type(told).__name__}: {told}"
+    if isinstance(told, KeyboardInterrupt):
+        text, code = "interrupted.", INTERRUPTED
+    text = " ".join([text if text.endswith(".") else f"{text}.", *_advice(out, told)])
+    with suppress(OSError, OutputError):  # of a full disk: whoever reads finds that the run died
+        folder.set_status(out, "failed", error=text, exit_code=code)
+    logger.error("error: %s", text)
+    return type(told).restore(text) if isinstance(told, AppError) else told
+
+
+def _advice(out: Path, error: BaseException) -> Iterator[str]:
+    """How to go on after an error, if there is a way."""
+    kept = Checkpoint.at(out)
+    if kept.last(Paid) is not None:
+        yield (
+            f"The measurement and its report are in {out}. Go on with resume={out}, or end the "
+            f"run without synthetic tables: resume={out} generator=none."
+        )
+    elif kept.last(Begun) is not None and _passing(error):
+        yield f"Go on with resume={out}: parties repeat their answers, and pay for none twice."
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether another try may end better: not of a table or a specification that is refused."""
+    lasting = isinstance(error, AppError)
+    return not lasting or isinstance(error, RunError | InternalError | OutputError)
+
+
+@contextmanager
+def _logging(out: Path) -> Iterator[logging.Logger]:
+    """The run's log, on the terminal and in its file."""
     logger = logging.getLogger("twinweave.run")
     handlers = _handlers(out / rundir.LOG)
     for handler in handlers:
@@ -35,23 +86,12 @@ def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
-        yield lambda text: logger.info("%s", text)
-        rundir.write_json(out / rundir.STATUS, {"state": "finished"})
-    except AppError as error:
-        _fail(out, logger, str(error), error.exit_code)
-        raise
-    except BaseException as error:
-        _fail(out, logger, f"unexpected {type(error).__name__}: {error}", 1)
-        raise
+        yield logger
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
-            handler.close()
-
-
-def _fail(out: Path, logger: logging.Logger, text: str, code: int) -> None:
-    rundir.write_json(out / rundir.STATUS, {"state": "failed", "error": text, "exit_code": code})
-    logger.error("error: %s", text)
+            with suppress(OSError):
+                handler.close()
 
 
 def _handlers(path: Path) -> list[logging.Handler]:

@@ -4,10 +4,10 @@
 here once the parties have answered, in this order:
 
 1. spec.json, ledger.json, measurements.parquet, and selection.parquet where features were
-   selected: what was paid for is on disk before the long synthesis starts;
+   selected; and report.json: what was paid for is on disk, and told, before any training;
 2. generator.npy where a generator was trained, mixture.npz, which more rows are drawn from,
    and the synthetic tables in synthetic/;
-3. report.json.
+3. ledger.json and report.json again, with the training in them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from server.generator import synthetic_rows
 from strategies.measuring import Findings
@@ -27,23 +25,43 @@ from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import overlaps_found
 from twinweave.config import RunConf
 from twinweave.planning import too_large
+from twinweave.privacy.ledger import Ledger
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
 from twinweave.synthesis.decode import decode_rows
 
 
-def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -> str:
-    """Analyse, write every file into conf.output, and return the summary for the terminal.
+def write_measured(conf: RunConf, findings: Findings) -> None:
+    """What was paid for, into conf.output."""
+    out, schema = Path(conf.output), findings.spec.schema
+    rundir.write_json(out / rundir.SPEC, findings.spec)
+    write_ledger(conf, findings.ledger)
+    rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
+    if findings.selected is not None:
+        coarse = findings.selected.measurements
+        rundir.write_measurements(out / rundir.SELECTION, schema, coarse)
 
-    seconds: since the run began.
+
+def write_ledger(conf: RunConf, ledger: Ledger) -> None:
+    """What was released, or is about to be, and what it costs."""
+    report = ledger.report(conf.privacy.delta)
+    rundir.write_json(Path(conf.output) / rundir.LEDGER, report)
+
+
+def write_report(
+    conf: RunConf, findings: Findings, seconds: Callable[[], float], *, synthesis: bool
+) -> str:
+    """Analyse, write into conf.output, and return the summary for the terminal.
+
+    seconds: since the run began. synthesis: make the synthetic tables first, where the run has a
+    generator.
     """
     out = Path(conf.output)
     ledger = findings.ledger.report(conf.privacy.delta)
-    _write_measured(out, findings, ledger)
     data, selected = conf.data, findings.selected
     lift = analyse(findings.spec.schema, findings.measurements, data.lift) if data.lift else None
-    synthetic, written = _synthetic(conf, findings, lift)
+    synthetic, written = _synthetic(conf, findings, lift) if synthesis else (None, {})
     contents = Contents(
         facts=_facts(conf, findings, ledger, written, seconds()),
         overlaps=overlaps_found(data.schema.parties, findings.rows, findings.measurements),
@@ -56,16 +74,6 @@ def write_all(conf: RunConf, findings: Findings, seconds: Callable[[], float]) -
     return summary(contents)
 
 
-def _write_measured(out: Path, findings: Findings, ledger: Mapping[str, Any]) -> None:
-    schema = findings.spec.schema
-    rundir.write_json(out / rundir.SPEC, findings.spec)
-    rundir.write_json(out / rundir.LEDGER, ledger)
-    rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
-    if findings.selected is not None:
-        coarse = findings.selected.measurements
-        rundir.write_measurements(out / rundir.SELECTION, schema, coarse)
-
-
 def _synthetic(
     conf: RunConf, findings: Findings, lift: LiftReport | None
 ) -> tuple[SyntheticFindings | None, dict[str, Path]]:
@@ -74,7 +82,7 @@ def _synthetic(
         return None, {}
     out = Path(conf.output)
     if findings.weights is not None:
-        np.save(out / rundir.WEIGHTS, findings.weights)
+        rundir.write_array(out / rundir.WEIGHTS, findings.weights)
     result = synthetic_rows(conf, findings)
     rundir.write_source(out, result.source)
     decoded = decode_rows(findings.spec.schema, result.rows, conf.seed)

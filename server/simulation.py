@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 from server.lifecycle import PRIVATE
+from twinweave import durable
 from twinweave.config import RunConf
 from twinweave.names import slugs
 from twinweave.parsing import to_plain
@@ -22,11 +24,12 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     Returns the folder of site files; they sort in party order. Files are as private as those
     of a deployment. simulated: whether the run's own configuration is what has effect.
     """
-    sites = folder / "sites"
-    sites.mkdir(parents=True, exist_ok=True)
+    sites, aside = folder / "sites", folder / "sites.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
     keys = {party.name: Identity.generate() for party in conf.data.parties}
     pins = {name: key.public_hex for name, key in keys.items()}
-    called = slugs(keys, taken=(sites.name,))
+    called = slugs(keys, taken=(sites.name, aside.name))
     for number, party in enumerate(conf.data.parties):
         work = folder / called[party.name]
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -46,7 +49,9 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "simulated": simulated,
         }
         # JSON is YAML; numbered so that the partition number finds its file.
-        (sites / f"{number:03d}-{called[party.name]}.yaml").write_text(json.dumps(site, indent=1))
+        (aside / f"{number:03d}-{called[party.name]}.yaml").write_text(json.dumps(site, indent=1))
+    shutil.rmtree(sites, ignore_errors=True)
+    durable.rename(aside, sites)  # last: whoever finds the folder finds all of it
     return sites
 
 
@@ -64,7 +69,24 @@ def show_cleaning(sites: str) -> None:
 
 
 def sites_of(conf: RunConf) -> str:
-    """Folder of the site files of a simulation, written anew; "" in a deployment."""
+    """Folder of the site files of a simulation; "" in a deployment.
+
+    They are written once a run: one that goes on finds the parties as they were.
+    """
     if conf.federation.mode == "deployment":
         return ""
-    return str(write_sites(conf, Path(conf.output).resolve() / "parties"))
+    folder = _parties(conf)
+    sites = folder / "sites"
+    if conf.resume is not None and sites.is_dir():
+        return str(sites)
+    return str(write_sites(conf, folder))
+
+
+def forget(conf: RunConf) -> None:
+    """Delete what the parties of a finished simulation kept to go on with it: answers, states."""
+    for runs in _parties(conf).glob("*/runs"):
+        shutil.rmtree(runs, ignore_errors=True)
+
+
+def _parties(conf: RunConf) -> Path:
+    return Path(conf.output).resolve() / "parties"

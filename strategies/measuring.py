@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from flwr.serverapp import Grid
 
 from strategies.exchange import Exchange
+from twinweave import rundir
+from twinweave.checkpoint import Paid
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.parsing import canonical_json
@@ -24,6 +28,7 @@ from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.protocols.training.server import Weights
 from twinweave.spec import RunSpec
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.plan import PlannedQuery
 
 log = logging.getLogger("twinweave.run")
 SETUP = "query.setup"
@@ -40,7 +45,6 @@ class Findings:
 
     spec: RunSpec
     roster: Roster
-    parties: Exchange
     measurements: tuple[Measurement, ...] = field(repr=False)
     ledger: Ledger
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
@@ -54,11 +58,14 @@ class Findings:
         return self.roster.rows
 
 
-def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Findings:
+def measure_tables(
+    grid: Grid, conf: RunConf, spec: RunSpec, sites: str, secret: bytes
+) -> tuple[Findings, Exchange]:
     """Align, then measure: once, or coarsely first and then what a selection chose.
 
-    sites: folder of site files (simulation), or "". Raises an AppError that names what went
-    wrong and what to do.
+    sites: folder of site files (simulation), or "". secret: the server's in this run, 32 bytes:
+    with the same one the same requests are sent, and what parties answered before they repeat.
+    Raises an AppError that names what went wrong and what to do.
     """
     _announce(conf, spec)
     parties, members = setup(grid, conf, spec, sites)
@@ -67,17 +74,15 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Find
     log.info("aligning %s by %s", sizes, spec.alignment)
     training = plan_training(conf, spec, members.rows) if spec.training else None
     planned = canonical_json(training) if training else ""
-    slots = parties.drive(align(spec, members, planned))
-    found = parties.drive(measure(spec, members, slots))
+    slots = parties.drive(align(spec, members, planned, secret=secret))
+    found = parties.drive(measure(spec, members, slots, secret=secret))
     events = spec.tables.events()
     selected = None
     if spec.selects:
-        rounds = spec.training.generator.rounds if spec.training else 0
-        later = training.events(spec.schema.units, rounds) if training else ()
-        selected, tables = select(conf, spec, found.measurements, later)
+        selected, tables = _selected(conf, spec, found.measurements, training)
         log.info("selected %d columns; %d tables", len(selected.choice.kept), len(tables))
         spec = replace(spec, plan=tables, overlap=None)
-        found = parties.drive(measure(spec, members, slots, step=1))
+        found = parties.drive(measure(spec, members, slots, step=1, secret=secret))
         events += [planned.event for planned in tables]
     if large := too_large(conf, selected):
         log.warning(
@@ -85,44 +90,119 @@ def measure_tables(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> Find
             conf.workload.max_cells,
             ", ".join(large),
         )
-    return Findings(
+    findings = Findings(
         spec=spec,
         roster=members,
-        parties=parties,
         measurements=found.measurements,
         ledger=Ledger().charge(*events),
         dealt=found.dealt,
         training=training,
         selected=selected,
     )
+    return findings, parties
+
+
+def measured_before(conf: RunConf, first: RunSpec, paid: Paid) -> Findings:
+    """What `measure_tables` found before the run was cut short, from the run's own files.
+
+    first: the specification that the run began with.
+    """
+    folder, spec = Path(conf.output), RunSpec.loads(paid.spec)
+    training = TrainingPlan.loads(paid.training) if paid.training else None
+    events, selected = first.tables.events(), None
+    if first.selects:
+        coarse = rundir.read_measurements(folder / rundir.SELECTION, spec.schema)
+        selected, _ = _selected(conf, first, coarse, training)
+        events += [planned.event for planned in spec.plan]
+    return Findings(
+        spec=spec,
+        roster=paid.roster,
+        measurements=rundir.read_measurements(folder / rundir.MEASUREMENTS, spec.schema),
+        ledger=Ledger().charge(*events),
+        dealt=paid.unpacked(),
+        training=training,
+        selected=selected,
+    )
+
+
+def _selected(
+    conf: RunConf,
+    spec: RunSpec,
+    coarse: tuple[Measurement, ...],
+    training: TrainingPlan | None,
+) -> tuple[Selected, tuple[PlannedQuery, ...]]:
+    """What the coarse tables chose, and the tables that follow from it."""
+    rounds = spec.training.generator.rounds if spec.training else 0
+    later = training.events(spec.schema.units, rounds) if training else ()
+    return select(conf, spec, coarse, later)
 
 
 def setup(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> tuple[Exchange, Roster]:
     """Wait for the nodes, send the specification, see who answered and what they accepted."""
-    protocol = conf.protocol
-    nodes = _wait_for_nodes(grid, len(spec.parties), protocol.first_timeout)
+    replies = _introduced(grid, conf, spec, sites, len(spec.parties))
+    members = roster(spec, replies.values())
+    return _exchange(grid, conf, members, replies), members
+
+
+def rejoin(
+    grid: Grid,
+    conf: RunConf,
+    spec: RunSpec,
+    sites: str,
+    members: Roster,
+    *,
+    wanted: int,
+    least: int,
+) -> Exchange:
+    """Find the parties of a run that goes on, wherever they are now: `wanted`, or `least` of them.
+
+    spec: the one that the run began with. Each answers as it did at the beginning.
+    """
+    replies = _introduced(grid, conf, spec, sites, wanted, least)
+    known = {
+        node: reply for node, reply in replies.items() if reply.hello in members.hellos.values()
+    }
+    return _exchange(grid, conf, members, known)
+
+
+def _introduced(
+    grid: Grid, conf: RunConf, spec: RunSpec, sites: str, wanted: int, least: int | None = None
+) -> dict[int, SetupReply]:
+    """The answer to the specification of every node that plays a party, by node.
+
+    wanted: nodes to wait for. least: so many answers are enough; None: all nodes must answer.
+    """
+    timeout = conf.protocol.first_timeout
+    nodes = _wait_for_nodes(grid, wanted, wanted if least is None else least, timeout)
     numbered = {f"node {node}": node for node in nodes}
     first = Exchange(
         grid=grid,
-        timeout=protocol.first_timeout,
+        timeout=timeout,
         nodes=numbered,
         unheard=lambda answers: unheard(spec, answers),
     )
     request = SetupRequest(run=spec.run, spec=spec.dumps(), sites=sites)
-    requests = dict.fromkeys(first.nodes, request)
-    question = Question(phase=SETUP, requests=requests, reply=SetupReply)
-    asked = first.settle(question, first.send(question))
-    replies = {name: reply for name, reply in asked.items() if reply.hello}
-    members = roster(spec, replies.values())
+    question = Question(phase=SETUP, requests=dict.fromkeys(first.nodes, request), reply=SetupReply)
+    asked = first.settle(question, first.send(question), least=least)
+    return {first.nodes[name]: reply for name, reply in asked.items() if reply.hello}
+
+
+def _exchange(
+    grid: Grid, conf: RunConf, members: Roster, replies: Mapping[int, SetupReply]
+) -> Exchange:
+    """The parties by name, of the nodes that gave these answers."""
     parties = {hello: party for party, hello in members.hellos.items()}
-    own = {parties[reply.hello]: first.nodes[name] for name, reply in replies.items()}
-    return Exchange(grid=grid, timeout=protocol.timeout, nodes=own), members
+    own = {parties[reply.hello]: node for node, reply in replies.items()}
+    return Exchange(grid=grid, timeout=conf.protocol.timeout, nodes=own)
 
 
-def _wait_for_nodes(grid: Grid, wanted: int, timeout: float) -> list[int]:
+def _wait_for_nodes(grid: Grid, wanted: int, least: int, timeout: float) -> list[int]:
+    """The nodes once there are `wanted`, or, when the time is over, `least` of them."""
     deadline = time.monotonic() + timeout
     while len(nodes := list(grid.get_node_ids())) < wanted:
         if time.monotonic() > deadline:
+            if len(nodes) >= least:
+                break
             raise RunError(
                 f"{len(nodes)} of {wanted} parties connected within {timeout:.0f} s. Start a "
                 "SuperNode at each party (in a simulation: set num-supernodes)."

@@ -1,6 +1,7 @@
 """The Flower Strategy of a run: masked secure aggregation, then the final synthesis and report.
 
-`conduct` is a whole run: measure, then train, then hand over.
+`conduct` is a whole run: measure, then train, then hand over. Wherever it was cut short, it goes
+on from what its checkpoint holds.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from strategies.measuring import Findings, measure_tables
+from strategies.exchange import Exchange
+from strategies.measuring import Findings, measure_tables, measured_before, rejoin
+from twinweave.checkpoint import Asked, Begun, Checkpoint, Closed, Paid, Round
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.planning import plan
+from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.secure_sum.interface import Revealed, Upload
 from twinweave.protocols.steps import Question
 from twinweave.protocols.training.party import REVEAL, TRAIN
@@ -30,31 +34,73 @@ from twinweave.workload.measurement import one_way_tables
 log = logging.getLogger("twinweave.run")
 
 
-Begin = Callable[[Findings], Weights]
-Finish = Callable[[Findings], None]
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """What is done with a run's findings on its way.
+
+    measured: writes them as soon as they are paid for. report: on them, before the training.
+    begin: the generator's first weights. spent: the ledger, whenever more is about to be
+    released, or less was than was said. finish: final synthesis, audit and report, from all.
+    """
+
+    begin: Callable[[Findings], Weights]
+    finish: Callable[[Findings], None]
+    measured: Callable[[Findings], None] = lambda _: None
+    report: Callable[[Findings], None] = lambda _: None
+    spent: Callable[[Ledger], None] = lambda _: None
 
 
 def conduct(
     grid: Grid,
     conf: RunConf,
+    stages: Stages,
     *,
-    begin: Begin,
-    finish: Finish,
     sites: str = "",
     spec: RunSpec | None = None,
+    kept: Checkpoint | None = None,
 ) -> None:
-    """A whole run. Raises an AppError that names what went wrong and what to do.
+    """A whole run, or the rest of one. Raises an AppError that names what went wrong and what
+    to do.
 
-    begin: the generator's first weights, from the measurements. finish: final synthesis, audit
-    and report, from everything. sites: folder of site files (simulation). spec: planned from
-    the configuration where it is not given.
+    sites: folder of site files (simulation). spec: planned from the configuration where it is
+    not given. kept: what the run kept for itself; None: it begins, and nobody will resume it.
     """
-    spec = spec or plan(conf, run=secrets.token_hex(16))
-    findings = measure_tables(grid, conf, spec, sites)
-    if findings.training is None:
-        finish(findings)
+    kept = kept or Checkpoint()
+    begun = kept.last(Begun)
+    if begun is None:
+        spec = spec or plan(conf, run=secrets.token_hex(16))
+        begun = kept.keep(Begun(spec=spec.dumps(), secret=secrets.token_bytes(32)))
+    spec = spec or RunSpec.loads(begun.spec)
+    paid, parties = kept.last(Paid), None
+    if paid is None:
+        findings, parties = measure_tables(grid, conf, spec, sites, begun.secret)
+        stages.measured(findings)
+        had = findings.spec, findings.roster, findings.dealt, findings.training
+        kept.keep(Paid.of(*had))
     else:
-        Weave(conf, findings, findings.training, begin, finish).start(grid)
+        log.info("run %s goes on: its tables are measured, and not asked for again", spec.run[:8])
+        findings = measured_before(conf, spec, paid)
+    if findings.training is None or conf.generator is None:
+        stages.finish(replace(findings, ledger=_with_training(findings, kept)))
+        return
+
+    if (last := kept.last(Round)) is None or last.number < spec.trained.generator.rounds:
+        stages.report(findings)
+
+    def join(wanted: int, least: int) -> Exchange:
+        members = findings.roster
+        return parties or rejoin(grid, conf, spec, sites, members, wanted=wanted, least=least)
+
+    Weave(conf, findings, findings.training, stages, kept, join).start(grid)
+
+
+def _with_training(findings: Findings, kept: Checkpoint) -> Ledger:
+    """The ledger with the rounds of training that were asked for, whether their answers came."""
+    training, asked = findings.training, kept.last(Asked)
+    if training is None or asked is None:
+        return findings.ledger
+    events = training.events(findings.spec.schema.units, asked.number + 1)
+    return findings.ledger.charge(*events)
 
 
 class Weave(Strategy):
@@ -62,6 +108,7 @@ class Weave(Strategy):
 
     The sum of the updates is all that the server ever sees of them. A party that vanishes is
     left out of this round and all later ones, as long as the secure sum can be opened without.
+    Every round begins with what is on disk: weights, and who is left.
     """
 
     def __init__(
@@ -69,13 +116,19 @@ class Weave(Strategy):
         conf: RunConf,
         findings: Findings,
         training: TrainingPlan,
-        begin: Begin,
-        finish: Finish,
+        stages: Stages,
+        kept: Checkpoint,
+        join: Callable[[int, int], Exchange],
     ) -> None:
-        self._parties = findings.parties
+        """join: finds the parties that are wanted, or at least so many."""
         self._timeout = conf.protocol.timeout
-        self._finish = finish
+        self._stages = stages
+        self._kept = kept
+        self._join = join
         self._findings = findings
+        last = kept.last(Round)
+        if last is None:
+            last = kept.keep(Round(number=0, gone={}, weights=stages.begin(findings)))
         self._training = Training(
             spec=findings.spec,
             roster=findings.roster,
@@ -83,9 +136,10 @@ class Weave(Strategy):
             one_way=one_way_tables(findings.measurements),
             dealt=findings.dealt,
         )
-        self._weights = begin(findings)
+        self._done = last.number
+        self._weights: Weights = last.weights
+        self._gone = set(last.gone)
         self._asked = Question(phase=TRAIN, requests={}, reply=Upload)
-        self._gone: set[str] = set()
 
     def start(
         self,
@@ -97,32 +151,45 @@ class Weave(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
     ) -> Result:
-        """Every round, then `finish`. Rounds, timeouts and first weights follow from the
-        configuration and the measurements; Flower's own arguments for them are not used."""
-        first, rounds = ArrayRecord({"weights": Array(self._weights)}), self._training.rounds
-        with _quiet():
-            result = super().start(grid, first, rounds, timeout=self._timeout)
-        events = self._training.plan.events(self._findings.spec.schema.units, rounds)
-        ledger = self._findings.ledger.charge(*events)
-        self._finish(replace(self._findings, ledger=ledger, weights=self._weights))
+        """Every round that is left, then `finish`. Rounds, timeouts and first weights follow from
+        the configuration and the measurements; Flower's own arguments for them are not used."""
+        rounds, result = self._training.rounds, Result()
+        ledger = self._ledger(rounds)
+        if self._done < rounds:
+            present = set(self._training.spec.parties) - self._gone
+            least = min(len(present), self._training.sums.min_alive)
+            self._parties = self._join(len(present), least)
+            self._without(present - set(self._parties.nodes))
+            self._stages.spent(ledger)  # at most: a process that dies on the way says nothing more
+            first = ArrayRecord({"weights": Array(self._weights)})
+            try:
+                with _quiet():
+                    result = super().start(grid, first, rounds - self._done, timeout=self._timeout)
+            except BaseException:
+                self._stages.spent(_with_training(self._findings, self._kept))
+                raise
+        self._stages.finish(replace(self._findings, ledger=ledger, weights=self._weights))
         return result
 
     def summary(self) -> None:
         """Log what Flower's training loop is about to do."""
         spec = self._training.spec
         name = spec.training.generator.name if spec.training else ""
-        log.info(
-            "training %s at %d parties: %d rounds", name, len(spec.parties), self._training.rounds
-        )
+        told = name, len(spec.parties), self._training.rounds - self._done
+        log.info("training %s at %d parties: %d rounds", *told)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Global weights to every party that still answers (Flower counts rounds from 1)."""
         self._weights = arrays["weights"].numpy()
-        requests = self._training.requests(server_round - 1, self._weights)
-        asked = {p: r for p, r in requests.items() if p not in self._gone}
+        requests = self._training.requests(self._done, self._weights)
+        closed = self._closed()
+        asked = {
+            p: r for p, r in requests.items() if p not in self._gone and (not closed or p in closed)
+        }
         self._asked = Question(phase=TRAIN, requests=asked, reply=Upload)
+        self._kept.keep(Asked(number=self._done))
         return self._parties.messages(self._asked)
 
     def aggregate_train(
@@ -130,24 +197,42 @@ class Weave(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Masked secure aggregation. Raises RunError, naming who is missing, where a sum cannot
         be opened without them."""
-        least = self._training.sums.min_alive
+        # What was said once of who is in a sum holds: parties answer no other request for it.
+        least = len(self._closed()) or self._training.sums.min_alive
         came: dict[str, Upload] = self._parties.settle(self._asked, replies, least=least)
         self._without(set(self._asked.requests) - set(came))
         try:
-            self._weights = self._opened(server_round - 1, came)
+            self._weights = self._opened(self._done, came)
         except RunError as error:
             if not self._gone:
                 raise
             raise RunError(f"without {', '.join(sorted(self._gone))}: {error}") from None
+        self._done += 1
+        self._keep_round()
         total = self._training.rounds
-        log.info("round %d of %d: %d updates in one sum", server_round, total, len(came))
+        log.info("round %d of %d: %d updates in one sum", self._done, total, len(came))
         return ArrayRecord({"weights": Array(self._weights)}), None
+
+    def _closed(self) -> set[str]:
+        """Who is in the sum of this round, if that was settled before the run was cut short."""
+        closed = self._kept.last(Closed)
+        return set(closed.came) if closed and closed.number == self._done else set()
+
+    def _keep_round(self) -> None:
+        gone = dict.fromkeys(sorted(self._gone), True)
+        self._kept.keep(Round(number=self._done, gone=gone, weights=self._weights))
+
+    def _ledger(self, rounds: int) -> Ledger:
+        """Of the run with so many rounds of training."""
+        events = self._training.plan.events(self._findings.spec.schema.units, rounds)
+        return self._findings.ledger.charge(*events)
 
     def _opened(self, number: int, came: dict[str, Upload]) -> Weights:
         """The weights after a round, its sum opened with the help of those who answer."""
         server, asked = self._training.close(number, len(self._weights), came)
         revealed: dict[str, Revealed] = {}
         if asked:
+            self._kept.keep(Closed(number=number, came=dict.fromkeys(came, True)))
             question = Question(phase=REVEAL, requests=asked, reply=Revealed)
             revealed = self._parties.ask(question, least=1)
         self._without(set(asked) - set(revealed))

@@ -9,7 +9,7 @@ import pytest
 
 import twinweave
 from tests.analysis.lift.lift_world import SCHEMA, WORKLOAD, exact, noisy, people
-from twinweave import rundir
+from twinweave import folder, rundir
 from twinweave.errors import SourceError
 
 
@@ -29,9 +29,20 @@ def test_measurements_come_back_as_they_were(tmp_path: Path) -> None:
     assert "query" not in cells
 
 
-def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not a run directory"):
         twinweave.load(tmp_path)
-    rundir.write_json(tmp_path / rundir.STATUS, {"state": "running"})
-    with pytest.raises(SourceError, match="cut short"):
-        twinweave.load(tmp_path)
+
+
+def test_a_run_that_died_is_not_one_that_runs(tmp_path: Path) -> None:
+    folder.set_status(tmp_path, "running")
+    run = twinweave.load(tmp_path)
+    assert run.status == "died"
+    with folder.held(tmp_path, new=False):
+        assert run.status == "running"
+    assert run.status == "died"
+    with pytest.raises(SourceError, match=r"report.json: is not there. The run did not finish"):
+        _ = run.report
+    folder.set_status(tmp_path, "failed", error="one clear line", exit_code=15)
+    with pytest.raises(SourceError, match="did not finish: one clear line"):
+        run.cells()

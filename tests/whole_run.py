@@ -21,11 +21,13 @@ from clients.site import load_site
 from scripts.engines.inprocess import InProcessGrid
 from server.app import main
 from server.generator import first_weights
+from server.outputs import write_measured
 from server.simulation import sites_of, write_sites
 from strategies import records
 from strategies.measuring import Findings
-from strategies.weave import conduct
+from strategies.weave import Stages, conduct
 from tests.messages import REPLIES, REQUESTS, OpenReply
+from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf
 from twinweave.planning import plan as plan_run
 from twinweave.privacy import accountant
@@ -105,24 +107,37 @@ def run(
     spec: RunSpec | None = None,
     grid: InProcessGrid | None = None,
     messages: list[Message] | None = None,
+    kept: Checkpoint | None = None,
 ) -> Ran:
-    """Run to the end, or raise the run's own AppError; `messages` is filled in both cases."""
+    """Run to the end, or raise the run's own AppError; `messages` is filled in both cases.
+
+    kept: of a run that may be, or is, cut short; its files are written too.
+    """
     messages = [] if messages is None else messages
     findings: list[Findings] = []
-    spec = spec or spec_of(conf)
+    spec = spec or (None if kept else spec_of(conf))
     grid = grid or InProcessGrid(app, len(conf.data.parties))
     grid._tap = messages.append
     with remembered() as states:
         conduct(
             grid,
             conf,
-            begin=lambda measured: first_weights(conf, measured),
-            finish=findings.append,
+            Stages(
+                begin=lambda measured: first_weights(conf, measured),
+                finish=findings.append,
+                measured=lambda found: write_measured(conf, found) if kept else None,
+            ),
             sites=sites_of(conf),
             spec=spec,
+            kept=kept,
         )
     return Ran(
-        conf=conf, spec=spec, findings=findings[0], grid=grid, messages=messages, states=states
+        conf=conf,
+        spec=findings[0].spec,
+        findings=findings[0],
+        grid=grid,
+        messages=messages,
+        states=states,
     )
 
 
@@ -157,12 +172,16 @@ def serve(data: dict[str, Any]) -> Path:
 
 @dataclass
 class Deployment:
-    """Parties with site files of their own, to be changed before the run."""
+    """Parties with site files of their own, to be changed before the run.
+
+    kept: of a run that is cut short, to go on with.
+    """
 
     data: dict[str, Any]
     folder: Path
     messages: list[Message] = field(default_factory=list)
     sites: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kept: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         conf = RunConf.parse(self.data)
@@ -179,7 +198,7 @@ class Deployment:
             path.write_text(json.dumps(site))
             configs.append({"site": str(path)})
         grid = grid_class(app, len(configs), node_configs=configs, **options)
-        return run(conf, grid=grid, messages=self.messages)
+        return run(conf, grid=grid, messages=self.messages, kept=self.kept)
 
 
 def silence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -170,6 +170,7 @@ class RunConf(Parsed):
     """Everything that defines a run. `output` is the run directory, where the server runs.
 
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
+    resume: the folder of an unfinished run to go on with, whose own configuration then holds.
     objective: what a sweep works with: `noise_ratio`, of noise and sampling error of the first
         outcome, or the path of a number in report.json (lift.conversions.0.overall.mde).
     """
@@ -186,6 +187,7 @@ class RunConf(Parsed):
     output: str
     engine: Literal["flower", "inprocess"] = "flower"
     superlink: str | None = None
+    resume: str | None = None
     objective: str = "noise_ratio"
 
     def __post_init__(self) -> None:

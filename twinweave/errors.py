@@ -15,6 +15,7 @@ Every class owns one exit status, which the commands in `scripts` pass to the sh
     17 ChannelError     a sealed message or a signed key does not verify
     18 RunError         the run cannot go on
     19 InternalError    an unexpected failure at a party, told in that party's log alone
+    20 OutputError      the folder of a run, or of a party, cannot be written
     130 interrupted from the keyboard
 """
 
@@ -134,6 +135,12 @@ class InternalError(AppError):
     exit_code = 19
 
 
+class OutputError(AppError):
+    """The folder that a run is to be written in cannot be made, is taken, or its disk is full."""
+
+    exit_code = 20
+
+
 @contextmanager
 def unquoted() -> Iterator[None]:
     """Let an AppError out without its cause: that of a reading library could quote a cell."""
@@ -157,5 +164,6 @@ BY_NAME: dict[str, type[AppError]] = {
         ChannelError,
         RunError,
         InternalError,
+        OutputError,
     )
 }

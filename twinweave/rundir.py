@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from twinweave import durable, folder
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, SourceError
 from twinweave.generators.union import UnionLayout
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from twinweave.synthesis.given import Given
 
 CONFIGURATION = "configuration.json"
-STATUS = "status.json"
+STATUS = folder.STATUS
 LOG = "run.log"
 SPEC = "spec.json"
 LEDGER = "ledger.json"
@@ -47,7 +50,19 @@ JOINT = "joint"
 
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON of plain values or dataclasses; refuses NaN and infinity."""
-    path.write_text(json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n"
+    durable.write_whole(path, text.encode(), durable.COMMON)
+
+
+def write_array(path: Path, array: NDArray[np.float32]) -> None:
+    """As `numpy.load` reads it."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    durable.write_whole(path, buffer.getvalue(), durable.COMMON)
+
+
+def _write_frame(path: Path, frame: pd.DataFrame) -> None:
+    durable.write_whole(path, frame.to_parquet(index=False), durable.COMMON)
 
 
 def write_measurements(
@@ -77,7 +92,7 @@ def write_measurements(
             )
         )
     table = pd.concat(frames, ignore_index=True)
-    table.astype({"name": "category", "query": "category"}).to_parquet(path, index=False)
+    _write_frame(path, table.astype({"name": "category", "query": "category"}))
 
 
 def read_measurements(path: Path, schema: JointSchema) -> tuple[Measurement, ...]:
@@ -113,40 +128,42 @@ def synthetic_names(schema: JointSchema) -> dict[str, str]:
     return slugs(schema.parties, taken=(JOINT,))
 
 
-def write_synthetic(folder: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
+def write_synthetic(into: Path, tables: SyntheticTables, *, csv: bool = False) -> dict[str, Path]:
     """`<name>.parquet` and `<name>.metadata.json` (SDV's) for each party and for `joint`.
 
     csv: the same as CSV too. Returns the Parquet files by name (`synthetic_names`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    into.mkdir(parents=True, exist_ok=True)
     named = {
         name: (tables.of(party), tables.metadata_of(party))
         for party, name in synthetic_names(tables.schema).items()
     }
     named[JOINT] = tables.joint, tables.joint_metadata
     for name, (table, metadata) in named.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
-        write_json(folder / f"{name}.metadata.json", metadata)
+        _write_frame(into / f"{name}.parquet", table)
+        write_json(into / f"{name}.metadata.json", metadata)
         if csv:
-            table.to_csv(folder / f"{name}.csv", index=False, date_format=TIME_FORMAT)
-    return {name: folder / f"{name}.parquet" for name in named}
+            text = table.to_csv(index=False, date_format=TIME_FORMAT)
+            durable.write_whole(into / f"{name}.csv", text.encode(), durable.COMMON)
+    return {name: into / f"{name}.parquet" for name in named}
 
 
-def write_source(folder: Path, source: Source) -> None:
+def write_source(into: Path, source: Source) -> None:
     """What more rows are drawn from: the fitted mixture, the weights of a network that samples."""
     if source.network is not None:
-        np.save(folder / WEIGHTS, source.network.weights)
+        write_array(into / WEIGHTS, source.network.weights)
     if source.mixture is not None:
-        latents = source.mixture.latents
+        latents, buffer = source.mixture.latents, io.BytesIO()
         np.savez_compressed(
-            folder / MIXTURE,
+            buffer,
             logits=source.mixture.logits,
             presence=latents.presence,
             users=latents.users,
         )
+        durable.write_whole(into / MIXTURE, buffer.getvalue(), durable.COMMON)
 
 
-def read_source(folder: Path, conf: RunConf, layout: UnionLayout) -> Source:
+def read_source(path: Path, conf: RunConf, layout: UnionLayout) -> Source:
     """Inverse of `write_source`. Raises SourceError where the run had no generator."""
     from twinweave.generators import registry
     from twinweave.synthesis.draw import Source
@@ -154,7 +171,7 @@ def read_source(folder: Path, conf: RunConf, layout: UnionLayout) -> Source:
 
     if conf.generator is None:
         raise SourceError(
-            f"{folder}: the run had no generator, so that there are no rows to draw. Run with "
+            f"{path}: the run had no generator, so that there are no rows to draw. Run with "
             "generator=tvae, ctgan or llm."
         )
     network = registry.build(conf.generator, layout)
@@ -162,15 +179,15 @@ def read_source(folder: Path, conf: RunConf, layout: UnionLayout) -> Source:
     part = conf.synthesis.mixture if alone else 1.0
     needed = [*([WEIGHTS] if alone else []), *([MIXTURE] if part else [])]
     for name in needed:
-        if not (folder / name).exists():
+        if not (path / name).exists():
             raise SourceError(
-                f"{folder}: {name} is not there: the run is of an earlier release. Start a new one."
+                f"{path}: {name} is not there: the run is of an earlier release. Start a new one."
             )
     if alone:
-        network.weights = np.load(folder / WEIGHTS)
+        network.weights = np.load(path / WEIGHTS)
     mixture = None
     if part:
-        with np.load(folder / MIXTURE) as saved:
+        with np.load(path / MIXTURE) as saved:
             latents = Latents(presence=saved["presence"], users=saved["users"])
             mixture = Mixture(layout=layout, latents=latents, logits=saved["logits"])
     return Source(network=network if alone else None, mixture=mixture, part=part)
@@ -178,9 +195,18 @@ def read_source(folder: Path, conf: RunConf, layout: UnionLayout) -> Source:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read lazily from its directory."""
+    """A run, read lazily from its directory.
+
+    What it has measured is there as soon as it is paid for: report, ledger and measurements of
+    a run that did not finish are those of its measurement.
+    """
 
     path: Path
+
+    @property
+    def status(self) -> str:
+        """How the run stands now: running, finished, failed, or died: cut short, by a crash."""
+        return str(folder.status(self.path)["state"])
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -200,13 +226,13 @@ class Run:
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:
-        return read_measurements(self.path / MEASUREMENTS, self.schema)
+        return read_measurements(self._there(MEASUREMENTS), self.schema)
 
     def cells(self) -> pd.DataFrame:
         """The measured tables as one data frame, one row a cell."""
         import pandas as pd
 
-        return pd.read_parquet(self.path / MEASUREMENTS).drop(columns="query")
+        return pd.read_parquet(self._there(MEASUREMENTS)).drop(columns="query")
 
     def synthetic(self, name: str = JOINT) -> pd.DataFrame:
         """A synthetic table: a party's by its name, or `joint`. Raises SourceError if none."""
@@ -218,7 +244,7 @@ class Run:
             raise SourceError(f"no synthetic table {name!r}. Tables: {', '.join(known)}.")
         path = self.path / SYNTHETIC / f"{known[name]}.parquet"
         if not path.exists():
-            raise SourceError(f"{path}: is not there. Run with a generator to have it written.")
+            raise SourceError(f"{path}: is not there. {self._why('Run with a generator.')}")
         return pd.read_parquet(path)
 
     def sample(self, n: int, seed: int = 0, *, given: Given | None = None) -> pd.DataFrame:
@@ -250,16 +276,25 @@ class Run:
         return decode_rows(self.schema, rows, seed).joint
 
     def _json(self, name: str) -> dict[str, Any]:
-        data: dict[str, Any] = json.loads((self.path / name).read_text())
+        data: dict[str, Any] = json.loads(self._there(name).read_text())
         return data
+
+    def _there(self, name: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise SourceError(f"{path}: is not there. {self._why('Give a folder a run wrote.')}")
+        return path
+
+    def _why(self, otherwise: str) -> str:
+        """Why a file is missing: the run did not finish, or else."""
+        told = folder.status(self.path)
+        if told["state"] == "finished" or not (self.path / STATUS).exists():
+            return otherwise
+        return f"The run did not finish: {told.get('error', told['state'])}"
 
 
 def load(path: str | Path) -> Run:
-    """Open a run directory. Raises SourceError when it is none, or its run did not finish."""
-    folder = Path(path)
-    if not (folder / STATUS).exists():
-        raise SourceError(f"{folder}: not a run directory. Name the folder a run has written.")
-    state = json.loads((folder / STATUS).read_text())
-    if state["state"] != "finished":
-        raise SourceError(f"{folder}: the run did not finish: {state.get('error', 'cut short')}")
-    return Run(folder)
+    """Open a run directory; its `status` says how the run stands. Raises SourceError for others."""
+    if not any((Path(path) / name).exists() for name in (STATUS, CONFIGURATION)):
+        raise SourceError(f"{path}: not a run directory. Name the folder a run has written.")
+    return Run(Path(path))

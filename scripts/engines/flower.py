@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.engines.told import without_tracebacks
-from twinweave import rundir
+from twinweave import folder, rundir
 from twinweave.config import RunConf
 from twinweave.environment import QUIET
 from twinweave.errors import RunError
@@ -29,17 +31,22 @@ def run_with_flower(
     superlink: a connection from Flower's configuration; None is the default one (local
     simulation, started on demand). application: the folder that is bundled and shipped.
     """
-    Path(conf.output).mkdir(parents=True, exist_ok=True)
-    overrides = Path(conf.output) / "flower.toml"
-    # JSON's escapes are those of a TOML basic string.
-    text = json.dumps(canonical_json(conf), ensure_ascii=False)
-    overrides.write_text(f"config = {text}\n")
     where = [superlink] if superlink else []
-    command = [str(FLWR), "run", str(application), *where]
-    command += ["--stream", "--run-config", str(overrides)]
+    command = [str(FLWR), "run", str(application), *where, "--stream"]
     if conf.federation.mode == "simulation":
         command += ["--federation-config", f"num-supernodes={len(conf.data.parties)}"]
-    (Path(conf.output) / rundir.STATUS).unlink(missing_ok=True)  # of an earlier run here
+    before = _told(Path(conf.output))
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as overrides:
+        # JSON's escapes are those of a TOML basic string.
+        text = json.dumps(canonical_json(conf), ensure_ascii=False)
+        overrides.write(f"config = {text}\n")
+        overrides.flush()
+        number = _watched([*command, "--run-config", overrides.name], where)
+    _check(Path(conf.output), number, where, before)
+
+
+def _watched(command: Sequence[str], where: Sequence[str]) -> str | None:
+    """Flower's command to its end, its lines passed on; the number of the run that it started."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
     )
@@ -56,27 +63,37 @@ def run_with_flower(
         if number is not None:  # the command only watched: the run itself would go on
             _flwr("stop", number, *where)
         raise
-    _check(Path(conf.output), number, where)
+    return number
 
 
-def _check(out: Path, number: str | None, where: list[str]) -> None:
-    """Raise unless the run finished: its status file says, or Flower where that is elsewhere."""
-    status = out / rundir.STATUS
-    if not status.exists():
+def _told(out: Path) -> str | None:
+    """What the folder of a run says of it, None where it is not here."""
+    status = out / folder.STATUS
+    return status.read_text() if status.exists() else None
+
+
+def _check(out: Path, number: str | None, where: Sequence[str], before: str | None = None) -> None:
+    """Raise unless the run finished: its status file says, or Flower where that is elsewhere.
+
+    before: what the file said of the run that this one resumes.
+    """
+    if _told(out) == before:
         if not where or number is None:
             raise RunError("Flower did not start the run. Its messages above say why.")
         _check_elsewhere(number, where)
         return
-    state = json.loads(status.read_text())
+    state = folder.status(out)
     if state["state"] == "failed":
         error = RunError(state["error"])
         error.exit_code = int(state["exit_code"])
         raise error
     if state["state"] != "finished":
-        raise RunError(f"the run ended without finishing. {out / rundir.LOG} has its log.")
+        raise RunError(
+            f"the run ended without finishing. {out / rundir.LOG} has its log. Go on: resume={out}"
+        )
 
 
-def _check_elsewhere(number: str, where: list[str]) -> None:
+def _check_elsewhere(number: str, where: Sequence[str]) -> None:
     """The run directory is on the SuperLink's machine: only Flower knows how the run ended."""
     listed = _flwr("list", "--run-id", number, "--format", "json", *where)
     try:

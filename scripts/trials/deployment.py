@@ -39,6 +39,7 @@ from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
 from twinweave.environment import prepare
 from twinweave.errors import AppError, RunError
+from twinweave.folder import make
 
 BIN = Path(sys.executable).parent
 HOST, CONNECTION = "127.0.0.1", "trial"
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = options.folder.resolve()
     try:
         conf = RunConf.parse(compose([f"output={folder / 'run'}", *options.overrides]))
+        conf = replace(conf, output=str(make(Path(conf.output), another=True)))
         trial(conf, folder, secure=not options.insecure, hostile=options.hostile)
     except AppError as error:
         print(f"error: {error}", file=sys.stderr)

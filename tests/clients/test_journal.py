@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -16,7 +17,7 @@ from clients import journal
 from clients.handling import named
 from clients.journal import Journal
 from tests.messages import MatchReply, MatchRequest, OpenReply, OpenRequest
-from twinweave.errors import ColumnError, InternalError, ProtocolError
+from twinweave.errors import BudgetError, ColumnError, InternalError, OutputError, ProtocolError
 from twinweave.privacy.guard import GuardConf
 from twinweave.protocols import wire
 from twinweave.protocols.alignment.party import Aligned
@@ -133,11 +134,33 @@ def test_an_answer_cut_short_by_a_crash_does_not_count(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = record(site)
-    monkeypatch.setattr(Path, "rename", lambda *_: 1 / 0)
+    monkeypatch.setattr(Path, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         found.write(MATCH, replace(ASKED, hop=2), REPLY, JOINED)
     assert found.answered(MATCH, replace(ASKED, hop=2), MatchReply) is None
     assert isinstance(found.state(), Aligned)
+
+
+def test_an_error_that_is_an_answer_is_repeated(site: Site) -> None:
+    found = record(site)
+    found.fail("query.share", ASKED, BudgetError("party 'a': no budget. Ask for less."))
+    for _ in range(2):
+        with pytest.raises(BudgetError, match="party 'a': no budget"):
+            found.answered("query.share", ASKED, MatchReply)
+    assert found.answered(MATCH, ASKED, MatchReply) is not None
+
+
+def test_a_full_disk_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = record(site)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "cell 4711")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="the disk is full: reply could not be written") as told:
+        found.write(MATCH, replace(ASKED, hop=2), REPLY, JOINED)
+    assert "4711" not in str(told.value)
+    assert found.answered(MATCH, replace(ASKED, hop=2), MatchReply) is None
 
 
 def test_run_names_from_outside_cannot_leave_the_folder(site: Site, tmp_path: Path) -> None:

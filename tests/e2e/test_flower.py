@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 import twinweave
 from scripts.trials.own_flower import own_flower
 from twinweave.errors import BY_NAME
+from twinweave.tables.campaign import CampaignConf, campaign_frames
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -25,18 +25,14 @@ def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def run(environment: Any, out: Any, *overrides: Any) -> Any:
+    small = ["generator=none", "workload.pairs=false", "workload.three_way=false"]
+    users = "data.parties.0.source.campaign.users=300"
+    return call(environment, f"output={out}", users, *small, *overrides)
+
+
+def call(environment: Any, *overrides: Any) -> Any:
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "scripts.run",
-            f"output={out}",
-            "generator=none",
-            "data.parties.0.source.campaign.users=300",
-            "workload.pairs=false",
-            "workload.three_way=false",
-            *overrides,
-        ],
+        [sys.executable, "-m", "scripts.run", *overrides],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -69,5 +65,11 @@ def test_the_main_job_and_a_failure_through_flower(tmp_path: Path, flower: Any) 
     told = [line for line in bad.stderr.splitlines() if line.strip()]
     assert len(told) == 1
     assert told[0].startswith("error: party 'advertiser': table file 'gone.csv' does not exist.")
-    status = json.loads((tmp_path / "bad" / "status.json").read_text())
-    assert status["state"] == "failed"
+    assert twinweave.load(tmp_path / "bad").status == "failed"
+
+    # The table is put in its place, and the run goes on.
+    frame = campaign_frames(CampaignConf(users=300, dirty=0.0))["advertiser"]
+    frame.to_csv(tmp_path / "gone.csv", index=False)
+    again = call(flower, f"resume={tmp_path / 'bad'}")
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    assert twinweave.load(tmp_path / "bad").status == "finished"

@@ -18,7 +18,7 @@ from flwr.app import Message, RecordDict
 
 from server.generator import first_weights
 from strategies import records
-from strategies.weave import conduct
+from strategies.weave import Stages, conduct
 from tests.security import hostile
 from tests.security.covered import NAMED, faults
 from tests.security.grid import (
@@ -115,8 +115,10 @@ def conducted(world: World, grid: Recording, spec: RunSpec) -> str:
         conduct(
             grid,
             world.conf,
-            begin=lambda measured: first_weights(world.conf, measured),
-            finish=grid.findings.append,
+            Stages(
+                begin=lambda measured: first_weights(world.conf, measured),
+                finish=grid.findings.append,
+            ),
             spec=spec,
         )
     except AppError as error:

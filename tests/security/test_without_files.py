@@ -189,7 +189,7 @@ def test_a_failure_that_quotes_a_cell(
     with pytest.raises(InternalError) as sound:
         deployment.start()
     assert CELL not in str(sound.value) + caplog.text
-    monkeypatch.setattr(handling, "named", quoting)
+    monkeypatch.setattr(handling, "_in_words", quoting)
     with pytest.raises(InternalError, match=CELL):
         deployment.start()
 

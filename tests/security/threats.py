@@ -105,6 +105,10 @@ ATTACKS: dict[str, Line] = {
         "a second request under one name, also after a refusal; a replay",
         "considers one request a name; repeats its stored answer",
     ),
+    "record": Line(
+        "a request repeated after a crash, or once the party has lost its record of the run",
+        "answers it once: from its disk, or under the old charge; without the record not at all",
+    ),
     "rollback": Line(
         "its state taken back through Flower's context", "keeps state and answers on its own disk"
     ),

@@ -2,55 +2,82 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import twinweave
 from server.lifecycle import run_directory
+from twinweave.checkpoint import Begun, Checkpoint
 from twinweave.config import RunConf, compose
-from twinweave.errors import BudgetError
+from twinweave.errors import BudgetError, OutputError, RunError
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> RunConf:
-    return RunConf.parse(compose([f"output={tmp_path}"]))
+    return RunConf.parse(compose([f"output={tmp_path / 'out'}"]))
 
 
-def status(tmp_path: Path) -> dict[str, Any]:
-    return json.loads((tmp_path / "status.json").read_text())
+def status(conf: RunConf) -> dict[str, Any]:
+    return json.loads((Path(conf.output) / "status.json").read_text())
 
 
-def test_a_run_that_finishes(
-    conf: RunConf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_finishes(conf: RunConf, capsys: pytest.CaptureFixture[str]) -> None:
     with run_directory(conf) as say:
-        assert status(tmp_path)["state"] == "running"
+        assert twinweave.load(conf.output).status == "running"
         say("half way")
-    assert status(tmp_path) == {"state": "finished"}
-    assert json.loads((tmp_path / "configuration.json").read_text())["seed"] == conf.seed
+    assert twinweave.load(conf.output).status == "finished"
+    asked = json.loads((Path(conf.output) / "configuration.json").read_text())
+    assert asked["seed"] == conf.seed
     assert capsys.readouterr().out == "half way\n"
-    assert "half way" in (tmp_path / "run.log").read_text()
+    assert "half way" in (Path(conf.output) / "run.log").read_text()
 
 
 @pytest.mark.parametrize(
     ("error", "text", "code"),
     [
         (BudgetError("no budget left. Ask less."), "no budget left. Ask less.", 15),
-        (ValueError("a bug"), "unexpected ValueError: a bug", 1),
+        (ValueError("a bug"), "unexpected ValueError: a bug.", 1),
+        (KeyboardInterrupt(), "interrupted.", 130),
     ],
 )
 def test_a_run_that_fails(
-    conf: RunConf,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    error: Any,
-    text: str,
-    code: int,
+    conf: RunConf, capsys: pytest.CaptureFixture[str], error: Any, text: str, code: int
 ) -> None:
     with pytest.raises(type(error)), run_directory(conf):
         raise error
-    assert status(tmp_path) == {"state": "failed", "error": text, "exit_code": code}
-    assert f"error: {text}" in (tmp_path / "run.log").read_text()
+    told = status(conf)
+    assert (told["state"], told["error"], told["exit_code"]) == ("failed", text, code)
+    assert f"error: {text}" in (Path(conf.output) / "run.log").read_text()
     assert capsys.readouterr().out == ""  # whoever started the run prints it, once
+
+
+def test_an_error_that_may_pass_says_how_to_go_on(conf: RunConf) -> None:
+    def run() -> None:
+        with run_directory(conf):
+            Checkpoint.at(Path(conf.output)).keep(Begun(spec="{}", secret=b"s" * 32))
+            raise RunError("no answer.")
+
+    with pytest.raises(RunError, match=rf"no answer\. Go on with resume={conf.output}:") as told:
+        run()
+    assert status(conf)["error"] == str(told.value)
+
+
+def test_a_full_disk_is_named_and_what_was_written_stays(
+    conf: RunConf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def run() -> None:
+        with run_directory(conf):
+            monkeypatch.setattr("os.fsync", full)  # the status cannot be written either
+            full()
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        run()
+    assert twinweave.load(conf.output).status == "died"
+    assert twinweave.load(conf.output).configuration["seed"] == conf.seed

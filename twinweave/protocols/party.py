@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,7 @@ from twinweave.privacy.guard import Guard, Limit, Receipt
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.channel.keys import Hello, PairKeys, make_hello
+from twinweave.protocols.keystream import hkdf
 from twinweave.site import Site
 from twinweave.spec import RunSpec
 
@@ -73,6 +76,31 @@ class Finished:
     """A party whose part in a run is over: no secret of it is left."""
 
     run: str
+
+
+@dataclass
+class Answering:
+    """The answer to one request in the making. charged: whether the guard was charged for it."""
+
+    charged: bool = False
+
+
+_ANSWERING: ContextVar[Answering | None] = ContextVar("answering", default=None)
+
+
+@contextmanager
+def answering() -> Iterator[Answering]:
+    """While a request is answered of which the party's record of the run holds no answer.
+
+    An answer is on the party's disk before it leaves. So where one lacks in the very record that
+    the guard was charged for, nothing of it has left, and to draw now is the first release.
+    """
+    found = Answering()
+    token = _ANSWERING.set(found)
+    try:
+        yield found
+    finally:
+        _ANSWERING.reset(token)
 
 
 @dataclass(frozen=True)
@@ -194,19 +222,26 @@ class Party:
     def charge(self, phase: str, events: Sequence[Event]) -> Receipt:
         """Charge the guard for what is about to be released: the receipt every release takes.
 
+        The charge is bound to the secret of this record of the run: one that was deleted, and
+        set up anew, gets nothing under the old charge. Where the process died after a charge and
+        before its answer was stored, nothing was released, and the charge stands for the answer
+        that is drawn now (`answering`).
         Raises BudgetError; ProtocolError where it was charged before and its answer is lost.
         """
+        here = _ANSWERING.get()
         receipt = self.guard.spend(
             fingerprint=self.state.joined.fingerprint,
             run=self.run,
             phase=phase,
-            request_hash=self.spec.digest,
+            request_hash=hkdf(self.secret, "charge", self.spec.digest).hex(),
             events=events,
             run_limit=self.limit,
         )
-        if not receipt.fresh:
+        if here is not None:
+            here.charged = True
+        elif not receipt.fresh:
             raise ProtocolError(f"{phase}: charged before and its answer is lost. Start a new run.")
-        return receipt
+        return replace(receipt, fresh=True)
 
 
 def read_table(site: Site, run: str) -> EncodedTable:

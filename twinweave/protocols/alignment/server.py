@@ -22,7 +22,7 @@ from twinweave.protocols.alignment.party import BLIND, MATCH
 from twinweave.protocols.alignment.tags import Ristretto, Tags
 from twinweave.protocols.alignment.tags import match as match_tags
 from twinweave.protocols.channel.server import Roster
-from twinweave.protocols.keystream import Keystream
+from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.steps import Question, Steps
 from twinweave.spec import RunSpec
 
@@ -30,8 +30,13 @@ Slots = dict[str, NDArray[np.int64]]
 """Party -> int64 (rows,): a slot of the spine for each of its rows, in the order of its tags."""
 
 
-def align(spec: RunSpec, roster: Roster, training: str = "") -> Steps[Slots]:
+def align(
+    spec: RunSpec, roster: Roster, training: str = "", *, secret: bytes | None = None
+) -> Steps[Slots]:
     """From setup to slots, once a run. training: JSON of the planned training, or "".
+
+    secret: 32 bytes of the server in this run, from which the slots follow, so that a run that is
+    taken up again sends the same requests; None: fresh ones.
 
     Raises ProtocolError where tags do not fit the sizes; RunError where two members of a pool
     hold the same person, or hardly anyone matches, before any table is released.
@@ -44,7 +49,8 @@ def align(spec: RunSpec, roster: Roster, training: str = "") -> Steps[Slots]:
     for party, array in tags.items():
         if len(array) != roster.rows[party]:
             raise ProtocolError(f"tags of {party!r} do not match its announced size.")
-    slots = match_tags(tags, roster.n_slots, Keystream(os.urandom(32)))
+    key = hkdf(secret or os.urandom(KEY_BYTES), "slots", spec.run)
+    slots = match_tags(tags, roster.n_slots, Keystream(key))
     for pool in spec.pools:
         _check_disjoint(pool, slots)
     stop_where_hardly_anyone_matches(spec, roster, slots, noise)

@@ -26,7 +26,6 @@ Seeds that come twice would put two matrices under one mask; a party refuses the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -222,11 +221,16 @@ class DealtParty:
 
 @dataclass(frozen=True, kw_only=True)
 class DealtServer:
-    """The server's end in one pass: every party opens in one hop."""
+    """The server's end in one pass: every party opens in one hop.
+
+    secret: 32 bytes of the server in this run. What is dealt follows from it, the pass and the
+    run, so that a request can be sent again as it was.
+    """
 
     spec: RunSpec
     n_slots: int
     step: int
+    secret: bytes = field(repr=False)
 
     @property
     def hops(self) -> int:
@@ -235,16 +239,23 @@ class DealtServer:
 
     @cached_property
     def _deals(self) -> dict[tuple[str, str], tuple[Pair, Deal]]:
-        """Fresh ones, once a pass."""
+        """Once a pass."""
         products = {
             pair: product_of(self.spec, *pair, self.n_slots) for pair in self.spec.tables.pairs()
         }
-        return {names: (pair, deal(pair, os.urandom(32))) for names, pair in products.items()}
+        return {
+            names: (pair, deal(pair, self._drawn("deal", *names)))
+            for names, pair in products.items()
+        }
 
     @cached_property
     def _coin_secrets(self) -> dict[str, bytes]:
-        """Fresh ones, once a pass, by table."""
-        return {str(i): os.urandom(32) for i in range(len(self.spec.plan))}
+        """Once a pass, by table."""
+        return {i: self._drawn("coins", i) for i in map(str, range(len(self.spec.plan)))}
+
+    def _drawn(self, *purpose: str) -> bytes:
+        """32 bytes for one purpose of this pass alone."""
+        return hkdf(self.secret, "dealer", self.spec.run, str(self.step), *purpose)
 
     def _coins(self, pair: Pair) -> dict[str, coins.Coins]:
         found = coins_of(pair, self.spec.tables.crossing(*pair.parties))

@@ -30,11 +30,15 @@ def party_end(here: Pass) -> PartyEnd:
     return EncryptedParty(here) if encrypted else DealtParty(here)
 
 
-def server_end(spec: RunSpec, n_slots: int, step: int) -> ServerEnd:
-    """The server's end, as the specification says. Raises ConfigError as `check_sizes`."""
+def server_end(spec: RunSpec, n_slots: int, step: int, secret: bytes) -> ServerEnd:
+    """The server's end, as the specification says. Raises ConfigError as `check_sizes`.
+
+    secret: 32 bytes of the server in this run, which what it deals follows from.
+    """
     check_sizes(spec, n_slots)
-    encrypted = spec.cross_tables == "homomorphic"
-    return (EncryptedServer if encrypted else DealtServer)(spec=spec, n_slots=n_slots, step=step)
+    if spec.cross_tables == "homomorphic":
+        return EncryptedServer(spec=spec, n_slots=n_slots, step=step)
+    return DealtServer(spec=spec, n_slots=n_slots, step=step, secret=secret)
 
 
 def check_installed(kind: CrossTables) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from twinweave.errors import ProtocolError
 from twinweave.parsing import canonical_json
 from twinweave.protocols.alignment.server import Slots
 from twinweave.protocols.channel.server import Roster
+from twinweave.protocols.keystream import KEY_BYTES
 from twinweave.protocols.pools.server import pooled_tables
 from twinweave.protocols.products.kinds import ServerEnd, server_end
 from twinweave.protocols.products.messages import (
@@ -42,13 +44,16 @@ class Measured:
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
 
 
-def measure(spec: RunSpec, roster: Roster, slots: Slots, step: int = 0) -> Steps[Measured]:
+def measure(
+    spec: RunSpec, roster: Roster, slots: Slots, step: int = 0, *, secret: bytes | None = None
+) -> Steps[Measured]:
     """One pass through share and open, for the tables of `spec.plan`.
 
-    step: 0, or 1 for the tables chosen after a selection. Raises ProtocolError where a table
+    step: 0, or 1 for the tables chosen after a selection. secret: 32 bytes of the server in this
+    run, from which all that it deals follows; None: fresh ones. Raises ProtocolError where a table
     does not arrive whole.
     """
-    end = server_end(spec, roster.n_slots, step)
+    end = server_end(spec, roster.n_slots, step, secret or os.urandom(KEY_BYTES))
     requests = _share_requests(spec, roster, slots, step, end)
     if step:
         asked = AgreeRequest(run=spec.run, plan=canonical_json(SecondPlan(plan=spec.plan)))

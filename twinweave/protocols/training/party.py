@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ProtocolError
+from twinweave.errors import ProtocolError, RunError
 from twinweave.generators.rounds import train_round
 from twinweave.generators.union import UnionLayout
 from twinweave.protocols.party import Finished, Party
@@ -21,7 +21,7 @@ from twinweave.protocols.products.state import Shared
 from twinweave.protocols.secure_sum.interface import Progress, Revealed, Upload
 from twinweave.protocols.secure_sum.updates import summing
 from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
-from twinweave.protocols.training.plan import TrainingPlan, row_weights, terms_of
+from twinweave.protocols.training.plan import DIVERGED, TrainingPlan, row_weights, terms_of
 from twinweave.site import Site
 from twinweave.tables.contingency import ABSENT
 
@@ -76,7 +76,10 @@ def train(
     log.debug("round %d: mean loss %.4f", request.round, result.trace.loss)
     weight = row_weights(party.rows)[party.name]
     terms = terms_of(party.rows, request.plan, request.weights, request.one_way)
-    summed, upload = summed.protect(result.update * np.float32(weight), request.round, terms)
+    update = result.update * np.float32(weight)
+    if not np.abs(update).max(initial=0) <= summed.plan.encoding.limit:  # so that a NaN fails it
+        raise RunError(DIVERGED)
+    summed, upload = summed.protect(update, request.round, terms)
     if request.round + 1 == party.spec.trained.generator.rounds and summed.needs_no_request:
         return upload, Finished(run=party.run)
     return upload, Trained(

@@ -16,6 +16,11 @@ from twinweave.privacy.events import Event, Stage
 from twinweave.protocols.party import Party
 from twinweave.spec import RunSpec
 
+DIVERGED = (
+    "the training diverged: an update left the range that can be summed. "
+    "Lower generator.learning_rate in a new run."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan(Parsed):

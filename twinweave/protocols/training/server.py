@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave.errors import RunError
 from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
@@ -18,7 +19,7 @@ from twinweave.protocols.secure_sum.kinds import SumServer, server_end
 from twinweave.protocols.secure_sum.plan import SumPlan
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.protocols.training.messages import RevealSumRequest, TrainRequest
-from twinweave.protocols.training.plan import TrainingPlan, row_weights
+from twinweave.protocols.training.plan import DIVERGED, TrainingPlan, row_weights
 from twinweave.spec import RunSpec
 
 Weights = NDArray[np.float32]
@@ -77,9 +78,15 @@ class Training:
     def step(
         self, weights: Weights, server: SumServer, revealed: Mapping[str, Revealed], came: Set[str]
     ) -> Weights:
-        """The next global weights: each entry moves by the mean update of those who train it."""
+        """The next global weights: each entry moves by the mean update of those who train it.
+
+        Raises RunError where they are no numbers.
+        """
         total = server.finish(revealed)
-        return (weights + total / self._divisor(came)).astype(np.float32)
+        moved: Weights = (weights + total / self._divisor(came)).astype(np.float32)
+        if not np.isfinite(moved).all():
+            raise RunError(DIVERGED)
+        return moved
 
     def _divisor(self, came: Set[str]) -> NDArray[np.float64]:
         """Total weight of the parties that train each entry; 1 where nobody does."""

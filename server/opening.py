@@ -1,0 +1,101 @@
+"""Which run to play, and where: a new one in a folder of its own, or the rest of an old one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twinweave import folder, rundir
+from twinweave.checkpoint import Checkpoint
+from twinweave.config import RunConf
+from twinweave.errors import ConfigError, OutputError
+from twinweave.parsing import to_plain
+
+_FREE = {"resume", "engine", "superlink"}
+"""What may be said beside `resume=` without being the run's own."""
+
+
+def opened(data: Mapping[str, Any], overrides: Sequence[str]) -> RunConf:
+    """The configuration of a new run, its folder made; or of the run that is to go on.
+
+    data: the composed configuration. overrides: what was said on the line. An `output` that was
+    not named there gets another name where its own is taken, as by a run of the same second.
+    Raises ConfigError or OutputError, and then leaves no folder behind.
+    """
+    conf = RunConf.parse(data)
+    if conf.resume is not None:
+        return resumed(conf, overrides)
+    said = any(_key(override) == "output" for override in overrides)
+    made = folder.make(Path(conf.output).resolve(), another=not said)
+    return replace(conf, output=str(made))
+
+
+def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
+    """The configuration that an unfinished run began with, to go on with it.
+
+    asked: with `resume`, and what the overrides made of the rest; without a generator, the run
+    ends without training. Raises OutputError or ConfigError.
+    """
+    out = Path(str(asked.resume)).resolve()
+    stored = _stored(out)
+    ends = asked.generator is None
+    names = {_key(o) for o in overrides} - _FREE - ({"generator"} if ends else set())
+    for path in _differences(to_plain(asked), to_plain(stored)):
+        if path.split(".")[0] in names:
+            raise ConfigError(
+                path,
+                f"is another than that of the run in {str(out)!r}",
+                "Give resume= alone, or start a new run in another folder.",
+            )
+    given = {name: getattr(asked, name) for name in map(_key, overrides) if name == "engine"}
+    return replace(
+        stored,
+        generator=None if ends else stored.generator,
+        superlink=asked.superlink or stored.superlink,
+        resume=str(out),
+        output=str(out),
+        **given,
+    )
+
+
+def _stored(out: Path) -> RunConf:
+    """The configuration of the unfinished run in this folder. Raises OutputError for others."""
+    if not (out / rundir.CONFIGURATION).exists():
+        raise OutputError(f"resume: {str(out)!r} is not the folder of a run. Check the path.")
+    state = folder.status(out)["state"]
+    if state == "finished":
+        Checkpoint.at(out).clear()  # where the process died between its last two steps
+        raise OutputError(
+            f"resume: the run in {str(out)!r} is finished. Its report is in {rundir.REPORT}; "
+            "for another run, leave resume= out."
+        )
+    if folder.alive(out):
+        raise OutputError(
+            f"resume: the run in {str(out)!r} is still alive. Wait for its end, or stop it first."
+        )
+    stored = RunConf.parse(json.loads((out / rundir.CONFIGURATION).read_text()))
+    if Path(stored.output).resolve() != out and stored.federation.mode == "simulation":
+        raise OutputError(
+            f"resume: the run in {str(out)!r} began in {stored.output!r}, where its parties look "
+            "for their files. Move the folder back."
+        )
+    return stored
+
+
+def _key(override: str) -> str:
+    """The group or field at the top that an override sets."""
+    return re.split(r"[.@=/]", override.lstrip("+~"))[0]
+
+
+def _differences(asked: Any, stored: Any, path: str = "") -> Iterator[str]:
+    """Dotted paths of the fields that are not alike."""
+    if isinstance(asked, Mapping) and isinstance(stored, Mapping):
+        for name in sorted({*asked, *stored}):
+            inner = f"{path}.{name}" if path else name
+            yield from _differences(asked.get(name), stored.get(name), inner)
+    elif asked != stored:
+        yield path

@@ -1,0 +1,140 @@
+"""Which folder a run gets, and which runs may go on: everything else is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.app import from_run_config
+from server.lifecycle import run_directory
+from server.opening import opened
+from twinweave import folder
+from twinweave.config import RunConf, compose
+from twinweave.errors import AppError, ConfigError, OutputError
+from twinweave.parsing import to_plain
+
+
+def start(*overrides: str) -> RunConf:
+    return opened(compose(overrides), overrides)
+
+
+def begun(out: Path, *overrides: str) -> Path:
+    """The folder of a run that was killed."""
+    conf = start(f"output={out}", *overrides)
+    with pytest.raises(SystemExit), run_directory(conf):
+        raise SystemExit
+    folder.set_status(out, "running")
+    return out
+
+
+def test_runs_of_one_second_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = compose(["output=outputs/12-00-00"])
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: opened(data, []).output, range(4)))
+    names = ["12-00-00", *(f"12-00-00-{i}" for i in (2, 3, 4))]
+    assert sorted(made) == [str(tmp_path / "outputs" / name) for name in names]
+
+
+def test_a_bad_override_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        start(f"output={tmp_path / 'out'}", "privacy.epsilon=0")
+    assert not (tmp_path / "out").exists()
+
+
+def full(path: Path) -> Path:
+    path.mkdir()
+    (path / "mine.txt").write_text("x")
+    return path
+
+
+def a_file(path: Path) -> Path:
+    path.write_text("x")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "rule"),
+    [
+        (full, "is not empty, and would mix two runs. Give another folder"),
+        (a_file, "cannot be made"),
+        (lambda path: a_file(path) / "below", "cannot be made"),
+        (lambda path: a_file(path) / "below" / "it", "cannot be made"),
+        (lambda path: path / ("x" * 300), "cannot be made"),
+        (lambda _: Path("/proc/twinweave"), "cannot be made"),
+    ],
+)
+def test_a_folder_that_is_not_to_be_had_is_refused(
+    tmp_path: Path, place: Callable[[Path], Path], rule: str
+) -> None:
+    with pytest.raises(OutputError, match=r"^output: the folder") as told:
+        start(f"output={place(tmp_path / 'there')}")
+    assert rule in str(told.value)
+    assert told.value.exit_code == 20
+
+
+def test_an_empty_folder_is_taken_once(tmp_path: Path) -> None:
+    """Of two runs that were both given it while it was empty, one gets it."""
+    first, second = start(f"output={tmp_path}"), start(f"output={tmp_path}")
+    with run_directory(first), pytest.raises(OutputError, match="not empty"):
+        run_directory(second).__enter__()
+
+
+def test_a_run_goes_on_as_it_was_configured(tmp_path: Path) -> None:
+    out = begun(tmp_path / "out", "privacy.epsilon=0.5", "generator=ctgan", "engine=inprocess")
+    conf = start(f"resume={out}", "engine=flower")
+    assert (conf.privacy.epsilon, conf.engine, conf.output) == (0.5, "flower", str(out))
+    assert conf.generator is not None
+    assert conf.generator.name == "ctgan"
+    assert start(f"resume={out}", "generator=none").generator is None
+    assert start(f"resume={out}", "generator=ctgan").generator == conf.generator
+
+
+def moved(out: Path) -> Path:
+    return out.rename(out.with_name("moved"))
+
+
+def done(out: Path) -> Path:
+    folder.set_status(out, "finished")
+    return out
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
+    "no run": (lambda out: out.parent, [], "is not the folder of a run"),
+    "finished": (done, [], "is finished"),
+    "moved": (moved, [], "Move the folder back"),
+    "other budget": (lambda out: out, ["privacy.epsilon=2"], "'privacy.epsilon': is another than"),
+    "other data": (lambda out: out, ["seed=3"], "'seed': is another than that of the run in"),
+    "other generator": (lambda out: out, ["generator=llm"], "'generator.*is another than"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_run_that_cannot_go_on_is_refused_by_name(tmp_path: Path, case: str) -> None:
+    change, overrides, rule = REFUSED[case]
+    out = change(begun(tmp_path / "out"))
+    with pytest.raises(AppError, match=rule):
+        start(f"resume={out}", *overrides)
+
+
+def test_a_run_that_is_alive_is_refused(tmp_path: Path) -> None:
+    with run_directory(start(f"output={tmp_path / 'out'}")):
+        with pytest.raises(OutputError, match="is still alive"):
+            start(f"resume={tmp_path / 'out'}")
+        told = json.loads((tmp_path / "out" / "status.json").read_text())
+        assert told["pid"] > 0
+
+
+def test_flowers_own_command_resumes_too(tmp_path: Path) -> None:
+    out = begun(tmp_path / "out", "privacy.epsilon=0.5")
+    conf = from_run_config({"overrides": f"resume={out}"})
+    assert (conf.privacy.epsilon, conf.resume) == (0.5, str(out))
+    again = from_run_config({"config": json.dumps(to_plain(conf))})
+    assert again == conf
