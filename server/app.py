@@ -56,10 +56,14 @@ def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
     started = time.perf_counter()
     cleaned = cache(lambda: show_cleaning(sites))  # told once, with the first report
 
+    told = False  # of what was measured, by this process: its lines are not printed twice
+
     def report(findings: Findings, *, synthesis: bool) -> None:
+        nonlocal told
         cleaned()
         seconds = lambda: time.perf_counter() - started  # noqa: E731
-        say(outputs.write_report(conf, findings, seconds, synthesis=synthesis))
+        say(outputs.write_report(conf, findings, seconds, synthesis=synthesis, told=told))
+        told = True
 
     def finish(findings: Findings) -> None:
         outputs.write_ledger(conf, findings.ledger)

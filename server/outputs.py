@@ -50,12 +50,17 @@ def write_ledger(conf: RunConf, ledger: Ledger) -> None:
 
 
 def write_report(
-    conf: RunConf, findings: Findings, seconds: Callable[[], float], *, synthesis: bool
+    conf: RunConf,
+    findings: Findings,
+    seconds: Callable[[], float],
+    *,
+    synthesis: bool,
+    told: bool,
 ) -> str:
     """Analyse, write into conf.output, and return the summary for the terminal.
 
     seconds: since the run began. synthesis: make the synthetic tables first, where the run has a
-    generator.
+    generator. told: the summary leaves out what was measured, for it has been printed.
     """
     out = Path(conf.output)
     ledger = findings.ledger.report(conf.privacy.delta)
@@ -71,7 +76,7 @@ def write_report(
         synthetic=synthetic,
     )
     rundir.write_json(out / rundir.REPORT, report_record(contents))
-    return summary(contents)
+    return summary(contents, told=told)
 
 
 def _synthetic(

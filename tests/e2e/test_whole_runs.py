@@ -139,7 +139,7 @@ def test_a_run_that_breaks_at_its_very_end_is_seen(
 ) -> None:
     """Whatever writes the last line of the summary: the run fails aloud and cannot be opened."""
 
-    def broken(*_: object) -> str:
+    def broken(*_: object, **__: object) -> str:
         raise RuntimeError("the end")
 
     monkeypatch.setattr(outputs, "summary", broken)

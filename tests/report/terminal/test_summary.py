@@ -56,6 +56,14 @@ def test_summary_says_what_must_be_said(report: LiftReport) -> None:
     assert max(len(line) for line in text.splitlines()) <= WIDTH
 
 
+def test_what_was_printed_before_the_training_is_not_printed_again(report: LiftReport) -> None:
+    contents = Contents(facts=FACTS, lift=report)
+    whole, rest = (summary(contents, told=told).splitlines() for told in (False, True))
+    assert any("INCONCLUSIVE" in line or "LIFT" in line for line in whole)
+    assert not any("INCONCLUSIVE" in line or "LIFT" in line for line in rest)
+    assert [line for line in whole if line in rest] == rest
+
+
 def test_summary_of_a_hidden_arm_shows_no_figure_of_it(report: LiftReport) -> None:
     hidden = replace(report, conversions=(replace(report.conversions[0], overall=None),), values=())
     text = summary(Contents(facts=FACTS, lift=hidden))

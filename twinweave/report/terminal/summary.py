@@ -14,20 +14,31 @@ _NAMED = 5
 """Left out tables that the summary names; run.log names them all."""
 
 
-def summary(contents: Contents) -> str:
-    """The whole summary, lines of at most WIDTH characters (paths may be longer)."""
+def summary(contents: Contents, *, told: bool = False) -> str:
+    """The whole summary, lines of at most WIDTH characters (paths may be longer).
+
+    told: without what was measured, which stands above since before the training.
+    """
     facts = contents.facts
     lines = _heading(facts)
-    for overlap in contents.overlaps:
-        lines += paragraph(_in_common(overlap), " ")
-    if contents.lift is not None:
-        lines += lift_section(contents.lift, facts)
-    if contents.choice is not None:
-        lines += selection_section(contents.scores, contents.choice)
+    if not told:
+        lines += _measured(contents)
     if contents.synthetic is not None:
         lines += synthetic_section(contents.synthetic)
     lines += _privacy(facts) + _files(facts)
     return "\n".join([*lines, rule("═"), ""])
+
+
+def _measured(contents: Contents) -> list[str]:
+    """What the noisy tables say of the overlap, the lift and the columns chosen."""
+    lines: list[str] = []
+    for overlap in contents.overlaps:
+        lines += paragraph(_in_common(overlap), " ")
+    if contents.lift is not None:
+        lines += lift_section(contents.lift, contents.facts)
+    if contents.choice is not None:
+        lines += selection_section(contents.scores, contents.choice)
+    return lines
 
 
 def _heading(facts: RunFacts) -> list[str]:
