@@ -14,6 +14,7 @@ from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.conf import GeneratorConf
+from twinweave.names import MOST_CHARACTERS
 from twinweave.parsing import Parsed, canonical_json, check_positive, load_json, parse
 from twinweave.privacy import accountant
 from twinweave.privacy.accountant import LEAST_DELTA
@@ -78,6 +79,10 @@ class RunSpec(Parsed):
             raise ProtocolError(
                 f"run specification of version {self.version}; this party speaks {VERSION}. "
                 "Install the same release at every party."
+            )
+        if not (0 < len(self.run) <= MOST_CHARACTERS and self.run.isprintable()):
+            raise ProtocolError(
+                f"a run's id is a text of up to {MOST_CHARACTERS} characters that print. Refused."
             )
         if not (0 < self.epsilon < MOST_EPSILON and LEAST_DELTA <= self.delta < MOST_DELTA):
             raise ProtocolError(

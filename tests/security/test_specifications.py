@@ -44,6 +44,13 @@ def noise(tree: Tree, field: str) -> Tree:
     return found
 
 
+def local_side(tree: Tree) -> Tree:
+    """The side of the first table that the publisher measures alone."""
+    sides = (p["query"]["sides"] for p in tree["plan"])
+    found: Tree = next(s[0] for s in sides if len(s) == 1 and s[0]["party"] == "publisher")
+    return found
+
+
 CHANGES: dict[str, tuple[Callable[[Tree], Any], type[AppError]]] = {
     "no number": (lambda t: t.update(epsilon=float("nan")), ProtocolError),
     "an infinite one": (lambda t: t.update(epsilon=float("inf")), ProtocolError),
@@ -68,6 +75,21 @@ CHANGES: dict[str, tuple[Callable[[Tree], Any], type[AppError]]] = {
         ConfigError,
     ),
     "more colluders than parties": (lambda t: t["training"].update(colluding=2), ConfigError),
+    "layers too large together": (
+        lambda t: t["training"]["generator"].update(layers=100, width=30_000),
+        ConfigError,
+    ),
+    "a table without end": (
+        lambda t: local_side(t).update(columns=["age"] * 30),
+        ProtocolError,
+    ),
+    "a table too large to measure": (
+        lambda t: local_side(t).update(columns=["age"] * 8),
+        ProtocolError,
+    ),
+    "more coins than are dealt": (lambda t: noise(t, "coins").update(coins=2**31), ProtocolError),
+    "a run's id that fills a message": (lambda t: t.update(run="x" * 70_000), ProtocolError),
+    "a run's id that no text can hold": (lambda t: t.update(run="\ud800"), ProtocolError),
     "a value without a name": (
         lambda t: t["plan"][0]["query"]["sides"][0].update(weight=""),
         ConfigError,

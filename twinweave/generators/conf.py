@@ -12,7 +12,9 @@ FIELD = "generator"
 
 MOST_LAYERS, MOST_WIDTH = 1_000, 1 << 16
 MOST_ROUNDS, MOST_STEPS = 10_000, 10**6
-"""What a party still takes on: a specification comes from outside."""
+MOST_NUMBERS = 1 << 28
+"""What a party still takes on: a specification comes from outside. Numbers: in a network's inner
+layers, or in what a batch of its own rows is at one of them."""
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 
@@ -26,6 +28,16 @@ def check_clip(where: str, clip: float) -> None:
     if not 1e-6 <= clip <= 1e9:
         name = f"{where}.clip" if where else "clip"
         raise ConfigError(name, "not in 1e-6..1e9", "Common choice: 1.")
+
+
+def check_numbers(*sizes: int) -> None:
+    """Raise ConfigError where these, of a network, are more than a party holds in memory."""
+    if sum(sizes) > MOST_NUMBERS:
+        raise ConfigError(
+            FIELD,
+            f"a network of more than {MOST_NUMBERS:,} numbers",
+            "Give fewer or narrower layers.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +85,7 @@ class TvaeConf(TrainingConf):
         check_positive(FIELD, self, "layers", most=MOST_LAYERS)
         check_positive(FIELD, self, "width", "latent", most=MOST_WIDTH)
         check_not_negative(FIELD, self, "beta")
+        check_numbers(self.layers * self.width**2, self.width * self.latent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +123,12 @@ class CtganConf(TrainingConf):
         check_positive(FIELD, self, "discriminator_steps", most=MOST_STEPS)
         check_positive(FIELD, self, "generator_learning_rate", "lipschitz", "temperature")
         check_not_negative(FIELD, self, "condition", "anchor")
+        check_numbers(
+            self.layers * self.width**2,
+            self.width * self.latent,
+            self.discriminator_layers * self.discriminator_width**2,
+            self.generator_batch * max(self.width, self.latent, self.discriminator_width),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +160,7 @@ class LlmConf(TrainingConf):
         check_positive(FIELD, self, "width", "heads", "hidden", most=MOST_WIDTH)
         check_positive(FIELD, self, "format_learning_rate", "format_batch")
         check_not_negative(FIELD, self, "format_steps")
+        check_numbers(self.layers * self.width * (4 * self.width + 2 * self.hidden))
         if self.width % self.heads:
             raise ConfigError("generator.heads", "does not divide the width", "Correct either.")
         if not 0 <= self.one_party <= 1:

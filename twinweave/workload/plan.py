@@ -15,6 +15,10 @@ from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Query, cells_of, check
 
 
+MOST_CELLS = 1 << 24
+"""Of all tables of a plan together: what a party takes on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedQuery(Parsed):
     """A table and the noise it gets. Raises ProtocolError where they do not fit."""
@@ -76,18 +80,23 @@ class TablePlan:
 
     def check(self) -> None:
         """Raise ConfigError unless every table is one of the schema; ProtocolError where a party
-        would draw, or look through, more coins than it can."""
-        dealt = 0
+        would measure more cells, or draw, or look through, more coins than it takes on."""
+        cells = dealt = 0
         for planned in self.tables:
             check(self.schema, planned.query)
-            if isinstance(planned.noise, DealtCoins):
-                dealt += planned.noise.words(cells_of(self.schema, planned.query).n_opened)
-            each = planned.noise.each if isinstance(planned.noise, OwnCoins) else 0
-            if each * cells_of(self.schema, planned.query).size > OWN_COINS:
+            noise, found = planned.noise, cells_of(self.schema, planned.query)
+            cells += found.size
+            dealt += noise.words(found.n_opened) if isinstance(noise, DealtCoins) else 0
+            if isinstance(noise, OwnCoins) and noise.each * found.size > OWN_COINS:
                 raise ProtocolError(
                     f"table {planned.query.name!r} takes more coins than a party draws. "
                     "Use Gaussian noise."
                 )
+        if cells > MOST_CELLS:
+            raise ProtocolError(
+                f"the tables have more than {MOST_CELLS:,} cells together, more than a party "
+                "measures in one run. Ask for fewer or coarser ones."
+            )
         if dealt > DEALT_COINS:
             raise ProtocolError(
                 f"the tables take {dealt} dealt coins, more than {DEALT_COINS}. "

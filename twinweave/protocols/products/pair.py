@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.contingency import Cells
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Query
+
+
+MOST_ENTRIES, MOST_MASKED = 1 << 28, 1 << 33
+"""Of a product, and of a masked matrix: what a party takes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,11 @@ class Pair:
         dtype_of(self.bits)
         if self.n_slots < 1 or self.first.party == self.second.party:
             raise ProtocolError("a secure product joins two different parties on a spine.")
+        if prod(self.shape) > MOST_ENTRIES or self.n_slots * max(self.shape) > MOST_MASKED:
+            raise ProtocolError(
+                f"the product of {self.first.party!r} and {self.second.party!r} is larger than a "
+                "party computes. Ask for fewer or coarser tables."
+            )
 
     @property
     def parties(self) -> tuple[str, str]:
