@@ -23,6 +23,7 @@ from tests.security.worlds import World
 from twinweave.parsing import canonical_json
 from twinweave.privacy import guard
 from twinweave.protocols.secure_sum import rounds, shamir
+from twinweave.protocols.secure_sum import updates as sums
 from twinweave.protocols.secure_sum.interface import RevealRequest
 from twinweave.protocols.secure_sum.masking import MaskingParty
 from twinweave.protocols.secure_sum.masks import apply_masks
@@ -95,6 +96,39 @@ def test_another_story_than_the_other_party_was_told(
     assert not opens()
     monkeypatch.setattr(training, "terms_of", lambda *_: "")
     assert opens()
+
+
+class TellsTwoPlans(Deviating):
+    """Tells the first party of more noise in the training than the other, from the beginning."""
+
+    def _deliver(self, message: Message) -> str:
+        phase = message.metadata.message_type
+        field = {"query.blind": "training", TRAIN: "plan"}.get(phase)
+        if field and self.party(message.metadata.dst_node_id) == self.names[0]:
+            request = request_of(message)
+            told = {field: scaled(getattr(request, field), 1.25)}
+            message = like(message, records.pack(replace(request, **told)))
+        return super()._deliver(message)
+
+
+@pytest.mark.attack("stories")
+@pytest.mark.broken("stories")
+def test_two_parties_told_two_training_plans_take_no_step(
+    two: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each plan fits the run; sums of some parties by one and of others by the other might not."""
+
+    def steps() -> int:
+        """Steps that the parties pay for and take."""
+        nothing, log = Alteration("two plans", Place("", 0, ""), Deviating.honestly), []
+        with two.sites() as sites:
+            conducted(two, TellsTwoPlans(two, sites, nothing, log=log), two.spec())
+        assert [d.error for d in log if d.phase in ("query.blind", "query.open")] == [None] * 4
+        return sum(bool(d.charged) for d in log if d.phase == TRAIN)
+
+    assert steps() == 0
+    monkeypatch.setattr(sums, "_plan", lambda party: sums_of(party.spec))
+    assert steps() == 2
 
 
 # --- a state that is taken back ----------------------------------------------------------

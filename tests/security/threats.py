@@ -174,6 +174,12 @@ ATTACKS: dict[str, Line] = {
 REMAINS: dict[str, Line] = {
     "stop": Line("server or party", "stop the run; a party that does is named"),
     "lies": Line("a party", "answer what it likes of its own table: nothing proves what it holds"),
+    "weights": Line(
+        "a party",
+        "let a row of its own count many times in a table across, and read, past the noise, the "
+        "coded row that another party holds of the same person: nothing proves that its matrix "
+        "counts each row once",
+    ),
     "torn": Line(
         "the server",
         "tear a match apart: its person changes two cells of a table across by one each; the "

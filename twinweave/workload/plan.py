@@ -14,7 +14,6 @@ from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Query, cells_of, check
 
-
 MOST_CELLS = 1 << 24
 """Of all tables of a plan together: what a party takes on."""
 

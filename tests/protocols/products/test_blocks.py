@@ -16,13 +16,14 @@ from tests.protocols.products.world import (
     blocks_of,
     both_tables,
     product_pair,
+    side,
 )
 from twinweave.errors import ProtocolError
 from twinweave.protocols.products.blocks import build_blocks, random_blocks
 from twinweave.protocols.products.pair import pair_of
 from twinweave.protocols.ring import dtype_of
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.workload.queries import cells_of
+from twinweave.workload.queries import Query, cells_of
 
 
 def test_the_ring_grows_with_weights() -> None:
@@ -47,6 +48,17 @@ def test_a_product_needs_a_table_and_its_own_parties() -> None:
         pair_of(JOINT, [], 20, first="a", second="b")
     with pytest.raises(ProtocolError):
         product_pair(QUERIES, 20).layout("c")
+
+
+def test_a_product_larger_than_a_party_computes_is_refused() -> None:
+    """Of two small tables, each wide at another party; and of one on a very long spine."""
+    wide = [
+        Query(sides=(side("a", *["segment"] * 10), side("b"))),
+        Query(sides=(side("a"), side("b", *["visit"] * 14))),
+    ]
+    for queries, n_slots in ((wide, 20), ((SEGMENT_VISIT,), 1 << 30)):
+        with pytest.raises(ProtocolError, match="larger than a party computes"):
+            product_pair(queries, n_slots)
 
 
 @pytest.mark.parametrize(

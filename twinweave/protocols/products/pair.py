@@ -17,7 +17,6 @@ from twinweave.tables.contingency import Cells
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Query
 
-
 MOST_ENTRIES, MOST_MASKED = 1 << 28, 1 << 33
 """Of a product, and of a masked matrix: what a party takes on."""
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
+
+from twinweave.parsing import canonical_json
 from twinweave.protocols.keystream import hkdf
 from twinweave.protocols.party import Party
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
@@ -30,7 +34,7 @@ def sums_of(spec: RunSpec) -> SumPlan:
 
 def summing(party: Party, progress: Progress | None = None) -> SumParty:
     """A party's end of them, as it was when `progress` was stored."""
-    kind, plan = party.spec.trained.secure_sum, sums_of(party.spec)
+    kind, plan = party.spec.trained.secure_sum, _plan(party)
     return party_end(
         kind,
         plan=plan,
@@ -39,3 +43,15 @@ def summing(party: Party, progress: Progress | None = None) -> SumParty:
         keys={peer: party.keys(peer) for peer in peers(kind, plan, party.name)},
         progress=progress,
     )
+
+
+def _plan(party: Party) -> SumPlan:
+    """The sums' terms with what the party was told of the training, which the specification does
+    not say: the plan of all parties' steps, and their sizes.
+
+    It is in every key of the sums. Each party holds the whole training to the run's epsilon by
+    the plan it was told; were they told different ones, sums of some under one and of others
+    under another could together cost more than either.
+    """
+    told = canonical_json({"training": party.state.training, "rows": party.rows})
+    return replace(sums_of(party.spec), label=f"training {sha256(told.encode()).hexdigest()}")
