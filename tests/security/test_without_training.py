@@ -120,7 +120,8 @@ def test_two_parties_told_two_training_plans_take_no_step(
 
     def steps() -> int:
         """Steps that the parties pay for and take."""
-        nothing, log = Alteration("two plans", Place("", 0, ""), Deviating.honestly), []
+        nothing = Alteration("two plans", Place("", 0, ""), Deviating.honestly)
+        log: list[Delivery] = []
         with two.sites() as sites:
             conducted(two, TellsTwoPlans(two, sites, nothing, log=log), two.spec())
         assert [d.error for d in log if d.phase in ("query.blind", "query.open")] == [None] * 4

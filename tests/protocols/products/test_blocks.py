@@ -56,7 +56,7 @@ def test_a_product_larger_than_a_party_computes_is_refused() -> None:
         Query(sides=(side("a", *["segment"] * 10), side("b"))),
         Query(sides=(side("a"), side("b", *["visit"] * 14))),
     ]
-    for queries, n_slots in ((wide, 20), ((SEGMENT_VISIT,), 1 << 30)):
+    for queries, n_slots in ((wide, 20), ((SEGMENT_VISIT,), 1 << 32)):
         with pytest.raises(ProtocolError, match="larger than a party computes"):
             product_pair(queries, n_slots)
 
