@@ -176,3 +176,26 @@ def test_ids_that_never_match_cost_the_count_alone(tmp_path: Path, alignment: st
     conf = RunConf.parse(data)
     found = run(conf, spec=replace(spec_of(conf), overlap=None)).findings
     assert found.measurements
+
+
+@pytest.mark.attack("shapes")
+@pytest.mark.parametrize("alignment", ["prf", "ristretto"])
+@pytest.mark.parametrize(
+    ("hop", "tags"), [(0, False), (-1, True), (2, False), (2, True), (10**15, False), (1, False)]
+)
+def test_a_hop_that_no_honest_run_has_is_refused_before_the_count_is_charged(
+    tmp_path: Path, alignment: str, hop: int, tags: bool
+) -> None:
+    """Answered, each of them would be one more answer kept on the party's disk."""
+    conf = RunConf.parse(csv_mapping(tmp_path, f"protocol.alignment={alignment}", users=60))
+    run, last = Parties.of(conf, tmp_path), conf.data.schema.parties[-1]
+    steps = server.align(run.spec, run.setup())
+    question = next(steps)
+    replies = {p: run.tell(question.phase, p, q) for p, q in question.requests.items()}
+    asked = steps.send(replies).requests[last]
+    with pytest.raises(ProtocolError):
+        run.tell("query.match", last, replace(asked, hop=hop, sealed=asked.sealed if tags else {}))
+    assert not run.charges()[last]
+    run.tell("query.match", last, asked)
+    with pytest.raises(ProtocolError):  # nothing is left to blind
+        run.tell("query.match", last, replace(asked, hop=2, sealed={}))

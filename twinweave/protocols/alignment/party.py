@@ -19,6 +19,7 @@ from twinweave.protocols.alignment.tags import Prf, Ristretto
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.party import Introduced, Joined, Party
 from twinweave.protocols.training.plan import accept_training
+from twinweave.protocols.wire import exactly
 from twinweave.site import Site
 
 BLIND, MATCH = "query.blind", "query.match"
@@ -66,11 +67,17 @@ def match(
     if isinstance(state, Introduced):
         return _match_prf(request, Party(site, state))
     party = Party(site, state.introduced)
+    if party.spec.alignment == "prf":
+        raise ProtocolError("this party's tags are with the server already. Start a new run.")
     method, sealed, tags = Ristretto(run_id=party.run), {}, {}
+    paths = {owner: method.path(owner, party.spec.parties) for owner in party.peers}
+    at = request.hop - 1
+    due = [o for o, path in paths.items() if 0 <= at < len(path) and path[at] == party.name]
+    if not due:
+        raise ProtocolError("the hop is none of the run's. Start a new run.")
+    exactly(request.sealed, due, "tags for this party to blind now")
     for owner, blob in request.sealed.items():
-        path = method.path(owner, party.spec.parties)
-        if not 0 < request.hop <= len(path) or path[request.hop - 1] != party.name:
-            raise ProtocolError(f"the tags of {owner!r} are not this party's to blind now.")
+        path = paths[owner]
         sender = path[request.hop - 2] if request.hop > 1 else owner
         phase = BLIND if request.hop == 1 else MATCH
         arrived = np.frombuffer(party.unseal(sender, phase, owner, blob), np.uint8)
