@@ -66,7 +66,7 @@ def _fault(told: Any, where: str, data: Any) -> AppError:
     return ConfigError(_dotted(where, path), rule, _REMEDY)
 
 
-def _path(loc: Sequence[str | int], data: Any) -> Iterator[str]:
+def _path(loc: Sequence[Any], data: Any) -> Iterator[str]:
     """The keys that lead to a fault, without the members of unions that pydantic puts between."""
     for place, part in enumerate(loc):
         if isinstance(part, str) and isinstance(data, Mapping) and part not in data:

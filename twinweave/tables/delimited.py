@@ -113,6 +113,31 @@ def sniffed_separator(source: Source) -> str:
     return max(widths, key=lambda s: widths[s], default=",")
 
 
+def sniffed_encoding(source: Source) -> str:
+    """The encoding that a CSV's mark names; else utf-8, or cp1252 where its bytes are none.
+
+    utf-8 of a file that is not text at all: reading it says so.
+    """
+    path = source.files[0]
+    try:
+        with _opened(path, replace(source, encoding="latin-1")) as text:
+            begins = text.read(4).encode("latin-1")
+        marked = next((e for mark, e in _BOMS.items() if begins.startswith(mark)), None)
+        if marked:
+            return marked
+        return next(filter(lambda e: _is_text(path, source, e), ("utf-8", "cp1252")), "utf-8")
+    except _DAMAGED:
+        return "utf-8"
+
+
+def _is_text(path: Path, source: Source, encoding: str) -> bool:
+    try:
+        with _opened(path, replace(source, encoding=encoding)) as text:
+            return not any("\0" in block for block in iter(lambda: text.read(_BLOCK), ""))
+    except UnicodeError:
+        return False
+
+
 def _scanned(path: Path, source: Source) -> str:
     """What the parser would misread without a word, or "". Raises UnicodeError.
 
@@ -121,6 +146,8 @@ def _scanned(path: Path, source: Source) -> str:
     last = ""
     with _opened(path, source) as text:
         while block := text.read(_BLOCK):
+            if not last and _marked_utf_8(block, source.encoding):
+                return "begins as utf-8 text does. Set `encoding: utf-8` in the source"
             if "\0" in block:
                 return _not_text(path, source)
             if source.escape is None and '\\"' in last + block:
@@ -129,6 +156,13 @@ def _scanned(path: Path, source: Source) -> str:
                 return "has control characters in it. Write it with a separator of one character"
             last = block[-1]
     return ""
+
+
+def _marked_utf_8(begins: str, encoding: str) -> bool:
+    """Whether text read in another encoding begins with the mark of utf-8."""
+    known = codecs.lookup(encoding).name
+    mark = codecs.BOM_UTF8.decode(known, errors="replace")
+    return not known.startswith("utf-8") and begins.startswith(mark)
 
 
 def _not_text(path: Path, source: Source) -> str:
