@@ -50,6 +50,7 @@ def _describe_party(options: argparse.Namespace) -> None:
         key=key[0],
         sep=separator[0],
         encoding=(options.encoding or [None])[0],
+        escape=(options.escape or [None])[0],
     )
     _put(text, options.out)
 
@@ -59,9 +60,12 @@ def _describe_run(options: argparse.Namespace) -> None:
     parties = party_names(files, options.party or [])
     separators = _each(options.separator or [None], files, "--separator")
     encodings = _each(options.encoding or [None], files, "--encoding")
+    escapes = _each(options.escape or [None], files, "--escape")
     tables = [
-        read_table_file(file, sep=separator, encoding=encoding)
-        for file, separator, encoding in zip(files, separators, encodings, strict=True)
+        read_table_file(file, sep=separator, encoding=encoding, escape=escape)
+        for file, separator, encoding, escape in zip(
+            files, separators, encodings, escapes, strict=True
+        )
     ]
     keys = _each(options.key or [None], files, "--key")
     name = options.out.stem if options.out else "mine"
@@ -133,6 +137,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--encoding", action="append", help="of a CSV; guessed from its bytes when not given"
+    )
+    parser.add_argument(
+        "--escape",
+        action="append",
+        help=r"of a CSV with a backslash before a quote: '\' makes the quote part of the cell, '' "
+        "is a sign like any other",
     )
     parser.add_argument("--out", type=Path, help="file to write; standard output without")
     return parser.parse_args(argv)

@@ -10,7 +10,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ _ESCAPE = (
     "part of the cell, '' where it is a sign like any other"
 )
 _BLOCK = 1 << 20  # characters
+_LONGEST_TOLD = 10  # characters of a line that tells spreadsheets the separator
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -101,16 +102,21 @@ def _parsed(path: Path, source: Source) -> pd.DataFrame:
     return frame
 
 
-def sniffed_separator(source: Source) -> str:
-    """The separator of SEPARATORS that splits a CSV's header into most names; "," where none."""
+def sniffed_separator(source: Source) -> tuple[str, int]:
+    """The separator of SEPARATORS that splits a CSV's header into most names, "," where none;
+    and the number of lines before it: 1 where spreadsheets are told the separator in it."""
     widths = {}
+    with suppress(*_DAMAGED, ValueError, LookupError), _opened(source.files[0], source) as text:
+        told = text.readline(_LONGEST_TOLD).strip().strip('"').lower()
+        if told.startswith("sep=") and len(told) == 5:
+            return told[-1], 1
     for separator in SEPARATORS:
         try:
             head = _pandas_csv(source.files[0], replace(source, separator=separator), nrows=1)
             widths[separator] = head.shape[1]
         except (*_DAMAGED, ValueError, LookupError):
             continue  # reading the whole table says what is wrong
-    return max(widths, key=lambda s: widths[s], default=",")
+    return max(widths, key=lambda s: widths[s], default=","), 0
 
 
 def sniffed_encoding(source: Source) -> str:
@@ -173,7 +179,7 @@ def _not_text(path: Path, source: Source) -> str:
             return f"begins as {encoding} text does. Set `encoding: {encoding}` in the source"
     return (
         f"is not {source.encoding} text. Correct `encoding` in the source (spreadsheets write "
-        "cp1252 or utf-16), or `kind`"
+        "cp1252 or utf-16), or `kind`; a workbook (.xlsx) must be exported as CSV"
     )
 
 

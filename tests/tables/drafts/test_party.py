@@ -80,6 +80,22 @@ def test_the_separator_is_found(good: pd.DataFrame, tmp_path: Path, separator: s
     assert found["source"].get("separator", ",") == separator
 
 
+def test_a_line_that_tells_spreadsheets_the_separator_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sep=;\nuser;n\nu1;5\nu2;6\nu3;7\n")
+    found = columns_of(tmp_path / "t.csv")
+    assert found["source"] | {"separator": ";", "skip_rows": 1} == found["source"]
+    assert found["n"]["bounds"] == [5, 7]
+
+
+def test_a_backslash_before_a_quote_is_said_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('user,size\nu1,"5\\" x"\nu2,6\nu3,7\nu4,6\n')
+    with pytest.raises(SourceError, match="escape"):
+        draft_schema(tmp_path / "t.csv")
+    found = columns_of(tmp_path / "t.csv", escape="\\")
+    assert found["source"]["escape"] == "\\"
+    assert '5" x' in found["size"]["levels"]
+
+
 @pytest.mark.parametrize("name", ["t.pq", "T.PARQUET"])
 def test_any_name_of_a_parquet_file(good: pd.DataFrame, tmp_path: Path, name: str) -> None:
     good.set_index("user").to_parquet(tmp_path / name)

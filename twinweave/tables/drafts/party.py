@@ -112,13 +112,14 @@ def draft_schema(
     key: str | None = None,
     sep: str | None = None,
     encoding: str | None = None,
+    escape: str | None = None,
 ) -> str:
     """The draft as YAML text: a party's name, source and columns. Raises SourceError.
 
     sep, encoding: of a CSV; the separator that splits the header into most names, and the
-    encoding that its bytes look like, when not given.
+    encoding that its bytes look like, when not given. escape: as in `Source`.
     """
-    table = read_table_file(file, sep=sep, encoding=encoding)
+    table = read_table_file(file, sep=sep, encoding=encoding, escape=escape)
     draft = draft_party(table, party, key or likely_key(table))
     source = f"source: {flow(draft.source)}{draft.source_note}"
     lines = [f"name: {flow(draft.party)}", source, "columns:"]
@@ -127,7 +128,11 @@ def draft_schema(
 
 
 def read_table_file(
-    file: Path, *, sep: str | None = None, encoding: str | None = None
+    file: Path,
+    *,
+    sep: str | None = None,
+    encoding: str | None = None,
+    escape: str | None = None,
 ) -> TableFile:
     """Read a CSV or Parquet file, whatever separates and encodes its cells. Raises SourceError.
 
@@ -137,7 +142,8 @@ def read_table_file(
     source = Source(kind=SourceKind.of(file), path=path, encoding=encoding or "utf-8")
     if source.kind is SourceKind.CSV:
         source = replace(source, encoding=encoding or sniffed_encoding(source))
-        source = replace(source, separator=sep or sniffed_separator(source))
+        found, before = sniffed_separator(source)
+        source = replace(source, separator=sep or found, skip_rows=before, escape=escape)
     frame = read_raw(source)
     frame.columns = frame.columns.map(str)
     repeated = frame.columns[frame.columns.duplicated()]
@@ -145,12 +151,19 @@ def read_table_file(
         raise SourceError(
             f"{file.name}: two columns are called {repeated[0]!r}. Rename one in the header."
         )
-    told: dict[str, Any] = {"kind": source.kind.value, "path": path}
+    return TableFile(file=file, source=_told(source, frame), frame=frame)
+
+
+def _told(source: Source, frame: pd.DataFrame) -> dict[str, Any]:
+    """A source as a draft has it: of a CSV, what is not as usual, and signs and dates it has."""
+    told: dict[str, Any] = {"kind": source.kind.value, "path": source.path}
     if source.kind is SourceKind.CSV:
-        told |= {"separator": source.separator} if source.separator != "," else {}
-        told |= {"encoding": source.encoding} if source.encoding != "utf-8" else {}
+        usual = Source(kind=source.kind, path=source.path)
+        for name in ("separator", "skip_rows", "escape", "encoding"):
+            if getattr(source, name) != getattr(usual, name):
+                told[name] = getattr(source, name)
         told |= comma_signs(frame) | date_form(frame)
-    return TableFile(file=file, source=told, frame=frame)
+    return told
 
 
 def draft_party(
