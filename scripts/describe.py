@@ -49,7 +49,8 @@ def _describe_party(options: argparse.Namespace) -> None:
         party=(options.party or ["party"])[0],
         key=key[0],
         sep=separator[0],
-        encoding=(options.encoding or ["utf-8"])[0],
+        encoding=(options.encoding or [None])[0],
+        escape=(options.escape or [None])[0],
     )
     _put(text, options.out)
 
@@ -58,10 +59,13 @@ def _describe_run(options: argparse.Namespace) -> None:
     files: list[Path] = options.file
     parties = party_names(files, options.party or [])
     separators = _each(options.separator or [None], files, "--separator")
-    encodings = _each(options.encoding or ["utf-8"], files, "--encoding")
+    encodings = _each(options.encoding or [None], files, "--encoding")
+    escapes = _each(options.escape or [None], files, "--escape")
     tables = [
-        read_table_file(file, sep=separator, encoding=encoding)
-        for file, separator, encoding in zip(files, separators, encodings, strict=True)
+        read_table_file(file, sep=separator, encoding=encoding, escape=escape)
+        for file, separator, encoding, escape in zip(
+            files, separators, encodings, escapes, strict=True
+        )
     ]
     keys = _each(options.key or [None], files, "--key")
     name = options.out.stem if options.out else "mine"
@@ -81,17 +85,15 @@ def _next_steps(
     lines = [*draft.notes, f"{confirm} lines to confirm; then:"]
     for file, party in zip(files, parties, strict=True):
         lines.append(f"  python -m scripts.check {_quoted(file, out)} --party {shlex.quote(party)}")
-    group = "" if out.parent.resolve() == _data_folder() else f"--config-dir {_config(out)} "
+    if out.parent.name != "data":
+        return [*lines, "a run finds it in a folder called data: put it into conf/data/"]
+    conf = shlex.quote(str(out.parent.parent))
+    group = "" if out.parent.resolve() == _data_folder() else f"--config-dir {conf} "
     lines.append(
         f"  python -m scripts.run {group}data={out.stem} privacy=default privacy.epsilon=1 "
         "privacy.delta=1e-5"
     )
     return lines
-
-
-def _config(out: Path) -> str:
-    """The folder of groups that holds `out`, if it is in a folder called data."""
-    return shlex.quote(str(out.parent.parent)) if out.parent.name == "data" else "FOLDER_OF_data/"
 
 
 def _data_folder() -> Path:
@@ -133,7 +135,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--separator", action="append", help="of a CSV; found in its header when not given"
     )
-    parser.add_argument("--encoding", action="append", help="of a CSV; utf-8 when not given")
+    parser.add_argument(
+        "--encoding", action="append", help="of a CSV; guessed from its bytes when not given"
+    )
+    parser.add_argument(
+        "--escape",
+        action="append",
+        help=r"of a CSV with a backslash before a quote: '\' makes the quote part of the cell, '' "
+        "is a sign like any other",
+    )
     parser.add_argument("--out", type=Path, help="file to write; standard output without")
     return parser.parse_args(argv)
 

@@ -31,8 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rows.to_csv(options.out, index=False, date_format=TIME_FORMAT)
             else:
                 rows.to_parquet(options.out, index=False)
-        except OSError as error:
-            raise SourceError(f"{options.out}: cannot be written: {error.strerror}.") from None
+        except OSError:
+            raise SourceError(
+                f"{options.out} cannot be written. Give --out a file in a folder that there is."
+            ) from None
     except AppError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -98,3 +98,19 @@ def test_collusion_is_refused_where_the_server_deals_the_masks() -> None:
 def test_a_delta_that_cannot_be_accounted_for_is_refused(delta: str) -> None:
     with pytest.raises(ConfigError, match="delta"):
         parsed(f"privacy.delta={delta}")
+    # A guard's delta is the run's where it is not set, and the run's is what the user gave.
+    private = ["privacy=default", "privacy.epsilon=1"]
+    with pytest.raises(ConfigError, match=r"'privacy'|'privacy\.delta'"):
+        parsed(*private, f"privacy.delta={delta}")
+    with pytest.raises(ConfigError, match=r"'privacy\.guard\.delta'"):
+        parsed(*private, "privacy.delta=1e-5", "privacy.guard.delta=1e-13")
+
+
+def test_a_wrong_value_of_one_generator_is_told_of_that_one() -> None:
+    """And by the name under which it can be set."""
+    with pytest.raises(ConfigError) as refused:
+        parsed("generator=tvae", "generator.learning_rate=-1", "generator.rounds=many")
+    told = str(refused.value)
+    assert "'generator.learning_rate': must be" in told or "'generator.rounds': Input" in told
+    for other in ("Ctgan", "Llm", "Field required", "tvae"):
+        assert other not in told

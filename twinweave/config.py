@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twinweave.errors import ConfigError
-from twinweave.generators.conf import GeneratorConf
+from twinweave.generators.conf import NamedGenerator
 from twinweave.names import check_name
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
 from twinweave.privacy.accountant import check_delta
@@ -109,6 +109,7 @@ class PrivacyConf(Parsed):
                 "Common choices are epsilon=1, delta=1e-5.",
             )
         check_delta(self.delta)
+        self.guard.check_delta("privacy.guard.delta")
         if min(self.shares.values()) < 0 or sum(self.shares.values()) <= 0:
             raise ConfigError(
                 "privacy.shares", "must be 0 or more, and some above 0", "Give each stage its part."
@@ -180,7 +181,7 @@ class RunConf(Parsed):
     protocol: ProtocolConf
     workload: WorkloadConf
     selection: SelectionConf
-    generator: GeneratorConf | None
+    generator: NamedGenerator | None
     synthesis: SynthesisConf
     federation: FederationConf
     seed: int

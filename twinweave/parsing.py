@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from math import inf, isfinite
@@ -44,7 +44,9 @@ def parse(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
     try:
         return cast("T", _adapter(cast("Hashable", cls)).validate_python(data))
     except ValidationError as error:
-        found = [_fault(e, where) for e in error.errors(include_input=False, include_url=False)]
+        found = [
+            _fault(e, where, data) for e in error.errors(include_input=False, include_url=False)
+        ]
     # Raised out here, so that pydantic's error, which quotes the input, is no context of it.
     told = list(dict.fromkeys(map(str, found)))
     more = f" And {len(told) - MOST_FAULTS} more." if len(told) > MOST_FAULTS else ""
@@ -55,13 +57,24 @@ MOST_FAULTS = 10
 """That one error names."""
 
 
-def _fault(told: Any, where: str) -> AppError:
+def _fault(told: Any, where: str, data: Any) -> AppError:
     own = told.get("ctx", {}).get("error")
     if isinstance(own, AppError):
         return own
-    path = ".".join(str(part) for part in told["loc"])
+    path = ".".join(_path(told["loc"], data))
     rule = "unknown key" if told["type"] == "unexpected_keyword_argument" else told["msg"]
     return ConfigError(_dotted(where, path), rule, _REMEDY)
+
+
+def _path(loc: Sequence[Any], data: Any) -> Iterator[str]:
+    """The keys that lead to a fault, without the members of unions that pydantic puts between."""
+    for place, part in enumerate(loc):
+        if isinstance(part, str) and isinstance(data, Mapping) and part not in data:
+            if place + 1 < len(loc):
+                continue
+        elif isinstance(data, Mapping | list | tuple):
+            data = data[part]
+        yield str(part)
 
 
 _REMEDY = "See conf/ for the fields there are and what each one takes."

@@ -51,6 +51,7 @@ class Site(Parsed):
         check_positive("site", self, "max_epsilon", most=MOST_EPSILON)
         check_positive("site", self, "max_delta", most=MOST_DELTA)
         check_positive("site", self, "max_rows")
+        self.guard.check_delta("site.guard.delta")
 
     def check_budget(self, epsilon: float, delta: float) -> None:
         """Raise BudgetError where a run's (epsilon, delta) is more than this party allows one."""

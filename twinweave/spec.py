@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
-from twinweave.generators.conf import GeneratorConf
+from twinweave.generators.conf import NamedGenerator
 from twinweave.names import MOST_CHARACTERS
 from twinweave.parsing import Parsed, canonical_json, check_positive, load_json, parse
 from twinweave.privacy import accountant
@@ -38,7 +38,7 @@ SecureSum = Literal["masking", "secret_sharing", "homomorphic"]
 class TrainingSpec(Parsed):
     """The federated training of a run. colluding: parties that may pool what they know."""
 
-    generator: GeneratorConf
+    generator: NamedGenerator
     colluding: int
     secure_sum: SecureSum = "masking"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
@@ -168,3 +170,5 @@ class LlmConf(TrainingConf):
 
 
 GeneratorConf = TvaeConf | CtganConf | LlmConf
+NamedGenerator = Annotated[GeneratorConf, Field(discriminator="name")]
+"""As parsed, by its name alone: a wrong value of one is told as no fault of the others."""

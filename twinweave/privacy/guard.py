@@ -48,8 +48,11 @@ class GuardConf(Parsed):
                 "needs its own epsilon and delta while it is on",
                 "Give both, or say `mode: off` in as many words.",
             )
+
+    def check_delta(self, field: str) -> None:
+        """Raise ConfigError, naming `field`, where the accountant cannot resolve the delta."""
         if self.mode == "on" and self.delta is not None:
-            accountant.check_delta(self.delta, "guard.delta")
+            accountant.check_delta(self.delta, field)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ _ESCAPE = (
     "part of the cell, '' where it is a sign like any other"
 )
 _BLOCK = 1 << 20  # characters
+_LONGEST_TOLD = 10  # characters of a line that tells spreadsheets the separator
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -101,16 +102,46 @@ def _parsed(path: Path, source: Source) -> pd.DataFrame:
     return frame
 
 
-def sniffed_separator(source: Source) -> str:
-    """The separator of SEPARATORS that splits a CSV's header into most names; "," where none."""
+def sniffed_separator(source: Source) -> tuple[str, int]:
+    """The separator of SEPARATORS that splits a CSV's header into most names, "," where none;
+    and the number of lines before it: 1 where spreadsheets are told the separator in it."""
     widths = {}
+    with suppress(*_DAMAGED, ValueError, LookupError), _opened(source.files[0], source) as text:
+        told = text.readline(_LONGEST_TOLD).strip().strip('"').lower()
+        if told.startswith("sep=") and len(told) == 5:
+            return told[-1], 1
     for separator in SEPARATORS:
         try:
             head = _pandas_csv(source.files[0], replace(source, separator=separator), nrows=1)
             widths[separator] = head.shape[1]
         except (*_DAMAGED, ValueError, LookupError):
             continue  # reading the whole table says what is wrong
-    return max(widths, key=lambda s: widths[s], default=",")
+    return max(widths, key=lambda s: widths[s], default=","), 0
+
+
+def sniffed_encoding(source: Source) -> str:
+    """The encoding that a CSV's mark names; else utf-8, or cp1252 where its bytes are none.
+
+    utf-8 of a file that is not text at all: reading it says so.
+    """
+    path = source.files[0]
+    try:
+        with _opened(path, replace(source, encoding="latin-1")) as text:
+            begins = text.read(4).encode("latin-1")
+        marked = next((e for mark, e in _BOMS.items() if begins.startswith(mark)), None)
+        if marked:
+            return marked
+        return next(filter(lambda e: _is_text(path, source, e), ("utf-8", "cp1252")), "utf-8")
+    except _DAMAGED:
+        return "utf-8"
+
+
+def _is_text(path: Path, source: Source, encoding: str) -> bool:
+    try:
+        with _opened(path, replace(source, encoding=encoding)) as text:
+            return not any("\0" in block for block in iter(lambda: text.read(_BLOCK), ""))
+    except UnicodeError:
+        return False
 
 
 def _scanned(path: Path, source: Source) -> str:
@@ -121,6 +152,8 @@ def _scanned(path: Path, source: Source) -> str:
     last = ""
     with _opened(path, source) as text:
         while block := text.read(_BLOCK):
+            if not last and _marked_utf_8(block, source.encoding):
+                return "begins as utf-8 text does. Set `encoding: utf-8` in the source"
             if "\0" in block:
                 return _not_text(path, source)
             if source.escape is None and '\\"' in last + block:
@@ -131,6 +164,13 @@ def _scanned(path: Path, source: Source) -> str:
     return ""
 
 
+def _marked_utf_8(begins: str, encoding: str) -> bool:
+    """Whether text read in another encoding begins with the mark of utf-8."""
+    known = codecs.lookup(encoding).name
+    mark = codecs.BOM_UTF8.decode(known, errors="replace")
+    return not known.startswith("utf-8") and begins.startswith(mark)
+
+
 def _not_text(path: Path, source: Source) -> str:
     with path.open("rb") as file:
         begins = file.read(4)
@@ -139,7 +179,7 @@ def _not_text(path: Path, source: Source) -> str:
             return f"begins as {encoding} text does. Set `encoding: {encoding}` in the source"
     return (
         f"is not {source.encoding} text. Correct `encoding` in the source (spreadsheets write "
-        "cp1252 or utf-16), or `kind`"
+        "cp1252 or utf-16), or `kind`; a workbook (.xlsx) must be exported as CSV"
     )
 
 

@@ -68,6 +68,11 @@ def test_summary_of_a_hidden_arm_shows_no_figure_of_it(report: LiftReport) -> No
     hidden = replace(report, conversions=(replace(report.conversions[0], overall=None),), values=())
     text = summary(Contents(facts=FACTS, lift=hidden))
     assert "bought: not shown" in text
+    assert "with an amount" in text
+    one = replace(hidden, hidden=("control",))
+    assert "The control arm has fewer" in summary(Contents(facts=FACTS, lift=one))
+    nobody = summary(Contents(facts=FACTS, lift=replace(hidden, hidden=("test", "control"))))
+    assert "a larger epsilon or larger tables" in " ".join(nobody.split())
     assert "absolute lift" not in text
 
 
@@ -91,7 +96,11 @@ def test_summary_without_an_experiment_still_tells_the_cost() -> None:
         (0.3, ((0.1, None),), ("+30.0 %", "+10.0 % or more")),
         (0.3, ((-1.0, None),), ("unknown", "not known: the control may be 0")),
         (None, ((0.1, None),), ("unknown", "+10.0 % or more")),
-        (2.5, ((-1.0, -0.5), (2.0, None)), ("+250.0 %", "-50.0 % or less, or +200.0 % or more")),
+        (
+            2.5,
+            ((-1.0, -0.5), (2.0, None)),
+            ("+250.0 %", "not known: the control may be 0; not -50.0 % to +200.0 %"),
+        ),
         (-1.4, ((-1.0, -0.5),), ("-100.0 %", "-50.0 % or less")),
         (-1.4, (), ("-100.0 %", "-100.0 % to -100.0 %")),
         (None, (), ("unknown", "not known: the control may be 0")),

@@ -80,19 +80,84 @@ def test_the_separator_is_found(good: pd.DataFrame, tmp_path: Path, separator: s
     assert found["source"].get("separator", ",") == separator
 
 
+def test_a_line_that_tells_spreadsheets_the_separator_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sep=;\nuser;n\nu1;5\nu2;6\nu3;7\n")
+    found = columns_of(tmp_path / "t.csv")
+    assert found["source"] | {"separator": ";", "skip_rows": 1} == found["source"]
+    assert found["n"]["bounds"] == [5, 7]
+
+
+def test_a_backslash_before_a_quote_is_said_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('user,size\nu1,"5\\" x"\nu2,6\nu3,7\nu4,6\n')
+    with pytest.raises(SourceError, match="escape"):
+        draft_schema(tmp_path / "t.csv")
+    found = columns_of(tmp_path / "t.csv", escape="\\")
+    assert found["source"]["escape"] == "\\"
+    assert '5" x' in found["size"]["levels"]
+
+
 @pytest.mark.parametrize("name", ["t.pq", "T.PARQUET"])
 def test_any_name_of_a_parquet_file(good: pd.DataFrame, tmp_path: Path, name: str) -> None:
     good.set_index("user").to_parquet(tmp_path / name)
     assert columns_of(tmp_path / name)["user"]["role"] == "key"
 
 
-def test_another_encoding(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes("user,town\na,Köln\nb,Ulm\n".encode("cp1252"))
-    with pytest.raises(SourceError, match="encoding"):
-        draft_schema(tmp_path / "t.csv")
-    found = columns_of(tmp_path / "t.csv", encoding="cp1252")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_the_encoding_is_found(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("user,town\na,Köln\nb,Ulm\n".encode(encoding))
+    found = columns_of(path)
     assert found["town"]["levels"] == ["Köln", "Ulm"]
-    assert found["source"]["encoding"] == "cp1252"
+    assert found["user"]["role"] == "key"
+    known = {} if encoding.startswith("utf-8") else {"encoding": encoding}
+    assert {k: v for k, v in found["source"].items() if k == "encoding"} == known
+    assert ("CONFIRM: cp1252" in draft_schema(path)) == (encoding == "cp1252")
+
+
+def test_a_mark_of_utf_8_is_not_read_as_letters(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("user,town\na,Köln\nb,Ulm\n".encode("utf-8-sig"))
+    for wrong in ("cp1252", "latin-1"):
+        with pytest.raises(SourceError, match="Set `encoding: utf-8`"):
+            draft_schema(tmp_path / "t.csv", encoding=wrong)
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        ("%d.%m.%Y", True),
+        ("%m/%d/%Y", True),
+        ("%d/%m/%Y %H:%M", True),
+        ("%Y/%m/%d", True),
+        ("%d/%m/%y", False),
+    ],
+)
+def test_dates_that_are_not_iso(tmp_path: Path, form: str, found: bool) -> None:
+    days = pd.date_range("2019-01-03 10:20", periods=90, freq="9D")
+    frame = pd.DataFrame({"user": [f"u{i}" for i in range(90)], "day": days.strftime(form)})
+    frame.loc[3, "day"] = "?"
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, index=False)
+    draft = yaml.safe_load(draft_schema(path))
+    assert draft["source"].get("date_format") == (form if found else None)
+    if found:
+        schema = parse(Schema, {"party": "p", "columns": draft["columns"]})
+        cleaned = load_cleaned(parse(Source, draft["source"]), schema, "p").frame
+        read = pd.to_datetime(cleaned["day"].drop(3), unit="s")
+        assert (read.dt.normalize() == days.delete(3).normalize()).all()
+
+
+@pytest.mark.parametrize("other", ["%Y-%m-%d", "%d.%m.%Y"])
+def test_dates_of_two_forms_or_that_may_mean_two_days_are_left_out(
+    tmp_path: Path, other: str
+) -> None:
+    days = [f"{1 + i % 12:02d}/{1 + i % 11:02d}/{1990 + i % 30}" for i in range(99)]
+    rows = {"user": [f"u{i}" for i in range(99)], "day": days}
+    path = tmp_path / "t.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    assert 'left out: "day", more than 60 levels (dates that are not ISO: set' in draft_schema(path)
+    rows["other"] = pd.date_range("2020-01-01", periods=99).strftime(other).to_list()
+    pd.DataFrame(rows).to_csv(path, index=False)
+    assert "date_format" not in yaml.safe_load(draft_schema(path))["source"]
 
 
 def test_a_key_that_repeats_is_kept_and_counted(good: pd.DataFrame, tmp_path: Path) -> None:

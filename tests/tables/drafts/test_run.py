@@ -117,9 +117,53 @@ def test_ids_that_are_written_otherwise_are_told(tmp_path: Path) -> None:
     table = pd.read_csv(paths[0])
     table["email"] = table["email"].str.replace("@", "#")
     table.to_csv(paths[0], index=False)
-    _, notes = drafted(paths, ("email", "mail"))
+    text, notes = drafted(paths, ("email", "mail"))
+    assert "normalise: [casefold, letters_and_digits]" in notes
+    assert "40 ids in common, of 60" in notes
+    conf = conf_of(text)
+    ids = []
+    for party in conf.parties:
+        assert party.source is not None
+        frame = load_cleaned(party.source, party.schema, party.name).frame
+        ids.append({*frame[party.schema.key.name]})
+    assert len(ids[0] & ids[1]) == 40
+    # Columns of one name are compared by the same people.
+    assert conf.schema.holders("status") == ("shown",)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "rules"),
+    [
+        ("{0:040X}", "{0:040x}", ["casefold"]),
+        ("{0:012}", "{0}", ["strip_zeros"]),
+        ("+49 171 {0}", "49171{0}", ["digits"]),
+        ("+49 171 {0}", "0049171{0}", ["digits", "strip_zeros"]),
+        ("u-{0}", "u{0}", ["casefold", "letters_and_digits"]),
+        ("u{0}", "o{0}", []),  # users and orders
+        ("{0}", "{0}", []),
+    ],
+)
+def test_rules_by_which_ids_match_are_drafted(
+    tmp_path: Path, one: str, two: str, rules: list[str]
+) -> None:
+    numbers = 0xABCDEF00 + 7 * np.arange(80)
+    for name, form, some in (("a", one, numbers[:60]), ("b", two, numbers[20:])):
+        table = pd.DataFrame({"user_id": map(form.format, some), "arm": ["test", "control"] * 30})
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    text, notes = drafted([tmp_path / "a.csv", tmp_path / "b.csv"], ("user_id", "user_id"))
+    conf = conf_of(text)
+    assert [list(p.schema.key.normalise) for p in conf.parties] == [rules, rules]
+    assert f"{0 if one.startswith('u{') else 40} ids in common" in notes
+
+
+def test_a_rule_that_makes_ids_equal_is_not_drafted(tmp_path: Path) -> None:
+    for name, ids in (("a", "aB Ab aa bb"), ("b", "AB BB AA CC")):
+        rows = "".join(f"{i},{n}\n" for n, i in enumerate(ids.split()))
+        (tmp_path / f"{name}.csv").write_text(f"user_id,n\n{rows}")
+    text, notes = drafted([tmp_path / "a.csv", tmp_path / "b.csv"], ("user_id", "user_id"))
+    assert "normalise" not in text
     assert "no id is in both" in notes
-    assert "40 would be" in notes
+    assert "write the ids alike" in notes
 
 
 def test_files_that_are_no_experiment(tmp_path: Path) -> None:

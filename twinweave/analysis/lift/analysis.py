@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from scipy.stats import chi2
 
@@ -46,6 +47,11 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
         _conversion(schema, conf, counts, by_column, name) for name in conf.conversions
     )
     matches = match_rates(schema, conf, counts)
+    arms: tuple[tuple[Literal["test", "control"], int], ...] = (
+        ("test", TEST),
+        ("control", CONTROL),
+    )
+    hidden = tuple(name for name, arm in arms if not shown(*counts.size(arm), conf.k))
     notes += match_notes(conf, matches)
     report = LiftReport(
         membership=conf.membership,
@@ -56,7 +62,8 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
         conversions=conversions,
         values=values,
         match_rates=matches,
-        sample_ratio=sample_ratio(counts, conf.ratio),
+        sample_ratio=sample_ratio(counts, conf.ratio) if len(hidden) < len(arms) else None,
+        hidden=hidden,
         notes=tuple(notes),
     )
     outcomes = (*conf.conversions, *conf.values)
@@ -133,6 +140,11 @@ def _values(
             notes.append(
                 f"The spread of {column} drowned in noise or was not measured; its interval "
                 "uses the largest spread its bounds allow, so it is wider than need be."
+            )
+        if lift.at_bound == "maybe":
+            notes.append(
+                f"Most amounts of {column} seem to lie at the upper bound; the noise leaves it "
+                "open. Check the unit (cents for euros?) and `bounds`."
             )
         found.append(lift)
     return tuple(found)

@@ -49,7 +49,8 @@ def refused(report: LiftReport, homes: dict[str, str | None]) -> LiftReport:
         return [*general, *doubts.get(homes[outcome] or "", [])]
 
     values = (
-        _value(v, [*of(v.column), *([_AT_THE_BOUND] if v.at_bound else [])]) for v in report.values
+        _value(v, [*of(v.column), *([_AT_THE_BOUND] if v.at_bound == "surely" else [])])
+        for v in report.values
     )
     return replace(
         report,

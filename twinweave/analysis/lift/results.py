@@ -165,8 +165,8 @@ class ValueLift:
     variance: where a user's variance is from: measured; bounded where the noisy second moment
         could not be used, so that the largest variance that the bounds and the mean allow stands
         in (a wider interval); none where an arm is suppressed.
-    at_bound: nearly all amounts surely lie at the upper bound: cents for euros, or bounds too
-        narrow.
+    at_bound: whether nearly all amounts lie at the upper bound: cents for euros, or bounds too
+        narrow. maybe: they seem to, and the noise leaves it open.
     doubts: why there is no verdict; () where there is one.
     """
 
@@ -175,7 +175,7 @@ class ValueLift:
     clipped_to: Interval
     variance: Literal["measured", "bounded", "none"]
     matched: Comparison | None = None
-    at_bound: bool = False
+    at_bound: Literal["surely", "maybe", "no"] = "no"
     doubts: tuple[str, ...] = ()
 
 
@@ -208,7 +208,11 @@ class SampleRatio:
 
 @dataclass(frozen=True, kw_only=True)
 class LiftReport:
-    """Every finding about one experiment. notes: plain sentences a reader must know."""
+    """Every finding about one experiment. notes: plain sentences a reader must know.
+
+    hidden: the arms that are too small to show, or lost in the noise; while there is one, no
+        outcome is compared.
+    """
 
     membership: str
     test: tuple[str, ...]
@@ -219,4 +223,5 @@ class LiftReport:
     values: tuple[ValueLift, ...]
     match_rates: tuple[MatchRate, ...] = ()
     sample_ratio: SampleRatio | None
+    hidden: tuple[Literal["test", "control"], ...] = ()
     notes: tuple[str, ...]

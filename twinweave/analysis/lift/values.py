@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.arms import Floats
@@ -23,6 +24,9 @@ _VANISHES = 22
 AT_BOUND = 0.8
 """Mean amount over the upper bound, weighted by amount, that is surely exceeded where nearly all
 lie at the bound: uniform amounts have two thirds."""
+
+_CLEAR = 0.2
+"""Standard error of that mean beyond which noise alone may lift it above AT_BOUND."""
 
 
 def value_lift(
@@ -86,21 +90,25 @@ def value_lift(
         clipped_to=(low, high),
         variance="measured" if measured else "bounded",
         matched=compared(matched, (low, high)) if len(matched) == 2 and not converters else None,
-        at_bound=second is not None and _at_bound(first, second),
+        at_bound="no" if second is None else _at_bound(first, second),
     )
 
 
-def _at_bound(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> bool:
-    """Whether nearly all amounts of the arms surely lie at the upper bound.
+def _at_bound(
+    first: tuple[Floats, Floats], second: tuple[Floats, Floats]
+) -> Literal["surely", "maybe", "no"]:
+    """Whether nearly all amounts of the arms lie at the upper bound.
 
     The sum of squares is then as large as the sum itself, both in units.
     """
     (total, noise), (squares, noise2) = ((float(x.sum()) for x in pair) for pair in (first, second))
     if total <= 0:
-        return False
+        return "no"
     ratio = squares / total
     error = (noise2 + ratio**2 * noise) ** 0.5 / total
-    return bool(ratio - 3 * error > AT_BOUND)
+    if ratio - 3 * error > AT_BOUND:
+        return "surely"
+    return "maybe" if ratio > AT_BOUND and error < _CLEAR else "no"
 
 
 def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:

@@ -154,7 +154,16 @@ def _share(one: Shown) -> str:
 
 
 def _not_shown(name: str, lift: LiftReport) -> list[str]:
-    why = f"An arm has fewer than {lift.k} users, or its size is lost in the noise."
+    match lift.hidden:
+        case [arm]:
+            why = f"The {arm} arm has fewer than {lift.k} users, or its size is lost in the noise."
+        case [_, _]:
+            why = (
+                f"Both arms have fewer than {lift.k} users, or their sizes are lost in the noise: "
+                "a larger epsilon or larger tables would show them."
+            )
+        case _:
+            why = f"An arm has fewer than {lift.k} users with an amount, or the noise hides them."
     return ["", rule(), f" {name}: not shown", *paragraph(why)]
 
 
@@ -216,15 +225,16 @@ def relative_text(found: ShownRelative) -> tuple[str, str]:
     value = "unknown" if found.value is None else percent(found.value)
     if not found.pieces:
         return value, "not known: the control may be 0"
-    written = []
-    for low, high in found.pieces:
-        if high is None:
-            written.append(f"{percent(low)} or more")
-        elif low <= -1 < high:
-            written.append(f"{percent(high)} or less")
-        else:
-            written.append(f"{percent(low)} to {percent(high)}")
-    return value, ", or ".join(written)
+    match found.pieces:
+        case ((_, float(below)), (above, _)):  # all but a gap: the noise allows a control of 0
+            gap = f"{percent(below)} to {percent(above)}"
+            return value, f"not known: the control may be 0; not {gap}"
+    ((low, high),) = found.pieces
+    if high is None:
+        return value, f"{percent(low)} or more"
+    if low <= -1 < high:
+        return value, f"{percent(high)} or less"
+    return value, f"{percent(low)} to {percent(high)}"
 
 
 def _errors(found: Comparison, points: Unit) -> list[str]:

@@ -78,11 +78,24 @@ def drafted(name: str, cells: pd.Series, plain: pd.Series) -> ColumnDraft:
         many = "one level only" if len(known) < 2 else f"more than {MAX_LEVELS} levels"
         many += " (codes with leading zeros)" if codes(known) else ""
         many += " (numbers with commas among others with points)" if _commas(known) else ""
+        many += (
+            " (dates that are not ISO: set `date_format` in the source, and kind datetime)"
+            if looks_like_dates(known)
+            else ""
+        )
         note = f"{many}; declare its public levels to use it"
         return ColumnDraft(name=name, facts=None, note=note)
     if missing.any():
         facts["missing"] = "level"
     return ColumnDraft(name=name, facts={"name": name, **facts}, note=note)
+
+
+def looks_like_dates(texts: list[str]) -> bool:
+    """Whether nearly all are days, months and years in another order or with other signs than
+    ISO's; a few may say that nothing is known."""
+    form = re.compile(r"(\d{1,2}([./-])\d{1,2}\2\d{4}|\d{4}([./])\d{1,2}\3\d{1,2})( [\d:]+)?")
+    dated = sum(form.fullmatch(text) is not None for text in texts)
+    return dated > 0 and dated >= NEARLY * len(texts)
 
 
 def comma_signs(frame: pd.DataFrame) -> dict[str, str]:

@@ -5,11 +5,13 @@ For drafting alone: it takes all files in one hand, as whoever tries a run out h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from twinweave.tables.cleaning import TRUTH
+from twinweave.tables.column import Normal
 from twinweave.tables.drafts.columns import MAX_LEVELS
 from twinweave.tables.drafts.party import TableFile, key_candidates
 from twinweave.tables.dtypes import as_numbers, as_text
@@ -22,6 +24,16 @@ SAME = 0.9
 """Of the people in both files: so many must agree for two columns of one name to be one."""
 
 _MANY_MORE = 1.2  # times the matches
+
+_RULES: tuple[tuple[Normal, ...], ...] = (
+    (Normal.CASEFOLD,),
+    (Normal.STRIP_ZEROS,),
+    (Normal.DIGITS,),
+    (Normal.DIGITS, Normal.STRIP_ZEROS),
+    (Normal.CASEFOLD, Normal.LETTERS_AND_DIGITS),
+    (Normal.CASEFOLD, Normal.LETTERS_AND_DIGITS, Normal.STRIP_ZEROS),
+)
+"""That a draft tries, the mildest first."""
 
 
 def matching_keys(tables: Sequence[TableFile], given: Sequence[str | None]) -> list[str | None]:
@@ -49,13 +61,55 @@ def matching_keys(tables: Sequence[TableFile], given: Sequence[str | None]) -> l
     return best[1]
 
 
-def match_notes(tables: Sequence[TableFile], keys: Sequence[str | None]) -> list[str]:
-    """How many ids each file shares with the one before, and what would make it many more."""
+def alike_rules(tables: Sequence[TableFile], keys: Sequence[str | None]) -> tuple[Normal, ...]:
+    """What to take away from the ids of all files for many more of them to match; () for nothing.
+
+    The first of _RULES by which nearly as many match as by any. None that makes two ids of one
+    file equal counts, nor digits alone of ids that have letters: u17 and o17 are not one.
+    """
+    cells = [t.frame[key] for t, key in zip(tables, keys, strict=True) if key is not None]
+    if len(cells) < len(tables):
+        return ()
+    plain = [_ids(c) for c in cells]
+    now = _matches(plain)
+    if sum(min(len(a), len(b)) for a, b in pairwise(plain)) <= _MANY_MORE * now:
+        return ()
+    letters = any(re.search(r"[^\W\d_]", each) for ids in plain for each in ids)
+    found = {}
+    for rules in _RULES:
+        if Normal.DIGITS in rules and letters:
+            continue
+        ids = [_ids(c, rules) for c in cells]
+        if all(len(a) == len(b) for a, b in zip(ids, plain, strict=True)):
+            found[rules] = _matches(ids)
+    best = max(found.values(), default=0)
+    if best <= _MANY_MORE * now:
+        return ()
+    return next(rules for rules, both in found.items() if both >= SAME * best)
+
+
+def _matches(ids: Sequence[set[str]]) -> int:
+    return sum(len(a & b) for a, b in pairwise(ids))
+
+
+def match_notes(
+    tables: Sequence[TableFile], keys: Sequence[str | None], rules: Sequence[Normal] = ()
+) -> list[str]:
+    """How many ids each file shares with the one before, and what would make it many more.
+
+    rules: what the draft takes away from all ids.
+    """
     notes = []
+    if rules:
+        written = ", ".join(rules)
+        notes.append(
+            f"ids are compared by `normalise: [{written}]`, which the draft declares at each key: "
+            "as they are written, hardly any or many fewer match"
+        )
     for (a, x), (b, y) in pairwise(zip(tables, keys, strict=True)):
         if x is None or y is None:
             continue
-        one, two = _ids(a.frame[x]), _ids(b.frame[y])
+        one, two = _ids(a.frame[x], rules), _ids(b.frame[y], rules)
         both = len(one & two)
         notes.append(
             f"{both:,} ids in common, of {len(one):,} in {a.file.name} and {len(two):,} in "
@@ -72,8 +126,8 @@ def match_notes(tables: Sequence[TableFile], keys: Sequence[str | None]) -> list
     return notes
 
 
-def _ids(cells: pd.Series) -> set[str]:
-    found, missing = normalise_key(cells)
+def _ids(cells: pd.Series, rules: Sequence[Normal] = ()) -> set[str]:
+    found, missing = normalise_key(cells, rules)
     return set(found[~missing])
 
 
@@ -85,13 +139,17 @@ def _bare(ids: set[str]) -> set[str]:
     return set(letters.str.casefold().str.lstrip("0"))
 
 
-def agreement(a: TableFile, x: str, b: TableFile, y: str, name: str) -> float | None:
+def agreement(
+    a: TableFile, x: str, b: TableFile, y: str, name: str, rules: Sequence[Normal] = ()
+) -> float | None:
     """Share of the people in both files whose cells of column `name` say the same.
 
-    x, y: the files' id columns. None where nobody is in both with a cell in each.
+    x, y: the files' id columns, compared by `rules`. None where nobody is in both with a cell in
+    each.
     """
     mine, yours = (
-        _said(t.plain[name]).set_axis(normalise_key(t.frame[k])[0]) for t, k in ((a, x), (b, y))
+        _said(t.plain[name]).set_axis(normalise_key(t.frame[k], rules)[0])
+        for t, k in ((a, x), (b, y))
     )
     mine, yours = (s[s.index.notna() & ~s.index.duplicated()].dropna() for s in (mine, yours))
     both = mine.index.intersection(yours.index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinweave.errors import SourceError
-from twinweave.tables.delimited import sniffed_separator
+from twinweave.tables.column import Normal
+from twinweave.tables.delimited import sniffed_encoding, sniffed_separator
 from twinweave.tables.drafts.columns import (
     NEARLY,
     ColumnDraft,
@@ -22,6 +23,7 @@ from twinweave.tables.drafts.columns import (
     drafted,
     with_plain_signs,
 )
+from twinweave.tables.drafts.dates import date_form, with_iso_dates
 from twinweave.tables.dtypes import as_moments, as_numbers
 from twinweave.tables.keys import normalise_key
 from twinweave.tables.sources import Source, SourceKind, read_raw
@@ -58,16 +60,19 @@ class TableFile:
 
     @cached_property
     def plain(self) -> pd.DataFrame:
-        """The same with plain signs in columns of numbers."""
+        """The same with plain signs in columns of numbers, and dates as ISO writes them."""
         signs = {sign: self.source[sign] for sign in SIGNS if sign in self.source}
-        return self.frame.apply(with_plain_signs, signs=signs) if signs else self.frame
+        plain = self.frame.apply(with_plain_signs, signs=signs) if signs else self.frame
+        form = self.source.get("date_format")
+        return plain.apply(with_iso_dates, form=form) if form else plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartyDraft:
     """A party as a configuration has it, and what to confirm of it.
 
-    key: the column of the common id; None where the row's number stands in for it.
+    key: the column of the common id; None where the row's number stands in for it. normalise:
+    what does not tell two ids apart.
     """
 
     party: str
@@ -75,16 +80,23 @@ class PartyDraft:
     key: str | None
     key_note: str
     columns: tuple[ColumnDraft, ...]
+    normalise: tuple[Normal, ...] = ()
 
     @property
     def source_note(self) -> str:
-        """A comment on the source where signs of numbers were guessed, else nothing."""
+        """A comment on the source where something of it was guessed, else nothing."""
         signs = [f"{name} {self.source[name]!r}" for name in SIGNS if name in self.source]
-        return f"  # CONFIRM: {' and '.join(signs)} in numbers" if signs else ""
+        told = [f"{' and '.join(signs)} in numbers"] if signs else []
+        if "date_format" in self.source:
+            told.append(f"dates are {self.source['date_format']}")
+        if self.source.get("encoding") == "cp1252":
+            told.append("cp1252: letters with accents look right")
+        return f"  # CONFIRM: {'; '.join(told)}" if told else ""
 
     def lines(self) -> Iterator[str]:
         """The lines of `columns:`, without indentation."""
-        key = {"name": self.key or "row", "kind": "categorical", "role": "key"}
+        key: dict[str, Any] = {"name": self.key or "row", "kind": "categorical", "role": "key"}
+        key |= {"normalise": [rule.value for rule in self.normalise]} if self.normalise else {}
         yield item(key if self.key else {**key, "numbered": True}, self.key_note)
         for column in self.columns:
             if column.facts is None:
@@ -99,13 +111,15 @@ def draft_schema(
     party: str = "party",
     key: str | None = None,
     sep: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
+    escape: str | None = None,
 ) -> str:
     """The draft as YAML text: a party's name, source and columns. Raises SourceError.
 
-    sep: of a CSV; the one that splits the header into most names when not given.
+    sep, encoding: of a CSV; the separator that splits the header into most names, and the
+    encoding that its bytes look like, when not given. escape: as in `Source`.
     """
-    table = read_table_file(file, sep=sep, encoding=encoding)
+    table = read_table_file(file, sep=sep, encoding=encoding, escape=escape)
     draft = draft_party(table, party, key or likely_key(table))
     source = f"source: {flow(draft.source)}{draft.source_note}"
     lines = [f"name: {flow(draft.party)}", source, "columns:"]
@@ -113,15 +127,23 @@ def draft_schema(
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def read_table_file(file: Path, *, sep: str | None = None, encoding: str = "utf-8") -> TableFile:
-    """Read a CSV or Parquet file, whatever separates its cells. Raises SourceError.
+def read_table_file(
+    file: Path,
+    *,
+    sep: str | None = None,
+    encoding: str | None = None,
+    escape: str | None = None,
+) -> TableFile:
+    """Read a CSV or Parquet file, whatever separates and encodes its cells. Raises SourceError.
 
     The file is named by its full path: whoever reads it again does so in another folder.
     """
     path = str(file.expanduser().absolute())
-    source = Source(kind=SourceKind.of(file), path=path, encoding=encoding)
+    source = Source(kind=SourceKind.of(file), path=path, encoding=encoding or "utf-8")
     if source.kind is SourceKind.CSV:
-        source = replace(source, separator=sep or sniffed_separator(source))
+        source = replace(source, encoding=encoding or sniffed_encoding(source))
+        found, before = sniffed_separator(source)
+        source = replace(source, separator=sep or found, skip_rows=before, escape=escape)
     frame = read_raw(source)
     frame.columns = frame.columns.map(str)
     repeated = frame.columns[frame.columns.duplicated()]
@@ -129,15 +151,24 @@ def read_table_file(file: Path, *, sep: str | None = None, encoding: str = "utf-
         raise SourceError(
             f"{file.name}: two columns are called {repeated[0]!r}. Rename one in the header."
         )
-    told: dict[str, Any] = {"kind": source.kind.value, "path": path}
+    return TableFile(file=file, source=_told(source, frame), frame=frame)
+
+
+def _told(source: Source, frame: pd.DataFrame) -> dict[str, Any]:
+    """A source as a draft has it: of a CSV, what is not as usual, and signs and dates it has."""
+    told: dict[str, Any] = {"kind": source.kind.value, "path": source.path}
     if source.kind is SourceKind.CSV:
-        told |= {"separator": source.separator} if source.separator != "," else {}
-        told |= {"encoding": encoding} if encoding != "utf-8" else {}
-        told |= comma_signs(frame)
-    return TableFile(file=file, source=told, frame=frame)
+        usual = Source(kind=source.kind, path=source.path)
+        for name in ("separator", "skip_rows", "escape", "encoding"):
+            if getattr(source, name) != getattr(usual, name):
+                told[name] = getattr(source, name)
+        told |= comma_signs(frame) | date_form(frame)
+    return told
 
 
-def draft_party(table: TableFile, party: str, key: str | None) -> PartyDraft:
+def draft_party(
+    table: TableFile, party: str, key: str | None, normalise: tuple[Normal, ...] = ()
+) -> PartyDraft:
     """Draft a party from its table; `key` None: the row's number. Raises SourceError."""
     frame, source = table.frame, dict(table.source)
     if key is None:
@@ -147,12 +178,19 @@ def draft_party(table: TableFile, party: str, key: str | None) -> PartyDraft:
             f"{table.file.name}: no column {key!r} in the file. Give --key a name of its header."
         )
     else:
-        note, keep = _key_note(frame[key], key)
+        note, keep = _key_note(frame[key], key, normalise)
         source |= {"keep_first_by": key} if keep else {}
     columns = tuple(
         drafted(name, frame[name], table.plain[name]) for name in frame.columns if name != key
     )
-    return PartyDraft(party=party, source=source, key=key, key_note=note, columns=columns)
+    return PartyDraft(
+        party=party,
+        source=source,
+        key=key,
+        key_note=note,
+        columns=columns,
+        normalise=normalise,
+    )
 
 
 def likely_key(table: TableFile) -> str | None:
@@ -184,7 +222,7 @@ def key_candidates(table: TableFile, also: Collection[str] = ()) -> list[str]:
     return [name for *_, name in sorted(found, key=lambda each: each[:2])]
 
 
-def _key_note(cells: pd.Series, key: str) -> tuple[str, bool]:
+def _key_note(cells: pd.Series, key: str, normalise: Sequence[Normal]) -> tuple[str, bool]:
     """(what to confirm of a key, with numbers and the remedy; whether to keep first rows).
 
     Few repeats are kept out by the draft itself. With many, the rows are something else than
@@ -192,11 +230,12 @@ def _key_note(cells: pd.Series, key: str) -> tuple[str, bool]:
     """
     import pandas as pd
 
-    ids, missing = normalise_key(cells)
+    ids, missing = normalise_key(cells, normalise)
     present = ids[~missing]
     repeated = int(pd.Series(present).duplicated().sum())
     few = 0 < repeated <= (1 - NEARLY) * len(present)
     told = "CONFIRM: the id that the parties have in common"
+    told += ", and what does not tell two of them apart" if normalise else ""
     if few:
         told += f"; {repeated} rows repeat an id, `keep_first_by: {key}` keeps each one's first"
     elif repeated:

@@ -13,7 +13,14 @@ import numpy as np
 from twinweave.errors import SourceError
 from twinweave.names import check_name
 from twinweave.tables.drafts.columns import ColumnDraft
-from twinweave.tables.drafts.common import SAME, agreement, match_notes, matching_keys, merged
+from twinweave.tables.drafts.common import (
+    SAME,
+    agreement,
+    alike_rules,
+    match_notes,
+    matching_keys,
+    merged,
+)
 from twinweave.tables.drafts.party import PartyDraft, TableFile, draft_party, flow
 from twinweave.tables.drafts.roles import Experiment, guessed_experiment
 from twinweave.tables.dtypes import as_text
@@ -54,8 +61,9 @@ def draft_run(
             f"{bare}: no column looks like an id, and row numbers would pair strangers. Name "
             "the id of every file with --key, in the files' order."
         )
+    rules = alike_rules(tables, found)
     drafts = [
-        draft_party(table, party, key)
+        draft_party(table, party, key, rules)
         for table, party, key in zip(tables, parties, found, strict=True)
     ]
     drafts, notes = _aligned(list(tables), drafts)
@@ -67,7 +75,7 @@ def draft_run(
         if not _facts(draft)
     ]
     text = _HEAD + "\n".join(_lines(tables, drafts, guess, name)) + "\n"
-    return RunDraft(text=text, notes=(*match_notes(tables, found), *notes))
+    return RunDraft(text=text, notes=(*match_notes(tables, found, rules), *notes))
 
 
 def _rows_in_step(tables: Sequence[TableFile], keys: Sequence[str | None]) -> bool:
@@ -125,7 +133,7 @@ def _differ(
     one, two = drafts[a].key, drafts[b].key
     if one is None or two is None:
         return None
-    alike = agreement(tables[a], one, tables[b], two, name)
+    alike = agreement(tables[a], one, tables[b], two, name, drafts[a].normalise)
     if alike is None or alike >= SAME:
         return None
     return f"{1 - alike:.0%} of the common users have another cell at {drafts[a].party}"
