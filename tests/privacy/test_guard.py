@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from twinweave.errors import BudgetError, ConfigError, ProtocolError
+from twinweave.errors import BudgetError, ConfigError, OutputError, ProtocolError
 from twinweave.parsing import canonical_json
 from twinweave.privacy import accountant
 from twinweave.privacy.events import DiscreteGaussian, Event, Stage
@@ -253,6 +253,25 @@ def test_file_is_the_owners_alone(tmp_path: Path) -> None:
     opened = guard(tmp_path / "deep" / "guard.db")
     ask(opened)
     assert opened.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_named_and_nothing_is_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, real = guard(tmp_path / "guard.sqlite"), sqlite3.connect
+
+    def full(*args: Any, **named: Any) -> sqlite3.Connection:
+        db = real(*args, **named)
+        db.execute("PRAGMA max_page_count = 1")  # SQLite takes what the file has already
+        return db
+
+    large = replace(QUERY, label="x" * 10_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", full)
+        with pytest.raises(OutputError, match="the disk is full: the guard's file"):
+            ask(book, events=[large])
+    assert book.history() == ()
+    assert ask(book, events=[large]).fresh
 
 
 def _race(path: Path, number: int, results: Any) -> None:

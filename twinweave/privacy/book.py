@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from twinweave.errors import ConfigError
+from twinweave.errors import ConfigError, OutputError
 from twinweave.parsing import canonical_json
 from twinweave.privacy.events import Event
 from twinweave.privacy.ledger import event_from_record, event_to_record
@@ -90,7 +90,7 @@ class Book:
         """Make the file, readable by its owner alone, or bring it up to date.
 
         Raises ConfigError if it is no guard of this version or the one before, or cannot be
-        opened.
+        opened; OutputError where the disk is full.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,15 +142,31 @@ class Book:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection that holds the file for writing; all of it is kept, or nothing."""
-        with self.reading() as db:
+        """A connection that holds the file for writing; all of it is kept, or nothing.
+
+        Raises OutputError where the disk is full.
+        """
+        with _full_disk_named(), self.reading() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # of a full disk SQLite has rolled back itself
+                    db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
+
+
+@contextmanager
+def _full_disk_named() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            raise
+        raise OutputError(
+            "the disk is full: the guard's file could not be written. Free some space."
+        ) from None
 
 
 def granted(
