@@ -16,6 +16,7 @@ Every class owns one exit status, which the commands in `scripts` pass to the sh
     18 RunError         the run cannot go on
     19 InternalError    an unexpected failure at a party, told in that party's log alone
     20 OutputError      the folder of a run, or of a party, cannot be written
+    21 DivergedError    a training diverged, and every try would again
     130 interrupted from the keyboard
 """
 
@@ -141,6 +142,12 @@ class OutputError(AppError):
     exit_code = 20
 
 
+class DivergedError(AppError):
+    """An update of the training left the range that can be summed."""
+
+    exit_code = 21
+
+
 @contextmanager
 def unquoted() -> Iterator[None]:
     """Let an AppError out without its cause: that of a reading library could quote a cell."""
@@ -165,5 +172,6 @@ BY_NAME: dict[str, type[AppError]] = {
         RunError,
         InternalError,
         OutputError,
+        DivergedError,
     )
 }

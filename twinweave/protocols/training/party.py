@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ProtocolError, RunError
+from twinweave.errors import DivergedError, ProtocolError
 from twinweave.generators.rounds import train_round
 from twinweave.generators.union import UnionLayout
 from twinweave.protocols.party import Finished, Party
@@ -78,7 +78,7 @@ def train(
     terms = terms_of(party.rows, request.plan, request.weights, request.one_way)
     update = result.update * np.float32(weight)
     if not np.abs(update).max(initial=0) <= summed.plan.encoding.limit:  # so that a NaN fails it
-        raise RunError(DIVERGED)
+        raise DivergedError(DIVERGED)
     summed, upload = summed.protect(update, request.round, terms)
     if request.round + 1 == party.spec.trained.generator.rounds and summed.needs_no_request:
         return upload, Finished(run=party.run)

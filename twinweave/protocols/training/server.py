@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import RunError
+from twinweave.errors import DivergedError
 from twinweave.generators.registry import coverage
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
@@ -80,12 +80,12 @@ class Training:
     ) -> Weights:
         """The next global weights: each entry moves by the mean update of those who train it.
 
-        Raises RunError where they are no numbers.
+        Raises DivergedError where they are no numbers.
         """
         total = server.finish(revealed)
         moved: Weights = (weights + total / self._divisor(came)).astype(np.float32)
         if not np.isfinite(moved).all():
-            raise RunError(DIVERGED)
+            raise DivergedError(DIVERGED)
         return moved
 
     def _divisor(self, came: Set[str]) -> NDArray[np.float64]:
