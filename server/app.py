@@ -41,9 +41,7 @@ def main(grid: Grid, context: Context) -> None:
         sites = sites_of(conf)
         conduct(grid, conf, _stages(conf, say, sites), sites=sites, kept=kept)
     # It is finished, and says so: what only its going on needs may go.
-    kept.clear()
-    if conf.federation.mode == "simulation":
-        forget(conf)
+    forget(conf)
 
 
 def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:

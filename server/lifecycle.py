@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from twinweave import durable, folder, rundir
-from twinweave.checkpoint import Begun, Checkpoint, Paid
+from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid
 from twinweave.config import RunConf
 from twinweave.errors import AppError, InternalError, OutputError, RunError
 
@@ -33,6 +33,8 @@ def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
     with folder.held(out, new=new):
         if new:
             rundir.write_json(out / rundir.CONFIGURATION, conf)
+        else:
+            check_goes_on(out)  # nobody else can bring it to its end any more
         folder.set_status(out, "running")
         with _logging(out) as logger:
             try:
@@ -40,6 +42,26 @@ def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
                 folder.set_status(out, "finished")
             except BaseException as error:
                 raise _failed(out, logger, error) from error.__cause__
+
+
+def check_goes_on(out: Path) -> None:
+    """Raise OutputError for a run that is finished, or that lost what it needs to go on.
+
+    A run that has asked its parties and no longer knows which requests it sent would be another
+    one: paid for again, and written over what was paid for.
+    """
+    if folder.status(out)["state"] == "finished":
+        raise OutputError(
+            f"resume: the run in {str(out)!r} is finished. Its report is in {rundir.REPORT}; "
+            "for another run, leave resume= out."
+        )
+    asked = (out / rundir.SPEC).exists() or next(out.glob("parties/*/runs"), None) is not None
+    if asked and not Checkpoint.at(out).has(Begun):
+        raise OutputError(
+            f"resume: {str(out / FOLDER)!r}, from which the run goes on, is not there any more. "
+            "What it measured stays in its folder. Bring it back from a copy, or start a new run "
+            "in another folder."
+        )
 
 
 def _failed(out: Path, logger: logging.Logger, error: BaseException) -> BaseException:
@@ -61,17 +83,19 @@ def _failed(out: Path, logger: logging.Logger, error: BaseException) -> BaseExce
 def _advice(out: Path, error: BaseException) -> Iterator[str]:
     """How to go on after an error, if there is a way."""
     kept = Checkpoint.at(out)
-    if kept.last(Paid) is not None:
+    if kept.has(Paid):
+        again = f"Go on with resume={out}, or end" if _passing(error) else "End"
         yield (
-            f"The measurement and its report are in {out}. Go on with resume={out}, or end the "
-            f"run without synthetic tables: resume={out} generator=none."
+            f"The measurement and its report are in {out}. {again} the run without synthetic "
+            f"tables: resume={out} generator=none."
         )
-    elif kept.last(Begun) is not None and _passing(error):
+    elif kept.has(Begun) and _passing(error):
         yield f"Go on with resume={out}: parties repeat their answers, and pay for none twice."
 
 
 def _passing(error: BaseException) -> bool:
-    """Whether another try may end better: not of a table or a specification that is refused."""
+    """Whether another try may end better: not of a table or a specification that is refused,
+    nor of a training that diverged, which every later try would repeat."""
     lasting = isinstance(error, AppError)
     return not lasting or isinstance(error, RunError | InternalError | OutputError)
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from server.lifecycle import check_goes_on
 from twinweave import folder, rundir
-from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, OutputError
 from twinweave.parsing import to_plain
@@ -66,24 +66,34 @@ def _stored(out: Path) -> RunConf:
     """The configuration of the unfinished run in this folder. Raises OutputError for others."""
     if not (out / rundir.CONFIGURATION).exists():
         raise OutputError(f"resume: {str(out)!r} is not the folder of a run. Check the path.")
-    state = folder.status(out)["state"]
-    if state == "finished":
-        Checkpoint.at(out).clear()  # where the process died between its last two steps
+    told, stored = folder.status(out), _read(out / rundir.CONFIGURATION)
+    if told["state"] == "finished":
+        from server.simulation import forget
+
+        forget(stored)  # where the process died between its last two steps
+    elif folder.alive(out):
         raise OutputError(
-            f"resume: the run in {str(out)!r} is finished. Its report is in {rundir.REPORT}; "
-            "for another run, leave resume= out."
+            f"resume: the run in {str(out)!r} is still alive, as process {told.get('pid')} of "
+            f"{told.get('host')!r}. Wait for its end, or stop it first."
         )
-    if folder.alive(out):
-        raise OutputError(
-            f"resume: the run in {str(out)!r} is still alive. Wait for its end, or stop it first."
-        )
-    stored = RunConf.parse(json.loads((out / rundir.CONFIGURATION).read_text()))
+    check_goes_on(out)
     if Path(stored.output).resolve() != out and stored.federation.mode == "simulation":
         raise OutputError(
             f"resume: the run in {str(out)!r} began in {stored.output!r}, where its parties look "
             "for their files. Move the folder back."
         )
     return stored
+
+
+def _read(path: Path) -> RunConf:
+    try:
+        data = json.loads(path.read_text())
+    except ValueError:
+        raise OutputError(
+            f"resume: {str(path)!r} is damaged. Bring it back from a copy. What the run measured "
+            "stays in its folder."
+        ) from None
+    return RunConf.parse(data)
 
 
 def _key(override: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from server.lifecycle import PRIVATE
 from twinweave import durable
+from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf
 from twinweave.names import slugs
 from twinweave.parsing import to_plain
@@ -60,8 +61,10 @@ def show_cleaning(sites: str) -> None:
     be handed on, does not get it. In a deployment (sites "") there is nothing to print from."""
     for file in sorted(Path(sites).glob("*.yaml")) if sites else []:
         site = json.loads(file.read_text())
-        own = (Path(site["work"]) / PARTY_LOG).read_text(encoding="utf-8")
-        for line in own.splitlines():
+        own = Path(site["work"]) / PARTY_LOG
+        if not own.exists():  # of a run that goes on without what the party wrote before
+            continue
+        for line in own.read_text(encoding="utf-8").splitlines():
             stamp, _, text = line.partition("cleaning: ")
             loud = "warning: " if "WARNING" in stamp else ""
             if text:
@@ -83,7 +86,11 @@ def sites_of(conf: RunConf) -> str:
 
 
 def forget(conf: RunConf) -> None:
-    """Delete what the parties of a finished simulation kept to go on with it: answers, states."""
+    """Delete what a finished run kept to go on with: the server's secret, and what the parties of
+    a simulation hold of it: answers, states."""
+    Checkpoint.at(Path(conf.output).resolve()).clear()
+    if conf.federation.mode == "deployment":
+        return
     for runs in _parties(conf).glob("*/runs"):
         shutil.rmtree(runs, ignore_errors=True)
 

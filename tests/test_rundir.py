@@ -29,6 +29,20 @@ def test_measurements_come_back_as_they_were(tmp_path: Path) -> None:
     assert "query" not in cells
 
 
+@pytest.mark.parametrize("torn", [True, False])
+def test_measurements_that_are_gone_or_damaged_are_named(tmp_path: Path, torn: bool) -> None:
+    path = tmp_path / rundir.MEASUREMENTS
+    if torn:
+        path.write_bytes(b"PAR1")
+    with pytest.raises(SourceError, match=r"is missing or damaged. Bring it back"):
+        rundir.read_measurements(path, SCHEMA)
+
+
+def test_a_status_that_is_damaged_is_of_a_run_that_died(tmp_path: Path) -> None:
+    (tmp_path / rundir.STATUS).write_text('{"state": ')
+    assert twinweave.load(tmp_path).status == "died"
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not a run directory"):
         twinweave.load(tmp_path)

@@ -139,8 +139,13 @@ class Checkpoint:
             durable.write_whole(self._folder / name, wire.to_bytes(message))
         return message
 
+    def has(self, kind: type[Kept]) -> bool:
+        """Whether something of a kind was kept, be it readable or not."""
+        name = kind.__name__.lower()
+        return name in self._memory or (self._folder is not None and (self._folder / name).exists())
+
     def last(self, kind: type[Kept]) -> Kept | None:
-        """What was kept of a kind. Raises SourceError where it is of another release."""
+        """What was kept of a kind. Raises SourceError: it is damaged, or of another release."""
         name = kind.__name__.lower()
         path = None if self._folder is None else self._folder / name
         if name not in self._memory and path is not None and path.exists():
@@ -148,7 +153,8 @@ class Checkpoint:
                 self._memory[name] = wire.from_bytes(kind, path.read_bytes())
             except Exception:  # of numpy's or zip's, as well as our own
                 raise SourceError(
-                    f"{path}: cannot be read. Resume the run with the release that began it."
+                    f"{path}: cannot be read. Resume the run with the release that began it; where "
+                    "the file is damaged, bring it back from a copy, or start a new run."
                 ) from None
         found: Kept | None = self._memory.get(name)
         return found

@@ -103,7 +103,7 @@ def status(folder: Path) -> dict[str, Any]:
 def _told(folder: Path) -> dict[str, Any]:
     try:
         told: dict[str, Any] = json.loads((folder / STATUS).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # not written yet, or damaged
         return {"state": "running"}
     return told
 

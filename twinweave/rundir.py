@@ -96,11 +96,17 @@ def write_measurements(
 
 
 def read_measurements(path: Path, schema: JointSchema) -> tuple[Measurement, ...]:
-    """Inverse of `write_measurements`."""
+    """Inverse of `write_measurements`. Raises SourceError where the file is gone or damaged."""
     import pandas as pd
 
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError):
+        raise SourceError(
+            f"{path}: is missing or damaged. Bring it back from a copy, or start a new run."
+        ) from None
     found = []
-    for _, cells in pd.read_parquet(path).groupby("table", sort=True):
+    for _, cells in frame.groupby("table", sort=True):
         query = parse(Query, json.loads(str(cells["query"].iloc[0])))
         values = cells.sort_values("position")["value"].to_numpy(np.float64)
         found.append(

@@ -37,7 +37,7 @@ from tests.messages import REPLIES, REQUESTS, Revealed, RevealSumRequest, TrainR
 from twinweave import durable, rundir
 from twinweave.checkpoint import FOLDER
 from twinweave.config import RunConf
-from twinweave.errors import RunError
+from twinweave.errors import DivergedError, RunError
 from twinweave.generators.random_source import RandomSource
 from twinweave.privacy import mechanisms
 from twinweave.privacy.guard import Guard
@@ -100,7 +100,7 @@ class World:
         context = Context(1, 0, {}, state=RecordDict(), run_config={"config": config})
         grid = Watched(app, len(self.data["data"]["parties"]))
         grid.world, grid.killer = self, killer
-        with patched(killer, full), suppress(Killed, RunError):
+        with patched(killer, full), suppress(Killed, RunError, DivergedError):
             main(grid, context)
             return True
         path = self.out / rundir.MEASUREMENTS

@@ -24,7 +24,7 @@ from tests.e2e.test_dropouts import Vanishes, spends
 from tests.source import REPOSITORY
 from tests.whole_run import Deployment
 from twinweave import rundir
-from twinweave.checkpoint import Begun, Checkpoint, Round
+from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Round
 from twinweave.errors import OutputError, ProtocolError, RunError
 from twinweave.privacy.guard import Guard
 from twinweave.protocols import party
@@ -33,11 +33,17 @@ IN_SUITE, IN_ALL = 8, 200
 
 
 class Case:
-    """A seed's crashes: one or two points, at everybody or at a party, with chance or without."""
+    """A seed's crashes: one or two points, at everybody or at a party, with chance or without.
+
+    The first is at another point for every seed.
+    """
 
     def __init__(self, seed: int, points: int) -> None:
-        chosen = random.Random(seed)
-        self.points = [chosen.randrange(1, points + 1) for _ in range(1 + (seed % 4 == 0))]
+        assert points >= IN_ALL, "some would be killed at the same point"
+        order = random.Random(0).sample(range(1, points + 1), points)
+        self.points = [order[seed]]
+        if seed % 4 == 0:
+            self.points.append(random.Random(seed).randrange(1, points + 1))
         self.party = seed % 3 == 0
         self.fixed = seed % 2 == 0
 
@@ -66,6 +72,9 @@ def crashed(data: dict[str, Any], out: Path, case: Case) -> World:
         for point in (*case.points, 0):
             if not finished(lived):
                 lived.live(Killer(at=point, party=case.party))
+    # Where it was killed between its last word and its last deletion, this deletes the rest.
+    with pytest.raises(OutputError, match="is finished"):
+        lived.live(Killer())
     return lived
 
 
@@ -96,6 +105,17 @@ def test_killed_runs_go_on(
     data: dict[str, Any], tmp_path: Path, whole: tuple[World, int], seed: int
 ) -> None:
     holds(data, tmp_path / "out", seed, whole)
+
+
+def test_the_last_point_too(data: dict[str, Any], tmp_path: Path, whole: tuple[World, int]) -> None:
+    """Killed once it said that it is finished: what it kept to go on with goes all the same."""
+    case = Case(0, whole[1])
+    case.points, case.party = [whole[1]], False
+    check(crashed(data, tmp_path / "out", case), whole[0])
+
+
+def test_every_seed_kills_at_another_point(whole: tuple[World, int]) -> None:
+    assert len({Case(seed, whole[1]).points[0] for seed in range(IN_ALL)}) == IN_ALL
 
 
 @pytest.mark.parametrize("files", [30, 90, 130])
@@ -144,6 +164,20 @@ def test_a_resume_that_asks_anew_is_caught(
         assert cut.live(Killer())
     with pytest.raises(AssertionError):
         check(cut, whole[0])
+
+
+@pytest.mark.attack("record")
+@pytest.mark.parametrize("phase", ["query.open", "train.generator"])
+def test_a_server_that_lost_its_record_asks_for_nothing_again(
+    data: dict[str, Any], tmp_path: Path, phase: str
+) -> None:
+    """It would be another run: paid for anew, and written over what was paid for."""
+    lived = killed_before(world(data, tmp_path / "out"), phase)
+    books, before = lived.books(), copy.deepcopy(lived.left)
+    shutil.rmtree(lived.out / FOLDER)
+    with pytest.raises(OutputError, match="is not there any more"):
+        lived.live(Killer())
+    assert (lived.books(), lived.left) == (books, before)
 
 
 def forget(lived: World, monkeypatch: pytest.MonkeyPatch) -> World:
@@ -203,7 +237,7 @@ def test_a_training_that_diverges_keeps_the_measurement(
         told = json.loads((lived.out / rundir.STATUS).read_text())["error"]
         assert "the training diverged" in told
         assert "Lower generator.learning_rate" in told
-        assert f"resume={lived.out} generator=none" in told
+        assert f"End the run without synthetic tables: resume={lived.out} generator=none" in told
         assert run.report["synthetic"] is None
         assert len(run.measurements) == run.report["measured"]["tables"]
         assert books in (None, lived.books())

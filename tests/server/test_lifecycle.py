@@ -11,9 +11,9 @@ import pytest
 
 import twinweave
 from server.lifecycle import run_directory
-from twinweave.checkpoint import Begun, Checkpoint
+from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid
 from twinweave.config import RunConf, compose
-from twinweave.errors import BudgetError, OutputError, RunError
+from twinweave.errors import BudgetError, DivergedError, OutputError, RunError, SourceError
 
 
 @pytest.fixture
@@ -64,6 +64,30 @@ def test_an_error_that_may_pass_says_how_to_go_on(conf: RunConf) -> None:
     with pytest.raises(RunError, match=rf"no answer\. Go on with resume={conf.output}:") as told:
         run()
     assert status(conf)["error"] == str(told.value)
+
+
+def test_an_error_is_told_where_what_was_kept_is_damaged(conf: RunConf) -> None:
+    def run() -> None:
+        with run_directory(conf):
+            (Path(conf.output) / FOLDER).mkdir()
+            (Path(conf.output) / FOLDER / "paid").write_bytes(b"torn")
+            Checkpoint.at(Path(conf.output)).last(Paid)
+
+    with pytest.raises(SourceError, match=r"cannot be read. .*bring it back from a copy"):
+        run()
+    assert status(conf)["state"] == "failed"
+
+
+def test_an_error_that_every_try_repeats_does_not_say_to_try(conf: RunConf) -> None:
+    def run() -> None:
+        with run_directory(conf):
+            (Path(conf.output) / FOLDER).mkdir()
+            (Path(conf.output) / FOLDER / "paid").write_bytes(b"")
+            raise DivergedError("it diverged.")
+
+    with pytest.raises(DivergedError, match="generator=none") as told:
+        run()
+    assert "Go on" not in str(told.value)
 
 
 def test_a_full_disk_is_named_and_what_was_written_stays(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from server.app import from_run_config
 from server.lifecycle import run_directory
 from server.opening import opened
-from twinweave import folder
+from twinweave import folder, rundir
 from twinweave.config import RunConf, compose
 from twinweave.errors import AppError, ConfigError, OutputError
 from twinweave.parsing import to_plain
@@ -106,9 +107,21 @@ def done(out: Path) -> Path:
     return out
 
 
+def damaged(out: Path) -> Path:
+    (out / rundir.CONFIGURATION).write_text('{"data": ')
+    return out
+
+
+def lost(out: Path) -> Path:
+    (out / rundir.SPEC).write_text("{}")  # measured, and its own secret gone
+    return out
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
     "no run": (lambda out: out.parent, [], "is not the folder of a run"),
     "finished": (done, [], "is finished"),
+    "damaged": (damaged, [], "configuration.json' is damaged. Bring it back from a copy"),
+    "its own record lost": (lost, [], "resume', from which the run goes on, is not there any more"),
     "moved": (moved, [], "Move the folder back"),
     "other budget": (lambda out: out, ["privacy.epsilon=2"], "'privacy.epsilon': is another than"),
     "other data": (lambda out: out, ["seed=3"], "'seed': is another than that of the run in"),
@@ -126,10 +139,21 @@ def test_a_run_that_cannot_go_on_is_refused_by_name(tmp_path: Path, case: str) -
 
 def test_a_run_that_is_alive_is_refused(tmp_path: Path) -> None:
     with run_directory(start(f"output={tmp_path / 'out'}")):
-        with pytest.raises(OutputError, match="is still alive"):
+        with pytest.raises(OutputError, match=f"is still alive, as process {os.getpid()} of"):
             start(f"resume={tmp_path / 'out'}")
         told = json.loads((tmp_path / "out" / "status.json").read_text())
         assert told["pid"] > 0
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_refused(tmp_path: Path) -> None:
+    """Both were told to go on; the one that comes second must not play the run again."""
+    out = begun(tmp_path / "out")
+    first, second = start(f"resume={out}"), start(f"resume={out}")
+    with run_directory(first):
+        pass
+    with pytest.raises(OutputError, match="is finished"), run_directory(second):
+        pass
+    assert folder.status(out)["state"] == "finished"
 
 
 def test_flowers_own_command_resumes_too(tmp_path: Path) -> None:

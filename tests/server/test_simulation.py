@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clients.site import load_site
-from server.simulation import write_sites
+from server.simulation import show_cleaning, write_sites
 from tests.campaigns import campaign, mapping, world
 from tests.whole_run import Deployment, readable, serve
 from twinweave.config import RunConf
@@ -49,6 +49,14 @@ def test_a_simulation_prints_what_cleaning_changed(
     assert "warning: advertiser: spend: " in said
     assert "publisher: user: ids of " in said
     assert "spend: " not in (out / "run.log").read_text()  # which may be handed on
+
+
+def test_a_party_whose_log_is_gone_does_not_stop_the_run(tmp_path: Path) -> None:
+    """As where its folder was deleted before the run went on to its end, without the party."""
+    out = serve(cents(tmp_path))
+    for log in out.glob(f"parties/*/{PARTY_LOG}"):
+        log.unlink()
+    show_cleaning(str(out / "parties" / "sites"))
 
 
 def test_in_a_deployment_it_is_in_the_partys_own_log_alone(tmp_path: Path) -> None:
