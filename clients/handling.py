@@ -103,11 +103,11 @@ def _answered(
     """The stored reply to a repeat, or a new one, on disk before it leaves."""
     phase, journal = message.metadata.message_type, Journal(site, request.run)
     with journal.locked():
-        journal.claim(phase, request)
+        mark = journal.claim(phase, request)
         reply = journal.answered(phase, request, given)
         if reply is None:
             started = time.perf_counter()
-            with _final(site, journal, phase, request):
+            with _final(site, journal, phase, request, mark):
                 reply, state = act(journal.state())
             journal.write(phase, request, reply, state)
             log.debug("%s: %.2f s", phase, time.perf_counter() - started)
@@ -115,9 +115,9 @@ def _answered(
 
 
 @contextmanager
-def _final(site: Site, journal: Journal, phase: str, request: Any) -> Iterator[None]:
+def _final(site: Site, journal: Journal, phase: str, request: Any, mark: str) -> Iterator[None]:
     """An error after the charge is the answer, for good."""
-    with answering() as made:
+    with answering(mark) as made:
         try:
             with _in_words(site):
                 yield

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -56,18 +57,23 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def claim(self, phase: str, request: Any) -> None:
+    def claim(self, phase: str, request: Any) -> str:
         """Note that this request, and no other, is considered under its name.
+
+        Returns a mark, drawn when it first came, that what is charged for it is bound to: a
+        record that was set back to before it came draws another, and so cannot use the charge.
 
         Raises ProtocolError for another one, whether the first was answered or refused: two
         answers could release the same data under fresh noise, and refusals of many requests
         could tell what one answer does not.
         """
-        claim = self.folder / f"claim-{_name(phase, request)}"
+        claim, asked = self.folder / f"claim-{_name(phase, request)}", _digest(request)
         if not claim.exists():
-            durable.write_whole(claim, _digest(request).encode())
-        elif claim.read_text() != _digest(request):
+            durable.write_whole(claim, f"{asked} {secrets.token_hex(16)}".encode())
+        earlier, _, mark = claim.read_text().partition(" ")
+        if earlier != asked:
             raise ProtocolError("another request came under this run and phase before. Refused.")
+        return mark
 
     def state(self) -> Any:
         """The party's state in the run, None before its first answer."""

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flwr.app import Message
 
 import twinweave
+from clients import journal
 from scripts.engines.inprocess import InProcessGrid
 from tests.campaigns import OFFICES, training
 from tests.e2e.crashes import Killer, World, check, configured, same, without_chance, world
@@ -214,8 +216,49 @@ def test_a_charge_that_any_record_may_use_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Were it bound to the run alone, lost records would give a second release under it."""
-    monkeypatch.setattr(party, "hkdf", lambda _, *purpose: repr(purpose).encode())
+    monkeypatch.setattr(party, "hkdf", lambda _, *purpose: repr(purpose[:2]).encode())
     lived = forget(killed_before(world(data, tmp_path / "out"), "query.open"), monkeypatch)
+    assert lived.live(Killer())
+    with pytest.raises(AssertionError, match=r"two releases for one charge.*query\.share"):
+        check(lived, whole[0])
+
+
+def set_back(data: dict[str, Any], out: Path) -> World:
+    """Both parties' records of a run are as before the tables were shared: a backup was put back.
+
+    Their guards' books are not.
+    """
+    lived = killed_before(world(data, out), "query.share")
+    for runs in lived.out.glob("parties/*/runs"):
+        shutil.copytree(runs, runs.with_name("old"))
+    killed_before(lived, "query.open")
+    for runs in lived.out.glob("parties/*/runs"):
+        shutil.rmtree(runs)
+        runs.with_name("old").rename(runs)
+    return lived
+
+
+@pytest.mark.attack("record")
+def test_parties_whose_records_were_set_back_release_nothing_again(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
+    lived = set_back(data, tmp_path / "out")
+    books, before = lived.books(), copy.deepcopy(lived.left)
+    with pytest.raises(ProtocolError, match="granted before for another request"):
+        lived.live(Killer())
+    assert (lived.books(), lived.left) == (books, before)
+
+
+@pytest.mark.broken("record")
+def test_a_charge_without_a_mark_is_caught(
+    data: dict[str, Any],
+    tmp_path: Path,
+    whole: tuple[World, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Were it bound to the record's secret alone, one that was set back would use it again."""
+    monkeypatch.setattr(journal, "secrets", SimpleNamespace(token_hex=lambda _: ""))
+    lived = set_back(data, tmp_path / "out")
     assert lived.live(Killer())
     with pytest.raises(AssertionError, match=r"two releases for one charge.*query\.share"):
         check(lived, whole[0])

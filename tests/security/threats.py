@@ -106,8 +106,10 @@ ATTACKS: dict[str, Line] = {
         "considers one request a name; repeats its stored answer",
     ),
     "record": Line(
-        "a request repeated after a crash, or once the party has lost its record of the run",
-        "answers it once: from its disk, or under the old charge; without the record not at all",
+        "a request repeated after a crash, or once the party has lost its record of the run or "
+        "set it back to an earlier one",
+        "answers it once: from its disk, or under the old charge; without its record of the "
+        "request not at all",
     ),
     "rollback": Line(
         "its state taken back through Flower's context", "keeps state and answers on its own disk"

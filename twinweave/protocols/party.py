@@ -80,8 +80,12 @@ class Finished:
 
 @dataclass
 class Answering:
-    """The answer to one request in the making. charged: whether the guard was charged for it."""
+    """The answer to one request in the making. charged: whether the guard was charged for it.
 
+    mark: drawn when the request first came to the party's record of the run.
+    """
+
+    mark: str
     charged: bool = False
 
 
@@ -89,13 +93,15 @@ _ANSWERING: ContextVar[Answering | None] = ContextVar("answering", default=None)
 
 
 @contextmanager
-def answering() -> Iterator[Answering]:
+def answering(mark: str) -> Iterator[Answering]:
     """While a request is answered of which the party's record of the run holds no answer.
+
+    mark: see Answering.
 
     An answer is on the party's disk before it leaves. So where one lacks in the very record that
     the guard was charged for, nothing of it has left, and to draw now is the first release.
     """
-    found = Answering()
+    found = Answering(mark)
     token = _ANSWERING.set(found)
     try:
         yield found
@@ -222,18 +228,20 @@ class Party:
     def charge(self, phase: str, events: Sequence[Event]) -> Receipt:
         """Charge the guard for what is about to be released: the receipt every release takes.
 
-        The charge is bound to the secret of this record of the run: one that was deleted, and
-        set up anew, gets nothing under the old charge. Where the process died after a charge and
+        The charge is bound to the secret of this record of the run and to the mark of the request:
+        a record that was deleted and set up anew, or set back by a backup to before the request
+        came, gets nothing under the old charge. Where the process died after a charge and
         before its answer was stored, nothing was released, and the charge stands for the answer
         that is drawn now (`answering`).
         Raises BudgetError; ProtocolError where it was charged before and its answer is lost.
         """
         here = _ANSWERING.get()
+        mark = here.mark if here else ""
         receipt = self.guard.spend(
             fingerprint=self.state.joined.fingerprint,
             run=self.run,
             phase=phase,
-            request_hash=hkdf(self.secret, "charge", self.spec.digest).hex(),
+            request_hash=hkdf(self.secret, "charge", self.spec.digest, mark).hex(),
             events=events,
             run_limit=self.limit,
         )
