@@ -43,9 +43,10 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
     out = Path(str(asked.resume)).resolve()
     stored = _stored(out)
     ends = asked.generator is None
-    names = {_key(o) for o in overrides} - _FREE - ({"generator"} if ends else set())
+    free = _FREE | ({"generator"} if ends else set())
+    said = [_path(o) for o in overrides if _key(o) not in free]
     for path in _differences(to_plain(asked), to_plain(stored)):
-        if path.split(".")[0] in names:
+        if any(_within(path, name) or _within(name, path) for name in said):
             raise ConfigError(
                 path,
                 f"is another than that of the run in {str(out)!r}",
@@ -101,8 +102,19 @@ def _key(override: str) -> str:
     return re.split(r"[.@=/]", override.lstrip("+~"))[0]
 
 
+def _path(override: str) -> str:
+    """The dotted path that an override sets: a field, or all of a group."""
+    return re.split(r"[@=]", override.lstrip("+~"))[0].replace("/", ".")
+
+
+def _within(path: str, other: str) -> bool:
+    return f"{path}.".startswith(f"{other}.")
+
+
 def _differences(asked: Any, stored: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of the fields that are not alike."""
+    """Dotted paths of the fields that are not alike; items of lists by their number."""
+    if isinstance(asked, list) and isinstance(stored, list) and len(asked) == len(stored):
+        asked, stored = (dict(enumerate(items)) for items in (asked, stored))
     if isinstance(asked, Mapping) and isinstance(stored, Mapping):
         for name in sorted({*asked, *stored}):
             inner = f"{path}.{name}" if path else name

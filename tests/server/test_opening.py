@@ -96,6 +96,9 @@ def test_a_run_goes_on_as_it_was_configured(tmp_path: Path) -> None:
     assert conf.generator.name == "ctgan"
     assert start(f"resume={out}", "generator=none").generator is None
     assert start(f"resume={out}", "generator=ctgan").generator == conf.generator
+    # What is not said again is as it was, also where something else of its group is said.
+    again = start(f"resume={out}", "privacy.delta=1e-5", "data.parties.0.name=publisher")
+    assert again.privacy == conf.privacy
 
 
 def moved(out: Path) -> Path:
@@ -124,6 +127,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], list[str], str]] = {
     "its own record lost": (lost, [], "resume', from which the run goes on, is not there any more"),
     "moved": (moved, [], "Move the folder back"),
     "other budget": (lambda out: out, ["privacy.epsilon=2"], "'privacy.epsilon': is another than"),
+    "another user count": (
+        lambda out: out,
+        ["data.parties.0.source.campaign.users=99"],
+        r"'data.parties.0.source.campaign.users': is another than",
+    ),
     "other data": (lambda out: out, ["seed=3"], "'seed': is another than that of the run in"),
     "other generator": (lambda out: out, ["generator=llm"], "'generator.*is another than"),
 }
