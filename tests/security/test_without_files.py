@@ -62,7 +62,7 @@ def test_a_refused_request_is_not_followed_by_another(
 
     world = worlds.make("two", tmp_path)
     assert deviated(world, "query.share", 0, other).errors == ["ProtocolError"] * 2
-    without(monkeypatch, Journal.claim, "claim.read_text() !=")
+    without(monkeypatch, Journal.claim, "earlier != asked")
     found = deviated(world, "query.share", 0, other)
     assert (found.errors, found.end) == (["ProtocolError"], FINISHED)
 
