@@ -69,12 +69,19 @@ def _fault(told: Any, where: str, data: Any) -> AppError:
 def _path(loc: Sequence[Any], data: Any) -> Iterator[str]:
     """The keys that lead to a fault, without the members of unions that pydantic puts between."""
     for place, part in enumerate(loc):
-        if isinstance(part, str) and isinstance(data, Mapping) and part not in data:
-            if place + 1 < len(loc):
-                continue
-        elif isinstance(data, Mapping | list | tuple):
-            data = data[part]
+        inside = _inside(data, part)
+        member = isinstance(part, str) and isinstance(data, Mapping | list | tuple)
+        if member and not inside and place + 1 < len(loc):
+            continue
+        data = data[part] if inside else None
         yield str(part)
+
+
+def _inside(data: Any, part: Any) -> bool:
+    """Whether it is a key, or an index, of the data: a field that lacks is none."""
+    if isinstance(data, Mapping):
+        return part in data
+    return isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
 
 
 _REMEDY = "See conf/ for the fields there are and what each one takes."

@@ -4,7 +4,8 @@
 
 - a reply that is no named error and none that the party may give;
 - two different answers under one name, or a table whose event is not in the book exactly once;
-- a charge for a request that was refused, or for nothing that left;
+- a charge for a request that was refused, or for nothing that left. An update that diverged is
+  drawn and private before it is found out of the sum's range: its error counts as what left;
 - a book that composes to more than the run's accepted epsilon, or than the guard's limit;
 - a table without its noise; shares and updates that are not uniform; a sum of too few parties;
 - an id, its hash, a coded row, an exact table, or a secret, in what the server can read.
@@ -76,7 +77,7 @@ def _errors(sites: Sites, log: Iterable[Delivery]) -> Iterator[str]:
             yield f"{d.party} in {d.phase}: {name}: {text}\n{sites.logged(d.party)[-3000:]}"
         if not text.isprintable() or len(text) > MOST_CHARACTERS + 100:
             yield f"{d.party} in {d.phase}: the text of {name} is raw or long"
-        if d.charged:
+        if d.charged and not _diverged(d):
             yield f"{d.party} in {d.phase}: charged, and refused with {name}: {text}"
 
 
@@ -124,6 +125,9 @@ class Releases:
             yield from (f"{' '.join(key)}: {x}" for x in found if isinstance(x, str))
             if events := Counter(x for x in found if isinstance(x, Event)):
                 due[key[0], key[1], _charged_as(of[0])] = events
+        for d in filter(_diverged, self.log):
+            step = TrainingPlan.loads(d.request.plan).event(d.party, rounds=1)
+            due[d.party, d.request.run, _charged_as(d)] = Counter([step])
         yield from self._charges(due)
         yield from self._budgets()
         yield from self._noise()
@@ -291,6 +295,11 @@ def _openable(
                 for v in plan.neighbours[u]
             ):
                 yield group
+
+
+def _diverged(d: Delivery) -> bool:
+    """Whether all that left of a private step is that its update is out of range."""
+    return d.phase == "train.generator" and d.error is not None and d.error[0] == "DivergedError"
 
 
 def _charged_as(d: Delivery) -> str:
