@@ -18,7 +18,7 @@ from scipy.stats import binom, norm
 
 from tests.privacy.rdp import epsilon_rdp
 from twinweave.errors import ConfigError
-from twinweave.privacy import losses
+from twinweave.privacy import accountant, losses
 from twinweave.privacy.accountant import (
     dominated,
     epsilon,
@@ -320,3 +320,14 @@ def test_edges() -> None:
 def test_of_few_coins_nothing_is_hidden(coins: int) -> None:
     """One outcome in 2**coins shows the count for certain."""
     assert epsilon(events(SharedBinomial(coins=coins)), DELTA) == math.inf
+
+
+@pytest.mark.parametrize("noise", [1e-300, 9e-10])
+def test_noise_whose_square_vanishes_is_refused_by_name(noise: float) -> None:
+    """A training plan with 1e-300 ended a party in an OverflowError."""
+    with pytest.raises(ConfigError, match="noise_multiplier"):
+        PoissonSgd(noise_multiplier=noise, sampling_rate=0.1, steps=1)
+    with pytest.raises(ConfigError, match="noise_multiplier"):
+        DiscreteGaussian(noise_multiplier=noise)
+    least = [PoissonSgd(noise_multiplier=1e-9, sampling_rate=0.1, steps=1)]
+    assert accountant.epsilon_of_mechanisms(least, 1e-5) > 100

@@ -15,8 +15,17 @@ from twinweave.parsing import STRICT, check_positive
 
 MOST_NOISE = 10**9
 """Noise multiplier: far beyond what leaves anything to see, and within what can be computed."""
+LEAST_NOISE = 1e-9
+"""Noise multiplier: below it epsilon is past 10**18, and its square past what is computed with."""
 MOST_COINS = 1 << 32
 """In a cell."""
+
+
+def _check_least(noise_multiplier: float) -> None:
+    if noise_multiplier < LEAST_NOISE:
+        raise ConfigError(
+            "noise_multiplier", f"must be {LEAST_NOISE:g} or more", "Give a larger number."
+        )
 
 
 class Stage(StrEnum):
@@ -44,6 +53,7 @@ class DiscreteGaussian:
 
     def __post_init__(self) -> None:
         check_positive("", self, "noise_multiplier", "sensitivity", most=MOST_NOISE)
+        _check_least(self.noise_multiplier)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +87,7 @@ class PoissonSgd:
 
     def __post_init__(self) -> None:
         check_positive("", self, "noise_multiplier", "steps", most=MOST_NOISE)
+        _check_least(self.noise_multiplier)
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
 
