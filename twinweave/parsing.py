@@ -87,8 +87,11 @@ def _inside(data: Any, part: Any) -> bool:
 _REMEDY = "See conf/ for the fields there are and what each one takes."
 
 
-def check_positive(where: str, conf: object, *names: str, most: float = inf) -> None:
-    """Raise ConfigError unless each of these fields of `conf` is above 0, finite, `most` or less.
+def check_positive(
+    where: str, conf: object, *names: str, least: float = 0.0, most: float = inf
+) -> None:
+    """Raise ConfigError unless each of these fields of `conf` is above 0, finite, `least` or more
+    and `most` or less.
 
     where: what the error puts before a field's name: its place in the configuration, or "".
     """
@@ -96,6 +99,8 @@ def check_positive(where: str, conf: object, *names: str, most: float = inf) -> 
         value, field = getattr(conf, name), _dotted(where, name)
         if not 0 < value < inf:
             raise ConfigError(field, "must be positive and finite", "Give a number above 0.")
+        if value < least:
+            raise ConfigError(field, f"must be {least:g} or more", "Give a larger number.")
         if value > most:
             raise ConfigError(field, f"must be {most:,} or less", "Give a smaller number.")
 

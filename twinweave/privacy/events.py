@@ -21,13 +21,6 @@ MOST_COINS = 1 << 32
 """In a cell."""
 
 
-def _check_least(noise_multiplier: float) -> None:
-    if noise_multiplier < LEAST_NOISE:
-        raise ConfigError(
-            "noise_multiplier", f"must be {LEAST_NOISE:g} or more", "Give a larger number."
-        )
-
-
 class Stage(StrEnum):
     PREPROCESSING = "preprocessing"
     SELECTION = "selection"
@@ -52,8 +45,8 @@ class DiscreteGaussian:
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_positive("", self, "noise_multiplier", "sensitivity", most=MOST_NOISE)
-        _check_least(self.noise_multiplier)
+        check_positive("", self, "noise_multiplier", least=LEAST_NOISE, most=MOST_NOISE)
+        check_positive("", self, "sensitivity", most=MOST_NOISE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +79,8 @@ class PoissonSgd:
     )
 
     def __post_init__(self) -> None:
-        check_positive("", self, "noise_multiplier", "steps", most=MOST_NOISE)
-        _check_least(self.noise_multiplier)
+        check_positive("", self, "noise_multiplier", least=LEAST_NOISE, most=MOST_NOISE)
+        check_positive("", self, "steps", most=MOST_NOISE)
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
 
@@ -104,8 +97,8 @@ class NonPrivate:
 
 
 Mechanism = DiscreteGaussian | SharedBinomial | PoissonSgd | NonPrivate
-"""Each says whether it IS_TABLE, and has a NOTE: the sentence that must stand beside an epsilon it
-is part of, or ""."""
+"""Each says whether it IS_TABLE, a table's noise and no training's, and has a NOTE: the sentence
+that must stand beside an epsilon it is part of, or ""."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +111,3 @@ class Event:
     stage: Stage
     parties: tuple[str, ...]
     mechanism: Mechanism
-
-    @property
-    def is_table(self) -> bool:
-        """Whether a table was released; else a training's step, or one without any guarantee."""
-        return self.mechanism.IS_TABLE

@@ -51,7 +51,7 @@ class Ledger(Parsed):
         two users, each at one party alone: it changes two cells by one each, and the table costs
         it twice (`protocols.products.matching`).
         """
-        again = [e for e in self.events if e.is_table and len(e.parties) > 1]
+        again = [e for e in self.events if e.mechanism.IS_TABLE and len(e.parties) > 1]
         return accountant.epsilon((*self.events, *again), delta)
 
     def by_stage(self, delta: float) -> dict[str, float]:
