@@ -45,8 +45,8 @@ class DiscreteGaussian:
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_positive("", self, "noise_multiplier", least=LEAST_NOISE, most=MOST_NOISE)
-        check_positive("", self, "sensitivity", most=MOST_NOISE)
+        names = "noise_multiplier", "sensitivity"
+        check_positive("", self, *names, least=LEAST_NOISE, most=MOST_NOISE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class PoissonSgd:
     )
 
     def __post_init__(self) -> None:
-        check_positive("", self, "noise_multiplier", least=LEAST_NOISE, most=MOST_NOISE)
-        check_positive("", self, "steps", most=MOST_NOISE)
+        names = "noise_multiplier", "steps"
+        check_positive("", self, *names, least=LEAST_NOISE, most=MOST_NOISE)
         if not 0 < self.sampling_rate <= 1:
             raise ConfigError("sampling_rate", "not in (0, 1]", "Give a Poisson sampling rate.")
 
