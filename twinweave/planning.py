@@ -16,7 +16,7 @@ from twinweave.privacy.events import Event, Stage
 from twinweave.privacy.noise import Noise, OwnGaussian
 from twinweave.protocols.products import kinds
 from twinweave.protocols.training.plan import TrainingPlan
-from twinweave.spec import VERSION, RunSpec, TrainingSpec
+from twinweave.spec import RESERVE_UNITS, VERSION, RunSpec, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload import selection
@@ -165,7 +165,7 @@ def _planned(
 
 
 _LATER = WorkItem(
-    name="tables chosen later", cells=1, parties=("everyone",), sensitivity=VALUE_UNITS
+    name="tables chosen later", cells=1, parties=("everyone",), sensitivity=RESERVE_UNITS
 )
 
 

@@ -20,12 +20,15 @@ from twinweave.privacy import accountant
 from twinweave.privacy.accountant import LEAST_DELTA
 from twinweave.privacy.events import MOST_NOISE, DiscreteGaussian, Event, Stage
 from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON
-from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.overlap import OverlapCheck
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
-VERSION = 5
+VERSION = 6
+
+RESERVE_UNITS = 1024
+"""Sensitivity of the release that stands for tables chosen later: in many units it is as good as
+continuous."""
 
 CrossTables = Literal["secret_sharing", "homomorphic"]
 """The product that a run computes: from dealt randomness, or under encryption (BFV)."""
@@ -134,11 +137,10 @@ class RunSpec(Parsed):
 
     @property
     def reserve(self) -> DiscreteGaussian | None:
-        """The release that bounds the second plan's tables: in many units, so that it is as good
-        as continuous."""
+        """The release that bounds the second plan's tables."""
         if self.reserved is None:
             return None
-        return DiscreteGaussian(noise_multiplier=self.reserved, sensitivity=VALUE_UNITS)
+        return DiscreteGaussian(noise_multiplier=self.reserved, sensitivity=RESERVE_UNITS)
 
     @property
     def later(self) -> tuple[Event, ...]:

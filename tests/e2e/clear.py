@@ -23,8 +23,8 @@ class Clear:
 
     def __init__(self, conf: RunConf) -> None:
         self.schema = conf.data.schema
-        self.labels, self.units = {}, {}
-        self._known: dict[Query, NDArray[Any]] = {}
+        self.labels, self.amounts = {}, {}
+        self._known: dict[tuple[Query, bool], NDArray[Any]] = {}
         for party in conf.data.parties:
             assert party.source
             frame = load_cleaned(party.source, party.schema, party.name).frame
@@ -32,33 +32,39 @@ class Clear:
             self.labels[party.name] = pd.DataFrame(
                 {c.name: _labels(c, frame[c.name]) for c in party.schema.data_columns}
             ).set_index(users)
-            self.units[party.name] = pd.DataFrame(
-                {
-                    c.name: _units(c, frame[c.name])
-                    for c in party.schema.data_columns
-                    if c.role == "value"
-                },
+            self.amounts[party.name] = pd.DataFrame(
+                {c.name: frame[c.name] for c in party.schema.data_columns if c.role == "value"},
                 index=frame.index,
             ).set_index(users)
 
     def table(self, query: Query) -> NDArray[Any]:
-        """Exact table of a query, float64, [absent, absent] zero; weighted in value units."""
-        if query not in self._known:
-            self._known[query] = self._table(query)
-        return self._known[query]
+        """Exact table of a query, float64, [absent, absent] zero; weighted in value units, of
+        which an amount may have a fraction."""
+        return self._found(query, dither=False)
 
-    def _table(self, query: Query) -> NDArray[Any]:
+    def dither(self, query: Query) -> NDArray[Any]:
+        """What rounding to whole units adds to the variance of every cell; 0 for counts."""
+        if query.weight is None:
+            return np.zeros_like(self.table(query))
+        return self._found(query, dither=True)
+
+    def _found(self, query: Query, dither: bool) -> NDArray[Any]:
+        if (query, dither) not in self._known:
+            self._known[query, dither] = self._table(query, dither)
+        return self._known[query, dither]
+
+    def _table(self, query: Query, dither: bool) -> NDArray[Any]:
         if query.is_cross:
-            return self._cross(query)
+            return self._cross(query, dither)
         side = query.sides[0]
         cells = self._side(side)
-        weights = self._weights(side)
+        weights = self._weights(side, dither)
         counted = cells.map(lambda _: 1) if weights is None else weights
         table = counted.groupby(cells).sum().reindex(self._positions(side), fill_value=0)
         sizes = [len(self.schema.column(c).labels) for c in side.columns]
         return table.to_numpy(np.float64).reshape(sizes)
 
-    def _cross(self, query: Query) -> NDArray[Any]:
+    def _cross(self, query: Query, dither: bool) -> NDArray[Any]:
         one, two = query.sides
         joined = pd.merge(
             self._side(one).rename("one"),
@@ -70,7 +76,7 @@ class Clear:
         weighted = next((s for s in query.sides if s.weight), None)
         amount = None
         if weighted is not None:
-            amount = self._weights(weighted).reindex(joined.index, fill_value=0)
+            amount = self._weights(weighted, dither).reindex(joined.index, fill_value=0)
         summed: dict[str, Any] = {} if amount is None else {"values": amount, "aggfunc": "sum"}
         table = pd.crosstab(joined["one"], joined["two"], **summed)
         rows, columns = ([*self._positions(s), "absent"] for s in query.sides)
@@ -95,11 +101,14 @@ class Clear:
             names = [f"{n}|{v}" for n in names for v in self.schema.column(column).labels]
         return names
 
-    def _weights(self, side: Side) -> pd.Series | None:
+    def _weights(self, side: Side, dither: bool) -> pd.Series | None:
         if side.weight is None:
             return None
-        units = pd.concat([self.units[p] for p in side.members])[side.weight]
-        return units if side.power == 1 else (units**2 / VALUE_UNITS).round()
+        amounts = pd.concat([self.amounts[p] for p in side.members])[side.weight]
+        low, high = self.schema.column(side.weight).span
+        high = high if side.clip is None else side.clip
+        units = (amounts.astype(float).fillna(0).clip(low, high) - low) / (high - low) * VALUE_UNITS
+        return (units % 1) * (1 - units % 1) if dither else units
 
 
 def mechanism_of(planned: PlannedQuery) -> str:
@@ -109,18 +118,19 @@ def mechanism_of(planned: PlannedQuery) -> str:
     if isinstance(planned.event.mechanism, SharedBinomial):
         return f"{where} coins" if planned.query.is_pooled else "coins"
     if planned.query.weight is not None:
-        return f"{where} sums to the power {planned.query.weight[1]}"
+        return f"{where} sums{'' if planned.query.clip is None else ', clipped'}"
     return f"{where} gaussian"
 
 
 def deviations(ran: Ran, clear: Clear) -> dict[str, NDArray[Any]]:
-    """mechanism -> (measured - exact) / sd of every measured cell."""
+    """mechanism -> (measured - exact) / sd of every measured cell, of noise and dither."""
     found: dict[str, list[NDArray[Any]]] = {}
     for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
         assert measured.query == planned.query
         exact = clear.table(planned.query)
         assert measured.values.shape == exact.shape
-        z = ((measured.values - exact) / np.sqrt(measured.variance)).ravel()
+        variance = measured.variance + clear.dither(planned.query)
+        z = ((measured.values - exact) / np.sqrt(variance)).ravel()
         if planned.query.is_cross and planned.query.weight is None:
             assert measured.values[-1, -1] == 0  # nobody is absent at both
             z = z[:-1]
@@ -129,10 +139,15 @@ def deviations(ran: Ran, clear: Clear) -> dict[str, NDArray[Any]]:
 
 
 def assert_exact(ran: Ran, clear: Clear) -> None:
-    """Every cell of a run without noise is the plaintext's."""
+    """Every cell of a run without noise is the plaintext's; a sum's but for its dither."""
     for planned, measured in zip(ran.spec.plan, ran.findings.measurements, strict=True):
-        exact = clear.table(planned.query)
-        np.testing.assert_array_equal(measured.values, exact, err_msg=planned.query.name)
+        exact, name = clear.table(planned.query), planned.query.name
+        if planned.query.weight is None:
+            np.testing.assert_array_equal(measured.values, exact, err_msg=name)
+        else:
+            np.testing.assert_array_equal(measured.values % 1, 0, err_msg=name)
+            spread = 6.5 * np.sqrt(clear.dither(planned.query)) + 1e-6
+            assert (np.abs(measured.values - exact) <= spread).all(), name
 
 
 def assert_noise(ran: Ran, clear: Clear) -> dict[str, NDArray[Any]]:
@@ -153,9 +168,3 @@ def _labels(column: Column, cells: pd.Series) -> pd.Series:
     bins = [low, *column.edges, np.nextafter(high, np.inf)]
     cut = pd.cut(numbers, bins=bins, right=False, labels=names)
     return cut.astype(object).where(numbers.notna(), MISSING)
-
-
-def _units(column: Column, cells: pd.Series) -> pd.Series:
-    low, high = column.span
-    share = (cells.astype(float).clip(low, high) - low) / (high - low)
-    return (share.fillna(0) * VALUE_UNITS).round()

@@ -31,24 +31,17 @@ def many_cells() -> tuple[PlannedQuery, ...]:
         Side(party=P, columns=("age", "device")),
         Side(party=A, columns=("region", "loyalty")),
     )
-    spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
-    local = [
-        Side(
-            party=A,
-            columns=("region", "loyalty", "channel", "gender", "loyal", "converted"),
-            weight="spend",
-            power=power,
-        )
-        for power in (1, 2)
-    ]
+    spend, clipped = (Side(party=A, weight="spend", clip=clip) for clip in (None, 60.0))
+    local = ("region", "loyalty", "channel", "gender", "loyal", "converted")
     return (
         table(wide, noise=counts),
         table(left, right, noise=counts),
         table(right, wide, noise=DealtCoins(coins=60)),
         table(Side(party=P, columns=("arm",)), right, noise=DealtCoins(coins=41)),
-        table(wide, spend[0], noise=sums),
-        table(spend[1], wide, noise=sums),
-        *(table(side, noise=sums) for side in local),
+        table(wide, spend, noise=sums),
+        table(clipped, wide, noise=sums),
+        table(Side(party=A, columns=local, weight="spend"), noise=sums),
+        table(Side(party=A, columns=local, weight="spend", clip=60.0), noise=sums),
     )
 
 
@@ -62,10 +55,10 @@ KINDS = [
     "coins",
     "local gaussian",
     "cross gaussian",
-    "cross sums to the power 1",
-    "cross sums to the power 2",
-    "local sums to the power 1",
-    "local sums to the power 2",
+    "cross sums",
+    "cross sums, clipped",
+    "local sums",
+    "local sums, clipped",
 ]
 
 

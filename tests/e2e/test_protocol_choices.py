@@ -68,7 +68,7 @@ def many_cells() -> Any:
     """Hundreds of cells of local, cross and weighted tables; here the publisher is narrower."""
     left = Side(party=P, columns=("age", "device"))
     right = Side(party=A, columns=("region", "loyalty", "channel"))
-    spend = [Side(party=A, weight="spend", power=power) for power in (1, 2)]
+    spend = [Side(party=A, weight="spend", clip=clip) for clip in (None, 60.0)]
     return (
         table(left, right, noise=COUNTS),
         table(Side(party=P, columns=("age", "device", "region", "arm")), noise=COUNTS),

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from tests.statistics import p_mean, p_variance, plausible
 from twinweave.errors import SchemaError
 from twinweave.parsing import parse
 from twinweave.tables.cleaning import clean
-from twinweave.tables.column import MISSING, VALUE_UNITS, Column, Kind, Role, Rule
+from twinweave.tables.column import MISSING, VALUE_UNITS, Column, Kind, Role, Rule, value_unit
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.encoding import (
     EncodedTable,
@@ -114,10 +116,48 @@ def test_units_of_amounts() -> None:
     column = Column(
         name="x", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0, 100), missing=Rule.LEVEL
     )
-    units = value_units(column, np.array([0, 50, 100, 250, np.nan]))
-    assert units.dtype == np.int32
-    assert units.tolist() == [0, VALUE_UNITS // 2, VALUE_UNITS, VALUE_UNITS, 0]
+    cells = pd.DataFrame({"user": list("abcd"), "x": [0, 50, 100, None]})
+    table = encode(clean(cells, Schema(party="a", columns=(KEY, column))))
+    assert table.amounts["x"].tolist() == [0, 50, 100, 0]
+    for draw in (0, 1 << 63, (1 << 64) - 1):  # whole units are not changed
+        units = value_units(column, table.amounts["x"], None, np.full(4, draw, np.uint64))
+        assert units.dtype == np.int32
+        assert units.tolist() == [0, VALUE_UNITS // 2, VALUE_UNITS, 0]
+        clipped = value_units(column, table.amounts["x"], 50.0, np.full(4, draw, np.uint64))
+        assert clipped.tolist() == [0, VALUE_UNITS, VALUE_UNITS, 0]
     assert column.labels[-1] == MISSING
+
+
+SPEND = Column(name="x", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(-3, 10))
+
+
+@settings(max_examples=50)
+@given(st.floats(-3, 10), st.one_of(st.none(), st.floats(-2.9, 10)), st.integers(0, (1 << 64) - 1))
+def test_a_user_adds_one_of_the_two_whole_units_beside_the_amount(
+    amount: float, clip: float | None, draw: int
+) -> None:
+    """So no draw makes a user worth more than VALUE_UNITS, which is what a sum is charged for."""
+    (found,) = value_units(SPEND, np.array([amount]), clip, np.array([draw], np.uint64))
+    exact = (min(amount, 10.0 if clip is None else clip) + 3) / value_unit(SPEND, clip)
+    assert 0 <= found <= VALUE_UNITS
+    assert abs(found - exact) < 1
+
+
+@pytest.mark.parametrize("amount", [0.01, 3.3, 9.99])
+def test_rounding_has_no_bias(amount: float) -> None:
+    """Sum of 100,000 of one amount; a wrong chance, or rounding to nearest, is noticed."""
+    n, exact = 100_000, (amount + 3) / value_unit(SPEND)
+    draws = np.random.default_rng(3).integers(0, 1 << 64, n, dtype=np.uint64)
+    units = value_units(SPEND, np.full(n, amount), None, draws)
+    fraction = exact - np.floor(exact)
+
+    def z(found: NDArray[Any]) -> NDArray[np.float64]:
+        return (found - exact) / np.sqrt(fraction * (1 - fraction))
+
+    assert plausible(p_mean(z(units)))
+    assert plausible(p_variance(z(units)))
+    assert not plausible(p_mean(z(np.rint(np.full(n, exact)))))
+    assert not plausible(p_mean(z(value_units(SPEND, np.full(n, amount + 0.02), None, draws))))
 
 
 def test_an_encoded_table_shows_nothing_and_fits_its_schema(
@@ -126,9 +166,10 @@ def test_an_encoded_table_shows_nothing_and_fits_its_schema(
     table = encode(clean(good, schema))
     assert "tell-tale" not in repr(table)
     assert len(table) == len(good)
-    assert table.units["spend"].max() <= VALUE_UNITS
+    low, high = schema.column("spend").span
+    assert low <= table.amounts["spend"].min() <= table.amounts["spend"].max() <= high
     with pytest.raises(SchemaError):
-        EncodedTable(schema=schema, ids=table.ids, codes=table.codes[:, :2], units=table.units)
+        EncodedTable(schema=schema, ids=table.ids, codes=table.codes[:, :2], amounts=table.amounts)
     with pytest.raises(SchemaError):
         decode(schema.data_columns, table.codes + 99, np.random.default_rng(0))
 
@@ -150,8 +191,12 @@ def test_the_fingerprint_is_of_the_users_alone(good: pd.DataFrame, schema: Schem
 def test_a_missing_amount_is_one_of_0() -> None:
     facts: dict[str, Any] = {"name": "x", "kind": "continuous", "role": "value"}
     column = parse(Column, {**facts, "bounds": [-1, 3], "missing": "level"})
-    units = value_units(column, np.array([-1.0, 0.0, np.nan, 3.0, 9.0]))
-    assert units.tolist() == [0, 256, 256, 1024, 1024]
+    cells = pd.DataFrame({"user": list("abcd"), "x": [-1.0, 0.0, None, 3.0]})
+    amounts = encode(clean(cells, Schema(party="a", columns=(KEY, column)))).amounts["x"]
+    assert amounts.tolist() == [-1, 0, 0, 3]
+    quarter = VALUE_UNITS // 4
+    units = value_units(column, amounts, None, np.zeros(4, np.uint64))
+    assert units.tolist() == [0, quarter, quarter, VALUE_UNITS]
     with pytest.raises(SchemaError, match="counts as 0"):
         parse(Column, {**facts, "bounds": [1, 3], "missing": "level"})
     parse(Column, {**facts, "bounds": [1, 3], "missing": "drop"})

@@ -186,7 +186,7 @@ def test_the_good_table_passes(good: pd.DataFrame, schema: Schema, tmp_path: Pat
         Source(kind=SourceKind.PARQUET, path=str(tmp_path / "good.parquet")), schema, "shop"
     )
     np.testing.assert_array_equal(a.codes, b.codes)
-    np.testing.assert_array_equal(a.units["spend"], b.units["spend"])
+    np.testing.assert_array_equal(a.amounts["spend"], b.amounts["spend"])
 
 
 @pytest.mark.parametrize("part", range(4))

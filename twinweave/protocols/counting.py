@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from twinweave.protocols.party import Party
 from twinweave.tables.contingency import Cells
-from twinweave.workload.queries import Side, axis_of, raised, side_positions
+from twinweave.workload.queries import Side, axis_of, side_positions
 
 
 def counted(party: Party, side: Side) -> NDArray[np.int64]:
@@ -18,6 +18,6 @@ def counted(party: Party, side: Side) -> NDArray[np.int64]:
     schema, table = party.site.schema, party.table
     cells = Cells(axes=axis_of(schema, side).split())
     places = side_positions(schema, side, table.codes)
-    amounts = None if side.weight is None else raised(table.units[side.weight], side.power)
+    amounts = party.units(side.summed) if side.summed else None
     exact: NDArray[np.int64] = np.rint(cells.count(places, amounts)).astype(np.int64)
     return exact

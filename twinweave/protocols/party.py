@@ -30,9 +30,10 @@ from twinweave.privacy.guard import Guard, Limit, Receipt
 from twinweave.protocols.channel import keys as channel
 from twinweave.protocols.channel.identity import Identity
 from twinweave.protocols.channel.keys import Hello, PairKeys, make_hello
-from twinweave.protocols.keystream import hkdf
+from twinweave.protocols.keystream import Keystream, hkdf
 from twinweave.site import Site
 from twinweave.spec import RunSpec
+from twinweave.workload.queries import Summed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -146,6 +147,20 @@ class Party:
         if contents(table) != self.state.joined.contents:
             raise ProtocolError("the table changed during the run. Start a new run.")
         return table
+
+    def units(self, summed: Summed) -> NDArray[np.int32]:
+        """What a weighted side sums of every row: (n,) int32, in units.
+
+        The dither follows from the party's secret of this run, so that it is drawn once: a
+        repeated message, both halves of a product and every table find the same units.
+        """
+        from twinweave.tables.encoding import value_units
+
+        name, clip = summed
+        draws = Keystream(hkdf(self.secret, "dither", name, repr(clip)))
+        amounts = self.table.amounts[name]
+        column = self.site.schema.column(name)
+        return value_units(column, amounts, clip, draws.words64(len(amounts)))
 
     # --- keys ---------------------------------------------------------------------------
 

@@ -25,8 +25,15 @@ MISSING = "(missing)"
 
 DEFAULT_BINS = 16
 
-VALUE_UNITS = 1024
-"""A `value` column travels in the protocols as integers 0..VALUE_UNITS over its bounds."""
+VALUE_UNITS = 64
+"""A `value` column travels in the protocols as integers 0..VALUE_UNITS over its bounds.
+
+Few, since a cell's shared coins grow with the square of it: at epsilon 1 a sum takes some million
+coins a cell, 256 times fewer than with 1024 units. Enough, since rounding is without bias
+(`value_units`) and adds at most a quarter of a unit, squared, to the variance of one user's
+amount: one per cent of the variance of amounts whose standard deviation is a twelfth of the
+bounds.
+"""
 
 
 class Kind(StrEnum):
@@ -227,6 +234,15 @@ class Column(Parsed):
 
     def _error(self, rule: str, remedy: str) -> SchemaError:
         return SchemaError(f"schema of column {self.name!r}: {rule}. {remedy}")
+
+
+def value_unit(column: Column, clip: float | None = None) -> float:
+    """What one of the VALUE_UNITS is in the column's own unit.
+
+    clip: upper bound at which a sum's amounts are clipped; None for the column's own.
+    """
+    low, high = column.span
+    return ((high if clip is None else clip) - low) / VALUE_UNITS
 
 
 def seconds(text: str) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from twinweave.errors import AppError, SchemaError, unquoted
 from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import TRUTH, Cleaned, clean
-from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role, seconds
+from twinweave.tables.column import Column, Kind, Role, seconds, value_unit
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
@@ -32,21 +32,22 @@ class EncodedTable:
     ids: (n,) object, normalised text, unique.
     codes: (n, len(schema.data_columns)) int32, column order of the schema, each within
         0..size-1 of its column.
-    units: {name of a value column: (n,) int32 within 0..VALUE_UNITS}.
+    amounts: {name of a value column: (n,) float64 within its bounds}; one that is missing is 0,
+        which the bounds then hold.
     """
 
     schema: Schema
     ids: NDArray[np.object_] = field(repr=False)
     codes: Codes = field(repr=False)
-    units: Mapping[str, Codes] = field(repr=False)
+    amounts: Mapping[str, NDArray[np.float64]] = field(repr=False)
 
     def __post_init__(self) -> None:
         wanted = (len(self.ids), len(self.schema.data_columns))
         values = {c.name for c in self.schema.with_role(Role.VALUE)}
         if self.codes.shape != wanted or self.codes.dtype != np.int32:
             raise SchemaError("encoded table: codes are not int32 (rows, columns). Encode again.")
-        if set(self.units) != values or any(len(u) != len(self) for u in self.units.values()):
-            raise SchemaError("encoded table: units do not fit the value columns. Encode again.")
+        if set(self.amounts) != values or any(len(a) != len(self) for a in self.amounts.values()):
+            raise SchemaError("encoded table: amounts do not fit the value columns. Encode again.")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,14 +73,17 @@ def load_cleaned(source: Source, schema: Schema, party: str) -> Cleaned:
 
 
 def encode(cleaned: Cleaned) -> EncodedTable:
-    """Codes of a cleaned table, and units of its value columns."""
+    """Codes of a cleaned table, and amounts of its value columns."""
     schema, frame = cleaned.schema, cleaned.frame
     codes = np.empty((len(frame), len(schema.data_columns)), dtype=np.int32)
     for at, column in enumerate(schema.data_columns):
         codes[:, at] = column_codes(column, frame[column.name])
-    units = {c.name: value_units(c, _floats(frame[c.name])) for c in schema.with_role(Role.VALUE)}
+    amounts = {
+        c.name: np.clip(np.nan_to_num(_floats(frame[c.name])), *c.span)
+        for c in schema.with_role(Role.VALUE)
+    }
     ids = frame[schema.key.name].to_numpy(dtype=object)
-    return EncodedTable(schema=schema, ids=ids, codes=codes, units=units)
+    return EncodedTable(schema=schema, ids=ids, codes=codes, amounts=amounts)
 
 
 def column_codes(column: Column, cells: pd.Series) -> Codes:
@@ -179,15 +183,32 @@ def _is_float(level: str) -> bool:
 _DECIMAL = re.compile(r"-?\d+\.\d+(e-?\d+)?")
 
 
-def value_units(column: Column, amounts: NDArray[np.float64]) -> Codes:
-    """(n,) int32 within 0..VALUE_UNITS: amounts over the column's bounds, lower to upper.
+def value_units(
+    column: Column, amounts: NDArray[np.float64], clip: float | None, draws: NDArray[np.uint64]
+) -> Codes:
+    """(n,) int32 within 0..VALUE_UNITS: amounts above the lower bound in units of `value_unit`.
 
-    A missing amount is one of 0, which the bounds then hold.
+    Dithered: an amount between two whole units becomes the upper one with its fraction as
+    chance, else the lower one, so that a sum has no bias whatever the unit. It costs variance,
+    f (1 - f) <= 1/4 for a fraction f; an amount at a whole unit is not changed. Wherever it
+    falls, one user adds at most VALUE_UNITS; the draws depend on no data, so that what holds for
+    each of them (a release's privacy) holds for all.
+
+    amounts: (n,) within the column's bounds; those above `clip` count as it. draws: (n,) words
+    of a cryptographic generator.
     """
-    lo, hi = column.span
-    share = (np.clip(np.nan_to_num(amounts), lo, hi) - lo) / (hi - lo)
-    units: Codes = np.rint(share * VALUE_UNITS).astype(np.int32)
+    low, high = column.span
+    exact = (np.minimum(amounts, high if clip is None else clip) - low) / value_unit(column, clip)
+    near = np.rint(exact)
+    exact = np.where(np.abs(exact - near) < _WHOLE_UNIT, near, exact)
+    below = np.floor(exact)
+    up = draws.astype(np.float64) * 2.0**-64 < exact - below
+    units: Codes = (below + up).astype(np.int32)
     return units
+
+
+_WHOLE_UNIT = 1e-9
+"""An amount so near to a whole unit is at it: the division has rounded."""
 
 
 def fingerprint(table: EncodedTable) -> str:
@@ -207,8 +228,8 @@ def contents(table: EncodedTable) -> str:
     digest.update(canonical_json(table.schema).encode() + b"\0")
     digest.update("\0".join(table.ids.tolist()).encode())
     digest.update(np.ascontiguousarray(table.codes, dtype="<i4").tobytes())
-    for name in sorted(table.units):
-        digest.update(np.ascontiguousarray(table.units[name], dtype="<i4").tobytes())
+    for name in sorted(table.amounts):
+        digest.update(np.ascontiguousarray(table.amounts[name], dtype="<f8").tobytes())
     return digest.hexdigest()
 
 

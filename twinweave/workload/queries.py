@@ -9,24 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed
-from twinweave.tables.column import VALUE_UNITS, Role
+from twinweave.tables.column import Role
 from twinweave.tables.contingency import Axis, Cells, group_of, grouped_size
 from twinweave.tables.schema import JointSchema, Schema
+
+Summed = tuple[str, float | None]
+"""A value column, and the clip of its amounts (None: its upper bound)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side(Parsed):
     """The columns of one party, or of the pool that it leads, that take part in a query.
 
-    weight: a `value` column whose clipped amount (0..VALUE_UNITS) is summed instead of
-        counting users; power 2 sums round(amount**2 / VALUE_UNITS) instead (for variances).
+    weight: a `value` column whose amount, in units (0..VALUE_UNITS), is summed instead of
+        counting users.
+    clip: of a weight: amounts above it count as it, and the units run from the column's lower
+        bound to it; in the column's own unit. None: the column's upper bound.
     groups: 0, or every column's codes in at most so many groups of neighbours (`group_of`):
         feature selection asks coarse tables, of which more users share a cell.
     pool: all parties of the pool (`JointSchema.pools`), `party` the first; () for one party.
@@ -36,7 +40,7 @@ class Side(Parsed):
     party: str
     columns: tuple[str, ...] = ()
     weight: str | None = None
-    power: int = 1
+    clip: float | None = None
     groups: int = 0
     pool: tuple[str, ...] = ()
 
@@ -44,6 +48,11 @@ class Side(Parsed):
     def members(self) -> tuple[str, ...]:
         """The side's parties, at any of which a user is present."""
         return self.pool or (self.party,)
+
+    @property
+    def summed(self) -> Summed | None:
+        """What a weighted side sums; None for a count."""
+        return None if self.weight is None else (self.weight, self.clip)
 
     @property
     def label(self) -> str:
@@ -88,9 +97,9 @@ class Query(Parsed):
                 "a pooled side has two members or more, its party first",
                 "Take the pool from the schema's units.",
             )
-        if any(s.power not in (1, 2) for s in self.sides):
+        if any(s.clip is not None and s.weight is None for s in self.sides):
             raise ConfigError(
-                "workload", "a value is summed to the power 1 or 2", "Set `power: 1` or `power: 2`."
+                "workload", "only a sum's amounts are clipped", "Set `weight`, or leave `clip` out."
             )
         if any(s.groups < 0 or s.groups == 1 for s in self.sides):
             raise ConfigError(
@@ -136,9 +145,14 @@ class Query(Parsed):
         return tuple(c for s in self.sides for c in s.columns)
 
     @property
-    def weight(self) -> tuple[str, int] | None:
-        """(value column, power) of the weighted side, or None for a count."""
-        return next(((s.weight, s.power) for s in self.sides if s.weight), None)
+    def weight(self) -> str | None:
+        """The value column that it sums, or None for a count."""
+        return next((s.weight for s in self.sides if s.weight), None)
+
+    @property
+    def clip(self) -> float | None:
+        """Upper bound of the amounts it sums, in the column's own unit; None: the column's."""
+        return next((s.clip for s in self.sides if s.clip is not None), None)
 
     def cells(self, sizes: Mapping[str, int]) -> Cells:
         """The cells of its table. sizes: codes, or groups, of each column."""
@@ -154,7 +168,8 @@ class Query(Parsed):
 
     @property
     def name(self) -> str:
-        """Readable and unique within a workload: "a.segment x b.visit", "sum spend by a.segment".
+        """Readable and unique within a workload: "a.segment x b.visit", "sum spend by a.segment",
+        "sum spend up to 120 by a.segment".
 
         A coarse side's columns carry their number of groups: "a.age/4".
         """
@@ -165,16 +180,19 @@ class Query(Parsed):
         )
         if self.weight is None:
             return label
-        column, power = self.weight
-        return f"sum {column}{'^2' if power == 2 else ''} by {label}"
+        clipped = "" if self.clip is None else f" up to {self.clip!r}".removesuffix(".0")
+        return f"sum {self.weight}{clipped} by {label}"
 
 
 def side_of(
-    unit: tuple[str, ...], columns: tuple[str, ...] = (), weight: str | None = None, power: int = 1
+    unit: tuple[str, ...],
+    columns: tuple[str, ...] = (),
+    weight: str | None = None,
+    clip: float | None = None,
 ) -> Side:
     """A side of one party, or of a pool."""
     pool = unit if len(unit) > 1 else ()
-    return Side(party=unit[0], columns=columns, weight=weight, power=power, pool=pool)
+    return Side(party=unit[0], columns=columns, weight=weight, clip=clip, pool=pool)
 
 
 def query_over(schema: JointSchema, *columns: str, priority: bool = False) -> Query | None:
@@ -227,7 +245,8 @@ def side_positions(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDAr
 
 
 def check(schema: JointSchema, query: Query) -> None:
-    """Raise ConfigError unless every side's columns are at its party, weights are values."""
+    """Raise ConfigError unless every side's columns are at its party, weights are values, and
+    a clip lies above the lower bound and no higher than the upper one."""
     for side in query.sides:
         if side.pool and side.pool not in schema.units:
             raise ConfigError(
@@ -249,12 +268,11 @@ def check(schema: JointSchema, query: Query) -> None:
                 f"{side.weight!r} is no value column",
                 "Give it `role: value` and bounds.",
             )
-
-
-def raised(units: NDArray[np.integer[Any]], power: int) -> NDArray[np.int64]:
-    """What a weighted side sums for each user: units, or round(units**2 / VALUE_UNITS)."""
-    amounts = np.asarray(units, dtype=np.int64)
-    if power == 1:
-        return amounts
-    squares: NDArray[np.int64] = np.rint(amounts * amounts / VALUE_UNITS).astype(np.int64)
-    return squares
+        if side.weight is not None and side.clip is not None:
+            low, high = held.column(side.weight).span
+            if not low < side.clip <= high:
+                raise ConfigError(
+                    "workload",
+                    f"{side.weight!r} is clipped outside its bounds",
+                    "Give a clip above the lower bound, and no higher than the upper one.",
+                )

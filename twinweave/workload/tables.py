@@ -79,7 +79,9 @@ def _wanted(analyses: Analyses, conf: WorkloadConf, choice: Choice | None) -> tu
 
 def _key(query: Query) -> str:
     """The same for queries that ask the same table, whatever the order of sides and columns."""
-    return repr((sorted((s.party, sorted(s.columns)) for s in query.sides), query.weight))
+    return repr(
+        (sorted((s.party, sorted(s.columns)) for s in query.sides), query.weight, query.clip)
+    )
 
 
 def _over(schema: JointSchema, tables: Iterable[tuple[str, ...]]) -> list[Query]:

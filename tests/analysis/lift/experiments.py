@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import Comparison
 from twinweave.privacy.accountant import gaussian_mu
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
+from twinweave.tables.encoding import column_codes, value_units
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
@@ -97,10 +99,8 @@ CONF = LiftConf(
 SEGMENT = Side(party="a", columns=("segment",))
 CROSS = Query(sides=(SEGMENT, Side(party="b", columns=("converted",))), priority=True)
 SIZES = Query(sides=(SEGMENT,))
-SPENT, SQUARED = (
-    Query(sides=(SEGMENT, Side(party="b", weight="spend", power=power)), priority=True)
-    for power in (1, 2)
-)
+SPENT = Query(sides=(SEGMENT, Side(party="b", weight="spend")), priority=True)
+AMOUNTS = Query(sides=(Side(party="b", columns=("spend",)),), priority=True)
 
 
 def priority_sigma(epsilon: float, *, share: float = 0.25, tables: int = 4) -> float:
@@ -113,7 +113,7 @@ def priority_sigma(epsilon: float, *, share: float = 0.25, tables: int = 4) -> f
 
 def replicate(scenario: Scenario, sigma: float, rng: Generator) -> list[Measurement]:
     """One experiment and its noisy tables, every one with noise multiplier `sigma`."""
-    counts, spent, squared = _experiment(scenario, rng)
+    counts, spent, amounts = _experiment(scenario, rng)
     tables = [
         _binomial(CROSS, counts, sigma, rng),
         _gaussian(SIZES, counts[:-1].sum(axis=1), sigma, rng),
@@ -121,7 +121,7 @@ def replicate(scenario: Scenario, sigma: float, rng: Generator) -> list[Measurem
     if scenario.spend:
         tables += [
             _gaussian(SPENT, spent, sigma * VALUE_UNITS, rng),
-            _gaussian(SQUARED, squared, sigma * VALUE_UNITS, rng),
+            _gaussian(AMOUNTS, amounts, sigma, rng),
         ]
     return tables
 
@@ -181,20 +181,22 @@ def _findings(
 def _experiment(
     scenario: Scenario, rng: Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Exact tables: counts (4, 3), and sums of amounts and of their squares (4, 1)."""
+    """Exact tables: counts (4, 3), sums of amounts (4, 1), and amounts by bin (bins,)."""
     counts = np.zeros((4, 3), dtype=np.int64)
     counts[2:] = [[5_000, 500, 2_000], [3_000, 300, 0]]
-    sums = np.zeros((2, 4, 1), dtype=np.int64)
+    column = SCHEMA.column("spend")
+    sums, bins = np.zeros((4, 1), dtype=np.int64), np.zeros(column.size, dtype=np.int64)
     for arm, (n, rate) in enumerate(zip(scenario.n, scenario.rates, strict=True)):
         converted = rng.binomial(n, rate)
         unknown = min(rng.binomial(n, 1 - scenario.known), n - converted)
         counts[arm] = n - converted - unknown, converted, unknown
         if scenario.spend:
             spent = scenario.spend(rng, converted)
-            units = np.rint(spent / SPEND_BOUND * VALUE_UNITS).astype(np.int64)
-            sums[0, arm] = units.sum()
-            sums[1, arm] = np.rint(units * units / VALUE_UNITS).sum()
-    return counts, sums[0], sums[1]
+            draws = rng.integers(0, 1 << 64, converted, dtype=np.uint64)
+            sums[arm] = value_units(column, spent, None, draws).sum()
+            bins += np.bincount(column_codes(column, pd.Series(spent)), minlength=column.size)
+            bins[0] += n - converted - unknown
+    return counts, sums, bins
 
 
 def _binomial(query: Query, exact: NDArray[np.int64], sigma: float, rng: Generator) -> Measurement:

@@ -75,7 +75,7 @@ def people(n: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         "bought": bought,
         "visited": np.maximum(bought, rng.integers(0, 2, n)),
         "channel": rng.integers(0, 2, n),
-        "spend": bought * rng.integers(100, VALUE_UNITS, n),
+        "spend": bought * rng.integers(VALUE_UNITS // 10, VALUE_UNITS, n),
     }
 
 
@@ -92,6 +92,14 @@ def union(users: dict[str, NDArray[Any]]) -> Rows:
     return Rows(codes=codes, presence=presence)
 
 
+def codes_of(users: dict[str, NDArray[Any]], column: str) -> NDArray[Any]:
+    """A column's codes; of "spend", which `users` has in units, the bins."""
+    if column != "spend":
+        return users[column]
+    size = SCHEMA.column("spend").size
+    return np.minimum(users["spend"] * size // VALUE_UNITS, size - 1)
+
+
 def exact(users: dict[str, NDArray[Any]], query: Query) -> NDArray[Any]:
     """The table in the clear, one user at a time: slow and obvious."""
     table = np.zeros(cells_of(SCHEMA, query).shape)
@@ -102,10 +110,9 @@ def exact(users: dict[str, NDArray[Any]], query: Query) -> NDArray[Any]:
         cell, amount = [], 1
         for side, present in zip(query.sides, held, strict=True):
             sizes = [SCHEMA.column(c).size for c in side.columns]
-            codes = [int(users[c][u]) for c in side.columns]
+            codes = [int(codes_of(users, c)[u]) for c in side.columns]
             if side.weight:
-                units = int(users[side.weight][u]) * present
-                amount = units if side.power == 1 else round(units * units / VALUE_UNITS)
+                amount = int(users[side.weight][u]) * present
             if not query.is_cross:
                 cell += codes
             else:
@@ -122,13 +129,12 @@ def counted(users: dict[str, NDArray[Any]], query: Query) -> NDArray[Any]:
     amount = np.ones(len(users["arm"]))
     for side, present in zip(query.sides, held, strict=True):
         if side.weight:
-            units = users[side.weight] * present
-            amount = units if side.power == 1 else np.rint(units * units / VALUE_UNITS)
+            amount = users[side.weight] * present
     places = []
     for side, present in zip(query.sides, held, strict=True):
         place = np.zeros(len(present), dtype=np.int64)
         for column in side.columns:
-            place = place * SCHEMA.column(column).size + users[column]
+            place = place * SCHEMA.column(column).size + codes_of(users, column)
         size = int(np.prod([SCHEMA.column(c).size for c in side.columns]))
         places.append(
             place if side.weight or not query.is_cross else np.where(present, place, size)
@@ -147,18 +153,19 @@ def a(*columns: str) -> Side:
     return Side(party="a", columns=columns)
 
 
-def b(*columns: str, weight: str | None = None, power: int = 1) -> Side:
-    return Side(party="b", columns=columns, weight=weight, power=power)
+def b(*columns: str, weight: str | None = None) -> Side:
+    return Side(party="b", columns=columns, weight=weight)
 
 
 def cross(*sides: Side) -> Query:
     return Query(sides=sides)
 
 
+SPREAD = cross(b("spend"))
 WORKLOAD = (
     cross(a("arm")),
     cross(a("arm"), b("bought")),
     cross(a("arm"), b(weight="spend")),
-    cross(a("arm"), b(weight="spend", power=2)),
+    SPREAD,
     cross(a("arm", "region"), b("bought")),
 )

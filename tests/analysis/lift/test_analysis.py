@@ -18,6 +18,7 @@ from twinweave.analysis.lift.estimate import estimate_counts, estimate_sum
 from twinweave.analysis.lift.results import Verdict
 from twinweave.errors import ConfigError
 from twinweave.parsing import to_plain
+from twinweave.tables.column import value_unit
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query
@@ -115,14 +116,15 @@ def test_report_finds_the_exact_figures_when_noise_is_next_to_nothing() -> None:
     assert found.incremental.value == pytest.approx(y1 - n1 * y0 / n0, abs=0.1)
     assert found.relative is not None
     assert found.relative.value == pytest.approx(y1 / n1 / (y0 / n0) - 1, abs=1e-3)
-    unit = 200 / 1024
+    unit = value_unit(SCHEMA.column("spend"))
     spent = np.where(USERS["at_b"], USERS["spend"], 0) * unit
     value = report.values[0].overall
     assert value is not None
     means = [spent[arm].mean() for arm in IN_ARM]
     assert value.absolute.value == pytest.approx(means[0] - means[1], abs=1e-3)
     error = np.sqrt(sum(spent[arm].var() / arm.sum() for arm in IN_ARM))
-    assert value.sampling_error == pytest.approx(error, rel=0.01)
+    # Amounts are taken for uniform within a bin, and dithered by up to half a unit.
+    assert value.sampling_error == pytest.approx(error, rel=0.025)
     assert report.values[0].variance == "measured"
 
 
@@ -172,15 +174,15 @@ def test_sample_ratio_knows_the_noise() -> None:
     assert drowned is None or not drowned.suspicious
 
 
-def test_a_missing_second_moment_is_said_and_widens() -> None:
-    queries = [q for q in WORKLOAD if q.weight is None or q.weight[1] == 1]
+def test_a_spread_that_was_not_measured_is_said_and_widens() -> None:
+    queries = [q for q in WORKLOAD if q.columns != ("spend",)]
     full, bounded = analyse(SCHEMA, tables(), CONF), analyse(SCHEMA, tables(queries=queries), CONF)
     assert bounded.values[0].variance == "bounded"
     assert any("spend" in note for note in bounded.notes)
     assert bounded.values[0].overall is not None
     assert full.values[0].overall is not None
     assert bounded.values[0].overall.sampling_error > full.values[0].overall.sampling_error
-    assert estimate_sum(SCHEMA, CONF, tables(queries=queries), "spend", 2) is None
+    assert estimate_sum(SCHEMA, CONF, tables(), "spend", 120.0) is None  # of another clip
 
 
 def test_missing_optional_tables_are_noted() -> None:

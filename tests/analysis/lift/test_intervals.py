@@ -12,7 +12,6 @@ from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.intervals import Mean, Rate, difference, p_value, quantile, ratio_set
 from twinweave.analysis.lift.results import Verdict
 from twinweave.analysis.lift.values import user_variance
-from twinweave.tables.column import VALUE_UNITS
 
 Z = quantile(0.95)
 
@@ -126,14 +125,14 @@ def test_interaction_is_cochrans_q() -> None:
 
 
 def test_value_variance_falls_back_on_the_largest_the_bounds_allow() -> None:
-    n, total = 1000.0, 51_200.0
-    variance, measured = user_variance(n, total, 0.0, 30 * n)
+    n, total, top = 1000.0, 51_200.0, 1000.0
+    variance, measured = user_variance(n, total, 0.0, ratio=600.0, top=top)
     assert measured
-    assert variance == pytest.approx(VALUE_UNITS * 30 - 51.2**2)
-    for square in (None, -5 * n):
-        bound, measured = user_variance(n, total, 0.0, square)
+    assert variance == pytest.approx(600 * 51.2 - 51.2**2)
+    for ratio in (None, 51.0):  # not known; less than the mean, as no ratio of moments is
+        bound, measured = user_variance(n, total, 0.0, ratio=ratio, top=top)
         assert not measured
-        assert bound == pytest.approx(51.2 * (VALUE_UNITS - 51.2))
+        assert bound == pytest.approx(51.2 * (top - 51.2))
 
 
 def test_incremental_conversions_count_the_noise_in_the_arms_size() -> None:
@@ -149,6 +148,13 @@ def test_incremental_conversions_count_the_noise_in_the_arms_size() -> None:
 
 
 def test_value_variance_takes_out_what_noise_adds_to_the_squared_mean() -> None:
-    clean, _ = user_variance(1000.0, 51_200.0, 0.0, 30_000.0)
-    noisy, _ = user_variance(1000.0, 51_200.0, 4e8, 30_000.0)
+    clean, _ = user_variance(1000.0, 51_200.0, 0.0, ratio=600.0, top=1000.0)
+    noisy, _ = user_variance(1000.0, 51_200.0, 4e8, ratio=600.0, top=1000.0)
     assert noisy - clean == pytest.approx(400)
+
+
+def test_a_mean_that_noise_has_made_small_counts_as_one_of_its_deviation() -> None:
+    for total in (-5e4, 0.0, 1e3):
+        found, measured = user_variance(1000.0, total, 4e8, ratio=600.0, top=1000.0)
+        assert measured
+        assert found == pytest.approx(600 * 20)

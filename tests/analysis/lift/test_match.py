@@ -59,7 +59,8 @@ def test_an_absent_user_has_0_whatever_the_bounds(bounds: tuple[float, float]) -
     assert found.overall.test.rate == pytest.approx(means[0], abs=1e-3)
     assert found.overall.absolute.value == pytest.approx(means[0] - means[1], abs=1e-3)
     error = np.sqrt(sum(amounts[arm].var() / arm.sum() for arm in arms(users)))
-    assert found.overall.sampling_error == pytest.approx(error, rel=0.01)
+    # Amounts are taken for uniform within a bin, and dithered by up to half a unit.
+    assert found.overall.sampling_error == pytest.approx(error, rel=0.025)
     assert found.matched is not None
     both = [held[arm & users["at_b"]].mean() for arm in arms(users)]
     assert found.matched.absolute.value == pytest.approx(both[0] - both[1], abs=1e-3)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tests.analysis.lift.lift_world import (
     CONF,
     SCHEMA,
+    SPREAD,
     WORKLOAD,
     counted,
     exact,
@@ -72,12 +73,14 @@ def as_they_are(users: Users, rng: np.random.Generator) -> Users:
 
 
 def reports(wrong: Wrong, conf: LiftConf = CONF, amounts: float = SD) -> list[LiftReport]:
-    """amounts: deviation of the noise on sums of amounts."""
+    """amounts: deviation of the noise on users by amount."""
     rng = np.random.default_rng(2024)
     found = []
     for _ in range(REPLICATES):
         users = wrong(people(N, rng), rng)
-        tables = [noisy(q, counted(users, q), amounts if q.weight else SD, rng) for q in WORKLOAD]
+        tables = [
+            noisy(q, counted(users, q), amounts if q == SPREAD else SD, rng) for q in WORKLOAD
+        ]
         found.append(analyse(SCHEMA, tables, conf))
     return found
 
@@ -124,9 +127,10 @@ def test_a_sample_ratio_that_is_not_the_declared_one_gives_no_verdict() -> None:
 
 def test_few_who_match_are_taken_as_they_are_where_that_is_declared() -> None:
     """Or a small shop could never be measured with a large publisher."""
-    (found, *_) = reports(hardly_any_id_matches, replace(CONF, holds={"b": "everyone"}))
-    assert found.match_rates[0].state is MatchState.BALANCED
-    assert found.conversions[0].doubts == ()
+    found = reports(hardly_any_id_matches, replace(CONF, holds={"b": "everyone"}))
+    taken = [r for r in found if r.match_rates[0].state is MatchState.BALANCED]
+    assert len(taken) > REPLICATES / 2  # the noise hides them in the others
+    assert all(r.conversions[0].doubts == () for r in taken)
 
 
 def test_amounts_in_another_unit_give_no_verdict_of_the_amounts() -> None:
@@ -137,9 +141,9 @@ def test_amounts_in_another_unit_give_no_verdict_of_the_amounts() -> None:
 
 
 def test_sums_that_noise_leaves_unclear_are_not_called_another_unit() -> None:
-    """Right amounts, of two thirds of the bound by weight, under noise of a twentieth to the half
-    of their sum: a false alarm has probability .0013 in each of 40."""
-    for noise in (VALUE_UNITS * 60, VALUE_UNITS * 600):
+    """Right amounts, of two thirds of the bound by weight, under noise that is up to as large as
+    the bins: a false alarm has probability .0013 in each of 40."""
+    for noise in (60.0, 300.0):
         found = reports(as_they_are, amounts=noise)
         assert not any(r.values[0].at_bound == "surely" for r in found)
 
@@ -149,8 +153,8 @@ def test_amounts_in_another_unit_are_noted_where_noise_leaves_it_open() -> None:
     (said, spurious) = (
         sum("seem to lie at the upper bound" in " ".join(r.notes) for r in found)
         for found in (
-            reports(cents_for_euros, amounts=VALUE_UNITS * 120),
-            reports(as_they_are, amounts=VALUE_UNITS * 120),
+            reports(cents_for_euros, amounts=300.0),
+            reports(as_they_are, amounts=300.0),
         )
     )
     assert said > REPLICATES / 2

@@ -29,8 +29,8 @@ from twinweave.workload.queries import Query, cells_of
 def test_the_ring_grows_with_weights() -> None:
     for queries, n_slots, bits in [
         ((SEGMENT_VISIT,), 1 << 20, 32),
-        ((SEGMENT_VISIT, SUM_SPEND), 1 << 19, 32),
-        ((SEGMENT_VISIT, SUM_SPEND), 1 << 20, 64),
+        ((SEGMENT_VISIT, SUM_SPEND), 1 << 23, 32),
+        ((SEGMENT_VISIT, SUM_SPEND), 1 << 24, 64),
     ]:
         assert product_pair(queries, n_slots).bits == bits
 
@@ -72,8 +72,8 @@ def test_a_product_larger_than_a_party_computes_is_refused() -> None:
         {"codes": np.full((2, 3), 7, np.int32)},
         {"codes": np.full((2, 3), -1, np.int32)},
         {"units": {}},
-        {"units": {"spend": np.array([0, VALUE_UNITS + 1])}},
-        {"units": {"spend": np.array([-1, 0])}},
+        {"units": {("spend", None): np.array([0, VALUE_UNITS + 1])}},
+        {"units": {("spend", None): np.array([-1, 0])}},
         {"marks": np.zeros((3, 2), np.uint32)},
     ],
 )
@@ -82,7 +82,7 @@ def test_malformed_tables_are_refused(change: Any) -> None:
     good: dict[str, Any] = {
         "slots": np.array([0, 1]),
         "codes": np.zeros((2, 3), np.int32),
-        "units": {"spend": np.array([0, 1])},
+        "units": {("spend", None): np.array([0, 1])},
         "marks": np.zeros((2, 2), np.uint32),
     }
     build_blocks(B, pair.second, n_slots=9, **good)

@@ -53,7 +53,7 @@ QUERIES = (
     Query(sides=(side("b", "visit", "region"), side("a", "region", "segment"))),
     Query(sides=(side("a"), side("b", "spend"))),
     SUM_SPEND,
-    Query(sides=(side("b", "region", weight="spend", power=2), side("a", "segment", "region"))),
+    Query(sides=(side("b", "region", weight="spend"), side("a", "segment", "region"))),
 )
 
 
@@ -63,7 +63,7 @@ class Table:
 
     slots: NDArray[np.int64]
     codes: NDArray[np.int32]
-    units: dict[str, Any]
+    units: dict[Any, Any]
     marks: NDArray[np.uint32]
 
 
@@ -74,7 +74,7 @@ def random_table(schema: Schema, n_rows: int, n_slots: int, rng: np.random.Gener
     return Table(
         slots=slots,
         codes=np.stack([rng.integers(0, s, n_rows) for s in sizes], axis=1).astype(np.int32),
-        units={v: rng.integers(0, VALUE_UNITS + 1, n_rows) for v in values},
+        units={(v, None): rng.integers(0, VALUE_UNITS + 1, n_rows) for v in values},
         marks=marks_of(slots, slots, PAIR),
     )
 
@@ -100,8 +100,7 @@ def in_the_clear(query: Query, tables: Any, n_slots: int) -> NDArray[np.int64]:
                 position = position * schema.column(c).size + code
             cell.append(position)
             if s.weight:
-                u = int(table.units[s.weight][row])
-                amount *= u if s.power == 1 else round(u * u / VALUE_UNITS)
+                amount *= int(table.units[s.summed][row])
         total[tuple(cell)] += amount
     return total
 

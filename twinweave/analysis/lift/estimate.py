@@ -91,15 +91,15 @@ def estimate_sum(
     conf: LiftConf,
     measurements: Sequence[Measurement],
     column: str,
-    power: int,
+    clip: float | None,
 ) -> tuple[Floats, Floats] | None:
-    """Sum of a value column's units**power (/ VALUE_UNITS for power 2) in each arm.
+    """Sum of a value column's units, amounts clipped at `clip`, in each arm.
 
     Returns (sums, noise variances), each of shape (2,), or None when no table has it.
     """
     precision, weighted = np.zeros(2), np.zeros(2)
     for m in measurements:
-        if m.query.weight == (column, power):
+        if (m.query.weight, m.query.clip) == (column, clip):
             sums = arm_sums(schema, conf, m)
             if sums is not None:
                 precision += 1 / sums.var_outside[:, 0]

@@ -159,12 +159,15 @@ class ConversionLift:
 class ValueLift:
     """Lift of a value column's mean per user, in the column's own unit.
 
-    clipped_to: the column's bounds; larger and smaller amounts count as the bound. A user
+    clipped_to: the column's lower bound and the sum's clip, or the upper bound; larger and smaller
+        amounts count as the bound, and what is estimated is the mean of what is left. A user
         whom the column's party lacks, or without an amount there, has 0.
     matched: among users whom the column's party holds, None where no table tells them.
-    variance: where a user's variance is from: measured; bounded where the noisy second moment
-        could not be used, so that the largest variance that the bounds and the mean allow stands
-        in (a wider interval); none where an arm is suppressed.
+    variance: where a user's variance is from: measured, by the noisy one-way table of the column;
+        bounded where that could not be used, so that the largest variance that the bounds and the
+        mean allow stands in (a wider interval); none where an arm is suppressed.
+    clipped_share: share above the clip of all users of the column's party who have an amount;
+        its interval is that of the noise. None without a clip, or where noise hides it.
     at_bound: whether nearly all amounts lie at the upper bound: cents for euros, or bounds too
         narrow. maybe: they seem to, and the noise leaves it open.
     doubts: why there is no verdict; () where there is one.
@@ -175,6 +178,7 @@ class ValueLift:
     clipped_to: Interval
     variance: Literal["measured", "bounded", "none"]
     matched: Comparison | None = None
+    clipped_share: Finding | None = None
     at_bound: Literal["surely", "maybe", "no"] = "no"
     doubts: tuple[str, ...] = ()
 

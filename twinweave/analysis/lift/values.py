@@ -1,32 +1,21 @@
-"""Lift of a clipped value column: mean per user in its own unit, from two noisy moments."""
+"""Lift of a clipped value column: mean per user in its own unit, from its noisy sums by arm."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 from twinweave.analysis.finding import Interval
-from twinweave.analysis.lift.arms import Floats
 from twinweave.analysis.lift.breakdown import shown
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_sum
 from twinweave.analysis.lift.intervals import Mean, Rate
 from twinweave.analysis.lift.results import Comparison, ValueLift
-from twinweave.tables.column import VALUE_UNITS
+from twinweave.analysis.lift.spread import Spread
+from twinweave.tables.column import VALUE_UNITS, Column, value_unit
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
-
-_VANISHES = 22
-"""Largest amount whose square, in units of VALUE_UNITS, rounds to nothing."""
-
-AT_BOUND = 0.8
-"""Mean amount over the upper bound, weighted by amount, that is surely exceeded where nearly all
-lie at the bound: uniform amounts have two thirds."""
-
-_CLEAR = 0.2
-"""Standard error of that mean beyond which noise alone may lift it above AT_BOUND."""
 
 
 def value_lift(
@@ -41,36 +30,30 @@ def value_lift(
     None when no table sums the column by membership, or when its bounds do not begin at 0 and no
     table tells how many of an arm's users its party holds.
     """
-    low, high = schema.column(column).span
+    clip = next((m.query.clip for m in measurements if m.query.weight == column), None)
+    amounts = Amounts.of(schema, measurements, column, clip)
+    low, high = amounts.low, amounts.high
     party = holder(schema, conf, column)
     told = party is None or party in counts.holders
-    first = estimate_sum(schema, conf, measurements, column, 1)
-    if first is None or not (told or low == 0):
+    sums = estimate_sum(schema, conf, measurements, column, clip)
+    if sums is None or not (told or low == 0):
         return None
-    second = estimate_sum(schema, conf, measurements, column, 2)
-    unit = (high - low) / VALUE_UNITS
     everyone, matched, measured = {}, {}, True
+    hidden = ValueLift(column=column, overall=None, clipped_to=(low, high), variance="none")
     for arm in (TEST, CONTROL):
         if not shown(*counts.size(arm), conf.k):
-            return ValueLift(column=column, overall=None, clipped_to=(low, high), variance="none")
-        square = None if second is None else float(second[0][arm])
-        amounts = _Amounts(
-            total=float(first[0][arm]),
-            noise=float(first[1][arm]),
-            square=square,
-            low=low,
-            unit=unit,
-        )
+            return hidden
+        total, noise = float(sums[0][arm]), float(sums[1][arm])
         n, var_n = counts.size(arm)
         held = Rate(n=n, total=n, var_n=var_n, var_total=var_n, cov=var_n)
         if party is not None and told:
             held = counts.held(arm, party)
             if shown(held.total, held.var_total, conf.k):
                 alone = replace(held, n=held.total, var_n=held.var_total, cov=held.var_total)
-                matched[arm] = amounts.mean(alone)[0]
+                matched[arm] = amounts.mean(alone, total, noise)[0]
         if low and not shown(held.total, held.var_total, conf.k):
-            return ValueLift(column=column, overall=None, clipped_to=(low, high), variance="none")
-        everyone[arm], used = amounts.mean(held)
+            return hidden
+        everyone[arm], used = amounts.mean(held, total, noise)
         measured &= used
     converters = party is not None and conf.holds.get(party) == "converters"
     possible = (min(low, 0.0), max(high, 0.0)) if party else (low, high)
@@ -84,31 +67,16 @@ def value_lift(
             with_relative=possible[0] >= 0,
         )
 
+    spread = amounts.spread
     return ValueLift(
         column=column,
         overall=compared(everyone, possible),
         clipped_to=(low, high),
         variance="measured" if measured else "bounded",
         matched=compared(matched, (low, high)) if len(matched) == 2 and not converters else None,
-        at_bound="no" if second is None else _at_bound(first, second),
+        clipped_share=spread.above(high - low, conf.level) if spread else None,
+        at_bound=spread.at_bound if spread else "no",
     )
-
-
-def _at_bound(
-    first: tuple[Floats, Floats], second: tuple[Floats, Floats]
-) -> Literal["surely", "maybe", "no"]:
-    """Whether nearly all amounts of the arms lie at the upper bound.
-
-    The sum of squares is then as large as the sum itself, both in units.
-    """
-    (total, noise), (squares, noise2) = ((float(x.sum()) for x in pair) for pair in (first, second))
-    if total <= 0:
-        return "no"
-    ratio = squares / total
-    error = (noise2 + ratio**2 * noise) ** 0.5 / total
-    if ratio - 3 * error > AT_BOUND:
-        return "surely"
-    return "maybe" if ratio > AT_BOUND and error < _CLEAR else "no"
 
 
 def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:
@@ -119,33 +87,52 @@ def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Amounts:
-    """One arm's noisy moments, in units above the column's lower bound.
+class Amounts:
+    """What is known of a value column's amounts, to make means of sums.
 
-    noise: variance of the total's. low, unit: the lower bound, and a unit, in the column's own.
+    low, high: lower bound, and where they are clipped; unit: of their sums; all in the column's
+    own unit. ratio: of second moment to mean above the lower bound, None where it is not known.
     """
 
-    total: float
-    noise: float
-    square: float | None
     low: float
+    high: float
     unit: float
+    ratio: float | None
+    spread: Spread | None = field(repr=False)
 
-    def mean(self, arm: Rate) -> tuple[Mean, bool]:
-        """Mean over `arm.n` users, `arm.total` of them held; whether its variance was measured."""
-        low = self.low
+    @classmethod
+    def of(
+        cls,
+        schema: JointSchema,
+        measurements: Sequence[Measurement],
+        name: str,
+        clip: float | None,
+    ) -> Amounts:
+        """clip: of the sums; None for the column's upper bound."""
+        column: Column = schema.column(name)
+        low, most = column.span
+        high, unit = most if clip is None else clip, value_unit(column, clip)
+        spread = Spread.of(schema, measurements, name)
+        found = spread.ratio(high - low, unit) if spread else None
+        return cls(low=low, high=high, unit=unit, ratio=found and found[0], spread=spread)
+
+    def mean(self, arm: Rate, total: float, noise: float) -> tuple[Mean, bool]:
+        """Mean over `arm.n` users, `arm.total` of them held; whether its variance was measured.
+
+        total: noisy sum of their units above the lower bound; noise: its variance.
+        """
+        low, above, var_above = self.low, total * self.unit, noise * self.unit**2
         if low == 0:
-            variance, used = user_variance(arm.n, self.total, self.noise, self.square)
-            variance *= self.unit**2
+            variance, used = self._variance(arm.n, above, var_above)
         else:
-            within, used = user_variance(arm.total, self.total, self.noise, self.square)
-            own = low + self.total * self.unit / arm.total
+            within, used = self._variance(arm.total, above, var_above)
+            own = low + above / arm.total
             share = min(max(arm.total / arm.n, 0.0), 1.0)
             # Those who are held vary among themselves; the others have 0.
-            variance = share * within * self.unit**2 + share * (1 - share) * own**2
+            variance = share * within + share * (1 - share) * own**2
         found = Mean(
-            total=self.total * self.unit + low * arm.total,
-            var_total=self.noise * self.unit**2 + low**2 * arm.var_total,
+            total=above + low * arm.total,
+            var_total=var_above + low**2 * arm.var_total,
             n=arm.n,
             var_n=arm.var_n,
             cov=low * arm.cov,
@@ -153,25 +140,30 @@ class _Amounts:
         )
         return found, used
 
+    def _variance(self, n: float, total: float, noise: float) -> tuple[float, bool]:
+        """Variance of one user's amount above the lower bound, and whether it was measured."""
+        return user_variance(n, total, noise, ratio=self.ratio, top=self.high - self.low)
 
-def user_variance(n: float, total: float, noise: float, square: float | None) -> tuple[float, bool]:
-    """Variance of one user's amount, in units squared, and whether the moments gave it.
 
-    total: noisy sum of amounts, with noise variance `noise`; square: noisy sum of
-    round(amount**2 / VALUE_UNITS), or None. Where noise makes the moments' variance negative,
-    and as its ceiling, stands the largest variance of amounts in 0..VALUE_UNITS with that
-    mean, m (VALUE_UNITS - m) (Bhatia & Davis 2000), at a mean two standard deviations up.
+def user_variance(
+    n: float, total: float, noise: float, *, ratio: float | None, top: float
+) -> tuple[float, bool]:
+    """Variance of the amount, within 0..top, of one of n users, and whether `ratio` gave it.
+
+    total: noisy sum of amounts, with noise variance `noise`. ratio: of their second moment to
+    their mean, so that the variance is ratio * mean - mean**2; a mean that noise has made small
+    counts as one of its standard deviation. Where the ratio is None or leads below 0, and as the
+    ceiling, stands the largest variance of amounts in 0..top with that mean, m (top - m) (Bhatia
+    & Davis 2000), at a mean two standard deviations up.
     """
-    mean = total / n
-    upper = min(max(mean + 2 * noise**0.5 / n, 1 / n), VALUE_UNITS / 2)
-    ceiling = upper * (VALUE_UNITS - upper)
-    if square is None:
+    mean, error = total / n, noise**0.5 / n
+    upper = min(max(mean, 0.0) + 2 * error, top / 2) or top / VALUE_UNITS / n
+    ceiling = upper * (top - upper)
+    if ratio is None:
         return ceiling, False
-    if square < 2 * _VANISHES * total / VALUE_UNITS:
-        # The mass sits where squares round to nothing: give back all they can have lost.
-        square += _VANISHES * max(total, 0.0) / VALUE_UNITS
+    likely = max(mean, error)
     # E[noisy mean**2] exceeds mean**2 by the noise's variance.
-    variance = VALUE_UNITS * square / n - mean**2 + noise / n**2
+    variance = ratio * likely - likely**2 + error**2
     if variance <= 0:
         return ceiling, False
     return min(variance, ceiling), True

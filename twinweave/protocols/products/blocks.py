@@ -22,7 +22,7 @@ from twinweave.protocols.ring import Ring, dtype_of
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.contingency import Axis
 from twinweave.tables.schema import JointSchema, Schema
-from twinweave.workload.queries import Query, Side, axis_of, raised, side_positions
+from twinweave.workload.queries import Query, Side, Summed, axis_of, side_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +141,13 @@ def build_blocks(
     n_slots: int,
     slots: NDArray[np.int64],
     codes: NDArray[np.int32],
-    units: Mapping[str, NDArray[np.integer[Any]]],
+    units: Mapping[Summed, NDArray[np.integer[Any]]],
     marks: NDArray[np.uint32],
 ) -> BlockSet:
     """Place a party's encoded rows on the spine.
 
     slots: (n_rows,) distinct, 0..n_slots-1. codes: (n_rows, n_columns) discrete codes in the
-    order of schema.data_columns. units: value column -> (n_rows,) integers 0..VALUE_UNITS.
+    order of schema.data_columns. units: what a side sums -> (n_rows,) integers 0..VALUE_UNITS.
     marks: (n_rows, MARKS). Raises ProtocolError on a wrong shape, a repeated slot or a code
     outside its column.
     """
@@ -161,9 +161,9 @@ def build_blocks(
         offset = layout.offsets[block]
         positions[:, block] = offset + layout.axes[block].elsewhere
         positions[slots, block] = offset + side_positions(schema, side, codes)
-        if side.weight is not None:
+        if side.summed is not None:
             weights[block] = np.zeros(n_slots, dtype=np.uint32)
-            weights[block][slots] = _weights(side, units, len(slots))
+            weights[block][slots] = _weights(side.summed, units, len(slots))
     return BlockSet(layout=layout, positions=positions, weights=weights)
 
 
@@ -195,15 +195,15 @@ def random_blocks(layout: BlockLayout, n_slots: int, rng: np.random.Generator) -
 
 
 def _weights(
-    side: Side, units: Mapping[str, NDArray[np.integer[Any]]], n_rows: int
+    summed: Summed, units: Mapping[Summed, NDArray[np.integer[Any]]], n_rows: int
 ) -> NDArray[np.uint32]:
-    assert side.weight is not None
-    if side.weight not in units or units[side.weight].shape != (n_rows,):
-        raise ProtocolError(f"no amounts for value column {side.weight!r}. Encode the table again.")
-    amounts = np.asarray(units[side.weight], dtype=np.int64)
+    column, _ = summed
+    if summed not in units or units[summed].shape != (n_rows,):
+        raise ProtocolError(f"no amounts for value column {column!r}. Encode the table again.")
+    amounts = np.asarray(units[summed], dtype=np.int64)
     if n_rows and (amounts.min() < 0 or amounts.max() > VALUE_UNITS):
-        raise ProtocolError(f"value column {side.weight!r}: amounts outside 0..{VALUE_UNITS}.")
-    return raised(amounts, side.power).astype(np.uint32)
+        raise ProtocolError(f"value column {column!r}: amounts outside 0..{VALUE_UNITS}.")
+    return amounts.astype(np.uint32)
 
 
 def _check_rows(

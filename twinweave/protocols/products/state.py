@@ -91,13 +91,14 @@ class Pass:
         """The own matrix, marked for the pair."""
         table, peer = self.party.table, pair.other(self.party.name).party
         secret = self.party.pair_secret(peer, "marks")
+        layout = pair.layout(self.party.name)
         return build_blocks(
             self.party.site.schema,
-            pair.layout(self.party.name),
+            layout,
             n_slots=self.state.n_slots,
             slots=self.state.slots,
             codes=table.codes,
-            units=table.units,
+            units={s.summed: self.party.units(s.summed) for s in layout.sides if s.summed},
             marks=marks_of(table.ids, self.state.slots, secret),
         )
 
