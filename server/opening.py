@@ -55,6 +55,7 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
     given = {name: getattr(asked, name) for name in map(_key, overrides) if name == "engine"}
     return replace(
         stored,
+        workload=stored.settled_workload,  # of the run as it began, with its generator
         generator=None if ends else stored.generator,
         superlink=asked.superlink or stored.superlink,
         resume=str(out),

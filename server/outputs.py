@@ -124,6 +124,7 @@ def _facts(
         guards=_guards(conf, findings),
         too_large=too_large(conf, selected),
         max_cells=conf.workload.max_cells,
+        scope="priority" if conf.settled_workload.scope == "priority" else "all",
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
         files={

@@ -19,7 +19,9 @@ COLUMNS = {
 
 
 def mapping(output: Path, *overrides: str) -> dict[str, Any]:
-    """The composed configuration of a small campaign with few columns, as plain mappings."""
+    """The composed configuration of a small campaign with few columns, as plain mappings.
+
+    All tables are asked for, though no generator learns from them."""
     data = compose(
         [
             "engine=inprocess",
@@ -29,6 +31,7 @@ def mapping(output: Path, *overrides: str) -> dict[str, Any]:
             "privacy.epsilon=4",
             "privacy.delta=1e-5",
             "privacy.guard.mode=off",
+            "workload=all",
             *overrides,
         ]
     )

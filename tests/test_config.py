@@ -36,6 +36,7 @@ def test_every_dataset_parses(data: str) -> None:
 )
 def test_every_option_parses(option: str) -> None:
     extra = ["privacy.epsilon=1", "privacy.delta=1e-5"] if option.startswith("privacy") else []
+    extra += ["generator=none"] if option == "workload=lift" else []
     conf = parsed(option, *extra)
     group_name, _, choice = option.partition("=")
     if group_name == "generator":

@@ -206,6 +206,7 @@ class RunConf(Parsed):
                 "Choose: add privacy=default privacy.epsilon=1 privacy.delta=1e-5, or for public "
                 "data privacy=public privacy.epsilon=1.",
             )
+        self.settled_workload  # noqa: B018 (raises where it asks for too little)
         self._check_collusion()
         if self.federation.mode == "simulation":
             for party in self.data.parties:
@@ -215,6 +216,15 @@ class RunConf(Parsed):
                         "is missing",
                         "A simulation reads every party's table.",
                     )
+
+    @property
+    def settled_workload(self) -> WorkloadConf:
+        """`workload` with its scope decided. Raises ConfigError (`WorkloadConf.settled`)."""
+        return self.workload.settled(
+            self.data.analyses,
+            generates=self.generator is not None,
+            selects=self.selection.when == "always",
+        )
 
     def _check_collusion(self) -> None:
         """Raise ConfigError where a dealer would be trusted not to collude with a party."""

@@ -36,7 +36,7 @@ NOMINAL_RATE = 0.02
 def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
     analyses = conf.data.analyses
-    selects = _can_select(conf) and conf.selection.applies(analyses, conf.workload.max_pair_columns)
+    selects = _can_select(conf) and _selects(conf)
     overlap = _overlap(conf)
     counting = overlap.events(analyses.schema) if overlap else ()
     if selects:
@@ -80,6 +80,13 @@ def _can_select(conf: RunConf) -> bool:
     return able
 
 
+def _selects(conf: RunConf) -> bool:
+    """Whether features are selected: for tables of theirs alone."""
+    workload = conf.settled_workload
+    applies = conf.selection.applies(conf.data.analyses, workload.max_pair_columns)
+    return applies and workload.scope == "all"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selected:
     """A selection's findings: post-processing of its coarse tables."""
@@ -119,14 +126,14 @@ def select(
 
 
 def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
-    queries = tables_to_measure(conf.data.analyses, conf.workload, choice)
+    queries = tables_to_measure(conf.data.analyses, conf.settled_workload, choice)
     return kinds.measurable(conf.protocol.cross_tables, queries)
 
 
 def too_large(conf: RunConf, selected: Selected | None) -> tuple[str, ...]:
     """Names of the tables that a run leaves out for having more than workload.max_cells cells."""
     choice = selected.choice if selected else None
-    return left_out(conf.data.analyses, conf.workload, choice)
+    return left_out(conf.data.analyses, conf.settled_workload, choice)
 
 
 def _with_noise(

@@ -94,7 +94,9 @@ def test_a_run_goes_on_as_it_was_configured(tmp_path: Path) -> None:
     assert (conf.privacy.epsilon, conf.engine, conf.output) == (0.5, "flower", str(out))
     assert conf.generator is not None
     assert conf.generator.name == "ctgan"
-    assert start(f"resume={out}", "generator=none").generator is None
+    ended = start(f"resume={out}", "generator=none")
+    assert ended.generator is None
+    assert ended.settled_workload.scope == "all"  # as it began, with a generator
     assert start(f"resume={out}", "generator=ctgan").generator == conf.generator
     # What is not said again is as it was, also where something else of its group is said.
     again = start(f"resume={out}", "privacy.delta=1e-5", "data.parties.0.name=publisher")

@@ -38,7 +38,7 @@ from twinweave.workload.tables import WorkloadConf, tables_to_measure
 
 DEFAULT = parse(SelectionConf, compose([])["selection"])
 WORKLOAD = WorkloadConf(
-    one_way=True, pairs=True, three_way=True, max_pair_columns=30, max_cells=20_000
+    scope="all", one_way=True, pairs=True, three_way=True, max_pair_columns=30, max_cells=20_000
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.lift.results import LiftReport
@@ -22,6 +22,7 @@ class RunFacts:
     "this run" where it is on and forgets with the run.
     tables, cells: how many were measured. files: what each is, and its path.
     too_large: names of the tables left out for having more than max_cells cells.
+    scope: which tables were asked for, `priority` (the analyses' alone) or `all`.
     synthetic: {name of a synthetic table: path of its Parquet file}.
     truth: {outcome: true absolute lift} where the data is simulated or known;
     truth_by: {conversion: {column: {level: true absolute lift}}}.
@@ -39,6 +40,7 @@ class RunFacts:
     files: Mapping[str, str]
     too_large: tuple[str, ...] = ()
     max_cells: int | None = None
+    scope: Literal["priority", "all"] = "all"
     synthetic: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     truth: Mapping[str, float] = field(default_factory=dict)

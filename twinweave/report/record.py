@@ -39,6 +39,7 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "measured": {
             "tables": facts.tables,
             "cells": facts.cells,
+            "scope": facts.scope,
             "left_out": {"max_cells": facts.max_cells, "tables": list(facts.too_large)},
         },
         "in_common": to_plain(contents.overlaps),

@@ -1,4 +1,4 @@
-"""Which tables a run measures: the priority ones, one-way tables, pairs, three-way tables.
+"""Which tables a run measures: the priority ones, and one-way tables, pairs, three-way tables.
 
 Post-processing needs every query to be one linear query on the union; see workload/queries.py.
 """
@@ -6,9 +6,11 @@ Post-processing needs every query to be one linear query on the union; see workl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Literal
 
+from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative
 from twinweave.tables.column import Role
 from twinweave.tables.schema import JointSchema
@@ -20,13 +22,17 @@ from twinweave.workload.queries import Query, cells_of, check, query_over, side_
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadConf(Parsed):
-    """Which tables are measured beside the priority ones.
+    """Which tables are measured beside the priority ones (conf/workload).
 
+    scope: `priority` asks for the tables of the analyses alone, `all` for the others too. `auto`:
+        whichever the run has a use for (`settled`).
+    one_way, pairs, three_way: which others.
     max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a
         membership, conversion, label or sensitive column.
     max_cells: tables larger than this are left out, and named in the log and the summary.
     """
 
+    scope: Literal["auto", "priority", "all"]
     one_way: bool
     pairs: bool
     three_way: bool
@@ -36,11 +42,39 @@ class WorkloadConf(Parsed):
     def __post_init__(self) -> None:
         check_not_negative("workload", self, "max_pair_columns", "max_cells")
 
+    def settled(self, analyses: Analyses, *, generates: bool, selects: bool) -> WorkloadConf:
+        """The same with `auto` decided: all tables where they have a use, or are all there is.
+
+        generates: rows are to be made, which are learnt from tables of every column. selects:
+        features are to be selected in any case, which is for the sake of tables of features.
+        Raises ConfigError where only priority tables are asked for, and more is needed or none is
+        there.
+        """
+        some = bool(priority_tables(analyses))
+        if self.scope == "auto":
+            return replace(self, scope="all" if generates or selects or not some else "priority")
+        if self.scope == "priority":
+            _check_enough(some=some, generates=generates, selects=selects)
+        return self
+
+
+def _check_enough(*, some: bool, generates: bool, selects: bool) -> None:
+    """Raise ConfigError where priority tables alone do not do. some: there are any."""
+    if not some:
+        rule = "asks for the tables of the analyses alone, and the data declare no analysis"
+        raise ConfigError("workload.scope", rule, "Use workload=all, or declare data.lift.")
+    if generates:
+        rule = "asks for the tables of the analyses alone, but rows are learnt from all columns'"
+        raise ConfigError("workload.scope", rule, "Use workload=all, or generator=none.")
+    if selects:
+        rule = "asks for the tables of the analyses alone, but selection.when=always for others"
+        raise ConfigError("workload.scope", rule, "Use workload=all, or selection=none.")
+
 
 def tables_to_measure(
     analyses: Analyses, conf: WorkloadConf, choice: Choice | None = None
 ) -> tuple[Query, ...]:
-    """Distinct queries in a deterministic order, priority first; none above `max_cells`.
+    """Distinct queries in a deterministic order, priority first; no other above `max_cells`.
 
     choice: of a feature selection: its pairs and three-way tables in place of the usual ones.
     """
@@ -64,11 +98,12 @@ def _wanted(analyses: Analyses, conf: WorkloadConf, choice: Choice | None) -> tu
     """Every table that is worth asking for, each once, of whatever size."""
     schema = analyses.schema
     wanted = priority_tables(analyses)
-    if conf.one_way:
+    everything = conf.scope != "priority"
+    if everything and conf.one_way:
         wanted += _one_way(schema)
-    if conf.pairs:
+    if everything and conf.pairs:
         wanted += _over(schema, choice.pairs if choice else _pairs(schema, conf.max_pair_columns))
-    if conf.three_way:
+    if everything and conf.three_way:
         wanted += _over(schema, choice.three_way if choice else _three_way(analyses))
     kept: dict[str, Query] = {}
     for query in wanted:

@@ -87,6 +87,8 @@ def test_summary_without_an_experiment_still_tells_the_cost() -> None:
     assert "left out for more than 20,000 cells (workload.max_cells): t0, t1, t2, t3, t4" in text
     assert "and 2 more" in text
     assert "guard: this run only (a, b)" in summary(Contents(facts=facts))
+    assert "workload=all" not in text
+    assert "workload=all adds" in summary(Contents(facts=replace(facts, scope="priority")))
 
 
 @pytest.mark.parametrize(

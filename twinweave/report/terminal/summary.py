@@ -51,8 +51,18 @@ def _heading(facts: RunFacts) -> list[str]:
         f" TWINWEAVE{right:>{WIDTH - 11}} ",
         rule("═"),
         *paragraph(f"{sizes}; {facts.tables} tables of {facts.cells:,} cells measured{took}", " "),
+        *_not_asked(facts),
         *_too_large(facts),
     ]
+
+
+def _not_asked(facts: RunFacts) -> list[str]:
+    """That other tables were left out, and how to have them."""
+    if facts.scope == "all":
+        return []
+    return paragraph(
+        "the analyses' tables alone, at the least noise; workload=all adds others", " "
+    )
 
 
 def _too_large(facts: RunFacts) -> list[str]:
