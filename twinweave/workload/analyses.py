@@ -7,12 +7,17 @@ back from the noisy tables and from the synthetic rows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
+from math import inf
 from typing import Literal
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.tables.column import Kind, Role
 from twinweave.tables.schema import JointSchema
+
+TEST, CONTROL = "test", "control"
+"""Name of the one arm where there is but one, and of what every arm is compared with."""
 
 Holds = Literal["everyone", "converters"]
 """Whom a party's table lists: all who could have converted, or those alone who did."""
@@ -23,15 +28,19 @@ class LiftConf(Parsed):
     """One experiment to analyse.
 
     membership: column whose levels say which arm a user is in.
-    test, control: its levels that make up each arm; every other level is in neither.
+    control: its levels that make up the control; every other level is in no arm.
+    test: the levels of the one arm that is compared with it, called "test".
+    arms: instead of `test`, several arms by name, each of levels of its own; every one is
+        compared with the control, and with every other.
     conversions: boolean columns; a user with the second level has converted, every other
         user (missing, or unknown to the party that holds the column) has not.
     values: `value` columns compared as mean per user; a user without one counts as 0.
     breakdowns: columns at the membership's party; each conversion is compared level by level.
     level: of every interval, and 1 - level the error rate of every verdict.
     k: an arm, or an arm's part in a breakdown, whose noisy size is below k is not shown.
-    ratio: expected users in test for each user in control, for the sample-ratio check; None for
-        no check.
+    ratio: expected users in an arm for each user in control, for the sample-ratio check: one
+        number for every arm, or one by arm; None for no check.
+    correction: of p-values and verdicts of several headline comparisons for their number.
     holds: whom the table of an outcome's party lists. `converters`: only users with one of the
         conversions, so that a user it lacks has not converted by definition, and the shares
         matched are not expected to balance. Undeclared is taken for `everyone`, but gives no
@@ -39,22 +48,34 @@ class LiftConf(Parsed):
     """
 
     membership: str
-    test: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     control: tuple[str, ...]
     conversions: tuple[str, ...]
     values: tuple[str, ...] = ()
     breakdowns: tuple[str, ...] = ()
     level: float = 0.95
     k: int
-    ratio: float | None = 1.0
+    ratio: float | dict[str, float] | None = 1.0
+    correction: Literal["holm", "none"] = "holm"
     holds: dict[str, Holds] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        arms = self.test + self.control
-        if not self.test or not self.control or len(set(arms)) != len(arms):
+        if bool(self.test) == bool(self.arms):
             raise ConfigError(
                 "lift.test",
-                "test and control need levels of their own",
+                "either `test` or `arms` says what is compared with the control",
+                "Name the levels of one arm in `test`, or of several in `arms`.",
+            )
+        if CONTROL in self.arms or not all(self.arms):
+            raise ConfigError(
+                "lift.arms", "an arm has no name, or that of the control", "Give it another name."
+            )
+        levels = [level for own in self.all_arms.values() for level in own]
+        if not all(self.all_arms.values()) or len(set(levels)) != len(levels):
+            raise ConfigError(
+                "lift.arms" if self.arms else "lift.test",
+                "every arm and the control need levels of their own",
                 "Name at least one level for each, and none twice.",
             )
         if not self.conversions and not self.values:
@@ -68,8 +89,42 @@ class LiftConf(Parsed):
         if not 0.5 <= self.level < 1:
             raise ConfigError("lift.level", "not in [0.5, 1)", "Give a confidence level, 0.95 say.")
         check_not_negative("lift", self, "k")
-        if self.ratio is not None:
+        if isinstance(self.ratio, dict):
+            if set(self.ratio) != set(self.treated):
+                raise ConfigError(
+                    "lift.ratio",
+                    "names other arms than are compared with the control",
+                    f"Give a number for each of: {', '.join(self.treated)}.",
+                )
+            if not all(0 < r < inf for r in self.ratio.values()):
+                raise ConfigError(
+                    "lift.ratio", "must be positive and finite", "Give numbers above 0."
+                )
+        elif self.ratio is not None:
             check_positive("lift", self, "ratio")
+
+    @property
+    def treated(self) -> dict[str, tuple[str, ...]]:
+        """The levels of every arm but the control, by its name."""
+        return self.arms or {TEST: self.test}
+
+    @property
+    def all_arms(self) -> dict[str, tuple[str, ...]]:
+        """The levels of every arm by its name, the control last."""
+        return {**self.treated, CONTROL: self.control}
+
+    @property
+    def ratios(self) -> dict[str, float] | None:
+        """Expected users in each arm for each in control; None where nothing is expected."""
+        if self.ratio is None or isinstance(self.ratio, dict):
+            return self.ratio
+        return dict.fromkeys(self.treated, self.ratio)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """What is compared: (arm, against). Every arm against the control, then with each other."""
+        names = tuple(self.treated)
+        return (*((arm, CONTROL) for arm in names), *combinations(names, 2))
 
 
 def check_lift(schema: JointSchema, conf: LiftConf) -> None:
@@ -81,7 +136,7 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
             f"column {conf.membership!r} is no membership column",
             "Give it `role: membership` in its schema.",
         )
-    for level in conf.test + conf.control:
+    for level in (level for levels in conf.all_arms.values() for level in levels):
         if level not in membership.labels:
             raise ConfigError(
                 "lift.test",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,7 @@ from numpy.typing import NDArray
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, a, b, cross, exact, noisy, people
 from twinweave.analysis.lift.analysis import analyse
-from twinweave.analysis.lift.arms import arm_sums
-from twinweave.analysis.lift.estimate import estimate_counts, estimate_sum
+from twinweave.analysis.lift.estimate import Counts, estimate_counts, estimate_sum
 from twinweave.analysis.lift.results import Verdict
 from twinweave.errors import ConfigError
 from twinweave.parsing import to_plain
@@ -45,34 +45,43 @@ def in_the_clear(query: Query) -> NDArray[Any]:
         cross(b("bought"), a("arm")),
         cross(a("region", "arm"), b("channel", "bought")),
         cross(b("bought", "visited"), a("age", "arm", "region")),
+        cross(a("arm", "region")),
     ],
     ids=lambda q: q.name,
 )
-def test_arm_sums_match_a_count_in_the_clear(query: Query) -> None:
-    (measured,) = tables(queries=[query])
-    by = "region" if "region" in query.columns else None
-    sums = arm_sums(SCHEMA, CONF, measured, by=by, conversion="bought")
-    assert sums is not None
-    for g, arm in enumerate(IN_ARM):
-        for level in range(sums.inside.shape[1]):
-            at = arm & (USERS["region"] == level) if by else arm
-            assert sums.inside[g, level] == pytest.approx((at & BOUGHT).sum(), abs=0.1)
-            assert sums.outside[g, level] == pytest.approx((at & ~BOUGHT).sum(), abs=0.1)
+def test_margins_of_a_table_match_a_count_in_the_clear(query: Query) -> None:
+    counts = estimate_counts(SCHEMA, CONF, tables(queries=[query]))
+    assert counts is not None
+    codes = {c: USERS[c] for c in query.columns if c != "arm"}
+    for arm, inside in zip(CONF.all_arms, IN_ARM, strict=True):
+        for n in range(len(codes) + 1):
+            for chosen in combinations(codes, n):
+                at = dict.fromkeys(chosen, 1)
+                elsewhere = any(c in SCHEMA.schema("b").names for c in chosen)
+                users = inside & (USERS["at_b"] if elsewhere else True)
+                users = users & np.all([codes[c] == 1 for c in chosen], axis=0)
+                assert counts.size(arm, at)[0] == pytest.approx(users.sum(), abs=0.1)
 
 
-def test_variance_of_arm_sums_counts_the_cells_summed() -> None:
-    (measured,) = tables(sd=2.0, queries=[cross(a("arm", "region"), b("bought"))])
-    sums = arm_sums(SCHEMA, CONF, measured, conversion="bought")
-    assert sums is not None
-    assert sums.var_inside[:, 0] / 4 == pytest.approx([2 * 3, 3])  # levels of the arm x regions
-    assert sums.var_outside[:, 0] / 4 == pytest.approx([2 * 3 * 2, 3 * 2])  # not bought, absent
+def test_variance_of_a_margin_counts_the_cells_summed() -> None:
+    measured = tables(sd=2.0, queries=[cross(a("arm", "region"), b("bought"))])
+    counts = estimate_counts(SCHEMA, CONF, measured)
+    assert counts is not None
+    for arm, levels in (("test", 2), ("control", 1)):
+        rate = counts.rate(arm, "bought")
+        assert rate.var_total / 4 == pytest.approx(levels * 3)  # regions
+        assert rate.var_n / 4 == pytest.approx(levels * 3 * 3)  # bought, not bought, absent
+        assert rate.cov / 4 == pytest.approx(levels * 3)
 
 
 def test_tables_without_what_is_asked_are_passed_over() -> None:
-    (local, pair) = tables(queries=[cross(a("region")), cross(a("region"), b("bought"))])
-    assert arm_sums(SCHEMA, CONF, local) is None
-    assert arm_sums(SCHEMA, CONF, pair, conversion="bought") is None
-    assert estimate_counts(SCHEMA, CONF, [local, pair]) is None
+    measured = tables(queries=[cross(a("region")), cross(a("region"), b("bought"))])
+    assert estimate_counts(SCHEMA, CONF, measured) is None
+    counts = estimate_counts(SCHEMA, CONF, tables(queries=[cross(a("arm", "region"))]))
+    assert counts is not None
+    assert counts.tells(segment=["region"])
+    assert not counts.tells("bought")
+    assert not counts.tells(segment=["age"])
 
 
 def test_least_squares_is_unbiased_and_its_covariance_true() -> None:
@@ -88,14 +97,26 @@ def test_least_squares_is_unbiased_and_its_covariance_true() -> None:
         ]
         counts = estimate_counts(SCHEMA, CONF, again)
         assert counts is not None
-        drawn.append(counts.theta[:, 0])
-    for g, arm in enumerate(IN_ARM):
+        drawn.append([estimates(counts, arm)[0] for arm in CONF.all_arms])
+    assert counts is not None
+    for g, (name, arm) in enumerate(zip(CONF.all_arms, IN_ARM, strict=True)):
         got = np.array(drawn)[:, g]
         truth = np.array([arm.sum(), (arm & BOUGHT).sum(), (arm & USERS["at_b"]).sum()])
-        se = np.sqrt(np.diag(counts.cov[g]) / 400)
-        assert np.all(np.abs(got.mean(axis=0) - truth) < 5.5 * se)
-        ratio = got.var(axis=0) / np.diag(counts.cov[g])
+        variance = np.diag(estimates(counts, name)[1])
+        assert np.all(np.abs(got.mean(axis=0) - truth) < 5.5 * np.sqrt(variance / 400))
+        ratio = got.var(axis=0) / variance
         assert np.all(np.abs(ratio - 1) < 5.5 * np.sqrt(2 / 400))
+
+
+def estimates(counts: Counts, arm: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Size, conversions and users held, and their noise's covariance as far as it is read."""
+    bought, held = counts.rate(arm, "bought"), counts.held(arm, "b")
+    cov = np.diag([bought.var_n, bought.var_total, held.var_total])
+    cov[0, 1] = cov[1, 0] = bought.cov
+    cov[0, 2] = cov[2, 0] = held.cov
+    within = counts.rate(arm, "bought", held_by="b")
+    cov[1, 2] = cov[2, 1] = within.cov
+    return np.array([bought.n, bought.total, held.total]), cov
 
 
 def test_more_tables_never_cost_precision() -> None:
@@ -103,7 +124,9 @@ def test_more_tables_never_cost_precision() -> None:
     many = estimate_counts(SCHEMA, CONF, tables(sd=5))
     assert few is not None
     assert many is not None
-    assert np.all(np.linalg.eigvalsh(few.cov - many.cov) > -1e-9)
+    for arm in CONF.all_arms:
+        less = estimates(few, arm)[1] - estimates(many, arm)[1]
+        assert np.all(np.linalg.eigvalsh(less) > -1e-9)
 
 
 def test_report_finds_the_exact_figures_when_noise_is_next_to_nothing() -> None:

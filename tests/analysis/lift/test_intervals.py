@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinweave.analysis.lift.breakdown import holm, interaction
+from twinweave.analysis.lift.breakdown import interaction
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.intervals import Mean, Rate, difference, p_value, quantile, ratio_set
+from twinweave.analysis.lift.multiplicity import holm
 from twinweave.analysis.lift.results import Verdict
 from twinweave.analysis.lift.values import user_variance
 
@@ -116,12 +117,25 @@ def test_interaction_is_cochrans_q() -> None:
         compare(rate(y, 10_000), rate(1000, 10_000), level=0.95, possible=(0, 1))
         for y in (1200, 1500)
     ]
-    result = interaction(found)
+    noise = np.diag([c.noise_sd**2 for c in found])
+    result = interaction(found, noise)
     assert result is not None
     d = found[1].absolute.value - found[0].absolute.value
     total = found[0].standard_error ** 2 + found[1].standard_error ** 2
     assert result.q == pytest.approx(d**2 / total)
-    assert interaction(found[:1]) is None
+    assert interaction(found[:1], noise[:1, :1]) is None
+
+
+def test_interaction_counts_noise_that_levels_share() -> None:
+    """What moves all levels alike tells nothing of their difference, by however much it may."""
+    found = [
+        compare(rate(y, 10_000), rate(1000, 10_000), level=0.95, possible=(0, 1))
+        for y in (1200, 1500, 1300)
+    ]
+    alone, shared = (interaction(found, np.full((3, 3), v)) for v in (0.0, 1e-3))
+    assert alone is not None
+    assert shared is not None
+    assert shared.q == pytest.approx(alone.q)
 
 
 def test_value_variance_falls_back_on_the_largest_the_bounds_allow() -> None:

@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
+from tests.analysis.lift.lift_world import (
+    CONF,
+    SCHEMA,
+    WORKLOAD,
+    a,
+    b,
+    cross,
+    exact,
+    noisy,
+    people,
+)
 from twinweave.analysis.lift.analysis import analyse
-from twinweave.analysis.lift.estimate import Counts
+from twinweave.analysis.lift.estimate import estimate_counts
 from twinweave.analysis.lift.match import match_rates
 from twinweave.analysis.lift.results import LiftReport, MatchState, Verdict
 from twinweave.errors import ConfigError
@@ -20,6 +30,7 @@ from twinweave.parsing import to_plain
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf, check_lift
+from twinweave.workload.queries import cells_of
 
 Users = dict[str, NDArray[Any]]
 
@@ -85,7 +96,7 @@ def test_the_share_matched_by_arm_and_the_lift_among_matched() -> None:
     report = report_of(users, sd=3.0)
     (match,) = report.match_rates
     assert match.party == "b"
-    for arm, found in zip(arms(users), (match.test, match.control), strict=True):
+    for arm, found in zip(arms(users), match.arms.values(), strict=True):
         assert found.covers(users["at_b"][arm].mean())
     assert match.state is MatchState.BALANCED
     matched = report.conversions[0].matched
@@ -117,7 +128,7 @@ def test_ids_that_never_match_are_said() -> None:
     users = people(3000, np.random.default_rng(7))
     users["at_b"] = ~users["at_a"]
     report = report_of(users, sd=3.0)
-    assert report.match_rates[0].test.interval[1] < 0.02
+    assert report.match_rates[0].arms["test"].interval[1] < 0.02
     assert report.match_rates[0].state is MatchState.HARDLY_ANY
     (outcome,) = report.conversions
     assert outcome.overall is not None
@@ -125,18 +136,21 @@ def test_ids_that_never_match_are_said() -> None:
     assert outcome.matched is None
 
 
+HELD = cross(a("arm"), b())
+
+
 def test_a_balanced_match_is_seldom_called_unbalanced() -> None:
     """1000 experiments at p < 0.001: more than 6 have probability 1e-4."""
     rng = np.random.default_rng(8)
-    called = 0
+    conf, called = replace(CONF, test=("t1",)), 0
     for _ in range(1000):
         n = rng.binomial(2000, 0.5)
         held = rng.binomial([n, 2000 - n], 0.6)
-        theta = np.array([[[n, held[0]]], [[2000 - n, held[1]]]], dtype=np.float64)
-        cov = np.stack([np.eye(2) * 25.0] * 2)
-        noise = rng.normal(0, 5.0, theta.shape)
-        counts = Counts(conversions=(), holders=("b",), theta=theta + noise, cov=cov)
-        called += match_rates(SCHEMA, CONF, counts)[0].state is not MatchState.BALANCED
+        table = np.zeros(cells_of(SCHEMA, HELD).shape)
+        table[0], table[1] = [held[0], n - held[0]], [held[1], 2000 - n - held[1]]
+        counts = estimate_counts(SCHEMA, conf, [noisy(HELD, table, 5.0, rng)])
+        assert counts is not None
+        called += match_rates(SCHEMA, conf, counts)[0].state is not MatchState.BALANCED
     assert called <= 6
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.arms import POSITIVE
-from twinweave.analysis.lift.results import Comparison, LiftReport
+from twinweave.analysis.lift.results import Comparison, ConversionLift, LiftReport
 from twinweave.generators.union import Rows
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
@@ -30,9 +30,10 @@ Mask = NDArray[np.bool_]
 class SyntheticEffect:
     """One lift in the synthetic rows.
 
-    n: rows in (test, control). rates: conversion rate or mean value in each, and lift their
-    difference, None where an arm is empty or the measured report hides it. interval: the
-    measured one, and inside whether the lift lies in it; None where nothing was measured.
+    n: rows in (the arm, what it is compared with). rates: conversion rate or mean value in each,
+    and lift their difference, None where an arm is empty or the measured report hides it.
+    interval: the measured one, and inside whether the lift lies in it; None where nothing was
+    measured.
     """
 
     n: tuple[int, int]
@@ -53,9 +54,11 @@ class SyntheticLevel:
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticOutcome:
-    """A conversion or a value, over all users and by each measured breakdown."""
+    """A conversion or a value in one arm, over all users and by each measured breakdown."""
 
     name: str
+    arm: str
+    against: str
     kind: Literal["conversion", "value"]
     overall: SyntheticEffect
     levels: tuple[SyntheticLevel, ...] = ()
@@ -77,16 +80,19 @@ def synthetic_lift(
     from. A row of an arm whose conversion's party is absent has not converted; one without a
     value has 0.
     """
-    arms = (
-        _arm(schema, rows, conf.membership, conf.test),
-        _arm(schema, rows, conf.membership, conf.control),
-    )
+    arms = {
+        name: _arm(schema, rows, conf.membership, levels) for name, levels in conf.all_arms.items()
+    }
     conversions = (
-        _conversion(schema, rows, arms, c.conversion, measured) for c in measured.conversions
+        _conversion(schema, rows, (arms[c.arm], arms[c.against]), c) for c in measured.conversions
     )
     values = (
         SyntheticOutcome(
-            name=v.column, kind="value", overall=_effect(_amounts(v.column, joint), arms, v.overall)
+            name=v.column,
+            arm=v.arm,
+            against=v.against,
+            kind="value",
+            overall=_effect(_amounts(v.column, joint), (arms[v.arm], arms[v.against]), v.overall),
         )
         for v in measured.values
     )
@@ -94,10 +100,9 @@ def synthetic_lift(
 
 
 def _conversion(
-    schema: JointSchema, rows: Rows, arms: tuple[Mask, Mask], name: str, measured: LiftReport
+    schema: JointSchema, rows: Rows, arms: tuple[Mask, Mask], found: ConversionLift
 ) -> SyntheticOutcome:
-    found = next(c for c in measured.conversions if c.conversion == name)
-    converted = _codes(schema, rows, name) == POSITIVE
+    converted = _codes(schema, rows, found.conversion) == POSITIVE
     levels = []
     for breakdown in found.breakdowns:
         codes = _codes(schema, rows, breakdown.column)
@@ -106,7 +111,9 @@ def _conversion(
             effect = _effect(converted, (arms[0] & at, arms[1] & at), cell.comparison)
             levels.append(SyntheticLevel(column=breakdown.column, level=cell.level, effect=effect))
     return SyntheticOutcome(
-        name=name,
+        name=found.conversion,
+        arm=found.arm,
+        against=found.against,
         kind="conversion",
         overall=_effect(converted, arms, found.overall),
         levels=tuple(levels),

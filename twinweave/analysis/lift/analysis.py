@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
 
-from scipy.stats import chi2
-
+from twinweave.analysis.lift import headlines
 from twinweave.analysis.lift.breakdown import break_down, compare_rates, shown
-from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_counts
-from twinweave.analysis.lift.match import (
-    SUSPICIOUS,
-    among_matched,
-    match_notes,
-    match_rates,
-)
+from twinweave.analysis.lift.estimate import Counts, estimate_counts
+from twinweave.analysis.lift.headlines import Pair
+from twinweave.analysis.lift.match import among_matched, match_notes, match_rates
+from twinweave.analysis.lift.ratio import sample_ratio
 from twinweave.analysis.lift.refusal import refused
-from twinweave.analysis.lift.results import ConversionLift, LiftReport, SampleRatio, ValueLift
+from twinweave.analysis.lift.results import ConversionLift, LiftReport, ValueLift
 from twinweave.analysis.lift.values import holder, value_lift
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
@@ -33,7 +28,7 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
     """
     check_lift(schema, conf)
     counts = estimate_counts(schema, conf, measurements)
-    missing = [c for c in conf.conversions if counts is None or c not in counts.conversions]
+    missing = [c for c in conf.conversions if counts is None or not counts.tells(c)]
     if missing or counts is None:
         raise ConfigError(
             "workload",
@@ -41,83 +36,65 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
             "Ask for it among the priority queries.",
         )
     notes: list[str] = []
-    by_column = _breakdown_counts(schema, conf, measurements, notes)
+    conversions = [
+        one for name in conf.conversions for one in _conversions(schema, conf, counts, name, notes)
+    ]
     values = _values(schema, conf, measurements, counts, notes)
-    conversions = tuple(
-        _conversion(schema, conf, counts, by_column, name) for name in conf.conversions
-    )
     matches = match_rates(schema, conf, counts)
-    arms: tuple[tuple[Literal["test", "control"], int], ...] = (
-        ("test", TEST),
-        ("control", CONTROL),
-    )
-    hidden = tuple(name for name, arm in arms if not shown(*counts.size(arm), conf.k))
+    hidden = tuple(a for a in conf.all_arms if not shown(*counts.size(a), conf.k))
     notes += match_notes(conf, matches)
+    told, amounts, correction = headlines.corrected(conf, conversions, values)
     report = LiftReport(
         membership=conf.membership,
-        test=conf.test,
-        control=conf.control,
+        arms=conf.all_arms,
         level=conf.level,
         k=conf.k,
-        conversions=conversions,
-        values=values,
+        conversions=told,
+        values=amounts,
         match_rates=matches,
-        sample_ratio=sample_ratio(counts, conf.ratio) if len(hidden) < len(arms) else None,
+        sample_ratio=None
+        if len(hidden) == len(conf.all_arms)
+        else sample_ratio(counts, conf.ratios),
         hidden=hidden,
+        correction=correction,
         notes=tuple(notes),
     )
     outcomes = (*conf.conversions, *conf.values)
     return refused(report, {name: holder(schema, conf, name) for name in outcomes})
 
 
-def sample_ratio(counts: Counts, declared: float | None) -> SampleRatio | None:
-    """Chi-square test of the arms' sizes against the expected ratio, noise included.
-
-    None without one, or with an arm that noise has emptied.
-    """
-    (n1, v1), (n0, v0) = counts.size(TEST), counts.size(CONTROL)
-    if declared is None or n1 <= 0 or n0 <= 0:
-        return None
-    share = declared / (1 + declared)
-    excess = (1 - share) * n1 - share * n0
-    variance = (n1 + n0) * share * (1 - share) + (1 - share) ** 2 * v1 + share**2 * v0
-    statistic = excess**2 / variance
-    p = float(chi2.sf(statistic, 1))
-    return SampleRatio(
-        declared=declared, observed=n1 / n0, chi2=statistic, p_value=p, suspicious=p < SUSPICIOUS
-    )
-
-
-def _conversion(
-    schema: JointSchema, conf: LiftConf, counts: Counts, by_column: dict[str, Counts], name: str
-) -> ConversionLift:
-    if not all(shown(*counts.size(arm), conf.k) for arm in (TEST, CONTROL)):
-        return ConversionLift(conversion=name, overall=None, breakdowns=())
-    breakdowns = tuple(
-        break_down(conf, schema.column(column), found, name)
-        for column, found in by_column.items()
-        if name in found.conversions
-    )
-    return ConversionLift(
-        conversion=name,
-        overall=compare_rates(counts, name, conf.level),
-        breakdowns=breakdowns,
-        matched=among_matched(conf, counts, name, holder(schema, conf, name)),
-    )
-
-
-def _breakdown_counts(
-    schema: JointSchema, conf: LiftConf, measurements: Sequence[Measurement], notes: list[str]
-) -> dict[str, Counts]:
-    by_column: dict[str, Counts] = {}
-    for column in conf.breakdowns:
-        found = estimate_counts(schema, conf, measurements, by=column)
-        if found is not None:
-            by_column[column] = found
-        for name in conf.conversions:
-            if found is None or name not in found.conversions:
-                notes.append(f"{name} is not broken down by {column}: no table was measured.")
-    return by_column
+def _conversions(
+    schema: JointSchema, conf: LiftConf, counts: Counts, name: str, notes: list[str]
+) -> list[ConversionLift]:
+    told = [column for column in conf.breakdowns if counts.tells(name, [column])]
+    notes += [
+        f"{name} is not broken down by {column}: no table was measured."
+        for column in conf.breakdowns
+        if column not in told
+    ]
+    visible = {pair: all(shown(*counts.size(arm), conf.k) for arm in pair) for pair in conf.pairs}
+    first = {
+        pair: compare_rates(counts, name, pair, conf.level) if visible[pair] else None
+        for pair in conf.pairs
+    }
+    levels = headlines.levels(conf, first)
+    return [
+        ConversionLift(
+            conversion=name,
+            arm=pair[0],
+            against=pair[1],
+            overall=compare_rates(counts, name, pair, levels[pair]) if seen else None,
+            breakdowns=tuple(
+                break_down(conf, schema.column(column), counts, name, pair) for column in told
+            )
+            if seen
+            else (),
+            matched=among_matched(conf, counts, name, holder(schema, conf, name), pair)
+            if seen
+            else None,
+        )
+        for pair, seen in visible.items()
+    ]
 
 
 def _values(
@@ -126,25 +103,37 @@ def _values(
     measurements: Sequence[Measurement],
     counts: Counts,
     notes: list[str],
-) -> tuple[ValueLift, ...]:
-    found = []
+) -> list[ValueLift]:
+    found: list[ValueLift] = []
     for column in conf.values:
-        lift = value_lift(schema, conf, measurements, counts, column)
-        if lift is None:
+
+        def lift(pair: Pair, level: float, column: str = column) -> ValueLift | None:
+            return value_lift(schema, conf, measurements, counts, column, pair, level)
+
+        of_column = _at_joint_levels(conf, lift)
+        found += of_column
+        if not of_column:
             notes.append(
                 f"{column} is not compared: no table sums it by {conf.membership}, or tells how "
                 "many of an arm's users its party holds (its bounds do not begin at 0)."
             )
-            continue
-        if lift.variance == "bounded":
+        if any(one.variance == "bounded" for one in of_column):
             notes.append(
                 f"The spread of {column} drowned in noise or was not measured; its interval "
                 "uses the largest spread its bounds allow, so it is wider than need be."
             )
-        if lift.at_bound == "maybe":
+        if any(one.at_bound == "maybe" for one in of_column):
             notes.append(
                 f"Most amounts of {column} seem to lie at the upper bound; the noise leaves it "
                 "open. Check the unit (cents for euros?) and `bounds`."
             )
-        found.append(lift)
-    return tuple(found)
+    return found
+
+
+def _at_joint_levels(
+    conf: LiftConf, lift: Callable[[Pair, float], ValueLift | None]
+) -> list[ValueLift]:
+    """One value's lifts, each at the level at which the intervals of all hold at once."""
+    first = {pair: one for pair in conf.pairs if (one := lift(pair, conf.level)) is not None}
+    levels = headlines.levels(conf, {pair: one.overall for pair, one in first.items()})
+    return [one for pair in first if (one := lift(pair, levels[pair])) is not None]

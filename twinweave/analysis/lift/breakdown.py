@@ -1,20 +1,21 @@
 """A conversion's lift level by level, with correction for looking at many of them.
 
-Intervals hold for all shown levels at once (Bonferroni), p-values carry Holm's correction
-(Holm 1979, Scandinavian Journal of Statistics 6), and one test of interaction asks whether
-the levels differ at all (Cochran's Q, 1954, Biometrics 10).
+Intervals hold for all shown levels at once (Bonferroni), p-values carry Holm's correction, and
+one test of interaction asks whether the levels differ at all (Cochran's Q, 1954, Biometrics 10,
+with the covariance of levels that share noise).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from twinweave.analysis.lift.compare import compare, verdict
-from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts
+from twinweave.analysis.lift.estimate import EVERY, Counts, Segment
+from twinweave.analysis.lift.multiplicity import holm
+from twinweave.analysis.lift.reconcile import Floats
 from twinweave.analysis.lift.results import Breakdown, Cell, Comparison, Interaction, Verdict
 from twinweave.tables.column import Column
 from twinweave.workload.analyses import LiftConf
@@ -27,28 +28,46 @@ def shown(n: float, var_n: float, k: int) -> bool:
     return n >= max(k, 3 * var_n**0.5) and n > 0
 
 
-def break_down(conf: LiftConf, column: Column, counts: Counts, conversion: str) -> Breakdown:
-    """Compare the arms at every level of `column` that is not suppressed."""
-    levels = range(counts.theta.shape[1])
-    kept = [
-        i for i in levels if all(shown(*counts.size(arm, i), conf.k) for arm in (TEST, CONTROL))
-    ]
-    alpha = 1 - conf.level
-    joint = 1 - alpha / max(len(kept), 1)
-    found = {i: compare_rates(counts, conversion, joint, i) for i in kept}
-    adjusted = dict(zip(kept, holm([found[i].p_value for i in kept]), strict=True))
+def break_down(
+    conf: LiftConf, column: Column, counts: Counts, conversion: str, pair: tuple[str, str]
+) -> Breakdown:
+    """Compare two arms at every level of `column` that is not suppressed."""
+    segments = {i: {column.name: i} for i in range(column.size)}
+    kept = {
+        i: at
+        for i, at in segments.items()
+        if all(shown(*counts.size(arm, at), conf.k) for arm in pair)
+    }
+    joint = 1 - (1 - conf.level) / max(len(kept), 1)
+    found = {i: compare_rates(counts, conversion, pair, joint, at) for i, at in kept.items()}
+    noise = sum(counts.noise(arm, conversion, list(kept.values())) for arm in pair)
     return Breakdown(
         column=column.name,
         level=conf.level,
-        cells=tuple(_cell(column.labels[i], found.get(i), adjusted.get(i), alpha) for i in levels),
-        interaction=interaction(list(found.values())),
+        cells=corrected(conf, column, found),
+        interaction=interaction(list(found.values()), np.asarray(noise)),
     )
 
 
-def compare_rates(counts: Counts, conversion: str, level: float, at: int = 0) -> Comparison:
-    """The arms' conversion rates, at one level of a breakdown, with intervals at `level`."""
-    test, control = (counts.rate(arm, conversion, level=at) for arm in (TEST, CONTROL))
+def compare_rates(
+    counts: Counts,
+    conversion: str,
+    pair: tuple[str, str],
+    level: float,
+    segment: Segment = EVERY,
+) -> Comparison:
+    """Two arms' conversion rates, in a segment or in all, with intervals at `level`."""
+    test, control = (counts.rate(arm, conversion, segment=segment) for arm in pair)
     return compare(test, control, level=level, possible=RATES)
+
+
+def corrected(conf: LiftConf, column: Column, found: Mapping[int, Comparison]) -> tuple[Cell, ...]:
+    """A cell for every level, by its code; those that `found` lacks are suppressed."""
+    p_holm = dict(zip(found, holm([c.p_value for c in found.values()]), strict=True))
+    return tuple(
+        _cell(label, found.get(i), p_holm.get(i), 1 - conf.level)
+        for i, label in enumerate(column.labels)
+    )
 
 
 def _cell(label: str, found: Comparison | None, p: float | None, alpha: float) -> Cell:
@@ -58,22 +77,15 @@ def _cell(label: str, found: Comparison | None, p: float | None, alpha: float) -
     return Cell(level=label, comparison=found, p_holm=p, verdict=outcome)
 
 
-def holm(p: Sequence[float]) -> NDArray[np.float64]:
-    """Holm's step-down adjusted p-values, in the order given."""
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
+def interaction(found: Sequence[Comparison], noise: Floats) -> Interaction | None:
+    """Cochran's Q over the levels' absolute lifts; None with fewer than two.
 
-
-def interaction(found: Sequence[Comparison]) -> Interaction | None:
-    """Cochran's Q over the levels' absolute lifts; None with fewer than two."""
+    noise: covariance of the lifts' noise, (levels, levels).
+    """
     if len(found) < 2:
         return None
     lifts = np.array([c.absolute.value for c in found])
-    weights = np.array([c.standard_error for c in found]) ** -2.0
-    pooled = np.sum(weights * lifts) / np.sum(weights)
-    q, df = float(np.sum(weights * (lifts - pooled) ** 2)), len(found) - 1
+    precision = np.linalg.inv(noise + np.diag([c.sampling_error**2 for c in found]))
+    away = lifts - (precision.sum(axis=0) @ lifts) / precision.sum()
+    q, df = float(away @ precision @ away), len(found) - 1
     return Interaction(q=q, df=df, p_value=float(chi2.sf(q, df)))

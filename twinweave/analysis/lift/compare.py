@@ -1,4 +1,4 @@
-"""Test against control, for any pair of noisy means: the one place where findings are made."""
+"""One arm against another, of any two noisy means: the one place where findings are made."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare(
     z = quantile(level)
     span = possible[1] - possible[0]
     lift = test.mean - control.mean
-    interval = _within(difference(test, control, z), (-span, span))
+    interval = within(difference(test, control, z), (-span, span))
     p = p_value(test, control)
     noise = sqrt(test.noise + control.noise)
     sampling = sqrt(test.sampling + control.sampling)
@@ -63,7 +63,7 @@ def _arm(estimate: Estimate, z: float, possible: Interval) -> ArmResult:
         total=estimate.total,
         total_noise_sd=sqrt(estimate.var_total),
         rate=estimate.mean,
-        interval=_within(estimate.limits(z), possible),
+        interval=within(estimate.limits(z), possible),
         noise_sd=sqrt(estimate.noise),
         sampling_error=sqrt(estimate.sampling),
     )
@@ -85,7 +85,7 @@ def _relative(test: Estimate, control: Estimate, z: float) -> Relative:
     return Relative(value=value, intervals=pieces)
 
 
-def _within(interval: Interval, possible: Interval) -> Interval:
+def within(interval: Interval, possible: Interval) -> Interval:
     """The part of `interval` that is possible; the nearest possible point when none is."""
     low, high = (min(max(end, possible[0]), possible[1]) for end in interval)
     return low, high

@@ -1,188 +1,217 @@
-"""Arm sizes, conversions and value sums, each from every table that speaks of it.
-
-Generalised least squares with known noise variances (Aitken 1935): the best linear unbiased
-estimate, and its exact covariance. Arms never share a cell, so their noise is independent.
-"""
+"""Arm sizes, conversions and value sums, each from every table that speaks of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from twinweave.analysis.lift.arms import Floats, arm_sums, lacking_sums
+from twinweave.analysis.lift.arms import POSITIVE, blocks_of, home, scales
 from twinweave.analysis.lift.intervals import Rate
-from twinweave.errors import ConfigError
+from twinweave.analysis.lift.reconcile import (
+    EVERYONE,
+    Attribute,
+    Floats,
+    Margin,
+    Reconciled,
+    reconcile,
+)
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.plan import PlannedQuery
+from twinweave.workload.queries import cells_of
 
-TEST, CONTROL = 0, 1
+Segment = Mapping[str, int]
+"""Codes of columns: users who have them all. Empty: every user."""
+
+EVERY: Segment = {}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
-    """Sizes and conversions of both arms at every level of a breakdown (one level without).
+    """Sizes and conversions of the arms, in all and in segments, from reconciled tables.
 
-    holders: parties, the first of each pool, for which the number of an arm's users whom they
-        hold is estimated too; only without a breakdown.
-    theta: (2, levels, 1 + conversions + holders), the size first. cov: (2, the same twice).
+    A segment by a column of another party holds users whom that party holds alone.
+    Whatever is read has noise of known covariance; `tells` says what can be read.
     """
 
-    conversions: tuple[str, ...]
-    holders: tuple[str, ...] = ()
-    theta: Floats = field(repr=False)
-    cov: Floats = field(repr=False)
+    schema: JointSchema = field(repr=False)
+    conf: LiftConf = field(repr=False)
+    tables: Reconciled = field(repr=False)
 
-    def rate(self, arm: int, *conversions: str, level: int = 0, held_by: str | None = None) -> Rate:
-        """Conversions of an arm's users, or of those among them whom a party holds.
+    @property
+    def conversions(self) -> tuple[str, ...]:
+        """Those that some table counts."""
+        return tuple(c for c in self.conf.conversions if self.tells(c))
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Parties, the first of each pool, of which a table tells whom of an arm they hold."""
+        return tuple(p for p in self.schema.parties if self.tables.tells(p))
+
+    def tells(self, conversion: str | None = None, segment: Iterable[str] = ()) -> bool:
+        """Whether a conversion, or the size alone, is counted by all columns of the segment."""
+        columns = (*segment, *((conversion,) if conversion else ()))
+        margin = self._margin(dict.fromkeys(columns, 0))
+        return margin is not None and self.tables.tells(margin.users, margin.at)
+
+    def size(self, arm: str, segment: Segment = EVERY) -> tuple[float, float]:
+        """(n, noise variance of n)."""
+        rate = self.rate(arm, segment=segment)
+        return rate.n, rate.var_n
+
+    def rate(
+        self,
+        arm: str,
+        *conversions: str,
+        segment: Segment = EVERY,
+        held_by: str | None = None,
+    ) -> Rate:
+        """Conversions of an arm's users in a segment, or of those of them whom a party holds.
 
         Of several conversions the sum: a user who has two of them counts twice.
         """
-        counted = [1 + self.conversions.index(c) for c in conversions]
-        return self._rate(arm, level, self._held(held_by), counted)
+        among = self._read_as(segment, held_by)
+        counted = [self._read_as({**segment, c: POSITIVE}, held_by) for c in conversions]
+        return self._rate(arm, among, counted)
 
-    def held(self, arm: int, party: str) -> Rate:
-        """How many of an arm's users the party holds."""
-        return self._rate(arm, 0, 0, [self._held(party)])
+    def held(self, arm: str, party: str, segment: Segment = EVERY) -> Rate:
+        """How many of an arm's users in a segment of the membership's party another one holds."""
+        return self._rate(arm, self._read_as(segment), [self._read_as(segment, party)])
 
-    def _held(self, party: str | None) -> int:
-        return 0 if party is None else 1 + len(self.conversions) + self.holders.index(party)
+    def noise(
+        self, arm: str, conversion: str | None, segments: Sequence[Segment], rates: Sequence[float]
+    ) -> Floats:
+        """Covariance of the noise in an arm's rates in several segments (delta method).
 
-    def _rate(self, arm: int, level: int, among: int, counted: Sequence[int]) -> Rate:
-        theta, cov = self.theta[arm, level], self.cov[arm]
+        Without a conversion, of what the noise in the sizes does to means of these values.
+        """
+        group, levels = list(self.conf.all_arms).index(arm), len(segments)
+        margins = [self._read_as(at) for at in segments]
+        if conversion is not None:
+            margins += [self._read_as({**at, conversion: POSITIVE}) for at in segments]
+        theta, cov = self.tables.read(margins)
+        slopes = np.concatenate([-np.diag(rates), np.eye(levels)])[: len(margins)]
+        slopes = slopes / theta[group, :levels]
+        return np.asarray(slopes.T @ cov @ slopes * scales(self.conf)[group])
+
+    def _rate(self, arm: str, among: Margin, counted: Sequence[Margin]) -> Rate:
+        group = list(self.conf.all_arms).index(arm)
+        theta, cov = self.tables.read([among, *counted])
+        cov = cov * scales(self.conf)[group]
         return Rate(
-            n=float(theta[among]),
-            total=float(theta[counted].sum()),
-            var_n=float(cov[among, among]),
-            var_total=float(cov[np.ix_(counted, counted)].sum()),
-            cov=float(cov[among, counted].sum()),
+            n=float(theta[group, 0]),
+            total=float(theta[group, 1:].sum()),
+            var_n=float(cov[0, 0]),
+            var_total=float(cov[1:, 1:].sum()),
+            cov=float(cov[0, 1:].sum()),
         )
 
-    def size(self, arm: int, level: int = 0) -> tuple[float, float]:
-        """(n, noise variance of n)."""
-        return float(self.theta[arm, level, 0]), float(self.cov[arm, 0, 0])
+    def _read_as(self, at: Segment, held_by: str | None = None) -> Margin:
+        margin = self._margin(at, held_by)
+        assert margin is not None, f"no table counts {list(at)}"
+        return margin
+
+    def _margin(self, at: Segment, held_by: str | None = None) -> Margin | None:
+        return margin_of(self.schema, self.conf, at, held_by)
+
+
+def margin_of(
+    schema: JointSchema, conf: LiftConf, at: Segment, held_by: str | None = None
+) -> Margin | None:
+    """Users with these codes, as the tables have them; None for columns of two other parties."""
+    own = home(schema, conf)
+    here = [c for c in at if own in schema.holders(c)]
+    other = [c for c in at if c not in here]
+    units = [u[0] for u in schema.units if all(u[0] in schema.holders(c) for c in other)]
+    party = held_by or (next(iter(units), None) if other else EVERYONE)
+    if party is None or (other and party not in units):
+        return None
+    places: dict[Attribute, int] = {(own if c in here else party, c): at[c] for c in at}
+    return Margin(users=party, at=places)
 
 
 def estimate_counts(
-    schema: JointSchema, conf: LiftConf, measurements: Sequence[Measurement], by: str | None = None
+    schema: JointSchema, conf: LiftConf, measurements: Iterable[Measurement]
 ) -> Counts | None:
-    """Estimate sizes and conversions; conversions that no table counts by `by` are left out.
+    """All count tables with the membership made to agree; None when there is none."""
+    counting = (m for m in measurements if m.query.weight is None)
+    found = [block for m in counting for block in blocks_of(schema, conf, m)]
+    return Counts(schema=schema, conf=conf, tables=reconcile(found)) if found else None
 
-    None when no table speaks of the arms by `by` at all.
+
+def planned_counts(
+    schema: JointSchema, conf: LiftConf, plan: Iterable[PlannedQuery]
+) -> Counts | None:
+    """What `estimate_counts` will know of noise, before anything is measured.
+
+    Variances and covariances are those of the run's report; every n and total is 0.
     """
-    found = [
-        o
-        for m in measurements
-        if m.query.weight is None
-        for o in _observations(schema, conf, m, by)
+    return estimate_counts(schema, conf, unmeasured(schema, plan))
+
+
+def unmeasured(schema: JointSchema, plan: Iterable[PlannedQuery]) -> list[Measurement]:
+    """The planned tables with 0 in every cell, and the variance that their noise will have."""
+    return [
+        Measurement(
+            query=p.query, values=np.zeros(cells_of(schema, p.query).shape), variance=p.variance
+        )
+        for p in plan
     ]
-    if not found:
-        return None
-    counted = {name for o in found for name in o.row}
-    conversions = tuple(c for c in conf.conversions if ("converted", c) in counted)
-    holders = tuple(p for p in schema.parties if ("held", p) in counted)
-    return _least_squares(conversions, holders, found)
-
-
-def estimate_sum(
-    schema: JointSchema,
-    conf: LiftConf,
-    measurements: Sequence[Measurement],
-    column: str,
-    clip: float | None,
-) -> tuple[Floats, Floats] | None:
-    """Sum of a value column's units, amounts clipped at `clip`, in each arm.
-
-    Returns (sums, noise variances), each of shape (2,), or None when no table has it.
-    """
-    precision, weighted = np.zeros(2), np.zeros(2)
-    for m in measurements:
-        if (m.query.weight, m.query.clip) == (column, clip):
-            sums = arm_sums(schema, conf, m)
-            if sums is not None:
-                precision += 1 / sums.var_outside[:, 0]
-                weighted += sums.outside[:, 0] / sums.var_outside[:, 0]
-    if not precision.all():
-        return None
-    return weighted / precision, 1 / precision
-
-
-Part = tuple[str, str]
-"""What is estimated of an arm: its size, or who "converted" by, or is "held" at, that name."""
-
-SIZE: Part = ("size", "")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Observation:
-    """values = the sum of `row`'s parts, each by its factor, + noise.
+class Sums:
+    """Sums of a value column's units in the arms, in all and in segments, from reconciled tables.
 
-    values and variances are (2, levels).
+    clip: of the amounts that were summed, in the column's own unit; None for its upper bound.
     """
 
-    row: dict[Part, int]
-    values: Floats
-    variances: Floats
+    schema: JointSchema = field(repr=False)
+    conf: LiftConf = field(repr=False)
+    tables: Reconciled = field(repr=False)
+    clip: float | None
+
+    def tells(self, segment: Iterable[str]) -> bool:
+        """Whether the sums are by all columns of the segment."""
+        margin = self._margin(dict.fromkeys(segment, 0))
+        return margin is not None and self.tables.tells(margin.users, margin.at)
+
+    def total(self, arm: str, segment: Segment = EVERY) -> tuple[float, float]:
+        """(sum, noise variance of it)."""
+        totals, noise = self.totals(arm, [segment])
+        return float(totals[0]), float(noise[0, 0])
+
+    def totals(self, arm: str, segments: Sequence[Segment]) -> tuple[Floats, Floats]:
+        """Sums in several segments, and the covariance of their noise."""
+        margins = [self._margin(at) for at in segments]
+        assert None not in margins, f"no table sums by {segments}"
+        group = list(self.conf.all_arms).index(arm)
+        theta, cov = self.tables.read([m for m in margins if m is not None])
+        return theta[group], cov * scales(self.conf)[group]
+
+    def _margin(self, at: Segment) -> Margin | None:
+        """Of everyone where the amounts' party has the columns: whom it lacks adds nothing."""
+        margin = margin_of(self.schema, self.conf, at)
+        if margin is None or self.tables.tells(margin.users, margin.at):
+            return margin
+        return replace(margin, users=EVERYONE)
 
 
-def _observations(
-    schema: JointSchema, conf: LiftConf, m: Measurement, by: str | None
-) -> list[_Observation]:
-    """What one table of counts says: converted, held and not converted, and lacking users."""
-    if not m.variance > 0:
-        raise ConfigError(
-            "measurements",
-            f"table {m.query.name!r} has no noise variance",
-            "Give the variance of the noise that was added.",
-        )
-    found: list[_Observation] = []
-    rest = {SIZE: 1}  # what `outside` is the sum of
-    sums, name = None, None
-    for name in conf.conversions:
-        sums = arm_sums(schema, conf, m, by=by, conversion=name)
-        if sums is not None:
-            converted: Part = ("converted", name)
-            found = [
-                _Observation(row={converted: 1}, values=sums.inside, variances=sums.var_inside)
-            ]
-            rest[converted] = -1
-            break
-    sums = sums or arm_sums(schema, conf, m, by=by)
-    if sums is None:
-        return []
-    outside, variances = sums.outside, sums.var_outside
-    lacking = lacking_sums(schema, conf, m) if by is None else None
-    if lacking is not None and (not found or _converts_at(schema, conf, name)):
-        party, absent, noise = lacking
-        held: Part = ("held", party)
-        found.append(
-            _Observation(row={SIZE: 1, held: -1}, values=absent[:, None], variances=noise[:, None])
-        )
-        outside, variances = outside - absent[:, None], variances - noise[:, None]
-        rest = {held: 1, **{part: sign for part, sign in rest.items() if part != SIZE}}
-    return [*found, _Observation(row=rest, values=outside, variances=variances)]
+def estimate_sums(
+    schema: JointSchema, conf: LiftConf, measurements: Sequence[Measurement], column: str
+) -> Sums | None:
+    """All sums of a value column with the membership made to agree; None when there is none.
 
-
-def _converts_at(schema: JointSchema, conf: LiftConf, name: str | None) -> bool:
-    """Whether the conversion is another party's than the membership's."""
-    home = schema.holders(conf.membership)[0]
-    return name is not None and home not in schema.holders(name)
-
-
-def _least_squares(
-    conversions: tuple[str, ...], holders: tuple[str, ...], observations: Sequence[_Observation]
-) -> Counts:
-    parts = [SIZE, *(("converted", c) for c in conversions), *(("held", p) for p in holders)]
-    width, levels = len(parts), observations[0].values.shape[1]
-    precision = np.zeros((2, width, width))
-    weighted = np.zeros((2, levels, width))
-    for o in observations:
-        row = np.array([o.row.get(part, 0) for part in parts], dtype=np.float64)
-        # The variance is the same at every level: it depends on the table's shape alone.
-        precision += np.outer(row, row) / o.variances[:, :1, None]
-        weighted += row * (o.values / o.variances)[:, :, None]
-    cov = np.linalg.inv(precision)
-    theta = np.einsum("gij,glj->gli", cov, weighted)
-    return Counts(conversions=conversions, holders=holders, theta=theta, cov=cov)
+    Of sums under several clips those under the first one.
+    """
+    found = {m.query.clip: [] for m in measurements if m.query.weight == column}
+    for m in measurements:
+        if m.query.weight == column:
+            found[m.query.clip] += blocks_of(schema, conf, m)
+    for clip, blocks in found.items():
+        if blocks:
+            return Sums(schema=schema, conf=conf, tables=reconcile(blocks), clip=clip)
+    return None

@@ -66,11 +66,15 @@ class ArmResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Test against control.
+    """An arm, `test`, against another, `control`.
 
-    absolute: difference of the rates. incremental: that times the test arm's size.
-    level: of the intervals. p_value: two-sided, of no difference; below 1 - level exactly
-        when the absolute interval excludes zero.
+    absolute: difference of the rates. incremental: that times the first arm's size.
+    level: of each interval by itself; where arms are compared with the same control it is the one
+        at which all their intervals hold at once.
+    p_value: two-sided, of no difference, of this comparison alone; below 1 - level exactly when
+        the absolute interval excludes zero.
+    p_adjusted: corrected for the other headline comparisons, see `LiftReport.correction`; the
+        verdict follows it. None where a comparison is none of them, and the verdict its own.
     mde: smallest true difference that this design finds with 80 % power at `level`.
     noise_sd, sampling_error: the two parts of the absolute lift's standard error.
     """
@@ -86,6 +90,7 @@ class Comparison:
     noise_sd: float
     sampling_error: float
     verdict: Verdict
+    p_adjusted: float | None = None
 
     @property
     def standard_error(self) -> float:
@@ -141,14 +146,17 @@ class Breakdown:
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionLift:
-    """Lift of one conversion; `overall` is None when an arm is suppressed.
+    """Lift of one conversion in one arm; `overall` is None when an arm is suppressed.
 
+    against: the control, or another arm.
     matched: among users whom the conversion's party holds, None where no table tells them, or
         where it holds converters alone.
     doubts: why there is no verdict; () where there is one.
     """
 
     conversion: str
+    arm: str
+    against: str
     overall: Comparison | None
     breakdowns: tuple[Breakdown, ...]
     matched: Comparison | None = None
@@ -157,8 +165,9 @@ class ConversionLift:
 
 @dataclass(frozen=True, kw_only=True)
 class ValueLift:
-    """Lift of a value column's mean per user, in the column's own unit.
+    """Lift of a value column's mean per user in one arm, in the column's own unit.
 
+    against: the control, or another arm.
     clipped_to: the column's lower bound and the sum's clip, or the upper bound; larger and smaller
         amounts count as the bound, and what is estimated is the mean of what is left. A user
         whom the column's party lacks, or without an amount there, has 0.
@@ -174,9 +183,12 @@ class ValueLift:
     """
 
     column: str
+    arm: str
+    against: str
     overall: Comparison | None
     clipped_to: Interval
     variance: Literal["measured", "bounded", "none"]
+    breakdowns: tuple[Breakdown, ...] = ()
     matched: Comparison | None = None
     clipped_share: Finding | None = None
     at_bound: Literal["surely", "maybe", "no"] = "no"
@@ -187,24 +199,23 @@ class ValueLift:
 class MatchRate:
     """What share of each arm another party holds: the rest count as not converted, as 0.
 
-    party: it, or the first of its pool. difference: test less control, interval at the report's
-    level. p_value: two-sided, of no difference. state: what follows for outcomes at this party.
+    party: it, or the first of its pool. arms: the share by arm, each with an interval at the
+    report's level. p_value: two-sided, of no difference between any two arms (Bonferroni where
+    there are several pairs). state: what follows for outcomes at this party.
     """
 
     party: str
-    test: Finding
-    control: Finding
-    difference: Finding
+    arms: dict[str, Finding]
     p_value: float
     state: MatchState
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRatio:
-    """Do the arms' sizes agree with `lift.ratio` (test users for each control user)?"""
+    """Do the arms' sizes agree with `lift.ratio`? By arm: its users for each control user."""
 
-    declared: float
-    observed: float
+    declared: dict[str, float]
+    observed: dict[str, float]
     chi2: float
     p_value: float
     suspicious: bool
@@ -214,18 +225,21 @@ class SampleRatio:
 class LiftReport:
     """Every finding about one experiment. notes: plain sentences a reader must know.
 
-    hidden: the arms that are too small to show, or lost in the noise; while there is one, no
-        outcome is compared.
+    arms: the levels of each by its name, the control last. conversions, values: by outcome every
+        arm against the control, then every two arms.
+    correction: what p_adjusted of the headline comparisons, those over all users, is corrected
+        for, in words; "" for a single one.
+    hidden: the arms that are too small to show, or lost in the noise; they are compared with none.
     """
 
     membership: str
-    test: tuple[str, ...]
-    control: tuple[str, ...]
+    arms: dict[str, tuple[str, ...]]
     level: float
     k: int
     conversions: tuple[ConversionLift, ...]
     values: tuple[ValueLift, ...]
     match_rates: tuple[MatchRate, ...] = ()
     sample_ratio: SampleRatio | None
-    hidden: tuple[Literal["test", "control"], ...] = ()
+    hidden: tuple[str, ...] = ()
+    correction: str = ""
     notes: tuple[str, ...]

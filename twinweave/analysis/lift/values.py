@@ -5,78 +5,155 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from twinweave.analysis.finding import Interval
-from twinweave.analysis.lift.breakdown import shown
+from twinweave.analysis.lift.amounts import Amounts
+from twinweave.analysis.lift.breakdown import broken_down, shown
 from twinweave.analysis.lift.compare import compare
-from twinweave.analysis.lift.estimate import CONTROL, TEST, Counts, estimate_sum
+from twinweave.analysis.lift.estimate import EVERY, Counts, Segment, Sums, estimate_sums
 from twinweave.analysis.lift.intervals import Mean, Rate
-from twinweave.analysis.lift.results import Comparison, ValueLift
-from twinweave.analysis.lift.spread import Spread
-from twinweave.tables.column import VALUE_UNITS, Column, value_unit
+from twinweave.analysis.lift.reconcile import Floats
+from twinweave.analysis.lift.results import Breakdown, Comparison, ValueLift
+from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
 
+Pair = tuple[str, str]
 
-def value_lift(
-    schema: JointSchema,
-    conf: LiftConf,
-    measurements: Sequence[Measurement],
-    counts: Counts,
-    column: str,
-) -> ValueLift | None:
-    """Compare the arms' mean value over all users; a user whom its party does not hold has 0.
 
-    None when no table sums the column by membership, or when its bounds do not begin at 0 and no
-    table tells how many of an arm's users its party holds.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Value:
+    """A value column's amounts by arm.
+
+    party: first of the unit that holds it, where that is not the membership's. told: whether some
+    table tells how many of an arm's users it holds.
     """
-    clip = next((m.query.clip for m in measurements if m.query.weight == column), None)
-    amounts = Amounts.of(schema, measurements, column, clip)
-    low, high = amounts.low, amounts.high
-    party = holder(schema, conf, column)
-    told = party is None or party in counts.holders
-    sums = estimate_sum(schema, conf, measurements, column, clip)
-    if sums is None or not (told or low == 0):
-        return None
-    everyone, matched, measured = {}, {}, True
-    hidden = ValueLift(column=column, overall=None, clipped_to=(low, high), variance="none")
-    for arm in (TEST, CONTROL):
-        if not shown(*counts.size(arm), conf.k):
-            return hidden
-        total, noise = float(sums[0][arm]), float(sums[1][arm])
-        n, var_n = counts.size(arm)
-        held = Rate(n=n, total=n, var_n=var_n, var_total=var_n, cov=var_n)
-        if party is not None and told:
-            held = counts.held(arm, party)
-            if shown(held.total, held.var_total, conf.k):
-                alone = replace(held, n=held.total, var_n=held.var_total, cov=held.var_total)
-                matched[arm] = amounts.mean(alone, total, noise)[0]
-        if low and not shown(held.total, held.var_total, conf.k):
-            return hidden
-        everyone[arm], used = amounts.mean(held, total, noise)
-        measured &= used
-    converters = party is not None and conf.holds.get(party) == "converters"
-    possible = (min(low, 0.0), max(high, 0.0)) if party else (low, high)
 
-    def compared(means: dict[int, Mean], possible: Interval) -> Comparison:
-        return compare(
-            means[TEST],
-            means[CONTROL],
-            level=conf.level,
-            possible=possible,
-            with_relative=possible[0] >= 0,
+    conf: LiftConf = field(repr=False)
+    column: Column
+    counts: Counts = field(repr=False)
+    sums: Sums = field(repr=False)
+    amounts: Amounts = field(repr=False)
+    party: str | None
+
+    @classmethod
+    def of(
+        cls,
+        schema: JointSchema,
+        conf: LiftConf,
+        measurements: Sequence[Measurement],
+        counts: Counts,
+        name: str,
+    ) -> Value | None:
+        """None when no table sums the column by membership, or when its bounds do not begin at 0
+        and no table tells how many of an arm's users its party holds."""
+        party, column = holder(schema, conf, name), schema.column(name)
+        sums = estimate_sums(schema, conf, measurements, name)
+        told = party is None or party in counts.holders
+        if sums is None or not (told or column.span[0] == 0):
+            return None
+        amounts = Amounts.of(schema, measurements, name, sums.clip)
+        return cls(
+            conf=conf, column=column, counts=counts, sums=sums, amounts=amounts, party=party
         )
 
-    spread = amounts.spread
-    return ValueLift(
-        column=column,
-        overall=compared(everyone, possible),
-        clipped_to=(low, high),
-        variance="measured" if measured else "bounded",
-        matched=compared(matched, (low, high)) if len(matched) == 2 and not converters else None,
-        clipped_share=spread.above(high - low, conf.level) if spread else None,
-        at_bound=spread.at_bound if spread else "no",
-    )
+    def lift(self, pair: Pair, level: float) -> ValueLift:
+        """Compare two arms' mean over all users; a user whom its party does not hold has 0.
+
+        level: of the intervals over all users.
+        """
+        found = [self._mean(arm) for arm in pair]
+        spread, clip = self.amounts.spread, self.amounts.high - self.amounts.low
+        hidden = ValueLift(
+            column=self.column.name,
+            arm=pair[0],
+            against=pair[1],
+            overall=None,
+            clipped_to=(self.amounts.low, self.amounts.high),
+            variance="none",
+        )
+        if None in found:
+            return hidden
+        measured = all(one is not None and one[1] for one in found)
+        return replace(
+            hidden,
+            overall=self._compared([one[0] for one in found if one], level, self._possible()),
+            variance="measured" if measured else "bounded",
+            breakdowns=tuple(self._by(name, pair) for name in self.segmented),
+            matched=self._matched(pair),
+            clipped_share=spread.above(clip, self.conf.level) if spread else None,
+            at_bound=spread.at_bound if spread else "no",
+        )
+
+    @property
+    def segmented(self) -> list[str]:
+        """Columns by which it is broken down."""
+        return [
+            name
+            for name in self.conf.breakdowns
+            if self.sums.tells([name])
+            and self.counts.tells(segment=[name])
+            and self.conf.holds.get(self.counts.among(name) or "") != "converters"
+        ]
+
+    def _by(self, name: str, pair: Pair) -> Breakdown:
+        alone = self.counts.among(name) == self.party
+        possible = (self.amounts.low, self.amounts.high) if alone else self._possible()
+
+        def compared(segment: Segment, level: float) -> Comparison | None:
+            found = [self._mean(arm, segment) for arm in pair]
+            if None in found:
+                return None
+            return self._compared([one[0] for one in found if one], level, possible)
+
+        def noise(arm: str, segments: Sequence[Segment], means: Sequence[float]) -> Floats:
+            n = np.array([self.counts.size(arm, at)[0] for at in segments])
+            of_sums = self.sums.totals(arm, segments)[1] * self.amounts.unit**2 / np.outer(n, n)
+            return np.asarray(of_sums + self.counts.noise(arm, None, segments, means))
+
+        return broken_down(self.counts, self.counts.schema.column(name), pair, compared, noise)
+
+    def _mean(self, arm: str, segment: Segment = EVERY) -> tuple[Mean, bool] | None:
+        """Of an arm's users in a segment, and whether its variance was measured; None where there
+        are too few to show, or too few of them held for bounds that do not begin at 0."""
+        held, total = self._held(arm, segment), self.sums.total(arm, segment)
+        if not shown(held.n, held.var_n, self.conf.k):
+            return None
+        if self.amounts.low and not shown(held.total, held.var_total, self.conf.k):
+            return None
+        return self.amounts.mean(held, *total)
+
+    def _held(self, arm: str, segment: Segment) -> Rate:
+        """How many of the users the column's party holds; all, where no table tells."""
+        among = next((p for c in segment if (p := self.counts.among(c))), None)
+        if self.party is not None and among is None and self.party in self.counts.holders:
+            return self.counts.held(arm, self.party, segment)
+        n, var_n = self.counts.size(arm, segment)
+        return Rate(n=n, total=n, var_n=var_n, var_total=var_n, cov=var_n)
+
+    def _matched(self, pair: Pair) -> Comparison | None:
+        """Among users whom the party holds; None where no table tells them, and of converters."""
+        party = self.party
+        if party not in self.counts.holders or self.conf.holds.get(party or "") == "converters":
+            return None
+        means = []
+        for arm in pair:
+            held = self._held(arm, EVERY)
+            if not shown(held.total, held.var_total, self.conf.k):
+                return None
+            alone = replace(held, n=held.total, var_n=held.var_total, cov=held.var_total)
+            means.append(self.amounts.mean(alone, *self.sums.total(arm))[0])
+        return self._compared(means, self.conf.level, (self.amounts.low, self.amounts.high))
+
+    def _possible(self) -> Interval:
+        """Smallest and largest mean there can be of users of whom the party may lack some."""
+        low, high = self.amounts.low, self.amounts.high
+        return (min(low, 0.0), max(high, 0.0)) if self.party else (low, high)
+
+    def _compared(self, means: Sequence[Mean], level: float, possible: Interval) -> Comparison:
+        return compare(*means, level=level, possible=possible, with_relative=possible[0] >= 0)
 
 
 def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:
@@ -84,86 +161,3 @@ def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:
     holders = schema.holders(column)
     home = schema.holders(conf.membership)[0]
     return None if home in holders else schema.unit(holders[0])[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Amounts:
-    """What is known of a value column's amounts, to make means of sums.
-
-    low, high: lower bound, and where they are clipped; unit: of their sums; all in the column's
-    own unit. ratio: of second moment to mean above the lower bound, None where it is not known.
-    """
-
-    low: float
-    high: float
-    unit: float
-    ratio: float | None
-    spread: Spread | None = field(repr=False)
-
-    @classmethod
-    def of(
-        cls,
-        schema: JointSchema,
-        measurements: Sequence[Measurement],
-        name: str,
-        clip: float | None,
-    ) -> Amounts:
-        """clip: of the sums; None for the column's upper bound."""
-        column: Column = schema.column(name)
-        low, most = column.span
-        high, unit = most if clip is None else clip, value_unit(column, clip)
-        spread = Spread.of(schema, measurements, name)
-        found = spread.ratio(high - low, unit) if spread else None
-        return cls(low=low, high=high, unit=unit, ratio=found and found[0], spread=spread)
-
-    def mean(self, arm: Rate, total: float, noise: float) -> tuple[Mean, bool]:
-        """Mean over `arm.n` users, `arm.total` of them held; whether its variance was measured.
-
-        total: noisy sum of their units above the lower bound; noise: its variance.
-        """
-        low, above, var_above = self.low, total * self.unit, noise * self.unit**2
-        if low == 0:
-            variance, used = self._variance(arm.n, above, var_above)
-        else:
-            within, used = self._variance(arm.total, above, var_above)
-            own = low + above / arm.total
-            share = min(max(arm.total / arm.n, 0.0), 1.0)
-            # Those who are held vary among themselves; the others have 0.
-            variance = share * within + share * (1 - share) * own**2
-        found = Mean(
-            total=above + low * arm.total,
-            var_total=var_above + low**2 * arm.var_total,
-            n=arm.n,
-            var_n=arm.var_n,
-            cov=low * arm.cov,
-            variance=variance,
-        )
-        return found, used
-
-    def _variance(self, n: float, total: float, noise: float) -> tuple[float, bool]:
-        """Variance of one user's amount above the lower bound, and whether it was measured."""
-        return user_variance(n, total, noise, ratio=self.ratio, top=self.high - self.low)
-
-
-def user_variance(
-    n: float, total: float, noise: float, *, ratio: float | None, top: float
-) -> tuple[float, bool]:
-    """Variance of the amount, within 0..top, of one of n users, and whether `ratio` gave it.
-
-    total: noisy sum of amounts, with noise variance `noise`. ratio: of their second moment to
-    their mean, so that the variance is ratio * mean - mean**2; a mean that noise has made small
-    counts as one of its standard deviation. Where the ratio is None or leads below 0, and as the
-    ceiling, stands the largest variance of amounts in 0..top with that mean, m (top - m) (Bhatia
-    & Davis 2000), at a mean two standard deviations up.
-    """
-    mean, error = total / n, noise**0.5 / n
-    upper = min(max(mean, 0.0) + 2 * error, top / 2) or top / VALUE_UNITS / n
-    ceiling = upper * (top - upper)
-    if ratio is None:
-        return ceiling, False
-    likely = max(mean, error)
-    # E[noisy mean**2] exceeds mean**2 by the noise's variance.
-    variance = ratio * likely - likely**2 + error**2
-    if variance <= 0:
-        return ceiling, False
-    return min(variance, ceiling), True

@@ -53,7 +53,8 @@ class _Wording:
 
 def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
     """Lines of at most WIDTH characters. A known true lift stands beside its estimate."""
-    arms = f"{' + '.join(lift.test)} (test) against {' + '.join(lift.control)} (control)"
+    *treated, control = (f"{' + '.join(levels)} ({arm})" for arm, levels in lift.arms.items())
+    arms = f"{', '.join(treated)} against {control}"
     lines = [*paragraph(f"{lift.membership}: {arms}", " ")]
     for conversion in lift.conversions:
         lines += _conversion(conversion, lift, facts)
@@ -137,11 +138,11 @@ _RULE_OF_MOST = "A user who is not matched counts as not converted, and as 0 of 
 
 
 def _match_rate(found: MatchRate, lift: LiftReport) -> list[str]:
-    test, control = shown_finding(found.test), shown_finding(found.control)
+    shares = (f"{_share(shown_finding(one))} of {arm}" for arm, one in found.arms.items())
     tested = found.state in (MatchState.BALANCED, MatchState.UNBALANCED)
     balance = f" {p_is(found.p_value)}:" if tested else ""
     text = (
-        f"Matched at {found.party}: {_share(test)} of test, {_share(control)} of control "
+        f"Matched at {found.party}: {', '.join(shares)} "
         f"({lift.level:.0%} intervals);{balance} {_SAYS[found.state].format(party=found.party)}. "
         f"{_RULE.get(found.state, _RULE_OF_MOST)}"
     )
@@ -302,8 +303,9 @@ def _sample_ratio(found: SampleRatio) -> list[str]:
         if found.suspicious
         else "in agreement"
     )
-    text = (
-        f"Sample ratio: {found.observed:.4f} test users for each control user, expected "
-        f"{found.declared:g}; {p_is(found.p_value)}: {says}."
+    arms = "; ".join(
+        f"{found.observed[arm]:.4f} {arm} users for each control user, expected {ratio:g}"
+        for arm, ratio in found.declared.items()
     )
+    text = f"Sample ratio: {arms}; {p_is(found.p_value)}: {says}."
     return ["", rule(), *paragraph(text, " ")]
