@@ -15,9 +15,13 @@ from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.tables.column import Kind, Role
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.queries import query_over
 
 TEST, CONTROL = "test", "control"
 """Name of the one arm where there is but one, and of what every arm is compared with."""
+
+MOST_LEVELS = 64
+"""Of a column that outcomes are broken down by: with more, noise leaves next to nothing of each."""
 
 Holds = Literal["everyone", "converters"]
 """Whom a party's table lists: all who could have converted, or those alone who did."""
@@ -35,7 +39,8 @@ class LiftConf(Parsed):
     conversions: boolean columns; a user with the second level has converted, every other
         user (missing, or unknown to the party that holds the column) has not.
     values: `value` columns compared as mean per user; a user without one counts as 0.
-    breakdowns: columns at the membership's party; each conversion is compared level by level.
+    breakdowns: columns by whose levels, or bins, each outcome is compared: of the membership's
+        party, or of one that holds an outcome, for the users whom that party holds.
     level: of every interval, and 1 - level the error rate of every verdict.
     k: an arm, or an arm's part in a breakdown, whose noisy size is below k is not shown.
     ratio: expected users in an arm for each user in control, for the sample-ratio check: one
@@ -153,15 +158,31 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
             raise ConfigError(
                 "lift.values", f"{name!r} is no value column", "Give it `role: value` and bounds."
             )
-    home = schema.holders(conf.membership)[0]
     for name in conf.breakdowns:
-        if name == conf.membership or home not in schema.holders(name):
-            raise ConfigError(
-                "lift.breakdowns",
-                f"column {name!r} is not a feature at {home!r}",
-                "Break down by columns of the membership's party.",
-            )
+        _check_breakdown(schema, conf, name)
     _check_holds(schema, conf)
+
+
+def _check_breakdown(schema: JointSchema, conf: LiftConf, name: str) -> None:
+    outcomes = (*conf.conversions, *conf.values)
+    if name == conf.membership or name in outcomes:
+        raise ConfigError(
+            "lift.breakdowns",
+            f"column {name!r} is the membership or an outcome",
+            "Break down by what was known before the treatment.",
+        )
+    if schema.column(name).size > MOST_LEVELS:
+        raise ConfigError(
+            "lift.breakdowns",
+            f"column {name!r} has more than {MOST_LEVELS} levels",
+            "Give it fewer `bins`, or merge levels by `derive`.",
+        )
+    if not any(query_over(schema, conf.membership, name, outcome) for outcome in outcomes):
+        raise ConfigError(
+            "lift.breakdowns",
+            f"no two parties hold {conf.membership!r}, {name!r} and an outcome between them",
+            "Break down by a column of the membership's party, or of an outcome's.",
+        )
 
 
 def _check_holds(schema: JointSchema, conf: LiftConf) -> None:

@@ -66,12 +66,7 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
 def _conversions(
     schema: JointSchema, conf: LiftConf, counts: Counts, name: str, notes: list[str]
 ) -> list[ConversionLift]:
-    told = [column for column in conf.breakdowns if counts.tells(name, [column])]
-    notes += [
-        f"{name} is not broken down by {column}: no table was measured."
-        for column in conf.breakdowns
-        if column not in told
-    ]
+    told = _segmented(conf, counts, name, notes)
     visible = {pair: all(shown(*counts.size(arm), conf.k) for arm in pair) for pair in conf.pairs}
     first = {
         pair: compare_rates(counts, name, pair, conf.level) if visible[pair] else None
@@ -95,6 +90,19 @@ def _conversions(
         )
         for pair, seen in visible.items()
     ]
+
+
+def _segmented(conf: LiftConf, counts: Counts, name: str, notes: list[str]) -> list[str]:
+    """Columns that a conversion is broken down by; of the others it is noted why not."""
+    told = []
+    for column in conf.breakdowns:
+        if not counts.tells(name, [column]):
+            notes.append(f"{name} is not broken down by {column}: no table was measured.")
+        elif conf.holds.get(counts.among(column) or "") == "converters":
+            notes.append(f"{name} is not broken down by {column}: it is known of converters alone.")
+        else:
+            told.append(column)
+    return told
 
 
 def _values(

@@ -43,6 +43,7 @@ def break_down(
     noise = sum(counts.noise(arm, conversion, list(kept.values())) for arm in pair)
     return Breakdown(
         column=column.name,
+        among=counts.among(column.name),
         level=conf.level,
         cells=corrected(conf, column, found),
         interaction=interaction(list(found.values()), np.asarray(noise)),

@@ -57,6 +57,11 @@ class Counts:
         margin = self._margin(dict.fromkeys(columns, 0))
         return margin is not None and self.tables.tells(margin.users, margin.at)
 
+    def among(self, column: str) -> str | None:
+        """Party whose users alone have a level of the column; None where all of an arm do."""
+        margin = self._margin({column: 0})
+        return (margin and margin.users) or None
+
     def size(self, arm: str, segment: Segment = EVERY) -> tuple[float, float]:
         """(n, noise variance of n)."""
         rate = self.rate(arm, segment=segment)

@@ -136,9 +136,13 @@ class Interaction:
 
 @dataclass(frozen=True, kw_only=True)
 class Breakdown:
-    """A conversion's lift by the levels of one column. level: joint, of all shown intervals."""
+    """An outcome's lift by the levels of one column. level: joint, of all shown intervals.
+
+    among: the party whose users are counted, those it lacks having no level; None for everyone.
+    """
 
     column: str
+    among: str | None
     level: float
     cells: tuple[Cell, ...]
     interaction: Interaction | None
