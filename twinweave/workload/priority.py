@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from twinweave.tables.column import Role
 from twinweave.tables.schema import JointSchema
@@ -22,18 +23,24 @@ def priority_tables(analyses: Analyses) -> list[Query]:
 
 
 def _of_lift(schema: JointSchema, lift: LiftConf) -> Iterator[Query | None]:
-    """Arms; arms by conversion; the same by breakdown; of values, sums by arm, and how they are
-    spread among all users of their party."""
+    """Arms; arms by conversion; of values, sums by arm, and how they are spread among all users of
+    their party; conversions and sums by breakdown."""
     home = schema.unit(schema.holders(lift.membership)[0])
     yield Query(sides=(side_of(home, (lift.membership,)),), priority=True)
     for conversion in lift.conversions:
         yield query_over(schema, lift.membership, conversion, priority=True)
-    for column in lift.breakdowns:
-        for conversion in lift.conversions:
-            yield query_over(schema, lift.membership, column, conversion, priority=True)
     for value in lift.values:
-        yield _weighted(schema, lift.membership, value)
+        yield _sum(schema, lift.membership, value)
         yield query_over(schema, value, priority=True)
+    for column in lift.breakdowns:
+        by = [
+            query_over(schema, lift.membership, column, conversion, priority=True)
+            for conversion in lift.conversions
+        ]
+        sums = [_sum(schema, lift.membership, value, column) for value in lift.values]
+        yield from (*by, *sums)
+        if any(sums) and not any(by):  # a mean needs the sizes too
+            yield query_over(schema, lift.membership, column, priority=True)
 
 
 def _of_fairness(schema: JointSchema, fairness: FairnessConf) -> Iterator[Query | None]:
@@ -41,14 +48,25 @@ def _of_fairness(schema: JointSchema, fairness: FairnessConf) -> Iterator[Query 
         yield query_over(schema, sensitive, fairness.label, priority=True)
 
 
-def _weighted(schema: JointSchema, membership: str, value: str) -> Query:
-    """Sum of a value column by membership, at one party or across two."""
-    home = schema.unit(schema.holders(membership)[0])
-    if home[0] in schema.holders(value):
-        return Query(sides=(side_of(home, (membership,), value),), priority=True)
-    holder = schema.unit(schema.holders(value)[0])
-    sides = (side_of(home, (membership,)), side_of(holder, weight=value))
-    return Query(sides=sides, priority=True)
+def _sum(schema: JointSchema, membership: str, value: str, by: str | None = None) -> Query | None:
+    """Sum of a value column by membership, and by a further column; None where no two parties
+    hold them all between them.
+
+    It has the sides of a count over the columns and the value, which is summed on its own.
+    """
+    columns = (membership, *((by,) if by else ()))
+    counted = query_over(schema, *columns, value, priority=True)
+    if counted is None:
+        return None
+    sides = tuple(
+        side_of(
+            s.members,
+            tuple(c for c in s.columns if c != value),
+            value if value in s.columns else None,
+        )
+        for s in counted.sides
+    )
+    return replace(counted, sides=sides)
 
 
 def importance(schema: JointSchema, query: Query) -> float:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twinweave.analysis.lift.amounts import user_variance
 from twinweave.analysis.lift.breakdown import interaction
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.intervals import Mean, Rate, difference, p_value, quantile, ratio_set
 from twinweave.analysis.lift.multiplicity import holm
 from twinweave.analysis.lift.results import Verdict
-from twinweave.analysis.lift.values import user_variance
 
 Z = quantile(0.95)
 

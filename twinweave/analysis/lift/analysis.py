@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from twinweave.analysis.lift import headlines
-from twinweave.analysis.lift.breakdown import break_down, compare_rates, shown
+from twinweave.analysis.lift.breakdown import by_conversion, compare_rates, shown
 from twinweave.analysis.lift.estimate import Counts, estimate_counts
-from twinweave.analysis.lift.headlines import Pair
 from twinweave.analysis.lift.match import among_matched, match_notes, match_rates
 from twinweave.analysis.lift.ratio import sample_ratio
 from twinweave.analysis.lift.refusal import refused
 from twinweave.analysis.lift.results import ConversionLift, LiftReport, ValueLift
-from twinweave.analysis.lift.values import holder, value_lift
+from twinweave.analysis.lift.values import Value, holder
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf, check_lift
@@ -80,7 +79,7 @@ def _conversions(
             against=pair[1],
             overall=compare_rates(counts, name, pair, levels[pair]) if seen else None,
             breakdowns=tuple(
-                break_down(conf, schema.column(column), counts, name, pair) for column in told
+                by_conversion(counts, schema.column(column), name, pair) for column in told
             )
             if seen
             else (),
@@ -114,23 +113,26 @@ def _values(
 ) -> list[ValueLift]:
     found: list[ValueLift] = []
     for column in conf.values:
-
-        def lift(pair: Pair, level: float, column: str = column) -> ValueLift | None:
-            return value_lift(schema, conf, measurements, counts, column, pair, level)
-
-        of_column = _at_joint_levels(conf, lift)
-        found += of_column
-        if not of_column:
+        value = Value.of(schema, conf, measurements, counts, column)
+        if value is None:
             notes.append(
                 f"{column} is not compared: no table sums it by {conf.membership}, or tells how "
                 "many of an arm's users its party holds (its bounds do not begin at 0)."
             )
-        if any(one.variance == "bounded" for one in of_column):
+            continue
+        lifts = _of_value(conf, value)
+        found += lifts
+        notes += [
+            f"{column} is not broken down by {by}: no table was measured."
+            for by in conf.breakdowns
+            if by not in value.segmented
+        ]
+        if any(one.variance == "bounded" for one in lifts):
             notes.append(
                 f"The spread of {column} drowned in noise or was not measured; its interval "
                 "uses the largest spread its bounds allow, so it is wider than need be."
             )
-        if any(one.at_bound == "maybe" for one in of_column):
+        if any(one.at_bound == "maybe" for one in lifts):
             notes.append(
                 f"Most amounts of {column} seem to lie at the upper bound; the noise leaves it "
                 "open. Check the unit (cents for euros?) and `bounds`."
@@ -138,10 +140,8 @@ def _values(
     return found
 
 
-def _at_joint_levels(
-    conf: LiftConf, lift: Callable[[Pair, float], ValueLift | None]
-) -> list[ValueLift]:
+def _of_value(conf: LiftConf, value: Value) -> list[ValueLift]:
     """One value's lifts, each at the level at which the intervals of all hold at once."""
-    first = {pair: one for pair in conf.pairs if (one := lift(pair, conf.level)) is not None}
-    levels = headlines.levels(conf, {pair: one.overall for pair, one in first.items()})
-    return [one for pair in first if (one := lift(pair, levels[pair])) is not None]
+    first = {pair: value.lift(pair, conf.level).overall for pair in conf.pairs}
+    levels = headlines.levels(conf, first)
+    return [value.lift(pair, levels[pair]) for pair in conf.pairs]

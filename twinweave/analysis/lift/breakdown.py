@@ -1,4 +1,4 @@
-"""A conversion's lift level by level, with correction for looking at many of them.
+"""An outcome's lift level by level, with correction for looking at many of them.
 
 Intervals hold for all shown levels at once (Bonferroni), p-values carry Holm's correction, and
 one test of interaction asks whether the levels differ at all (Cochran's Q, 1954, Biometrics 10,
@@ -7,7 +7,7 @@ with the covariance of levels that share noise).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import chi2
@@ -22,38 +22,64 @@ from twinweave.workload.analyses import LiftConf
 
 RATES = (0.0, 1.0)
 
+Pair = tuple[str, str]
+"""What is compared: an arm, and against which."""
+
 
 def shown(n: float, var_n: float, k: int) -> bool:
     """Whether a noisy size may be shown: at least k, and three standard deviations of noise."""
     return n >= max(k, 3 * var_n**0.5) and n > 0
 
 
-def break_down(
-    conf: LiftConf, column: Column, counts: Counts, conversion: str, pair: tuple[str, str]
+def by_conversion(counts: Counts, column: Column, conversion: str, pair: Pair) -> Breakdown:
+    """Compare two arms' conversion rates at every level of `column` that is not suppressed."""
+
+    def compared(segment: Segment, level: float) -> Comparison:
+        return compare_rates(counts, conversion, pair, level, segment)
+
+    def noise(arm: str, segments: Sequence[Segment], rates: Sequence[float]) -> Floats:
+        return counts.noise(arm, segments, rates, conversion)
+
+    return broken_down(counts, column, pair, compared, noise)
+
+
+def broken_down(
+    counts: Counts,
+    column: Column,
+    pair: Pair,
+    compared: Callable[[Segment, float], Comparison | None],
+    noise: Callable[[str, Sequence[Segment], Sequence[float]], Floats],
 ) -> Breakdown:
-    """Compare two arms at every level of `column` that is not suppressed."""
-    segments = {i: {column.name: i} for i in range(column.size)}
-    kept = {
-        i: at
+    """Compare two arms at every level of `column` at which both are large enough to be shown.
+
+    compared: at a level, with intervals of some confidence; None where that cannot be shown.
+    noise: covariance of the noise in an arm's rates, given them, over several levels.
+    """
+    conf = counts.conf
+    segments: dict[int, Segment] = {i: {column.name: i} for i in range(column.size)}
+    kept = [
+        i
         for i, at in segments.items()
         if all(shown(*counts.size(arm, at), conf.k) for arm in pair)
-    }
+        and compared(at, conf.level) is not None
+    ]
     joint = 1 - (1 - conf.level) / max(len(kept), 1)
-    found = {i: compare_rates(counts, conversion, pair, joint, at) for i, at in kept.items()}
-    noise = sum(counts.noise(arm, conversion, list(kept.values())) for arm in pair)
+    found = {i: c for i in kept if (c := compared(segments[i], joint)) is not None}
+    rates = [[c.test.rate for c in found.values()], [c.control.rate for c in found.values()]]
+    each = (noise(arm, [segments[i] for i in found], r) for arm, r in zip(pair, rates, strict=True))
     return Breakdown(
         column=column.name,
         among=counts.among(column.name),
         level=conf.level,
-        cells=corrected(conf, column, found),
-        interaction=interaction(list(found.values()), np.asarray(noise)),
+        cells=_corrected(conf, column, found),
+        interaction=interaction(list(found.values()), sum(each, np.zeros((1, 1)))),
     )
 
 
 def compare_rates(
     counts: Counts,
     conversion: str,
-    pair: tuple[str, str],
+    pair: Pair,
     level: float,
     segment: Segment = EVERY,
 ) -> Comparison:
@@ -62,7 +88,7 @@ def compare_rates(
     return compare(test, control, level=level, possible=RATES)
 
 
-def corrected(conf: LiftConf, column: Column, found: Mapping[int, Comparison]) -> tuple[Cell, ...]:
+def _corrected(conf: LiftConf, column: Column, found: Mapping[int, Comparison]) -> tuple[Cell, ...]:
     """A cell for every level, by its code; those that `found` lacks are suppressed."""
     p_holm = dict(zip(found, holm([c.p_value for c in found.values()]), strict=True))
     return tuple(

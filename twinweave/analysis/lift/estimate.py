@@ -12,6 +12,7 @@ from twinweave.analysis.lift.intervals import Rate
 from twinweave.analysis.lift.reconcile import (
     EVERYONE,
     Attribute,
+    Block,
     Floats,
     Margin,
     Reconciled,
@@ -57,6 +58,11 @@ class Counts:
         margin = self._margin(dict.fromkeys(columns, 0))
         return margin is not None and self.tables.tells(margin.users, margin.at)
 
+    def tells_held(self, party: str, segment: Iterable[str] = ()) -> bool:
+        """Whether users whom a party holds are counted by all columns of the segment."""
+        margin = self._margin(dict.fromkeys(segment, 0), party)
+        return margin is not None and self.tables.tells(party, margin.at)
+
     def among(self, column: str) -> str | None:
         """Party whose users alone have a level of the column; None where all of an arm do."""
         margin = self._margin({column: 0})
@@ -87,18 +93,28 @@ class Counts:
         return self._rate(arm, self._read_as(segment), [self._read_as(segment, party)])
 
     def noise(
-        self, arm: str, conversion: str | None, segments: Sequence[Segment], rates: Sequence[float]
+        self,
+        arm: str,
+        segments: Sequence[Segment],
+        rates: Sequence[float],
+        conversion: str | None = None,
+        *,
+        held: tuple[str, float] | None = None,
     ) -> Floats:
         """Covariance of the noise in an arm's rates in several segments (delta method).
 
-        Without a conversion, of what the noise in the sizes does to means of these values.
+        The rates are of a conversion; or means of an amount that each user has whom a party
+        holds, `held`: (party, amount), plus what does not come from these tables.
         """
         group, levels = list(self.conf.all_arms).index(arm), len(segments)
-        margins = [self._read_as(at) for at in segments]
+        margins, weight = [self._read_as(at) for at in segments], 1.0
         if conversion is not None:
             margins += [self._read_as({**at, conversion: POSITIVE}) for at in segments]
+        elif held is not None:
+            weight = held[1]
+            margins += [self._read_as(at, held[0]) for at in segments]
         theta, cov = self.tables.read(margins)
-        slopes = np.concatenate([-np.diag(rates), np.eye(levels)])[: len(margins)]
+        slopes = np.concatenate([-np.diag(rates), weight * np.eye(levels)])[: len(margins)]
         slopes = slopes / theta[group, :levels]
         return np.asarray(slopes.T @ cov @ slopes * scales(self.conf)[group])
 
@@ -212,10 +228,10 @@ def estimate_sums(
 
     Of sums under several clips those under the first one.
     """
-    found = {m.query.clip: [] for m in measurements if m.query.weight == column}
+    found: dict[float | None, list[Block]] = {}
     for m in measurements:
         if m.query.weight == column:
-            found[m.query.clip] += blocks_of(schema, conf, m)
+            found.setdefault(m.query.clip, []).extend(blocks_of(schema, conf, m))
     for clip, blocks in found.items():
         if blocks:
             return Sums(schema=schema, conf=conf, tables=reconcile(blocks), clip=clip)

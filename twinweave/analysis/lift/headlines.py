@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from twinweave.analysis.lift.breakdown import Pair
 from twinweave.analysis.lift.compare import verdict
 from twinweave.analysis.lift.multiplicity import Compared, adjusted, dunnett_level, loading
 from twinweave.analysis.lift.results import Comparison, ConversionLift, ValueLift
 from twinweave.workload.analyses import CONTROL, LiftConf
 
-Pair = tuple[str, str]
 Outcome = TypeVar("Outcome", ConversionLift, ValueLift)
 
 

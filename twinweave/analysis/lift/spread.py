@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 
 from twinweave.analysis.finding import Finding
-from twinweave.analysis.lift.arms import Floats
 from twinweave.analysis.lift.intervals import quantile
+from twinweave.analysis.lift.reconcile import Floats
 from twinweave.tables.column import Column, Kind
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.measurement import Measurement

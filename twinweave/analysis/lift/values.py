@@ -9,7 +9,7 @@ import numpy as np
 
 from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.amounts import Amounts
-from twinweave.analysis.lift.breakdown import broken_down, shown
+from twinweave.analysis.lift.breakdown import Pair, broken_down, shown
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.estimate import EVERY, Counts, Segment, Sums, estimate_sums
 from twinweave.analysis.lift.intervals import Mean, Rate
@@ -20,15 +20,12 @@ from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
 
-Pair = tuple[str, str]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Value:
     """A value column's amounts by arm.
 
-    party: first of the unit that holds it, where that is not the membership's. told: whether some
-    table tells how many of an arm's users it holds.
+    party: first of the unit that holds it, where that is not the membership's.
     """
 
     conf: LiftConf = field(repr=False)
@@ -55,9 +52,7 @@ class Value:
         if sums is None or not (told or column.span[0] == 0):
             return None
         amounts = Amounts.of(schema, measurements, name, sums.clip)
-        return cls(
-            conf=conf, column=column, counts=counts, sums=sums, amounts=amounts, party=party
-        )
+        return cls(conf=conf, column=column, counts=counts, sums=sums, amounts=amounts, party=party)
 
     def lift(self, pair: Pair, level: float) -> ValueLift:
         """Compare two arms' mean over all users; a user whom its party does not hold has 0.
@@ -96,7 +91,12 @@ class Value:
             if self.sums.tells([name])
             and self.counts.tells(segment=[name])
             and self.conf.holds.get(self.counts.among(name) or "") != "converters"
+            and (self._everyone_has(name) or self.counts.tells_held(self.party or "", [name]))
         ]
+
+    def _everyone_has(self, name: str) -> bool:
+        """Whether every user at a level has an amount, or 0 is as good as one."""
+        return not self.party or self.amounts.low == 0 or self.counts.among(name) is not None
 
     def _by(self, name: str, pair: Pair) -> Breakdown:
         alone = self.counts.among(name) == self.party
@@ -111,7 +111,9 @@ class Value:
         def noise(arm: str, segments: Sequence[Segment], means: Sequence[float]) -> Floats:
             n = np.array([self.counts.size(arm, at)[0] for at in segments])
             of_sums = self.sums.totals(arm, segments)[1] * self.amounts.unit**2 / np.outer(n, n)
-            return np.asarray(of_sums + self.counts.noise(arm, None, segments, means))
+            low = self.amounts.low
+            held = (self.party, low) if self.party and low and not alone else None
+            return np.asarray(of_sums + self.counts.noise(arm, segments, means, held=held))
 
         return broken_down(self.counts, self.counts.schema.column(name), pair, compared, noise)
 
@@ -128,7 +130,7 @@ class Value:
     def _held(self, arm: str, segment: Segment) -> Rate:
         """How many of the users the column's party holds; all, where no table tells."""
         among = next((p for c in segment if (p := self.counts.among(c))), None)
-        if self.party is not None and among is None and self.party in self.counts.holders:
+        if self.party and among is None and self.counts.tells_held(self.party, segment):
             return self.counts.held(arm, self.party, segment)
         n, var_n = self.counts.size(arm, segment)
         return Rate(n=n, total=n, var_n=var_n, var_total=var_n, cov=var_n)
