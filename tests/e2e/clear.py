@@ -82,9 +82,9 @@ class Clear:
         rows, columns = ([*self._positions(s), "absent"] for s in query.sides)
         table = table.reindex(index=rows, columns=columns).fillna(0)
         if weighted is two:
-            return table[[""]].to_numpy(np.float64)
+            return table[self._positions(two)].to_numpy(np.float64)
         if weighted is one:
-            return table.loc[[""]].to_numpy(np.float64)
+            return table.loc[self._positions(one)].to_numpy(np.float64)
         return table.to_numpy(np.float64)
 
     def _side(self, side: Side) -> pd.Series:

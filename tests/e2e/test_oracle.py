@@ -32,6 +32,7 @@ def many_cells() -> tuple[PlannedQuery, ...]:
         Side(party=A, columns=("region", "loyalty")),
     )
     spend, clipped = (Side(party=A, weight="spend", clip=clip) for clip in (None, 60.0))
+    by_channel = Side(party=A, columns=("channel", "loyalty"), weight="spend")
     local = ("region", "loyalty", "channel", "gender", "loyal", "converted")
     return (
         table(wide, noise=counts),
@@ -40,6 +41,8 @@ def many_cells() -> tuple[PlannedQuery, ...]:
         table(Side(party=P, columns=("arm",)), right, noise=DealtCoins(coins=41)),
         table(wide, spend, noise=sums),
         table(clipped, wide, noise=sums),
+        table(Side(party=P, columns=("arm",)), by_channel, noise=sums),
+        table(by_channel, wide, noise=sums),
         table(Side(party=A, columns=local, weight="spend"), noise=sums),
         table(Side(party=A, columns=local, weight="spend", clip=60.0), noise=sums),
     )

@@ -25,7 +25,7 @@ from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.priority import priority_tables
 
 USERS = people(20_000, np.random.default_rng(5))
-ARMS = {"first": ("t1",), "second": ("t2",)}
+ARMS: dict[str, tuple[str, ...]] = {"first": ("t1",), "second": ("t2",)}
 CONF = LiftConf(
     membership="arm",
     arms=ARMS,

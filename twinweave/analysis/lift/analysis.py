@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from twinweave.analysis.lift import headlines
-from twinweave.analysis.lift.breakdown import by_conversion, compare_rates, shown
+from twinweave.analysis.lift.breakdown import RATES, by_conversion, shown
+from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.estimate import Counts, estimate_counts
+from twinweave.analysis.lift.intervals import Rate
 from twinweave.analysis.lift.match import among_matched, match_notes, match_rates
 from twinweave.analysis.lift.ratio import sample_ratio
 from twinweave.analysis.lift.refusal import refused
@@ -66,29 +69,31 @@ def _conversions(
     schema: JointSchema, conf: LiftConf, counts: Counts, name: str, notes: list[str]
 ) -> list[ConversionLift]:
     told = _segmented(conf, counts, name, notes)
-    visible = {pair: all(shown(*counts.size(arm), conf.k) for arm in pair) for pair in conf.pairs}
-    first = {
-        pair: compare_rates(counts, name, pair, conf.level) if visible[pair] else None
-        for pair in conf.pairs
-    }
-    levels = headlines.levels(conf, first)
-    return [
-        ConversionLift(
-            conversion=name,
-            arm=pair[0],
-            against=pair[1],
-            overall=compare_rates(counts, name, pair, levels[pair]) if seen else None,
-            breakdowns=tuple(
-                by_conversion(counts, schema.column(column), name, pair) for column in told
+    home, rates = holder(schema, conf, name), _shown_rates(conf, counts, name)
+    levels = headlines.levels(conf, rates)
+    found = []
+    for pair in conf.pairs:
+        test, control = (rates[arm] for arm in pair)
+        one = ConversionLift(conversion=name, arm=pair[0], against=pair[1], overall=None)
+        if test is not None and control is not None:
+            one = replace(
+                one,
+                overall=compare(test, control, level=levels[pair], possible=RATES),
+                breakdowns=tuple(
+                    by_conversion(counts, schema.column(by), name, pair) for by in told
+                ),
+                matched=among_matched(conf, counts, name, home, pair),
             )
-            if seen
-            else (),
-            matched=among_matched(conf, counts, name, holder(schema, conf, name), pair)
-            if seen
-            else None,
-        )
-        for pair, seen in visible.items()
-    ]
+        found.append(one)
+    return found
+
+
+def _shown_rates(conf: LiftConf, counts: Counts, name: str) -> dict[str, Rate | None]:
+    """By arm; None for one that is too small to show."""
+    return {
+        arm: counts.rate(arm, name) if shown(*counts.size(arm), conf.k) else None
+        for arm in conf.all_arms
+    }
 
 
 def _segmented(conf: LiftConf, counts: Counts, name: str, notes: list[str]) -> list[str]:
@@ -142,6 +147,6 @@ def _values(
 
 def _of_value(conf: LiftConf, value: Value) -> list[ValueLift]:
     """One value's lifts, each at the level at which the intervals of all hold at once."""
-    first = {pair: value.lift(pair, conf.level).overall for pair in conf.pairs}
-    levels = headlines.levels(conf, first)
+    means = {arm: found and found[0] for arm in conf.all_arms for found in [value.mean(arm)]}
+    levels = headlines.levels(conf, means)
     return [value.lift(pair, levels[pair]) for pair in conf.pairs]

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.stats import chi2
 
+from twinweave.analysis.finding import Interval
 from twinweave.analysis.lift.compare import compare, verdict
-from twinweave.analysis.lift.estimate import EVERY, Counts, Segment
+from twinweave.analysis.lift.estimate import Counts, Segment
+from twinweave.analysis.lift.intervals import Estimate
 from twinweave.analysis.lift.multiplicity import holm
 from twinweave.analysis.lift.reconcile import Floats
 from twinweave.analysis.lift.results import Breakdown, Cell, Comparison, Interaction, Verdict
@@ -34,39 +36,42 @@ def shown(n: float, var_n: float, k: int) -> bool:
 def by_conversion(counts: Counts, column: Column, conversion: str, pair: Pair) -> Breakdown:
     """Compare two arms' conversion rates at every level of `column` that is not suppressed."""
 
-    def compared(segment: Segment, level: float) -> Comparison:
-        return compare_rates(counts, conversion, pair, level, segment)
+    def rate(arm: str, segment: Segment) -> Estimate:
+        return counts.rate(arm, conversion, segment=segment)
 
     def noise(arm: str, segments: Sequence[Segment], rates: Sequence[float]) -> Floats:
         return counts.noise(arm, segments, rates, conversion)
 
-    return broken_down(counts, column, pair, compared, noise)
+    return broken_down(counts, column, pair, rate, noise, RATES)
 
 
 def broken_down(
     counts: Counts,
     column: Column,
     pair: Pair,
-    compared: Callable[[Segment, float], Comparison | None],
+    mean: Callable[[str, Segment], Estimate | None],
     noise: Callable[[str, Sequence[Segment], Sequence[float]], Floats],
+    possible: Interval,
 ) -> Breakdown:
     """Compare two arms at every level of `column` at which both are large enough to be shown.
 
-    compared: at a level, with intervals of some confidence; None where that cannot be shown.
-    noise: covariance of the noise in an arm's rates, given them, over several levels.
+    mean: an arm's at a level; None where it cannot be shown. noise: covariance of the noise in an
+    arm's means, given them, over several levels. possible: smallest and largest mean.
     """
     conf = counts.conf
     segments: dict[int, Segment] = {i: {column.name: i} for i in range(column.size)}
-    kept = [
-        i
+    both = {
+        i: [mean(arm, at) for arm in pair]
         for i, at in segments.items()
         if all(shown(*counts.size(arm, at), conf.k) for arm in pair)
-        and compared(at, conf.level) is not None
-    ]
+    }
+    kept = {i: (one, other) for i, (one, other) in both.items() if one and other}
     joint = 1 - (1 - conf.level) / max(len(kept), 1)
-    found = {i: c for i in kept if (c := compared(segments[i], joint)) is not None}
-    rates = [[c.test.rate for c in found.values()], [c.control.rate for c in found.values()]]
-    each = (noise(arm, [segments[i] for i in found], r) for arm, r in zip(pair, rates, strict=True))
+    found = {i: compare(*means, level=joint, possible=possible) for i, means in kept.items()}
+    each = (
+        noise(arm, [segments[i] for i in kept], [means[place].mean for means in kept.values()])
+        for place, arm in enumerate(pair)
+    )
     return Breakdown(
         column=column.name,
         among=counts.among(column.name),
@@ -74,18 +79,6 @@ def broken_down(
         cells=_corrected(conf, column, found),
         interaction=interaction(list(found.values()), sum(each, np.zeros((1, 1)))),
     )
-
-
-def compare_rates(
-    counts: Counts,
-    conversion: str,
-    pair: Pair,
-    level: float,
-    segment: Segment = EVERY,
-) -> Comparison:
-    """Two arms' conversion rates, in a segment or in all, with intervals at `level`."""
-    test, control = (counts.rate(arm, conversion, segment=segment) for arm in pair)
-    return compare(test, control, level=level, possible=RATES)
 
 
 def _corrected(conf: LiftConf, column: Column, found: Mapping[int, Comparison]) -> tuple[Cell, ...]:

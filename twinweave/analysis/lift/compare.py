@@ -20,12 +20,12 @@ def compare(
     *,
     level: float,
     possible: Interval,
-    with_relative: bool = True,
 ) -> Comparison:
     """Compare two arms at confidence `level`.
 
     possible: smallest and largest mean there can be; intervals are intersected with what
-    follows. 1 - level is the error rate of the verdict too.
+    follows, and a mean that may be negative has no relative lift. 1 - level is the error rate of
+    the verdict too.
     """
     z = quantile(level)
     span = possible[1] - possible[0]
@@ -38,7 +38,7 @@ def compare(
         test=_arm(test, z, possible),
         control=_arm(control, z, possible),
         absolute=Finding(value=lift, interval=interval),
-        relative=_relative(test, control, z) if with_relative else None,
+        relative=_relative(test, control, z) if possible[0] >= 0 else None,
         incremental=_incremental(test, lift, interval, z),
         level=level,
         p_value=p,

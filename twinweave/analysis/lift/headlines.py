@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from twinweave.analysis.lift.breakdown import Pair
 from twinweave.analysis.lift.compare import verdict
+from twinweave.analysis.lift.intervals import Estimate
 from twinweave.analysis.lift.multiplicity import Compared, adjusted, dunnett_level, loading
 from twinweave.analysis.lift.results import Comparison, ConversionLift, ValueLift
 from twinweave.workload.analyses import CONTROL, LiftConf
@@ -21,16 +22,18 @@ from twinweave.workload.analyses import CONTROL, LiftConf
 Outcome = TypeVar("Outcome", ConversionLift, ValueLift)
 
 
-def levels(conf: LiftConf, found: Mapping[Pair, Comparison | None]) -> dict[Pair, float]:
-    """Level of each interval of one outcome's comparisons. found: them at any level."""
-    seen = {pair: c for pair, c in found.items() if c is not None}
-    loadings = [_loading(c) for (_, against), c in seen.items() if against == CONTROL]
-    others = len(seen) - len(loadings)
-    if conf.correction == "none" or not seen:
-        return dict.fromkeys(found, conf.level)
+def levels(conf: LiftConf, means: Mapping[str, Estimate | None]) -> dict[Pair, float]:
+    """Level of each interval of one outcome's comparisons. means: by arm, None for a hidden one."""
+    every = dict.fromkeys(conf.pairs, conf.level)
+    if conf.correction == "none":
+        return every
+    errors = {arm: m.noise + m.sampling for arm, m in means.items() if m is not None}
+    others = sum(CONTROL not in pair and set(pair) <= set(errors) for pair in conf.pairs)
+    every = dict.fromkeys(conf.pairs, 1 - (1 - conf.level) / max(others, 1))
+    control = errors.pop(CONTROL, None)
+    loadings = [loading(own, control) for own in errors.values()] if control is not None else []
     dunnett = dunnett_level(conf.level, loadings) if loadings else conf.level
-    bonferroni = 1 - (1 - conf.level) / max(others, 1)
-    return {pair: dunnett if pair[1] == CONTROL else bonferroni for pair in found}
+    return every | dict.fromkeys((pair for pair in conf.pairs if CONTROL in pair), dunnett)
 
 
 def corrected(

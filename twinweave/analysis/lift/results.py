@@ -162,7 +162,7 @@ class ConversionLift:
     arm: str
     against: str
     overall: Comparison | None
-    breakdowns: tuple[Breakdown, ...]
+    breakdowns: tuple[Breakdown, ...] = ()
     matched: Comparison | None = None
     doubts: tuple[str, ...] = ()
 

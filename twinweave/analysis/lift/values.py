@@ -59,7 +59,7 @@ class Value:
 
         level: of the intervals over all users.
         """
-        found = [self._mean(arm) for arm in pair]
+        found = [one for arm in pair if (one := self.mean(arm))]
         spread, clip = self.amounts.spread, self.amounts.high - self.amounts.low
         hidden = ValueLift(
             column=self.column.name,
@@ -69,13 +69,13 @@ class Value:
             clipped_to=(self.amounts.low, self.amounts.high),
             variance="none",
         )
-        if None in found:
+        if len(found) < 2:
             return hidden
-        measured = all(one is not None and one[1] for one in found)
+        (test, measured), (control, also) = found
         return replace(
             hidden,
-            overall=self._compared([one[0] for one in found if one], level, self._possible()),
-            variance="measured" if measured else "bounded",
+            overall=compare(test, control, level=level, possible=self._possible()),
+            variance="measured" if measured and also else "bounded",
             breakdowns=tuple(self._by(name, pair) for name in self.segmented),
             matched=self._matched(pair),
             clipped_share=spread.above(clip, self.conf.level) if spread else None,
@@ -102,11 +102,9 @@ class Value:
         alone = self.counts.among(name) == self.party
         possible = (self.amounts.low, self.amounts.high) if alone else self._possible()
 
-        def compared(segment: Segment, level: float) -> Comparison | None:
-            found = [self._mean(arm, segment) for arm in pair]
-            if None in found:
-                return None
-            return self._compared([one[0] for one in found if one], level, possible)
+        def mean(arm: str, segment: Segment) -> Mean | None:
+            found = self.mean(arm, segment)
+            return found and found[0]
 
         def noise(arm: str, segments: Sequence[Segment], means: Sequence[float]) -> Floats:
             n = np.array([self.counts.size(arm, at)[0] for at in segments])
@@ -115,9 +113,11 @@ class Value:
             held = (self.party, low) if self.party and low and not alone else None
             return np.asarray(of_sums + self.counts.noise(arm, segments, means, held=held))
 
-        return broken_down(self.counts, self.counts.schema.column(name), pair, compared, noise)
+        return broken_down(
+            self.counts, self.counts.schema.column(name), pair, mean, noise, possible
+        )
 
-    def _mean(self, arm: str, segment: Segment = EVERY) -> tuple[Mean, bool] | None:
+    def mean(self, arm: str, segment: Segment = EVERY) -> tuple[Mean, bool] | None:
         """Of an arm's users in a segment, and whether its variance was measured; None where there
         are too few to show, or too few of them held for bounds that do not begin at 0."""
         held, total = self._held(arm, segment), self.sums.total(arm, segment)
@@ -147,15 +147,13 @@ class Value:
                 return None
             alone = replace(held, n=held.total, var_n=held.var_total, cov=held.var_total)
             means.append(self.amounts.mean(alone, *self.sums.total(arm))[0])
-        return self._compared(means, self.conf.level, (self.amounts.low, self.amounts.high))
+        possible = (self.amounts.low, self.amounts.high)
+        return compare(*means, level=self.conf.level, possible=possible)
 
     def _possible(self) -> Interval:
         """Smallest and largest mean there can be of users of whom the party may lack some."""
         low, high = self.amounts.low, self.amounts.high
         return (min(low, 0.0), max(high, 0.0)) if self.party else (low, high)
-
-    def _compared(self, means: Sequence[Mean], level: float, possible: Interval) -> Comparison:
-        return compare(*means, level=level, possible=possible, with_relative=possible[0] >= 0)
 
 
 def holder(schema: JointSchema, conf: LiftConf, column: str) -> str | None:
