@@ -30,7 +30,8 @@ class Constraint:
 
     cells: int32 (rows,), NOWHERE where the row adds nothing; amount: float64 (rows,), None
     for ones. target: (targets,), per user of the union, so that sum_i w_i amount_i over
-    cell c should be target[c]; variance: of the target, in its square.
+    cell c should be target[c]; variance: of the target, in its square. priority: whether the
+    rows drawn must meet it to within its noise, and not only as chance would.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Constraint:
     target: NDArray[np.float64] = field(repr=False)
     variance: NDArray[np.float64] = field(repr=False)
     amount: NDArray[np.float64] | None = field(default=None, repr=False)
+    priority: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,7 +66,15 @@ def constraints(
         target = table.cells.opened(table.values) / users
         variance = np.full(len(target), m.variance / users**2)
         cells = row_cells(m.query, layout, rows)
-        out.append(Constraint(name=m.query.name, cells=cells, target=target, variance=variance))
+        out.append(
+            Constraint(
+                name=m.query.name,
+                cells=cells,
+                target=target,
+                variance=variance,
+                priority=m.query.priority,
+            )
+        )
     return out
 
 
