@@ -19,7 +19,7 @@ Index = NDArray[np.int64]
 BATCH = 4000
 """Rows considered for an exchange at once, at most."""
 
-LEAST_NOISE = 1.0
+LEAST_NOISE = 25.0
 """Variance, in rows, below which a priority cell counts no more: rows are whole."""
 
 
