@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.synthesis.experiment import LAYOUT, PAIRS, measured, world
+from twinweave.synthesis import resample as module
 from twinweave.synthesis.rake import Constraint, Tables, constraints
 from twinweave.synthesis.resample import exchange, resample
 
@@ -59,3 +61,37 @@ def test_exchanges_meet_a_functional_with_signed_amounts() -> None:
     found = exchange(first, weights, [level], 60, np.random.default_rng(26))
     assert abs(amount[first].mean() - amount.mean()) > 0.05
     assert amount[found].mean() == pytest.approx(amount.mean(), abs=0.01)
+
+
+def noise_misfit(swap_all: bool, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Chi-square a cell, against noise of 5 rows, of a priority table among many others."""
+    if swap_all:
+        monkeypatch.setattr(module, "_together", all_at_once)
+    rows = world(40_000, seed=27)
+    pairs = [replace(q, priority=q.columns == ("arm", "visit")) for q in PAIRS]
+    wanted = constraints(measured(rows, tuple(pairs), 5, 28), LAYOUT, rows, 40_000)
+    weights = np.full(40_000, 1 / 40_000)
+    first = np.random.default_rng(29).choice(40_000, 20_000)
+    found = exchange(first, weights, wanted, 200, np.random.default_rng(30))
+    table = next(c for c in wanted if c.priority)
+    share = np.bincount(table.cells[found], minlength=len(table.target)) / len(found)
+    return float(((share[: len(table.target)] - table.target) ** 2 / table.variance).mean())
+
+
+def all_at_once(
+    best: Any, missing: Any, worth: Any, old: tuple[Any, Any], new: tuple[Any, Any]
+) -> tuple[Any, Any]:
+    np.add.at(missing, old[0][:, best], old[1][:, best])
+    np.subtract.at(missing, new[0][:, best], new[1][:, best])
+    return best, missing
+
+
+def test_exchanges_meet_a_priority_table_to_within_its_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert noise_misfit(False, monkeypatch) < 2
+
+
+def test_broken_swaps_that_are_all_made_at_once_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each brings the tables closer by itself; together they go past them."""
+    assert noise_misfit(True, monkeypatch) > 2

@@ -18,7 +18,7 @@ from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.fit import Mixture
 from twinweave.synthesis.population import Population
-from twinweave.synthesis.rake import Constraint, Raked, constraints, rake
+from twinweave.synthesis.rake import Constraint, Raked, constraints, rake, sizes
 from twinweave.synthesis.resample import exchange, resample
 from twinweave.workload.measurement import Measurement
 
@@ -102,6 +102,7 @@ def offer(basis: Basis, n: int, rng: np.random.Generator) -> Offer:
     users = float(basis.people.users.sum())
     rows = basis.source.rows(basis.people, n, rng)
     tables = constraints(basis.measurements, basis.layout, rows, users)
+    tables += sizes(basis.people, basis.layout, rows)
     return Offer(rows=rows, tables=tables, raked=rake(tables, len(rows), users, basis.conf))
 
 

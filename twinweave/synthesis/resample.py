@@ -19,6 +19,9 @@ Index = NDArray[np.int64]
 BATCH = 4000
 """Rows considered for an exchange at once, at most."""
 
+LEAST_NOISE = 25.0
+"""Variance, in rows, below which a priority cell counts no more: rows are whole."""
+
 
 def resample(weights: Vector, rows: Rows, n: int, rng: np.random.Generator) -> Index:
     """Indices of n rows by systematic resampling in the order of the rows' codes.
@@ -43,13 +46,15 @@ def exchange(
     """Swap chosen rows for candidates drawn by weight where that brings all tables closer.
 
     Closer: Pearson's chi-square between the chosen rows' tables and the weighted candidates'
-    over all cells of the constraints. Each round offers swaps for a sixteenth of the rows and
-    makes at most a tenth of them at once, the best first, as they are judged one by one.
+    over all cells of the constraints; cells of priority tables add their chi-square against
+    the noise, which in a large table is far smaller than what chance leaves. Each round offers
+    swaps for a sixteenth of the rows and makes the best at once, a tenth of them at most: so
+    many that all tables together come closer, for each is judged as if it were alone.
     """
     n, tables = len(chosen), Tables(wanted, len(weights))
     aim = n * tables.sums(weights)
     missing = aim - tables.sums(np.bincount(chosen, minlength=len(weights)).astype(np.float64))
-    worth = 1 / (n * tables.sums(weights, power=2) + 1)
+    worth = 1 / (n * tables.sums(weights, power=2) + 1) + _precision(wanted, n)
     edges = np.cumsum(weights)
     batch = min(BATCH, -(-n // 16))
     out = chosen.copy()
@@ -60,10 +65,33 @@ def exchange(
         gain = _gain(missing, worth, old, new)
         best = np.argsort(-gain, kind="stable")[: -(-batch // 10)]
         best = best[gain[best] > 1e-12]
-        np.add.at(missing, old[0][:, best], old[1][:, best])
-        np.subtract.at(missing, new[0][:, best], new[1][:, best])
+        best, missing = _together(best, missing, worth, old, new)
         out[places[best]] = offered[best]
     return out
+
+
+def _precision(wanted: Sequence[Constraint], n: int) -> Vector:
+    """Inverse variance of the noise of priority cells in rows, 0 of the others: (targets,)."""
+    return np.concatenate([c.priority / np.maximum(c.variance * n**2, LEAST_NOISE) for c in wanted])
+
+
+def _together(
+    best: Index,
+    missing: Vector,
+    worth: Vector,
+    old: tuple[Index, Vector],
+    new: tuple[Index, Vector],
+) -> tuple[Index, Vector]:
+    """The first of the swaps, halved until they gain together, and what then is missing."""
+    before = worth @ missing**2
+    while len(best):
+        after = missing.copy()
+        np.add.at(after, old[0][:, best], old[1][:, best])
+        np.subtract.at(after, new[0][:, best], new[1][:, best])
+        if worth @ after**2 < before:
+            return best, after
+        best = best[: len(best) // 2]
+    return best, missing
 
 
 def _gain(
