@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.marginals import marginals
+from twinweave.synthesis.thinning import thinned
 from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
 
@@ -49,13 +50,14 @@ class Mixture:
     """A mixture of product distributions, one a latent: what the fit leaves.
 
     logits: float32 (latents, width). trace: misfit per measured cell (chi-square over cells;
-    about 1 when only noise is left) along the steps.
+    about 1 when only noise is left) along the steps. steps: that the logits were refined for.
     """
 
     layout: UnionLayout
     latents: Latents
     logits: NDArray[np.float32] = field(repr=False)
     trace: tuple[float, ...] = ()
+    steps: int = 0
 
     def probabilities(self, column: int) -> NDArray[np.float64]:
         """Softmax of a column's block: (latents, size)."""
@@ -102,29 +104,78 @@ def fit(
     """Fit to the count measurements (weighted ones are ignored); the network is changed.
 
     latents: as many as there are, whatever `conf.latents`. Without a network the logits start
-    at the one-way tables. Deterministic under `seed` on one thread count.
+    at the one-way tables. Both starts know the part of the precision alone that the trial fits,
+    so that what is held out can judge it. Deterministic under `seed` on one thread count.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    loss = Misfit(layout, measurements, latents)
+    to_fit, held = thinned(measurements, np.random.default_rng([seed, 7]))
+    part = Misfit(layout, to_fit, latents)
     bits = torch.from_numpy(latents.presence.astype(np.float32))
     trace: list[float] = []
     if network is None:
-        logits = torch.from_numpy(_one_way_logits(layout, measurements)).repeat(len(latents), 1)
+        logits = torch.from_numpy(_one_way_logits(layout, to_fit)).repeat(len(latents), 1)
     else:
         z = torch.randn(len(latents), network.latent, generator=generator)
-        trace += _train(network, loss, z, bits, conf, progress)
+        trace += _train(network, part, z, bits, conf, progress)
         with torch.no_grad():
             logits = network.logits(z, bits).clone()
     logits += conf.spread * torch.randn(logits.shape, generator=generator)
+    steps = _turn(part, Misfit(layout, held, latents), logits.clone(), conf, progress)
+    loss = Misfit(layout, measurements, latents)
+    refine = _refine(loss, logits)
+    trace += _descend(refine, [logits], steps, conf.free_lr, "fit mixture", progress)
+    return Mixture(
+        layout=layout, latents=latents, logits=logits.numpy(), trace=tuple(trace), steps=steps
+    )
 
-    def refine() -> float:
+
+def _refine(loss: Misfit, logits: torch.Tensor) -> Callable[[], float]:
+    """Sets the natural gradient of the logits, and returns the loss."""
+
+    def backward() -> float:
         logits.grad, value = loss.natural_gradient(logits)
         return value
 
-    trace += _descend(refine, [logits], conf.free_steps, conf.free_lr, "fit mixture", progress)
-    return Mixture(layout=layout, latents=latents, logits=logits.numpy(), trace=tuple(trace))
+    return backward
+
+
+def _turn(
+    part: Misfit,
+    held: Misfit,
+    logits: torch.Tensor,
+    conf: FitConf,
+    progress: Progress | None,
+) -> int:
+    """Steps on one part of the precision until the misfit to the other no longer falls.
+
+    conf.free_steps at most. The trial's learning rate is that of a whole fit; the fit that
+    follows anneals over the steps found here.
+    """
+    judged: dict[int, float] = {}
+    refine = _refine(part, logits)
+    done = 0
+
+    def step() -> float:
+        nonlocal done
+        if done <= PATIENCE or done % _STRIDE == 0:
+            judged[done] = held.value(logits)
+        done += 1
+        return refine()
+
+    def turned() -> bool:
+        return done > PATIENCE + min(judged, key=judged.__getitem__)
+
+    _descend(step, [logits], conf.free_steps, conf.free_lr, "trial fit", progress, turned)
+    judged[done] = held.value(logits)
+    return min(judged, key=judged.__getitem__)
+
+
+PATIENCE = 20
+"""Steps without a lower misfit after which the trial ends."""
+
+_STRIDE = 5  # steps between two looks once the fit has settled down: a look costs a third of a step
 
 
 def _train(
@@ -209,6 +260,13 @@ class Misfit:
             total = total + ((table - target).square() * precision).sum()
         return total / self.cells
 
+    def value(self, logits: torch.Tensor) -> float:
+        """The loss at these logits."""
+        import torch
+
+        with torch.no_grad():
+            return float(self(self.softmax(logits)))
+
     def natural_gradient(self, logits: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Of the logits, and the loss.
 
@@ -232,10 +290,11 @@ def _descend(
     lr: float,
     stage: str,
     progress: Progress | None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> list[float]:
     """Adam with a cosine schedule; returns the loss at about twenty steps and the last.
 
-    gradients: sets the parameters' gradients and returns the loss.
+    gradients: sets the parameters' gradients and returns the loss. enough: ends it earlier.
     """
     import torch
 
@@ -253,4 +312,6 @@ def _descend(
             trace.append(value)
             if progress:
                 progress(stage, step + 1, steps)
+        if enough():
+            break
     return trace
