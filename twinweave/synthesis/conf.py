@@ -15,7 +15,7 @@ class FitConf(Parsed):
     latents: product distributions in the mixture. network_*: stage 1, the network's own
     parameters. free_*: stage 2, the mixture's logits, started from the network's output (the
     one-way tables without one) plus normal noise of standard deviation `spread`, which tells
-    the latents apart.
+    the latents apart, for `free_steps` at most: fewer where more would fit noise.
     """
 
     latents: int = 1024
