@@ -150,8 +150,8 @@ def _turn(
 ) -> int:
     """Steps on one part of the precision until the misfit to the other no longer falls.
 
-    conf.free_steps at most. The trial's learning rate is that of a whole fit; the fit that
-    follows anneals over the steps found here.
+    conf.free_steps at most. The trial has the learning rate of a whole fit; the fit that follows
+    anneals over the steps found here, and so goes less far: the raking after it goes on.
     """
     judged: dict[int, float] = {}
     refine = _refine(part, logits)
@@ -165,7 +165,7 @@ def _turn(
         return refine()
 
     def turned() -> bool:
-        return done > PATIENCE + min(judged, key=judged.__getitem__)
+        return done > PATIENCE + 2 * min(judged, key=judged.__getitem__)
 
     _descend(step, [logits], conf.free_steps, conf.free_lr, "trial fit", progress, turned)
     judged[done] = held.value(logits)
@@ -173,7 +173,7 @@ def _turn(
 
 
 PATIENCE = 20
-"""Steps without a lower misfit after which the trial ends."""
+"""A trial ends so many steps after twice those with the lowest misfit."""
 
 _STRIDE = 5  # steps between two looks once the fit has settled down: a look costs a third of a step
 
