@@ -20,7 +20,7 @@ from server.generator import synthetic_rows
 from strategies.measuring import Findings
 from twinweave import rundir
 from twinweave.analysis.examine import SyntheticFindings, examine
-from twinweave.analysis.lift.analysis import analyse
+from twinweave.analysis.lift.conclusions import conclude
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import overlaps_found
 from twinweave.config import RunConf
@@ -65,7 +65,7 @@ def write_report(
     out = Path(conf.output)
     ledger = findings.ledger.report(conf.privacy.delta)
     data, selected = conf.data, findings.selected
-    lift = analyse(findings.spec.schema, findings.measurements, data.lift) if data.lift else None
+    lift = _lift(conf, findings)
     synthetic, written = _synthetic(conf, findings, lift) if synthesis else (None, {})
     contents = Contents(
         facts=_facts(conf, findings, ledger, written, seconds()),
@@ -77,6 +77,18 @@ def write_report(
     )
     rundir.write_json(out / rundir.REPORT, report_record(contents))
     return summary(contents, told=told)
+
+
+def _lift(conf: RunConf, findings: Findings) -> LiftReport | None:
+    if conf.data.lift is None:
+        return None
+    return conclude(
+        findings.spec.schema,
+        findings.measurements,
+        conf.data.lift,
+        epsilon=conf.privacy.epsilon,
+        delta=conf.privacy.delta,
+    )
 
 
 def _synthetic(

@@ -47,14 +47,15 @@ RANK = {
     "twinweave.config": 9,
     "twinweave.planning": 10,
     "twinweave.analysis": 10,
-    "twinweave.report": 11,
-    "twinweave.rundir": 11,
-    "twinweave.checkpoint": 11,
-    "twinweave": 12,
-    "strategies": 13,
-    "clients": 14,
-    "server": 14,
-    "scripts": 15,
+    "twinweave.foresight": 11,
+    "twinweave.report": 12,
+    "twinweave.rundir": 12,
+    "twinweave.checkpoint": 12,
+    "twinweave": 13,
+    "strategies": 14,
+    "clients": 15,
+    "server": 15,
+    "scripts": 16,
 }
 """A module imports from its own package and from lower ranks alone."""
 

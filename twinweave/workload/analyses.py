@@ -15,6 +15,7 @@ from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 from twinweave.tables.column import Kind, Role
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.decisions import DecisionConf, MoneyConf, check_decision, check_money
 from twinweave.workload.queries import query_over
 
 TEST, CONTROL = "test", "control"
@@ -50,6 +51,7 @@ class LiftConf(Parsed):
         conversions, so that a user it lacks has not converted by definition, and the shares
         matched are not expected to balance. Undeclared is taken for `everyone`, but gives no
         verdict where the tables look like those of converters.
+    money, decisions: what the test arm cost and earned, and the thresholds that decide.
     """
 
     membership: str
@@ -64,6 +66,8 @@ class LiftConf(Parsed):
     ratio: float | dict[str, float] | None = 1.0
     correction: Literal["holm", "none"] = "holm"
     holds: dict[str, Holds] = field(default_factory=dict)
+    money: MoneyConf | None = None
+    decisions: tuple[DecisionConf, ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.test) == bool(self.arms):
@@ -107,6 +111,17 @@ class LiftConf(Parsed):
                 )
         elif self.ratio is not None:
             check_positive("lift", self, "ratio")
+        self._check_stakes()
+
+    def _check_stakes(self) -> None:
+        arms = tuple(self.treated)
+        of = {"arms": arms, "conversions": self.conversions, "values": self.values}
+        if self.money is not None:
+            check_money(self.money, **of)
+        if len(set(self.decisions)) != len(self.decisions):
+            raise ConfigError("lift.decisions", "repeat", "State each once.")
+        for decision in self.decisions:
+            check_decision(decision, self.money, **of)
 
     @property
     def treated(self) -> dict[str, tuple[str, ...]]:

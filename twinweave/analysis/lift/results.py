@@ -14,6 +14,7 @@ from math import inf
 from typing import Literal
 
 from twinweave.analysis.finding import Finding, Interval
+from twinweave.workload.decisions import Metric
 
 
 class Verdict(StrEnum):
@@ -65,6 +66,24 @@ class ArmResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Needed:
+    """What would find a difference of this size with 80 % power: about, by this run's own noise.
+
+    size: of the difference, on the scale of the absolute lift.
+    epsilon: with the same users and delta; None where no epsilon of REACH or less would.
+    users: in test and control together, at the same epsilon, and times, over those there are; None
+        where a thousand times as many would not do.
+    sampling_alone: whether sampling error alone hides it, so that no epsilon at all would.
+    """
+
+    size: float
+    epsilon: float | None
+    users: float | None
+    times: float | None
+    sampling_alone: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """An arm, `test`, against another, `control`.
 
@@ -77,6 +96,7 @@ class Comparison:
         verdict follows it. None where a comparison is none of them, and the verdict its own.
     mde: smallest true difference that this design finds with 80 % power at `level`.
     noise_sd, sampling_error: the two parts of the absolute lift's standard error.
+    needed: what would find a lift of the size estimated; of an inconclusive comparison alone.
     """
 
     test: ArmResult
@@ -91,6 +111,7 @@ class Comparison:
     sampling_error: float
     verdict: Verdict
     p_adjusted: float | None = None
+    needed: Needed | None = None
 
     @property
     def standard_error(self) -> float:
@@ -226,6 +247,74 @@ class SampleRatio:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CostPerConversion:
+    """Cost of an incremental conversion, and Fieller's confidence set for it.
+
+    value: None where the estimate of incremental conversions is not above 0. low: the least cost
+    of one; None where the interval of the incremental has none above 0. high: None is infinity.
+    none_possible: whether the set holds "no incremental conversion at all" too.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    none_possible: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Money:
+    """What one test arm cost, and earned over control.
+
+    conversion: whose incremental ones were paid for, and icpa, their cost; None where no
+        conversion is compared. source: where revenue is from: "value per conversion", or the
+        name of a value column. iroas: incremental revenue for each unit of cost; profit:
+        incremental revenue less cost. level: of the intervals. doubts: as of the outcomes.
+    """
+
+    arm: str
+    cost: float
+    currency: str
+    level: float
+    conversion: str | None
+    icpa: CostPerConversion | None
+    source: str | None
+    iroas: Finding | None
+    profit: Finding | None
+    doubts: tuple[str, ...] = ()
+
+
+class Ruling(StrEnum):
+    CERTIFIED = "certified"  # the whole interval is on the good side of the threshold
+    REJECTED = "rejected"  # the whole interval is on the bad side
+    UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A threshold against the interval of its metric.
+
+    outcome: the conversion, or value column, that decides. level: of the interval; with several
+        decisions so much higher (Bonferroni) that all of them hold together at the report's.
+    value: the estimate; None where there is none. intervals: the metric's confidence set, an
+        upper end of None is infinity; () where nothing is known.
+    none_possible: of a cost of conversions: whether there may be none.
+    needed: what would resolve it, were the effect as estimated. doubts: why it has no ruling.
+    """
+
+    metric: Metric
+    outcome: str
+    arm: str
+    at: float
+    ruling: Ruling
+    level: float
+    value: float | None
+    intervals: tuple[tuple[float, float | None], ...]
+    none_possible: bool = False
+    needed: Needed | None = None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class LiftReport:
     """Every finding about one experiment. notes: plain sentences a reader must know.
 
@@ -234,6 +323,7 @@ class LiftReport:
     correction: what p_adjusted of the headline comparisons, those over all users, is corrected
         for, in words; "" for a single one.
     hidden: the arms that are too small to show, or lost in the noise; they are compared with none.
+    money, decisions: of the arms that are shown, where `lift` declares them.
     """
 
     membership: str
@@ -247,3 +337,5 @@ class LiftReport:
     hidden: tuple[str, ...] = ()
     correction: str = ""
     notes: tuple[str, ...]
+    money: tuple[Money, ...] = ()
+    decisions: tuple[Decision, ...] = ()

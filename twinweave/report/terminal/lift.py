@@ -25,6 +25,7 @@ from twinweave.report.display import (
     shown_comparison,
     shown_finding,
 )
+from twinweave.report.terminal.needed import needed_text
 from twinweave.report.terminal.text import (
     Unit,
     headline,
@@ -247,7 +248,14 @@ def _errors(found: Comparison, points: Unit) -> list[str]:
             f"({found.noise_ratio:.2f} times; the interval is {found.widening:.0%} wider for it)."
         ),
         *paragraph(f"Smallest lift found with 80% power: {points.plain(found.mde)}{suffix}."),
+        *_needed(found),
     ]
+
+
+def _needed(found: Comparison) -> list[str]:
+    if found.needed is None:
+        return []
+    return paragraph(f"To find a lift as large as the estimate: {needed_text(found.needed)}")
 
 
 def _breakdown(

@@ -7,6 +7,7 @@ from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.display import shown_finding
 from twinweave.report.terminal.lift import lift_section
 from twinweave.report.terminal.selection import selection_section
+from twinweave.report.terminal.stakes import stakes_section
 from twinweave.report.terminal.synthetic import synthetic_section
 from twinweave.report.terminal.text import WIDTH, paragraph, rule, table, whole
 
@@ -36,6 +37,7 @@ def _measured(contents: Contents) -> list[str]:
         lines += paragraph(_in_common(overlap), " ")
     if contents.lift is not None:
         lines += lift_section(contents.lift, contents.facts)
+        lines += stakes_section(contents.lift)
     if contents.choice is not None:
         lines += selection_section(contents.scores, contents.choice)
     return lines
