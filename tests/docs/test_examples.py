@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from clients.site import load_site
-from scripts import check, describe
+from scripts import check, describe, plan
 from twinweave.config import DataConf, RunConf, compose
 from twinweave.errors import ConfigError
 from twinweave.parsing import parse
@@ -42,6 +42,18 @@ def test_every_run_that_a_page_shows_is_a_valid_configuration(words: list[str]) 
     RunConf.parse(compose(["output=x", *(w.replace("data=mine", "data=campaign") for w in first)]))
 
 
+PLANS = [
+    words for page in (*PAGES, DOCS / "planning.md") for words in commands(page, "scripts.plan")
+]
+
+
+@pytest.mark.parametrize("words", PLANS, ids=" ".join)
+def test_every_plan_that_a_page_shows_can_be_made(words: list[str]) -> None:
+    overrides, asked, _ = plan.asked_for(words)
+    conf = RunConf.parse(compose(["output=x", *overrides]))
+    asked.check(conf.data.schema, conf.data.lift)
+
+
 @pytest.mark.parametrize(
     ("module", "parsed"),
     [("scripts.describe", describe._arguments), ("scripts.check", check._arguments)],
@@ -57,6 +69,7 @@ def test_what_pages_show_of_other_commands_is_taken(
 
 def test_the_pages_show_runs() -> None:
     assert len(RUNS) > 5
+    assert len(PLANS) > 1
     with pytest.raises(ConfigError):
         RunConf.parse(compose(["output=x", "privacy.epsilon=-1"]))
 
