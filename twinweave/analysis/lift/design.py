@@ -157,11 +157,11 @@ def _outcomes(
             )
             for arm, n in users.items()
         }
-        base = mean if stated else None
+        known = mean if stated else None
         yield _Outcome(
             name=name,
             rate=False,
-            base=base,
+            base=known,
             spread=stated is not None,
             arms=arms,
             column=at,
