@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from twinweave.errors import ConfigError
 from twinweave.generators.engine.clipping import Clipping, mixes_rows, own_parameters
-from twinweave.generators.engine.layers import LayerKind, Use, kind_of
+from twinweave.generators.engine.layers import LayerKind, Use, backward_twice, kind_of
 
 
 class GradSampleModuleBookKeeping(AbstractGradSampleModule):  # type: ignore[misc]
@@ -49,9 +49,14 @@ class GradSampleModuleBookKeeping(AbstractGradSampleModule):  # type: ignore[mis
         ]
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The module's own output, whose backward pass brings the rows' gradients."""
+        """The module's own output, whose backward pass brings the rows' gradients.
+
+        Raises ConfigError where rows of an earlier pass came back and were not stepped by.
+        """
         if not (self.hooks_enabled and self.training and torch.is_grad_enabled()):
             return self._module(*args, **kwargs)  # type: ignore[no-any-return]
+        if any(use.grad is not None for use in self._uses):
+            raise backward_twice()
         with self._recorded():
             out: Tensor = self._module(*args, **kwargs)
         self._rows = len(out)

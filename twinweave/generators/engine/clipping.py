@@ -62,7 +62,8 @@ class Clipping:
 
     def sum(self, values: Tensor) -> Tensor:
         """(n, ...) gradients -> (...), the sum of the clipped ones."""
-        return torch.tensordot(self.factor, self.kept(values), dims=([0], [0]))
+        total: Tensor = torch.tensordot(self.factor, self.kept(values), dims=([0], [0]))
+        return total
 
 
 def lengths(values: Tensor, dims: tuple[int, ...]) -> Tensor:

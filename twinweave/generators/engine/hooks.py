@@ -17,7 +17,7 @@ class GradSampleModuleExact(GradSampleModule):  # type: ignore[misc]
     def add_clipped(self, clip: float, out: Mapping[nn.Parameter, Tensor]) -> None:
         """See `ClippedRows`."""
         rows: dict[nn.Parameter, Tensor] = {
-            p: p.grad_sample  # type: ignore[attr-defined]
+            p: p.grad_sample
             for p in self._module.parameters()
             if getattr(p, "grad_sample", None) is not None  # None in layers that rows do not use
         }

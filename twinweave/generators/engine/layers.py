@@ -53,11 +53,7 @@ class Use:
     def came_back(self, grad: Tensor) -> None:
         """Keep the output's gradient. Raises ConfigError where the rows came back before."""
         if self.grad is not None:
-            raise ConfigError(
-                "generator loss",
-                "goes backward twice before a step, so rows would count twice",
-                "Call the optimiser's step, or zero_grad, after each backward pass.",
-            )
+            raise backward_twice()
         self.grad = grad
 
     def check(self, n: int) -> None:
@@ -70,6 +66,14 @@ class Use:
                 "its first dimension is not the rows of the batch",
                 "Expand inputs that all rows share to (rows, ...) before the layer.",
             )
+
+
+def backward_twice() -> ConfigError:
+    return ConfigError(
+        "generator loss",
+        "goes backward twice before a step, so rows would count twice",
+        "Call the optimiser's step, or zero_grad, after each backward pass.",
+    )
 
 
 def _joined(uses: list[Use], input_dims: int) -> tuple[Tensor, Tensor]:
@@ -108,7 +112,7 @@ def _direct(a: Tensor, g: Tensor) -> Tensor:
     The gradients themselves, of so many rows at once as a processor's cache holds.
     """
     rows = max(1, _CACHED // (a.shape[2] * g.shape[2]))
-    parts = zip(a.split(rows), g.transpose(1, 2).split(rows), strict=True)
+    parts = zip(torch.split(a, rows), torch.split(g.transpose(1, 2), rows), strict=True)
     return torch.cat([lengths(right @ left, (1, 2)) for left, right in parts])
 
 

@@ -44,9 +44,10 @@ class PoissonLoader(DataLoader[Any]):
         if isinstance(dataset, IterableDataset):
             raise ConfigError("data_loader", "its rows have no numbers", "Give a map of rows.")
         first = dataset[0] if len(dataset) else ()
+        self._numbers = PoissonSampler(len(dataset), rate=rate, steps=steps, source=source)
         super().__init__(
             dataset,
-            batch_sampler=PoissonSampler(len(dataset), rate=rate, steps=steps, source=source),
+            batch_sampler=self._numbers,  # type: ignore[arg-type]  # arrays, which index as lists do
             collate_fn=wrap_collate_with_empty(
                 collate_fn=loader.collate_fn,
                 sample_empty_shapes=[(0, *shape_safe(part)) for part in first],
@@ -67,6 +68,6 @@ class PoissonLoader(DataLoader[Any]):
 
     def _gathered(self) -> Iterator[list[torch.Tensor]]:
         assert isinstance(self.dataset, TensorDataset)
-        for index in self.batch_sampler:
+        for index in self._numbers:
             rows = torch.as_tensor(index)
             yield [part[rows.to(part.device)] for part in self.dataset.tensors]
