@@ -12,7 +12,7 @@ from twinweave.generators.engine.clipping import Clipping, lengths
 
 
 class GradSampleModuleExact(GradSampleModule):  # type: ignore[misc]
-    """Opacus's own, whose rows are clipped by norms in double precision."""
+    """Opacus's own, whose rows are clipped by norms that are never below the truth."""
 
     def add_clipped(self, clip: float, out: Mapping[nn.Parameter, Tensor]) -> None:
         """See `ClippedRows`."""
