@@ -67,6 +67,21 @@ def test_what_pages_show_of_other_commands_is_taken(
         parsed(words)
 
 
+PROGRAMS = [
+    (page, text)
+    for page in sorted(DOCS.glob("*.md"))
+    for text in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("page", "text"), PROGRAMS, ids=[page.name for page, _ in PROGRAMS])
+def test_every_program_that_a_page_shows_runs(
+    page: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(compile(text, page.name, "exec"), {})
+    assert capsys.readouterr().out
+
+
 def test_the_pages_show_runs() -> None:
     assert len(RUNS) > 5
     assert len(PLANS) > 1

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests.generators.oracle import brute_force, clipped_sum, worst_change
+from tests.generators.oracle import brute_force, worst_change
 from tests.generators.toys import KEY, ONE_WAY, TOY, conf, table
 from twinweave.generators.base import LocalRound
+from twinweave.generators.conf import GradientMode
 from twinweave.generators.ctgan import Adversary, Conditions, Ctgan
-from twinweave.generators.dpsgd import PrivateSgd, Tally
-from twinweave.generators.per_row import clipped_sums
+from twinweave.generators.engine import PrivacyEngine
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
+from twinweave.generators.training import PrivateTraining, Tally
 from twinweave.generators.union import OneWay
 
 
@@ -24,15 +25,29 @@ def adversary(
     *, table_rows: int = 120, sigma: float = 1.0, one_way: OneWay | None = None, **over: Any
 ) -> Adversary:
     c = conf("ctgan", **{"local_steps": 6, **over})
-    local = LocalRound(
+    plan = SgdPlan.of(c, rows=table_rows, noise_multiplier=sigma, unsafe=not sigma)
+    return Adversary(Ctgan(c, TOY, seed=3), local(plan, ONE_WAY if one_way is None else one_way))
+
+
+def local(plan: SgdPlan, one_way: OneWay) -> LocalRound:
+    return LocalRound(
         codes=table("a"),
         held=TOY.held_by("a"),
-        plan=SgdPlan.of(c, rows=table_rows, noise_multiplier=sigma, unsafe=not sigma),
-        source=RandomSource(KEY),
-        one_way=ONE_WAY if one_way is None else one_way,
+        plan=plan,
+        engine=PrivacyEngine.of(plan, RandomSource(KEY)),
+        one_way=one_way,
         state={},
     )
-    return Adversary(Ctgan(c, TOY, seed=3), local)
+
+
+def step_of(a: Adversary, codes: Tensor, columns: Tensor, *fake: Tensor) -> Tensor:
+    """The clipped sum of one private step without noise; weights stay as they are."""
+    weights = a.private.adam.flat.clone()
+    both = (fake[0], fake[1]) if fake else None
+    a.private.step([lambda: a.minus_score(codes, columns, both)])
+    a.private.adam.flat.copy_(weights)
+    released: Tensor = a.private.optimizer.released * a.plan.expected_batch
+    return released
 
 
 def rows(n: int = 12) -> tuple[Tensor, Tensor]:
@@ -42,32 +57,29 @@ def rows(n: int = 12) -> tuple[Tensor, Tensor]:
     return codes, columns
 
 
+@pytest.mark.parametrize("mode", get_args(GradientMode))
 @pytest.mark.parametrize("clip", [0.01, 1e6])
-def test_the_clipped_sum_is_the_brute_force_sum(clip: float) -> None:
+@pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")
+def test_the_clipped_sum_is_the_brute_force_sum(clip: float, mode: GradientMode) -> None:
     """Over real and generated rows together, as a private step has them."""
-    a, (codes, columns) = adversary(), rows()
+    a, (codes, columns) = adversary(sigma=0.0, clip=clip, gradients=mode), rows()
     d = a.discriminator
     fake, _, hot, _ = a.fake(5)
     fake = fake.detach()
-    got = clipped_sum(clipped_sums(d, clip), d, lambda: a.minus_score(codes, columns, (fake, hot)))
     alone = [lambda i=i: a.minus_score(codes[i : i + 1], columns[i : i + 1]) for i in range(12)] + [
         lambda i=i: d(fake[i : i + 1], hot[i : i + 1]) for i in range(5)
     ]
-    torch.testing.assert_close(got, brute_force(d, alone, clip), rtol=1e-4, atol=1e-7)
+    with a.private.unhooked():
+        expected = brute_force(d, alone, clip)
+    got = step_of(a, codes, columns, fake, hot)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_one_real_row_moves_the_sum_by_at_most_the_clip() -> None:
-    a, (codes, columns) = adversary(), rows()
-    d = a.discriminator
-    sums = clipped_sums(d, 0.01)
+    a, (codes, columns) = adversary(sigma=0.0, clip=0.01, local_steps=20), rows()
     fake, _, hot, _ = a.fake(5)
     fake = fake.detach()
-    worst = worst_change(
-        lambda kept: clipped_sum(
-            sums, d, lambda: a.minus_score(codes[kept], columns[kept], (fake, hot))
-        ),
-        12,
-    )
+    worst = worst_change(lambda kept: step_of(a, codes[kept], columns[kept], fake, hot), 12)
     assert 0.0099 < worst <= 0.01 * (1 + 1e-5)
 
 
@@ -95,9 +107,9 @@ def test_the_discriminator_sees_held_columns_alone() -> None:
 def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real rows are read inside charged steps alone, and as many as the plan says."""
     steps, inside, reads, generator_steps = [], [False], [], []
-    step, read, generate = PrivateSgd.step, Adversary.row_loss, Adversary.generator_step
+    step, read, generate = PrivateTraining.step, Adversary.row_loss, Adversary.generator_step
 
-    def counted(self: PrivateSgd, chunks: Any) -> None:
+    def counted(self: PrivateTraining, chunks: Any) -> None:
         inside[0] = True
         steps.append(1)
         try:
@@ -110,7 +122,7 @@ def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
         reads.append(len(codes))
         return read(self, codes, generator, fake)
 
-    monkeypatch.setattr(PrivateSgd, "step", counted)
+    monkeypatch.setattr(PrivateTraining, "step", counted)
     monkeypatch.setattr(Adversary, "row_loss", seen)
 
     def generated(self: Adversary) -> None:
@@ -120,15 +132,9 @@ def test_every_step_on_real_rows_is_counted(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Adversary, "generator_step", generated)
     c = conf("ctgan", local_steps=12, discriminator_steps=5)
     plan = SgdPlan.of(c, rows=120, noise_multiplier=1.0)
-    local = LocalRound(
-        codes=table("a"),
-        held=TOY.held_by("a"),
-        plan=plan,
-        source=RandomSource(KEY),
-        one_way=ONE_WAY,
-        state={},
-    )
-    trace, state = Ctgan(c, TOY).train_privately(local)
+    given = local(plan, ONE_WAY)
+    trace, state = Ctgan(c, TOY).train_privately(given)
+    assert len(given.engine.accountant) == plan.steps
     assert len(steps) == plan.steps == plan.mechanism().steps == 12
     assert tuple(reads) == trace.batches
     assert len(generator_steps) == 2
@@ -155,12 +161,13 @@ def test_a_private_step_is_the_gradient_of_the_scores_and_of_nothing_else() -> N
     codes, _ = rows()
     drawn = a.generator.get_state()
     fake, _, hot, _ = a.fake(1)
-    scores = a.minus_score(codes, a.conditions.columns(12, a.generator), (fake.detach(), hot))
-    grads = torch.autograd.grad(scores.sum(), list(a.discriminator.parameters()))
+    with a.private.unhooked():
+        scores = a.minus_score(codes, a.conditions.columns(12, a.generator), (fake.detach(), hot))
+        grads = torch.autograd.grad(scores.sum(), list(a.discriminator.parameters()))
     a.generator.set_state(drawn)
     a.private_step(codes, Tally())
     flat = torch.cat([g.flatten() for g in grads])
-    torch.testing.assert_close(a.private.gradient, flat, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(a.private.optimizer.released, flat, rtol=1e-4, atol=1e-6)
 
 
 def test_an_empty_batch_is_a_step_on_noise_and_fakes() -> None:

@@ -10,12 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.generators.oracle import brute_force, clipped_sum
+from tests.generators.oracle import ClippedSums, brute_force
 from tests.generators.toys import conf, shipped
 from tests.statistics import p_counts, plausible
 from twinweave.errors import ConfigError
 from twinweave.generators.llm import SchemaTransformer, column_order
-from twinweave.generators.per_row import clipped_sums
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.contingency import ABSENT
@@ -143,8 +142,8 @@ def test_clipped_sum_is_the_sum_of_clipped_rows(mode: Any) -> None:
     exact = brute_force(made, rows, clip)
     norms = [float(brute_force(made, [row], 1e9).norm()) for row in rows]
     assert min(norms) < clip < max(norms)
-    sums = clipped_sums(made, clip, mode)
-    torch.testing.assert_close(clipped_sum(sums, made, lambda: made.row_loss(codes, gen())), exact)
+    sums = ClippedSums(made, clip, mode)
+    torch.testing.assert_close(sums(lambda: made.row_loss(codes, gen())), exact)
 
 
 def test_samples_follow_the_model() -> None:

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.generators.oracle import brute_force, clipped_sum, worst_change
+from tests.generators.oracle import ClippedSums, brute_force, worst_change
 from tests.generators.toys import TOY, conf, table
-from twinweave.generators.per_row import clipped_sums
 from twinweave.generators.registry import coverage
 from twinweave.generators.tvae import Tvae, latent_shares
 from twinweave.tables.contingency import ABSENT
@@ -31,7 +30,7 @@ def setup(party: str | None = "a", n: int = 12) -> tuple[Tvae, Tensor, Tensor]:
 def test_the_clipped_sum_is_the_brute_force_sum() -> None:
     for party, clip in (("a", 0.05), (None, 1.0), ("b", 1e6)):
         network, codes, noise = setup(party)
-        got = clipped_sum(clipped_sums(network, clip), network, lambda: network.bound(codes, noise))  # noqa: B023
+        got = ClippedSums(network, clip)(lambda: network.bound(codes, noise))  # noqa: B023
         alone = [
             lambda i=i: network.bound(codes[i : i + 1], noise[i : i + 1])  # noqa: B023
             for i in range(len(codes))
@@ -43,9 +42,9 @@ def test_the_clipped_sum_is_the_brute_force_sum() -> None:
 
 def test_one_row_moves_the_sum_by_at_most_the_clip() -> None:
     network, codes, noise = setup(None)
-    sums = clipped_sums(network, 0.01)
+    sums = ClippedSums(network, 0.01)
     worst = worst_change(
-        lambda kept: clipped_sum(sums, network, lambda: network.bound(codes[kept], noise[kept])),
+        lambda kept: sums(lambda: network.bound(codes[kept], noise[kept])),
         len(codes),
     )
     assert 0.0099 < worst <= 0.01 * (1 + 1e-5)

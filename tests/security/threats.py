@@ -145,7 +145,7 @@ ATTACKS: dict[str, Line] = {
     "few": Line("a sum of fewer parties than the plan says", "helps to open none"),
     "nonfinite": Line(
         "rows or weights that make numbers overflow, or a norm's square vanish",
-        "takes the same steps whatever the rows are; norms in double precision",
+        "takes the same steps whatever the rows are; norms are never below the truth",
     ),
     "ckks": Line(
         "a ciphertext of its own making to decrypt", "one request a round, one text of refusal"

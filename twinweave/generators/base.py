@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from twinweave.generators.conf import GeneratorConf
-from twinweave.generators.dpsgd import Trace, private_steps
 from twinweave.generators.flat import Arrays, flatten, unflatten
 from twinweave.generators.plan import SgdPlan
-from twinweave.generators.random_source import RandomSource
 from twinweave.generators.union import OneWay, Rows, UnionLayout
+
+if TYPE_CHECKING:
+    from twinweave.generators.engine import PrivacyEngine
+    from twinweave.generators.training import Trace
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
@@ -26,14 +29,14 @@ Progress = Callable[[str, int, int], None]
 class LocalRound:
     """What a party trains with in one round. Private.
 
-    codes: (n, columns) int32, ABSENT where not held; held: (columns,). one_way: noisy tables.
-    state: what the round before left, empty in the first.
+    codes: (n, columns) int32, ABSENT where not held; held: (columns,). engine: of this plan.
+    one_way: noisy tables. state: what the round before left, empty in the first.
     """
 
     codes: NDArray[np.int32] = field(repr=False)
     held: NDArray[np.bool_]
     plan: SgdPlan
-    source: RandomSource
+    engine: PrivacyEngine
     one_way: OneWay = field(repr=False)
     state: Arrays = field(repr=False)
 
@@ -135,12 +138,14 @@ class RowLossGenerator(Generator):
         """
 
     def train_privately(self, local: LocalRound) -> tuple[Trace, Arrays]:
+        from twinweave.generators.training import private_steps
+
         return private_steps(
             self,
             self.row_loss,
             local.codes,
             local.plan,
-            source=local.source,
+            local.engine,
             active=self.coverage(local.held),
             adam=local.state,
             mode=self.conf.gradients,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from torch import Tensor, nn
 
 from twinweave.generators.base import LocalRound
 from twinweave.generators.conf import CtganConf
-from twinweave.generators.dpsgd import MICRO_BATCH, PrivateSgd, Tally, Trace
 from twinweave.generators.flat import Arrays, FlatAdam, flatten, unflatten
 from twinweave.generators.mlp import (
     Blocks,
@@ -38,8 +38,10 @@ from twinweave.generators.mlp import (
     mlp,
     shares,
 )
-from twinweave.generators.per_row import Losses
 from twinweave.generators.union import OneWay, UnionLayout
+
+if TYPE_CHECKING:
+    from twinweave.generators.training import Tally, Trace
 
 _UNCONDITIONAL = 0.5
 _POWER_STEPS = 2
@@ -65,12 +67,13 @@ class Ctgan(DecoderGenerator):
 
     def train_privately(self, local: LocalRound) -> tuple[Trace, Arrays]:
         """Private discriminator steps, and a step of the generator after every few."""
+        from twinweave.generators.training import Tally
+
         adversary = Adversary(self, local)
-        rows = torch.from_numpy(local.codes.astype(np.int64)).to(adversary.device)
         tally = Tally()
         self.train()
-        for step in range(1, local.plan.steps + 1):
-            adversary.private_step(rows, tally)
+        for step, (batch,) in enumerate(adversary.private.loader, start=1):
+            adversary.private_step(batch, tally)
             if step % self.conf.discriminator_steps == 0:
                 adversary.generator_step()
         return tally.trace(), adversary.state()
@@ -178,8 +181,10 @@ class Adversary:
     """One party's discriminator at work against the shared generator, for one round."""
 
     def __init__(self, network: Ctgan, local: LocalRound) -> None:
-        held, source, state = local.held, local.source, local.state
-        self.network, self.plan = network, local.plan
+        from twinweave.generators.training import MICRO_BATCH, PrivateTraining
+
+        held, source, state = local.held, local.engine.source, local.state
+        self.network, self.plan, self.micro_batch = network, local.plan, MICRO_BATCH
         self.conf = conf = network.conf
         self.device = next(network.parameters()).device
         self.generator = source.torch_generator(self.device.type)
@@ -188,8 +193,14 @@ class Adversary:
         if "discriminator" in state:
             unflatten(self.discriminator.parameters(), state["discriminator"])
         self.discriminator.to(self.device).project()
-        self.private = PrivateSgd(self.discriminator, self.plan, source=source, mode=conf.gradients)
-        self.private.restore(_part(state, "d."))
+        self.private = PrivateTraining(
+            self.discriminator,
+            local.codes,
+            self.plan,
+            local.engine,
+            mode=conf.gradients,
+            adam=_part(state, "d."),
+        )
         self.adam = FlatAdam(
             list(network.parameters()), learning_rate=conf.generator_learning_rate, betas=(0.5, 0.9)
         )
@@ -214,9 +225,9 @@ class Adversary:
         rows = self.network.blocks.one_hot(codes)
         conditions = rows * self.network.blocks.spread(columns)
         if fake is None:
-            out: Tensor = -self.discriminator(rows, conditions)
+            out: Tensor = -self.private.module(rows, conditions)
             return out
-        score = self.discriminator(torch.cat([rows, fake[0]]), torch.cat([conditions, fake[1]]))
+        score = self.private.module(torch.cat([rows, fake[0]]), torch.cat([conditions, fake[1]]))
         return torch.cat([-score[: len(rows)], score[len(rows) :]])
 
     def fake(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -232,35 +243,35 @@ class Adversary:
         return hard + soft - soft.detach(), logits, hot, columns
 
     def private_step(self, codes: Tensor, tally: Tally) -> None:
-        """One charged step on a Poisson batch of the rows `codes`, and as many fake rows."""
-        index = torch.from_numpy(self.private.batch(len(codes))).to(self.device)
+        """One charged step on a Poisson batch of rows, (n, columns), and as many fake rows."""
         with torch.no_grad():
             rows, _, hot, _ = self.fake(max(1, round(self.plan.expected_batch)))
-        *first, last = torch.split(index, MICRO_BATCH)
+        *first, last = torch.split(codes, self.micro_batch)
 
         def losses(part: Tensor, fake: tuple[Tensor, Tensor] | None) -> Tensor:
-            out = self.row_loss(codes[part], self.generator, fake)
+            out = self.row_loss(part, self.generator, fake)
             tally.seen(out[: len(part)])
             return out
 
-        chunks: list[Losses] = [partial(losses, part, None) for part in first]
-        chunks.append(partial(losses, last, (rows, hot)))
-        self.private.step(chunks)
-        tally.batch(len(index))
+        chunks = [partial(losses, part, None) for part in first]
+        self.private.step([*chunks, partial(losses, last, (rows, hot))])
+        tally.batch(len(codes))
         self.discriminator.project()
 
     def generator_step(self) -> None:
         """One step of the generator against the discriminator: touches no real row."""
         rows, logits, hot, columns = self.fake(self.conf.generator_batch)
         obey = self.network.blocks.cross_entropy(logits, hot, columns).mean()
-        loss = self.conf.condition * obey - self.discriminator(rows, hot).mean()
-        loss = loss + self.conf.anchor * self.conditions.distance(logits)
-        grads = torch.autograd.grad(loss, list(self.network.parameters()))
-        self.adam.step(torch.cat([g.flatten() for g in grads]))
+        self.adam.zero_grad()
+        with self.private.unhooked():
+            loss = self.conf.condition * obey - self.discriminator(rows, hot).mean()
+            loss = loss + self.conf.anchor * self.conditions.distance(logits)
+            torch.autograd.backward(loss, inputs=list(self.network.parameters()))
+        self.adam.step()
 
     def state(self) -> Arrays:
         """What stays at the party: the discriminator and the private optimiser."""
-        kept = {f"d.{name}": value for name, value in self.private.state().items()}
+        kept = {f"d.{name}": value for name, value in self.private.adam.moments().items()}
         return {"discriminator": flatten(self.discriminator.parameters()), **kept}
 
 

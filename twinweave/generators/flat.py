@@ -1,11 +1,12 @@
 """Parameters as one flat vector, and Adam on it.
 
-Noise, masks and updates are then single operations. `torch.optim` is not used at the parties:
-building any of its optimisers loads the compiler, seconds in every fresh process.
+Noise, masks and updates are then single operations. No optimiser of `torch.optim` is built at the
+parties: that loads the compiler, a second in every fresh process.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -46,26 +47,39 @@ def unflatten(parameters: Iterable[nn.Parameter], flat: NDArray[np.float32]) -> 
             p.copy_(values)
 
 
-class FlatAdam:
-    """Adam (Kingma and Ba 2015, algorithm 1) on parameters that become views of one buffer."""
+class FlatAdam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1) on parameters that become views of one buffer.
 
-    def __init__(
+    Torch's own constructor is never called: see the head of this file.
+    """
+
+    def __init__(  # the base class's would load the compiler
         self,
         parameters: Sequence[nn.Parameter],
         *,
         learning_rate: float,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
+        self.defaults = {"lr": learning_rate, "betas": betas}
+        self.param_groups = [{"params": list(parameters), **self.defaults}]
+        self.state = defaultdict(dict)
         self.flat = torch.cat([p.detach().reshape(-1) for p in parameters])
         for p, view in zip(parameters, views(self.flat, parameters), strict=True):
             p.data = view
+        self._parameters = list(parameters)
         self._rate, self._betas = learning_rate, betas
         self._mean = torch.zeros_like(self.flat)
         self._square = torch.zeros_like(self.flat)
         self._steps = 0
 
-    def step(self, gradient: Tensor) -> None:
-        """Move the parameters against a flat gradient; entries always at 0 never move."""
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: ARG002
+        for p in self._parameters:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Move the parameters against their gradients; entries always at 0 never move."""
+        gradient = torch.cat([_gradient(p).reshape(-1) for p in self._parameters])
         b1, b2 = self._betas
         self._steps += 1
         self._mean.lerp_(gradient, 1 - b1)
@@ -74,7 +88,7 @@ class FlatAdam:
         rate = self._rate / (1 - b1**self._steps)
         self.flat.addcdiv_(self._mean, scale, value=-rate)
 
-    def state(self) -> Arrays:
+    def moments(self) -> Arrays:
         """Moments and number of steps, for `restore`."""
         return {
             "steps": np.array([self._steps], dtype=np.float32),
@@ -82,12 +96,16 @@ class FlatAdam:
             "square": self._square.cpu().numpy().copy(),
         }
 
-    def restore(self, state: Arrays) -> None:
-        """Go on from a `state()`; an empty one changes nothing. Raises ConfigError."""
-        if not state:
+    def restore(self, moments: Arrays) -> None:
+        """Go on from `moments()`; empty ones change nothing. Raises ConfigError."""
+        if not moments:
             return
-        if state["mean"].shape != tuple(self._mean.shape):
+        if moments["mean"].shape != tuple(self._mean.shape):
             raise ConfigError("state", "is of another network", "Start the run anew.")
-        self._steps = int(state["steps"][0])
-        self._mean.copy_(torch.from_numpy(state["mean"].copy()))
-        self._square.copy_(torch.from_numpy(state["square"].copy()))
+        self._steps = int(moments["steps"][0])
+        self._mean.copy_(torch.from_numpy(moments["mean"].copy()))
+        self._square.copy_(torch.from_numpy(moments["square"].copy()))
+
+
+def _gradient(p: nn.Parameter) -> Tensor:
+    return torch.zeros_like(p) if p.grad is None else p.grad

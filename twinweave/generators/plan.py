@@ -61,10 +61,11 @@ class SgdPlan(Parsed):
 
     def mechanism(self, rounds: int = 1) -> PoissonSgd | NonPrivate:
         """What `rounds` rounds of this plan release."""
-        if self.noise_multiplier == 0:
-            return NonPrivate(reason="training without noise (unsafe)")
-        return PoissonSgd(
-            noise_multiplier=self.noise_multiplier,
-            sampling_rate=self.sampling_rate,
-            steps=self.steps * rounds,
-        )
+        return steps_of(self.noise_multiplier, self.sampling_rate, self.steps * rounds)
+
+
+def steps_of(noise_multiplier: float, sampling_rate: float, steps: int) -> PoissonSgd | NonPrivate:
+    """What so many private steps release."""
+    if noise_multiplier == 0:
+        return NonPrivate(reason="training without noise (unsafe)")
+    return PoissonSgd(noise_multiplier=noise_multiplier, sampling_rate=sampling_rate, steps=steps)

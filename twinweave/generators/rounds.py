@@ -23,7 +23,7 @@ from twinweave.privacy.guard import Receipt
 
 if TYPE_CHECKING:
     from twinweave.generators.base import Generator
-    from twinweave.generators.dpsgd import Trace
+    from twinweave.generators.training import Trace
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,8 +56,8 @@ def train_round(
     network: with the global weights (`registry.load`); it moves. codes: (n, union columns),
     ABSENT where the party does not hold the column. one_way: noisy tables by column name
     (ctgan's conditions). state: of the party's round before. Uses an accelerator where torch
-    sees one. Raises ProtocolError unless the receipt paid for the event, and the event is what
-    the plan draws.
+    sees one. Raises ProtocolError unless the receipt paid for the event, the event is what the
+    plan draws, and the steps that the engine counted are the event's.
     """
     receipt.check(event)
     if event.mechanism != plan.mechanism():
@@ -65,18 +65,22 @@ def train_round(
     import torch
 
     from twinweave.generators.base import LocalRound
+    from twinweave.generators.engine import PrivacyEngine
 
     weights, held = network.weights, network.layout.held_by(party)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
+    engine = PrivacyEngine.of(plan, source)
     local = LocalRound(
         codes=codes,
         held=held,
         plan=plan,
-        source=source or RandomSource(),
+        engine=engine,
         one_way=one_way or {},
         state=unpack(state),
     )
     trace, kept = network.train_privately(local)
+    if engine.accountant.mechanisms() != (event.mechanism,):
+        raise ProtocolError(f"{event.label!r} was charged for other steps than were taken.")
     update = np.where(network.coverage(held), network.weights - weights, np.float32(0))
     return RoundResult(update=update.astype(np.float32), state=pack(kept), trace=trace)
 

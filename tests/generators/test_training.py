@@ -1,4 +1,4 @@
-"""DP-SGD: noise, sampling, steps, and what it refuses."""
+"""Private training: noise, steps, and what the plan refuses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.generators.modules import Dense, rows
+from tests.generators.oracle import training_of
 from tests.statistics import assert_scale, p_largest, p_noise, p_normal, plausible
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GradientMode
-from twinweave.generators.dpsgd import PrivateSgd, Trace, private_steps
+from twinweave.generators.engine import PrivacyEngine
 from twinweave.generators.flat import Arrays, FlatAdam
 from twinweave.generators.plan import SgdPlan
 from twinweave.generators.random_source import RandomSource
+from twinweave.generators.training import Trace, private_steps
 from twinweave.privacy.events import NonPrivate, PoissonSgd
 
 KEY = bytes(range(32))
@@ -38,7 +40,8 @@ def plan(**over: Any) -> SgdPlan:
 
 def trained(module: Dense, codes: Tensor, its: SgdPlan, **more: Any) -> tuple[Trace, Arrays]:
     table = codes.numpy().astype(np.int32)
-    return private_steps(module, module.row_loss, table, its, source=RandomSource(KEY), **more)
+    engine = PrivacyEngine.of(its, RandomSource(KEY))
+    return private_steps(module, module.row_loss, table, its, engine, **more)
 
 
 def flat(module: nn.Module) -> Tensor:
@@ -48,13 +51,13 @@ def flat(module: nn.Module) -> Tensor:
 def noise_of_steps(sigma: float, clip: float, n: int) -> NDArray[Any]:
     """What two steps add to an empty sum."""
     module = nn.Linear(n // 2, 2, bias=False)
-    optimizer = PrivateSgd(
-        module, plan(noise_multiplier=sigma, clip=clip, steps=2), source=RandomSource(KEY)
+    training = training_of(
+        module, noise_multiplier=sigma, clip=clip, steps=2, expected_batch=10.0, source=KEY
     )
     seen = []
     for _ in range(2):
-        optimizer.step([])
-        seen.append(optimizer.gradient.numpy() * optimizer.plan.expected_batch)
+        training.step([])
+        seen.append(training.optimizer.released.numpy() * 10.0)
     return np.concatenate(seen).astype(np.float64)
 
 
@@ -128,16 +131,16 @@ def test_training_lowers_the_loss_and_exactly_the_planned_steps_are_taken() -> N
     second, _ = trained(module, codes, plan(), adam=adam)
     assert second.loss < first.loss / 2
     assert len(first.batches) == 20
-    optimizer = PrivateSgd(module, plan(steps=1), source=RandomSource(KEY))
-    optimizer.step([])
+    training = training_of(module, steps=1)
+    training.step([])
     with pytest.raises(ConfigError, match="steps are taken"):
-        optimizer.step([])
+        training.step([])
 
 
 def test_micro_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for size in (4096, 7):
-        monkeypatch.setattr("twinweave.generators.dpsgd.MICRO_BATCH", size)
+        monkeypatch.setattr("twinweave.generators.training.MICRO_BATCH", size)
         torch.manual_seed(0)
         module = Dense()
         trained(module, rows(200), plan(sampling_rate=0.5))
@@ -177,14 +180,16 @@ def test_adam_on_a_flat_vector_is_torchs() -> None:
     for i in range(7):
         codes = rows(9, seed=i)
         grads = torch.autograd.grad(mine.row_loss(codes).mean(), list(mine.parameters()))
-        own.step(torch.cat([g.flatten() for g in grads]))
+        for p, g in zip(mine.parameters(), grads, strict=True):
+            p.grad = g
+        own.step()
         reference.zero_grad()
         theirs.row_loss(codes).mean().backward()
         reference.step()
     for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
     copy = FlatAdam(list(Dense().parameters()), learning_rate=0.01)
-    copy.restore(own.state())
-    assert all((copy.state()[k] == v).all() for k, v in own.state().items())
+    copy.restore(own.moments())
+    assert all((copy.moments()[k] == v).all() for k, v in own.moments().items())
     with pytest.raises(ConfigError, match="another network"):
-        copy.restore({k: v[:-1] for k, v in own.state().items()})
+        copy.restore({k: v[:-1] for k, v in own.moments().items()})

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.generators.modules import Dense, Fragile, Sequences, rows
-from tests.generators.oracle import brute_force, clipped_sum, worst_change
+from tests.generators.oracle import ClippedSums, brute_force, worst_change
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GradientMode
-from twinweave.generators.per_row import Clipping, Losses, clipped_sums
+from twinweave.generators.engine.clipping import Clipping
+from twinweave.generators.training import Losses
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")
 
@@ -26,8 +27,8 @@ SEQUENCE_MODES = tuple(mode for mode in MODES if mode != "ghost")
 def test_the_clipped_sum_is_the_brute_force_sum(kind: type[nn.Module], clip: float) -> None:
     torch.manual_seed(0)
     module, codes = cast(Any, kind()), rows(9)
-    sums = clipped_sums(module, clip)
-    got = clipped_sum(sums, module, lambda: module.row_loss(codes))
+    sums = ClippedSums(module, clip)
+    got = sums(lambda: module.row_loss(codes))
     alone = [lambda i=i: module.row_loss(codes[i : i + 1]) for i in range(len(codes))]
     torch.testing.assert_close(got, brute_force(module, alone, clip), rtol=1e-4, atol=1e-6 * clip)
 
@@ -38,19 +39,17 @@ def test_every_mode_gives_the_brute_force_sum(mode: GradientMode) -> None:
     module, codes = Dense(), rows(9)
     alone = [lambda i=i: module.row_loss(codes[i : i + 1]) for i in range(9)]
     expected = brute_force(module, alone, 3.0)
-    sums = clipped_sums(module, 3.0, mode)
+    sums = ClippedSums(module, 3.0, mode)
     for _ in range(2):  # nothing is left over from the step before
-        got = clipped_sum(sums, module, lambda: module.row_loss(codes))
+        got = sums(lambda: module.row_loss(codes))
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_one_row_moves_the_sum_by_at_most_the_clip() -> None:
     torch.manual_seed(0)
     module, codes, clip = Sequences(), rows(12), 0.05
-    sums = clipped_sums(module, clip)
-    good = worst_change(
-        lambda kept: clipped_sum(sums, module, lambda: 1e3 * module.row_loss(codes[kept])), 12
-    )
+    sums = ClippedSums(module, clip)
+    good = worst_change(lambda kept: sums(lambda: 1e3 * module.row_loss(codes[kept])), 12)
     assert 0.99 * clip < good <= clip * (1 + 1e-5)
 
 
@@ -66,13 +65,13 @@ def test_broken_variants_exceed_the_clip() -> None:
 
     assert worst_change(clip_the_batch, len(inputs)) > 1.5
 
-    sums = clipped_sums(module, 1.0)
+    sums = ClippedSums(module, 1.0)
 
     def batch_mean(kept: list[int]) -> Losses:
         lengths = inputs[kept].norm(dim=1)
         return lambda: module(inputs[kept])[:, 0] / lengths.mean() * 0.5
 
-    broken = worst_change(lambda kept: clipped_sum(sums, module, batch_mean(kept)), len(inputs))
+    broken = worst_change(lambda kept: sums(batch_mean(kept)), len(inputs))
     assert broken > 1.2
 
 
@@ -107,9 +106,9 @@ def test_rows_that_are_not_finite_add_exactly_nothing(
         i not in which for i in range(N)
     ]
     expected = brute_force(module, every, clip)
-    sums = clipped_sums(module, clip, mode)
+    sums = ClippedSums(module, clip, mode)
     for _ in range(2):  # nothing is left over from the step before
-        got = clipped_sum(sums, module, lambda: module.row_loss(batch))
+        got = sums(lambda: module.row_loss(batch))
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-7)
     assert (len(which) < N) == bool(got.any())
 
@@ -124,8 +123,8 @@ def test_multiplying_a_row_away_does_not_drop_it(
     torch.manual_seed(0)
     module, batch = Fragile(), torch.cat([torch.randn(N, 3), torch.ones(N, 3)], dim=1)
     batch[2, 0] = torch.nan
-    sums = clipped_sums(module, 0.05, mode)
-    got = clipped_sum(sums, module, lambda: module.row_loss(batch))
+    sums = ClippedSums(module, 0.05, mode)
+    got = sums(lambda: module.row_loss(batch))
     assert not got.isfinite().all()
 
 
@@ -141,8 +140,8 @@ def test_sequences_that_are_not_finite_add_exactly_nothing(
     scale[which] = torch.inf
     alone = [lambda i=i: module.row_loss(codes[i : i + 1]) * scale[i] for i in range(N)]
     expected = brute_force(module, alone, 0.5)
-    sums = clipped_sums(module, 0.5, mode)
-    got = clipped_sum(sums, module, lambda: module.row_loss(codes) * scale)
+    sums = ClippedSums(module, 0.5, mode)
+    got = sums(lambda: module.row_loss(codes) * scale)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -168,43 +167,54 @@ class _Bare(nn.Module):
     "module",
     [
         nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)),
-        nn.BatchNorm1d(3, affine=False),
+        nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, affine=False)),
         _Shared(),
         _Bare(),
     ],
 )
 def test_layers_that_cannot_be_clipped_are_refused(module: nn.Module) -> None:
     with pytest.raises(ConfigError):
-        clipped_sums(module, 1.0)
+        ClippedSums(module, 1.0)
+
+
+class _InPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(torch.tanh(self.first(x)))
+        return self.second(hidden.mul_(2))[:, 0]
 
 
 def test_in_place_changes_and_inputs_shared_by_rows_are_refused() -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Linear(3, 1))
     x = torch.ones(4, 3)
     with pytest.raises(ConfigError, match="in place"):
-        clipped_sum(clipped_sums(net, 1.0), net, lambda: net(x)[:, 0])
+        ClippedSums(net, 1.0)
+    hidden = _InPlace()
+    with pytest.raises(ConfigError, match="in place"):
+        ClippedSums(hidden, 1.0)(lambda: hidden(x))
     layer = nn.Linear(3, 1)
     with pytest.raises(ConfigError, match="first dimension"):
-        clipped_sum(clipped_sums(layer, 1.0), layer, lambda: layer(x[:1])[:, 0].expand(4))
+        ClippedSums(layer, 1.0)(lambda: layer(x[:1])[:, 0].expand(4))
 
 
-def test_positions_that_cancel_are_clipped_all_the_same() -> None:
-    """Ghost norms of huge terms that nearly cancel: rounding must not pass for a small norm."""
+@pytest.mark.parametrize("width", [64, 8])
+def test_positions_that_cancel_are_clipped_all_the_same(width: int) -> None:
+    """Norms of huge terms that nearly cancel: rounding must not pass for a small norm."""
     torch.manual_seed(0)
-    layer = nn.Linear(64, 64, bias=False)
-    x = 1e4 * torch.randn(8, 1, 64).repeat(1, 4, 1)
-    x[:, :2] += 1e-2 * torch.randn(8, 2, 64)
+    layer = nn.Linear(width, width, bias=False)
+    x = 1e4 * torch.randn(8, 1, width).repeat(1, 4, 1)
+    x[:, :2] += 1e-2 * torch.randn(8, 2, width)
     signs = torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None]
-    out = [torch.zeros_like(layer.weight)]
-    sums = clipped_sums(layer, 1.0)
+    sums = ClippedSums(layer, 1.0)
 
     def loss(i: int) -> Tensor:
         return (layer(x[i : i + 1]) * signs).sum(dim=(1, 2))
 
     for i in range(8):
-        out[0].zero_()
-        sums.add(partial(loss, i), out)
-        assert out[0].norm() <= 1
+        assert sums(partial(loss, i)).norm() <= 1
 
 
 def tiny(module: nn.Module, x: Tensor) -> Tensor:
@@ -220,6 +230,5 @@ def test_a_norm_whose_square_vanishes_is_seen_all_the_same(mode: Any) -> None:
     x = torch.full((1, 1), 1e19)
     for clip in (1e-6, 1e-4, 1.0):
         module = nn.Linear(1, 1, bias=False)
-        out = [torch.zeros_like(p) for p in module.parameters()]
-        clipped_sums(module, clip, mode).add(partial(tiny, module, x), out)
-        assert 0 <= float(out[0].double().norm()) <= clip * (1 + 1e-5)
+        found = ClippedSums(module, clip, mode)(partial(tiny, module, x))
+        assert 0 <= float(found.double().norm()) <= clip * (1 + 1e-5)
