@@ -40,6 +40,7 @@ def many_cells() -> tuple[PlannedQuery, ...]:
         table(right, wide, noise=DealtCoins(coins=60)),
         table(Side(party=P, columns=("arm",)), right, noise=DealtCoins(coins=41)),
         table(wide, spend, noise=sums),
+        table(wide, spend, noise=DealtCoins(coins=5000, sensitivity=VALUE_UNITS)),
         table(clipped, wide, noise=sums),
         table(Side(party=P, columns=("arm",)), by_channel, noise=sums),
         table(by_channel, wide, noise=sums),
@@ -60,6 +61,7 @@ KINDS = [
     "cross gaussian",
     "cross sums",
     "cross sums, clipped",
+    "cross sums with coins",
     "local sums",
     "local sums, clipped",
 ]
