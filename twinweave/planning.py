@@ -236,7 +236,9 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
 
 def _item(schema: JointSchema, query: Query, stage: Stage, coins: bool, colluding: int) -> WorkItem:
     """A reader of a pooled table who is one of its parties knows its own noise, so that one
-    party's noise is not counted on even where nobody colludes."""
+    party's noise is not counted on even where nobody colludes. Sums over a pool have Gaussian
+    noise of every party."""
+    own = query.is_pooled and query.weight is None
     return WorkItem(
         name=query.name,
         cells=cells_of(schema, query).size,
@@ -245,6 +247,6 @@ def _item(schema: JointSchema, query: Query, stage: Stage, coins: bool, colludin
         priority=query.priority,
         sensitivity=VALUE_UNITS if query.weight else 1,
         importance=importance(schema, query),
-        coins=query.weight is None and (query.is_pooled or (coins and query.is_cross)),
-        unknown=max(1, len(query.parties) - max(1, colluding)) if query.is_pooled else 0,
+        coins=own if query.is_pooled else coins and query.is_cross,
+        unknown=max(1, len(query.parties) - max(1, colluding)) if own else 0,
     )

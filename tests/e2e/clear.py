@@ -115,9 +115,11 @@ def mechanism_of(planned: PlannedQuery) -> str:
     """Which noise a table got: the kinds that are tested apart."""
     where = "pooled " if planned.query.is_pooled else ""
     where += "cross" if planned.query.is_cross else "local"
-    if isinstance(planned.event.mechanism, SharedBinomial):
+    if isinstance(planned.event.mechanism, SharedBinomial) and planned.query.weight is None:
         return f"{where} coins" if planned.query.is_pooled else "coins"
     if planned.query.weight is not None:
+        if isinstance(planned.event.mechanism, SharedBinomial):
+            return f"{where} sums with coins"
         return f"{where} sums{'' if planned.query.clip is None else ', clipped'}"
     return f"{where} gaussian"
 

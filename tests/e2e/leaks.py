@@ -34,6 +34,8 @@ from twinweave.protocols.products.coins import Coins
 from twinweave.protocols.products.opening import _cells
 from twinweave.protocols.products.pair import product_of
 from twinweave.protocols.products.state import Pass
+from twinweave.tables.column import VALUE_UNITS
+from twinweave.workload.plan import PlannedQuery
 
 GIVEN = {  # what a party may send: everything else is a leak by its name alone
     "query.setup": {"scalars.hello", "scalars.guard"},
@@ -98,10 +100,17 @@ def _noisy(ran: Ran, fields: list[tuple[str, bytes]]) -> list[Numbers]:
     own = [p for p in ran.spec.plan if not p.query.is_cross and not p.query.is_pooled]
     found = [with_noise(min(p.variance for p in own) ** 0.5, places["arrays.tables"])]
     n_slots = sum(ran.findings.rows.values())
-    coins = {p.coins for p in ran.spec.plan if p.query.is_cross and p.coins is not None}
-    for width in {Coins.of(cells=1, rounds=n, n_slots=n_slots).width for n in coins}:
+    for width in {w.width for p in ran.spec.plan if (w := _words(p, 1, n_slots))}:
         found.append(in_words(4, width, places["arrays.shares"]))
     return found
+
+
+def _words(planned: PlannedQuery, cells: int, n_slots: int) -> Coins | None:
+    """The words that a table with dealt coins is opened from."""
+    if planned.coins is None:
+        return None
+    most = n_slots * (VALUE_UNITS if planned.query.weight else 1)
+    return Coins.of(cells=cells, rounds=planned.coins, most=most)
 
 
 def needles(ran: Ran, clear: Clear, noisy: list[Numbers]) -> dict[str, list[bytes]]:
@@ -261,21 +270,20 @@ def readable_shares(ran: Ran) -> Iterator[tuple[str, float]]:
                 ran.spec.tables.crossing(first, second).items()
             ):
                 share = opened[str(index)]
-                alone.append(_nibbles(ran, share, planned.coins))
+                alone.append(_nibbles(ran, share, planned))
                 if exact:
                     own = exact[name][place].astype(share.dtype)
-                    known.append(_nibbles(ran, share - own, planned.coins))
+                    known.append(_nibbles(ran, share - own, planned))
         yield "not uniform alone", p_levels(np.concatenate(alone), 16)
         if known:
             yield "not masked against the dealer", p_levels(np.concatenate(known), 16)
 
 
-def _nibbles(ran: Ran, share: NDArray[Any], coins: int | None) -> NDArray[Any]:
+def _nibbles(ran: Ran, share: NDArray[Any], planned: PlannedQuery) -> NDArray[Any]:
     """The four highest bits that mean something."""
     n_slots = sum(ran.findings.rows.values())
     bits = share.dtype.itemsize * 8
-    if coins is not None:
-        words = Coins.of(cells=share.size, rounds=coins, n_slots=n_slots)
+    if (words := _words(planned, share.size, n_slots)) is not None:
         bits, share = 8 * words.width, share & words.low_bits
     return (share >> np.uint64(bits - 4).astype(share.dtype)).astype(np.int64)
 

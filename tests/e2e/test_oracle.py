@@ -19,12 +19,12 @@ from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Side
 
 P, A = "publisher", "advertiser"
+SUMS = OwnGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
 WIDE = ("age", "device", "region", "arm")  # 600 cells: enough for a sharp chi-square test
 
 
 def many_cells() -> tuple[PlannedQuery, ...]:
     """A plan with hundreds of cells under each mechanism; both orders of sides."""
-    sums = OwnGaussian(noise_multiplier=0.05, sensitivity=VALUE_UNITS)
     counts = OwnGaussian(noise_multiplier=3.0)
     wide = Side(party=P, columns=WIDE)
     left, right = (
@@ -39,12 +39,13 @@ def many_cells() -> tuple[PlannedQuery, ...]:
         table(left, right, noise=counts),
         table(right, wide, noise=DealtCoins(coins=60)),
         table(Side(party=P, columns=("arm",)), right, noise=DealtCoins(coins=41)),
-        table(wide, spend, noise=sums),
-        table(clipped, wide, noise=sums),
-        table(Side(party=P, columns=("arm",)), by_channel, noise=sums),
-        table(by_channel, wide, noise=sums),
-        table(Side(party=A, columns=local, weight="spend"), noise=sums),
-        table(Side(party=A, columns=local, weight="spend", clip=60.0), noise=sums),
+        table(wide, spend, noise=SUMS),
+        table(wide, spend, noise=DealtCoins(coins=5000, sensitivity=VALUE_UNITS)),
+        table(clipped, wide, noise=SUMS),
+        table(Side(party=P, columns=("arm",)), by_channel, noise=SUMS),
+        table(by_channel, wide, noise=SUMS),
+        table(Side(party=A, columns=local, weight="spend"), noise=SUMS),
+        table(Side(party=A, columns=local, weight="spend", clip=60.0), noise=SUMS),
     )
 
 
@@ -60,6 +61,7 @@ KINDS = [
     "cross gaussian",
     "cross sums",
     "cross sums, clipped",
+    "cross sums with coins",
     "local sums",
     "local sums, clipped",
 ]
@@ -82,8 +84,13 @@ def test_every_kind_is_tested(noise: dict[str, NDArray[np.float64]]) -> None:
 def test_without_noise_every_table_is_exact(tmp_path: Path, clear: Clear, alignment: str) -> None:
     """The planned workload with next to no noise: equal to the plaintext cell by cell."""
     conf = configure(tmp_path, f"protocol.alignment={alignment}")
-    ran = run_of(conf, silent(spec_of(conf).plan))
+    sums = tuple(
+        table(Side(party=A, columns=(c,), weight="spend"), noise=SUMS) for c in ("region", "loyal")
+    )
+    ran = run_of(conf, silent((*spec_of(conf).plan, *sums)))
     assert_exact(ran, clear)
+    one, two = (m.values.sum() for m in ran.findings.measurements[-2:])
+    assert one == two  # an amount is rounded once, whatever table it is in
     rows = {name: len(frame) for name, frame in clear.labels.items()}
     assert ran.findings.rows == rows
 

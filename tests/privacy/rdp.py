@@ -55,7 +55,7 @@ def _renyi(mechanism: Mechanism) -> NDArray[np.float64]:
         gaussian: NDArray[np.float64] = _ORDERS / (2 * mechanism.noise_multiplier**2)
         return gaussian
     if isinstance(mechanism, SharedBinomial):
-        return _renyi_binomial(mechanism.coins)
+        return _renyi_binomial(mechanism.coins, mechanism.sensitivity)
     if isinstance(mechanism, PoissonSgd):
         return _renyi_sgd(mechanism)
     raise TypeError(mechanism)
@@ -64,15 +64,15 @@ def _renyi(mechanism: Mechanism) -> NDArray[np.float64]:
 def _mass_outside(mechanism: Mechanism) -> float:
     """Mass that the Renyi divergence leaves out, and delta must bear."""
     if isinstance(mechanism, SharedBinomial):
-        return 0.5**mechanism.coins
+        return float(binom.cdf(mechanism.sensitivity - 1, mechanism.coins, 0.5))
     return 0.0
 
 
 @lru_cache(maxsize=128)
-def _renyi_binomial(coins: int) -> NDArray[np.float64]:
-    x = np.arange(1, coins + 1)
+def _renyi_binomial(coins: int, shift: int) -> NDArray[np.float64]:
+    x = np.arange(shift, coins + 1)
     log_p = binom.logpmf(x, coins, 0.5)
-    loss = np.log((coins - x + 1) / x)
+    loss = log_p - binom.logpmf(x - shift, coins, 0.5)
     moments = [logsumexp(log_p + (order - 1) * loss) for order in _ORDERS]
     divergence: NDArray[np.float64] = np.maximum(moments, 0.0) / (_ORDERS - 1)
     return divergence

@@ -60,11 +60,11 @@ def gaussian(noise_multiplier: float, sensitivity: int = 1) -> DiscreteGaussian:
 
 def pair(mechanism: Mechanism, shift: int | None = None) -> tuple[Masses, Masses]:
     """Probabilities of every outcome without and with the user."""
-    if isinstance(mechanism, SharedBinomial):
-        x = np.arange(mechanism.coins + 2)
-        return binom.pmf(x, mechanism.coins, 0.5), binom.pmf(x - 1, mechanism.coins, 0.5)
-    assert isinstance(mechanism, DiscreteGaussian)
+    assert isinstance(mechanism, SharedBinomial | DiscreteGaussian)
     s = mechanism.sensitivity if shift is None else shift
+    if isinstance(mechanism, SharedBinomial):
+        x = np.arange(mechanism.coins + s + 1)
+        return binom.pmf(x, mechanism.coins, 0.5), binom.pmf(x - s, mechanism.coins, 0.5)
     sigma = mechanism.noise_multiplier * mechanism.sensitivity
     reach = math.ceil(12 * sigma) + 2 * mechanism.sensitivity
     x = np.arange(-reach, reach + 1)
@@ -102,6 +102,9 @@ def sgd_epsilon_by_quadrature(mechanism: PoissonSgd, delta: float, *, both: bool
         SharedBinomial(coins=41),
         SharedBinomial(coins=400),
         SharedBinomial(coins=10_001),
+        SharedBinomial(coins=90, sensitivity=2),  # what gives a user away is most of the loss
+        SharedBinomial(coins=601, sensitivity=5),
+        SharedBinomial(coins=40_000, sensitivity=64),
     ],
     ids=str,
 )
@@ -120,6 +123,7 @@ def test_single_releases_match_brute_force(mechanism: Mechanism) -> None:
         (gaussian(2.0), SharedBinomial(coins=60)),
         (SharedBinomial(coins=100), SharedBinomial(coins=100)),
         (gaussian(1.5, 3), gaussian(4.0)),
+        (SharedBinomial(coins=700, sensitivity=7), SharedBinomial(coins=100)),
     ],
 )
 def test_two_releases_match_brute_force(first: Mechanism, second: Mechanism) -> None:
@@ -129,8 +133,10 @@ def test_two_releases_match_brute_force(first: Mechanism, second: Mechanism) -> 
     assert exact * (1 - 1e-9) <= epsilon(events(first, second), DELTA) <= exact * 1.01
 
 
-def test_full_sensitivity_is_the_worst_shift() -> None:
-    mechanism = gaussian(0.8, 12)
+@pytest.mark.parametrize(
+    "mechanism", [gaussian(0.8, 12), SharedBinomial(coins=301, sensitivity=12)]
+)
+def test_full_sensitivity_is_the_worst_shift(mechanism: Mechanism) -> None:
     grid = np.linspace(-3, 3, 25)
     worst = [hockey_stick(*pair(mechanism), e) for e in grid]
     for shift in range(1, 12):
@@ -145,9 +151,11 @@ def test_large_scales_use_the_same_distribution(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(losses._DiscreteGaussianCdf(1000.0)(k), summed, atol=1e-13)
 
 
-def test_large_binomials_are_gaussian() -> None:
-    many = events(*[SharedBinomial(coins=400_000)] * 100)
-    analytic = gaussian_epsilon(2 * math.sqrt(100 / 400_000), DELTA)
+@pytest.mark.parametrize(("coins", "sensitivity", "times"), [(400_000, 1, 100), (4**10, 64, 1)])
+def test_large_binomials_are_gaussian(coins: int, sensitivity: int, times: int) -> None:
+    """A million coins for a sum, as a run plans them, cost what their variance says."""
+    many = events(*[SharedBinomial(coins=coins, sensitivity=sensitivity)] * times)
+    analytic = gaussian_epsilon(2 * sensitivity * math.sqrt(times / coins), DELTA)
     assert analytic <= epsilon(many, DELTA) <= analytic * 1.001
 
 
@@ -172,6 +180,7 @@ def test_analytic_gaussian_known_answers() -> None:
 
 MIXTURES: list[list[Mechanism]] = [
     [gaussian(8.0), SharedBinomial(coins=300), gaussian(12.0, 1024)],
+    [gaussian(8.0), SharedBinomial(coins=50_000, sensitivity=16)],
     [PoissonSgd(noise_multiplier=1.1, sampling_rate=0.02, steps=400)],
     [
         *[gaussian(30 * 1.05 ** (i % 10)) for i in range(60)],
@@ -213,6 +222,7 @@ SETS: dict[str, list[Mechanism]] = {
     "Gaussians": [gaussian(60 * 1.05 ** (i % 3)) for i in range(30)],
     "sums": [gaussian(10.0, 1024)] * 4,
     "coins": [SharedBinomial(coins=5000)] * 10,
+    "sums with coins": [SharedBinomial(coins=900_000, sensitivity=64)] * 2,
     "both": [*[gaussian(20.0)] * 8, *[SharedBinomial(coins=1000)] * 2],
 }
 
@@ -239,6 +249,8 @@ def test_equal_epsilon_at_one_delta_is_not_enough() -> None:
     assert cost <= epsilon(events(equal), DELTA)
     assert not dominated([coins], equal)
     assert not dominated([SharedBinomial(coins=20)], by(0.1))
+    few = SharedBinomial(coins=300, sensitivity=8)  # its tail is worse than its variance says
+    assert not dominated([few], by(0.99 / loss_of(few).mu))
     assert dominated([], by(100.0))
 
 
@@ -311,6 +323,9 @@ def test_edges() -> None:
     assert epsilon_rdp([], DELTA) == 0.0
     assert epsilon(events(SharedBinomial(coins=3)), DELTA) == math.inf  # 1/8 gives a user away
     assert epsilon(events(gaussian(0.001)), DELTA) == math.inf
+    for shift in (3, 9, 400):  # at a shift beyond its coins nothing is hidden
+        many = SharedBinomial(coins=9, sensitivity=shift)
+        assert epsilon(events(many), DELTA) == math.inf
     for delta in (0.0, 1.0, -1e-5, 9e-11, math.nan):
         with pytest.raises(ConfigError):
             epsilon(events(gaussian(3.0)), delta)

@@ -58,14 +58,16 @@ def trainings(planned: Allocation) -> tuple[Event, ...]:
 def precision(event: Event) -> float:
     mechanism = event.mechanism
     if isinstance(mechanism, SharedBinomial):
-        return 4 / mechanism.coins
+        return 4 * mechanism.sensitivity**2 / mechanism.coins
     assert isinstance(mechanism, DiscreteGaussian)
     return mechanism.noise_multiplier**-2
 
 
 PRIORITY = [
     table("segment x visit", 12, priority=True, coins=True),
-    table("sum spend by segment", 4, priority=True, sensitivity=1024),
+    table("sum spend by segment", 4, priority=True, sensitivity=64, coins=True),
+    table("spend", 4, priority=True),
+    table("sum spend by a pool", 4, priority=True, sensitivity=64),
 ]
 PAIRS = [table(f"pair {i}", 2 + 7 * i) for i in range(40)]
 
@@ -114,9 +116,11 @@ def test_shares_within_the_measurement_stage() -> None:
     small, large = precision(of(planned, "pair 1")), precision(of(planned, "pair 39"))
     assert large / small == pytest.approx((275 / 9) ** (2 / 3), rel=0.11)  # steps of 5%, twice
     assert len({e.mechanism for e in tables(planned)}) < len(tables(planned))
-    spend = of(planned, "sum spend by segment").mechanism
-    assert isinstance(spend, DiscreteGaussian)
-    assert spend.sensitivity == 1024
+    spend, pooled = (of(planned, f"sum spend by {x}").mechanism for x in ("segment", "a pool"))
+    assert isinstance(spend, SharedBinomial)
+    assert isinstance(pooled, DiscreteGaussian)
+    assert spend.sensitivity == pooled.sensitivity == 64
+    assert spend.coins == pytest.approx(4 * (64 * pooled.noise_multiplier) ** 2)
     assert isinstance(of(planned, "segment x visit").mechanism, SharedBinomial)
 
 
@@ -132,13 +136,33 @@ def test_coins_are_limited_smallest_table_first() -> None:
     words = sum(DealtCoins(coins=coins[str(n)]).words(n) for n in (4, 20))
     limited = plan(items, coin_limit=int(1.05 * words))
     kinds = {e.label: type(e.mechanism) for e in tables(limited)}
-    assert kinds == {"100": DiscreteGaussian, "4": SharedBinomial, "20": SharedBinomial}
+    assert kinds["100"] is DiscreteGaussian
+    assert kinds["4"] is kinds["20"] is SharedBinomial
     assert not any(
         isinstance(e.mechanism, SharedBinomial) for e in tables(plan(items, coin_limit=0))
     )
     # A handful of coins would give a user away with probability 2**-coins.
     loud = plan(items[1:2], epsilon=50.0)
     assert isinstance(tables(loud)[0].mechanism, DiscreteGaussian)
+
+
+def test_coins_go_to_the_priority_first_and_what_does_not_fit_is_passed_over() -> None:
+    items = [
+        table("small", 2, coins=True),
+        table("sum", 3, priority=True, sensitivity=64, coins=True),
+        table("count", 40, priority=True, coins=True),
+    ]
+    noise = {i.name: n for i, n in zip(items, plan(items).noise, strict=True)}
+    cost = {i.name: noise[i.name].words(i.cells) for i in items}
+
+    def with_coins(limit: int) -> set[str]:
+        found = zip(items, plan(items, coin_limit=limit).noise, strict=True)
+        return {i.name for i, n in found if isinstance(n, DealtCoins)}
+
+    assert cost["small"] < cost["count"] < cost["sum"]
+    assert with_coins(int(1.05 * cost["count"])) == {"count"}
+    assert with_coins(int(1.05 * (cost["count"] + cost["small"]))) == {"count", "small"}
+    assert with_coins(int(1.05 * (cost["count"] + cost["sum"]))) >= {"count", "sum"}
 
 
 def test_training_gets_its_share() -> None:
@@ -219,7 +243,7 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="leaves nothing"):
         plan([*PRIORITY, *PAIRS], priority_share=1.0)
     with pytest.raises(ConfigError, match="coins"):
-        table("x", 3, sensitivity=1024, coins=True)
+        table("x", 3, sensitivity=64, coins=True, unknown=1)
     with pytest.raises(BudgetError):
         plan(PAIRS[:2], fixed=[_settled(3.0)])
     empty = plan([])

@@ -47,6 +47,7 @@ FITS = [
     planned(COUNT, NORTH, LOAN),
     planned(SUM, PAID, NORTH),
     planned(DealtCoins(coins=50), NORTH, LOAN),
+    planned(DealtCoins(coins=5000, sensitivity=VALUE_UNITS), PAID, NORTH),
     planned(OwnCoins(coins=50, unknown=1), SHOPS),
     planned(OwnCoins(coins=50, unknown=2), SHOPS, LOAN),
 ]
@@ -64,7 +65,10 @@ def test_what_travels_comes_back(fits: PlannedQuery) -> None:
         (COUNT, (PAID, NORTH)),
         (DealtCoins(coins=50), (LOAN,)),
         (DealtCoins(coins=50), (SHOPS, LOAN)),
-        (DealtCoins(coins=50), (PAID, NORTH)),
+        (DealtCoins(coins=5000), (PAID, NORTH)),  # a sum that is charged for as a count
+        (DealtCoins(coins=5000, sensitivity=VALUE_UNITS), (LOAN, NORTH)),
+        (DealtCoins(coins=5000, sensitivity=VALUE_UNITS), (PAID,)),
+        (DealtCoins(coins=5000, sensitivity=VALUE_UNITS), (PAID, SHOPS)),
         (OwnCoins(coins=50, unknown=1), (NORTH, LOAN)),
         (OwnCoins(coins=50, unknown=1), (SHOPS, PAID)),
         (OwnCoins(coins=50, unknown=2), (SHOPS,)),
@@ -94,9 +98,9 @@ def test_a_plan_knows_who_takes_part() -> None:
     assert [e.label for e in plan.events()] == [p.query.name for p in FITS]
     assert len(plan.events("south")) == 3
     assert list(plan.local("bank")) == [0]
-    assert list(plan.pooled("south")) == [1, 5]
-    assert list(plan.crossing("bank", "north")) == [2, 3, 4, 6]
-    assert list(plan.crossing("south", "bank")) == [6]
+    assert list(plan.pooled("south")) == [1, 6]
+    assert list(plan.crossing("bank", "north")) == [2, 3, 4, 5, 7]
+    assert list(plan.crossing("south", "bank")) == [7]
     assert plan.pairs() == (("north", "bank"), ("south", "bank"))
     assert plan.peers("bank") == POOL
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinweave.errors import ConfigError
 from twinweave.tables.column import MISSING, Column, Kind, Role, Rule
 from twinweave.tables.contingency import group_of, grouped_labels, grouped_size
-from twinweave.tables.schema import Schema
-from twinweave.workload.queries import Side, side_positions
+from twinweave.tables.schema import JointSchema, Schema
+from twinweave.workload.queries import Query, Side, check, side_positions
 
 
 def column(name: str, size: int, missing: bool = False) -> Column:
@@ -32,6 +34,25 @@ def test_groups_are_even_runs_of_neighbours(size: int, groups: int, missing: boo
     assert len(set(labels)) == len(labels) == of[-1] + 1
     assert (labels[-1] == MISSING) == missing  # never mixed with another level
     assert group_of(own, 0).tolist() == list(range(own.size))
+
+
+def test_a_clip_is_in_the_name_and_lies_within_the_bounds() -> None:
+    key = Column(name="id", kind=Kind.CATEGORICAL, role=Role.KEY)
+    spend = Column(name="spend", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(-10, 500))
+    schema = JointSchema(schemas=(Schema(party="shop", columns=(key, column("x", 3), spend)),))
+
+    def clipped(clip: float | None) -> Query:
+        return Query(sides=(Side(party="shop", columns=("x",), weight="spend", clip=clip),))
+
+    names = ["sum spend by shop.x", *(f"sum spend up to {c} by shop.x" for c in ("120", "0.25"))]
+    assert [clipped(c).name for c in (None, 120.0, 0.25)] == names
+    for clip in (None, -9.9, 500.0):
+        check(schema, clipped(clip))
+    for wrong in (-10.0, 500.1, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="clipped outside"):
+            check(schema, clipped(wrong))
+    with pytest.raises(ConfigError, match="only a sum"):
+        Query(sides=(Side(party="shop", columns=("x",), clip=3.0),))
 
 
 @given(st.data())

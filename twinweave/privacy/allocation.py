@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from twinweave.errors import BudgetError, ConfigError
 from twinweave.parsing import check_positive
 from twinweave.privacy import accountant
-from twinweave.privacy.events import DiscreteGaussian, Event, PoissonSgd, Stage
+from twinweave.privacy.events import MOST_COINS, DiscreteGaussian, Event, PoissonSgd, Stage
 from twinweave.privacy.noise import OWN_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 
 TOLERANCE = 1e-3  # of epsilon, left unspent at most (more only where coins are a handful)
@@ -26,7 +26,7 @@ _STEP = 1.05  # noise multipliers within a stage differ by powers of this, so th
 _SGD_STEP = 1.02  # grid of noise multipliers at which SGD is accounted for
 _SGD_GRID = range(-160, 466)  # powers of it: noise multipliers 0.04 to 10,000
 _COARSE = 16
-MIN_COINS = 40  # fewer have a worse tail (mass 2**-coins gives a user away) than a Gaussian
+MIN_COINS = 40  # a unit of sensitivity: fewer have a worse tail (mass 2**-coins gives a user away)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class WorkItem:
 
     name: unique; becomes the event's label. cells: of the table. parties: whose users it counts.
     sensitivity: units by which one user changes one cell (1 for counts, VALUE_UNITS for sums).
-    coins: shared binomial coins instead of a discrete Gaussian; counts only.
+    coins: shared binomial coins instead of a discrete Gaussian.
     unknown: each party draws coins of its own, and so many parties' are unknown to a reader; 0
         where a dealer deals the coins, which is what `coin_limit` bounds.
     importance: factor on its share of the budget: what a report stands on gets more than 1.
@@ -53,9 +53,11 @@ class WorkItem:
 
     def __post_init__(self) -> None:
         check_positive(f"workload.{self.name}", self, "importance", "cells", "sensitivity")
-        if self.coins and self.sensitivity != 1:
+        if self.unknown and self.sensitivity != 1:
             raise ConfigError(
-                "workload", f"the sum {self.name!r} asks for coins", "Use Gaussian noise for it."
+                "workload",
+                f"the sum {self.name!r} asks for coins of a pool",
+                "Use Gaussian noise for it.",
             )
 
 
@@ -106,9 +108,10 @@ def calibrate(
         sit in every party's table, so they compose).
     priority_share: the least part of the measurement stage that goes to priority items.
     fixed: events already settled, of any stage; they count against epsilon.
-    coin_limit: coins in all (coins a cell, times cells). Items that ask for coins get them
-        smallest table first while the limit lasts, then discrete Gaussian noise of the same
-        multiplier; so do those that need fewer than MIN_COINS. None: no limit.
+    coin_limit: coins in all (coins a cell, times cells). Items that ask for coins get them in
+        turn, priority items first and of these the one that takes fewest, where they fit into
+        what is left; the others, and those that need fewer than MIN_COINS a unit, get discrete
+        Gaussian noise of the same multiplier. None: no limit.
 
     Within a stage, an item's share is proportional to importance * cells**(2/3), which (at
     importance 1) minimises the summed L1 error of the tables (PrivSyn: Zhang et al. 2021,
@@ -250,7 +253,9 @@ def _table_noise(
 
 def _coin_noise(item: WorkItem, sigma: float) -> Noise:
     coins = _coins(item, sigma)
-    return OwnCoins(coins=coins, unknown=item.unknown) if item.unknown else DealtCoins(coins=coins)
+    if item.unknown:
+        return OwnCoins(coins=coins, unknown=item.unknown)
+    return DealtCoins(coins=coins, sensitivity=item.sensitivity)
 
 
 def _rounded(sigma: float) -> float:
@@ -259,30 +264,28 @@ def _rounded(sigma: float) -> float:
 
 
 def _coins(item: WorkItem, sigma: float) -> int:
-    """Coins of variance sigma**2, rounded so that the priority never gets less than its part."""
-    exact = 4 * sigma * sigma
+    """Coins of the variance of a Gaussian with this multiplier, rounded so that the priority
+    never gets less than its part."""
+    exact = 4 * (sigma * item.sensitivity) ** 2
     return math.floor(exact) if item.priority else math.ceil(exact)
 
 
 def _coin_items(
     items: Sequence[WorkItem], sigmas: Sequence[float], limit: int | None
 ) -> frozenset[str]:
-    """Names of the items that get coins: smallest tables first while the limit lasts."""
-    wanted = sorted(
-        (i.cells, i.name, _coins(i, s))
+    """Names of the items that get coins: of the dealt, priority first, then fewest, as they fit."""
+    wanted = [
+        (i, _coins(i, s))
         for i, s in zip(items, sigmas, strict=True)
-        if i.coins and _coins(i, s) >= MIN_COINS
-    )
-    own = {i.name for i in items if i.unknown}
-    names = [name for cells, name, coins in wanted if name in own and cells * coins <= OWN_COINS]
+        if i.coins and MIN_COINS * i.sensitivity <= _coins(i, s) <= MOST_COINS
+    ]
+    names = [i.name for i, coins in wanted if i.unknown and i.cells * coins <= OWN_COINS]
     left = math.inf if limit is None else limit
-    for cells, name, coins in wanted:
-        if name in own:
-            continue
-        left -= DealtCoins(coins=coins).words(cells)
-        if left < 0:
-            break
-        names.append(name)
+    dealt = ((i, DealtCoins(coins=coins).words(i.cells)) for i, coins in wanted if not i.unknown)
+    for item, words in sorted(dealt, key=lambda d: (not d[0].priority, d[1], d[0].name)):
+        if words <= left:
+            left -= words
+            names.append(item.name)
     return frozenset(names)
 
 

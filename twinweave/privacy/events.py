@@ -51,16 +51,21 @@ class DiscreteGaussian:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedBinomial:
-    """Counts + Binomial(coins, 1/2) - coins/2 in every cell; one user changes one cell by 1."""
+    """Integer table + Binomial(coins, 1/2) - coins/2 in every cell.
+
+    One user changes one cell, by a whole number of at most `sensitivity` units (1 for counts,
+    VALUE_UNITS for sums).
+    """
 
     __pydantic_config__ = STRICT
 
     coins: int
+    sensitivity: int = 1
     IS_TABLE: ClassVar[bool] = True
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_positive("", self, "coins", most=MOST_COINS)
+        check_positive("", self, "coins", "sensitivity", most=MOST_COINS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ monotone likelihood ratio and "output below t" is the most powerful test of P_0 
 P_a. Its power grows with a, so the pair (P_0, P_s) has the lowest trade-off curve of all and
 dominates them, also under composition (Dong, Roth, Su 2022; Zhu, Dong, Wang 2022). Both noises
 are symmetric about their mean, so adding and removing a user cost the same; for Poisson
-sampled SGD they do not, and both directions are composed.
+sampled SGD they do not, and both directions are composed. Where a binomial shifted by s has no
+mass, at its s lowest points, the loss is infinite; that mass stays in delta at every epsilon.
 """
 
 from __future__ import annotations
@@ -71,24 +72,26 @@ class SharedBinomialLoss:
 
     @property
     def mu(self) -> float:
-        return 2 / math.sqrt(self.mechanism.coins)
+        return 2 * self.mechanism.sensitivity / math.sqrt(self.mechanism.coins)
 
     def pld(self, interval: float) -> Any:
-        """Of Binomial(coins, 1/2) against itself shifted by 1.
+        """Of Binomial(coins, 1/2) against itself shifted by s = sensitivity.
 
-        The loss at x is log((coins - x + 1) / x), exactly; it is infinite at 0, where the mass
-        is 2**-coins and stays in delta at every epsilon.
+        The loss at x is the logarithm of the masses' ratio, the sum of log((coins - y + 1) / y)
+        over y = x, ..., x - s + 1, exactly. It falls with x, and is infinite below s: at 0 alone,
+        for s = 1, where the mass is 2**-coins.
         """
-        coins = self.mechanism.coins
+        coins, s = self.mechanism.coins, self.mechanism.sensitivity
         first, mass = _binomial(coins)
-        x = first + np.arange(len(mass), dtype=np.float64)
-        with np.errstate(divide="ignore"):
-            loss = np.log(coins - x + 1) - np.log(x)
+        y = first - s + 1 + np.arange(len(mass) + s - 1, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            step = np.where(y > 0, np.log1p((coins + 1 - 2 * y) / np.maximum(y, 1)), np.inf)
+        loss = np.lib.stride_tricks.sliding_window_view(step, s).sum(axis=1)
         below = np.concatenate([[0.0], np.cumsum(mass)])  # Pr[X < x], then Pr[X <= last]
         finite = loss[np.isfinite(loss)]
-        lower, eps = _grid(float(np.max(np.abs(finite))), interval)
+        lower, eps = _grid(float(np.max(np.abs(finite), initial=0.0)), interval)
         count = np.searchsorted(-loss, -eps, side="left")  # points with loss > epsilon
-        shifted = below[np.maximum(count - 1, 0)]
+        shifted = below[np.maximum(count - s, 0)]
         return _symmetric_pld(lower, below[count] - np.exp(eps) * shifted, interval)
 
 

@@ -59,15 +59,17 @@ class DealtCoins:
     coins: charged for. The parties look at some of what is dealt and so know that a cell has no
     more than SPARE_COINS others that are none, but with probability 2**-40
     (`protocols/products/coins.py`): it gets that many more, and they are noise too.
+    sensitivity: units by which one user changes a cell.
     """
 
     __pydantic_config__ = STRICT
 
     coins: int
+    sensitivity: int = 1
     sharers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_positive("noise", self, "coins", most=MOST_COINS)
+        check_positive("noise", self, "coins", "sensitivity", most=MOST_COINS)
 
     @property
     def dealt(self) -> int:
@@ -79,7 +81,7 @@ class DealtCoins:
 
     @property
     def mechanism(self) -> SharedBinomial:
-        return SharedBinomial(coins=self.coins)
+        return SharedBinomial(coins=self.coins, sensitivity=self.sensitivity)
 
     def variance(self, parties: int) -> float:  # noqa: ARG002 (the same for any number)
         return self.dealt / 4
@@ -87,7 +89,8 @@ class DealtCoins:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnCoins:
-    """Coins that each party of a pool draws by itself: binomials with one half add up to one.
+    """Coins that each party of a pool draws by itself, for counts: binomials with one half add
+    up to one.
 
     unknown: parties whose coins a reader cannot know, all but those that collude, and the
         reader. Theirs alone are `coins` or more, which are charged for.

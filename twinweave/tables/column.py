@@ -25,14 +25,14 @@ MISSING = "(missing)"
 
 DEFAULT_BINS = 16
 
-VALUE_UNITS = 64
+VALUE_UNITS = 32
 """A `value` column travels in the protocols as integers 0..VALUE_UNITS over its bounds.
 
 Few, since a cell's shared coins grow with the square of it: at epsilon 1 a sum takes some million
-coins a cell, 256 times fewer than with 1024 units. Enough, since rounding is without bias
-(`value_units`) and adds at most a quarter of a unit, squared, to the variance of one user's
-amount: one per cent of the variance of amounts whose standard deviation is a twelfth of the
-bounds.
+coins a cell, a thousand times fewer than with 1024 units. Enough, since rounding is without bias
+(`value_units`) and adds at most 1/4, in squared units, to the variance of one user's amount: one
+per cent of the variance of amounts whose standard deviation is a sixth of the clipped range; and
+less than the noise wherever a cell has fewer users than coins.
 """
 
 

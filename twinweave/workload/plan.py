@@ -30,8 +30,8 @@ class PlannedQuery(Parsed):
         if not _fits(self.noise, self.query):
             raise ProtocolError(
                 f"table {self.query.name!r}: its noise does not bound what one user changes. "
-                "Coins are for counts across parties: dealt to two, or drawn by the members of "
-                "a pool, fewer than all of them unknown. A sum's sensitivity is VALUE_UNITS."
+                "Coins are for tables across two parties, and for counts of a pool, drawn by its "
+                "members, fewer than all of them unknown. A sum's sensitivity is VALUE_UNITS."
             )
 
     @property
@@ -57,11 +57,12 @@ class PlannedQuery(Parsed):
 
 def _fits(noise: Noise, query: Query) -> bool:
     """Whether the noise bounds what one user changes in the table, at every party asked."""
+    most = VALUE_UNITS if query.weight else 1
     match noise:
         case OwnGaussian():
-            return noise.sensitivity == (VALUE_UNITS if query.weight else 1)
+            return noise.sensitivity == most
         case DealtCoins():
-            return query.is_cross and not query.is_pooled and query.weight is None
+            return noise.sensitivity == most and query.is_cross and not query.is_pooled
         case OwnCoins():
             return query.is_pooled and query.weight is None and noise.unknown < len(query.parties)
 

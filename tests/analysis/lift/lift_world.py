@@ -153,8 +153,8 @@ def a(*columns: str) -> Side:
     return Side(party="a", columns=columns)
 
 
-def b(*columns: str, weight: str | None = None) -> Side:
-    return Side(party="b", columns=columns, weight=weight)
+def b(*columns: str, weight: str | None = None, clip: float | None = None) -> Side:
+    return Side(party="b", columns=columns, weight=weight, clip=clip)
 
 
 def cross(*sides: Side) -> Query:

@@ -18,7 +18,7 @@ from twinweave.analysis.lift.estimate import Counts, estimate_counts
 from twinweave.analysis.lift.results import Verdict
 from twinweave.errors import ConfigError
 from twinweave.parsing import to_plain
-from twinweave.tables.column import value_unit
+from twinweave.tables.column import VALUE_UNITS, value_unit
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query
@@ -205,6 +205,30 @@ def test_a_spread_that_was_not_measured_is_said_and_widens() -> None:
     assert bounded.values[0].overall is not None
     assert full.values[0].overall is not None
     assert bounded.values[0].overall.sampling_error > full.values[0].overall.sampling_error
+
+
+def test_a_clipped_sum_is_compared_as_the_mean_of_clipped_amounts() -> None:
+    """Units run to the clip, 100 of 200: twice as many of them in an amount."""
+    clipped = USERS | {"spend": np.minimum(USERS["spend"] * 2, VALUE_UNITS)}
+    table = exact(clipped, cross(a("arm"), b(weight="spend")))
+    query = cross(a("arm"), b(weight="spend", clip=100.0))
+    others = [m for m in tables() if m.query.weight is None]
+    sums = noisy(query, table, 1e-3, np.random.default_rng(0))
+    report = analyse(SCHEMA, [*others, sums], CONF).values[0]
+    assert report.overall is not None
+    assert report.clipped_to == (0.0, 100.0)
+    amounts = np.minimum(USERS["spend"] * value_unit(SCHEMA.column("spend")), 100.0)
+    amounts = np.where(USERS["at_b"], amounts, 0.0)
+    means = [amounts[arm].mean() for arm in IN_ARM]
+    assert report.overall.absolute.value == pytest.approx(means[0] - means[1], abs=1e-3)
+    error = np.sqrt(sum(amounts[arm].var() / arm.sum() for arm in IN_ARM))
+    assert report.overall.sampling_error == pytest.approx(error, rel=0.025)
+    paid = USERS["spend"][USERS["at_b"] & (USERS["spend"] > 0)]
+    assert report.clipped_share is not None
+    # Amounts of 100 itself are among those of the bin above it.
+    assert report.clipped_share.value == pytest.approx((paid >= VALUE_UNITS // 2).mean(), abs=1e-3)
+    assert report.at_bound == "no"
+    assert analyse(SCHEMA, tables(), CONF).values[0].clipped_share is None
 
 
 def test_missing_optional_tables_are_noted() -> None:

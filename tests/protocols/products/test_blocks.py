@@ -29,8 +29,8 @@ from twinweave.workload.queries import Query, cells_of
 def test_the_ring_grows_with_weights() -> None:
     for queries, n_slots, bits in [
         ((SEGMENT_VISIT,), 1 << 20, 32),
-        ((SEGMENT_VISIT, SUM_SPEND), 1 << 23, 32),
-        ((SEGMENT_VISIT, SUM_SPEND), 1 << 24, 64),
+        ((SEGMENT_VISIT, SUM_SPEND), 1 << 24, 32),
+        ((SEGMENT_VISIT, SUM_SPEND), 1 << 25, 64),
     ]:
         assert product_pair(queries, n_slots).bits == bits
 

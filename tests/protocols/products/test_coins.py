@@ -267,8 +267,8 @@ def test_bad_coins_that_pass_leave_the_noise_of_the_others() -> None:
 
 
 def test_words_hold_count_and_coins() -> None:
-    def width(n_slots: int, rounds: int) -> int:
-        return Coins.of(cells=1, rounds=rounds, n_slots=n_slots).width
+    def width(most: int, rounds: int) -> int:
+        return Coins.of(cells=1, rounds=rounds, most=most).width
 
     assert width(200, 55) == 1
     assert width(200, 56) == 2

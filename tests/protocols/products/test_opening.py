@@ -37,6 +37,7 @@ from twinweave.protocols.ring import Ring
 from twinweave.workload.queries import Query
 
 COUNTS = tuple(q for q in QUERIES if q.weight is None)
+SUMS = tuple(q for q in QUERIES if q.weight is not None)
 
 
 def heads_of(
@@ -69,15 +70,16 @@ def test_noise_of_both_parties_is_added() -> None:
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_coins_add_centred_binomial_noise(bits: int) -> None:
+@pytest.mark.parametrize("queries", [COUNTS, SUMS], ids=["counts", "sums"])
+def test_coins_add_centred_binomial_noise(queries: tuple[Query, ...], bits: int) -> None:
     tables, world = example(bits=bits)
-    asked = plan(planned(SUM_SPEND), *(planned(q, coins=400) for q in COUNTS))
+    asked = plan(planned(SUM_SPEND), *(planned(q, coins=400) for q in queries))
     noise = []
-    for signs in (b"%032d" % i for i in range(4)):
+    for signs in (b"%032d" % i for i in range(4 if queries is COUNTS else 12)):
         heads = heads_of(world.pair, asked, signs)
         got = opened_tables(world.pair, world.shares, asked, heads)
         np.testing.assert_array_equal(got[0], in_the_clear(SUM_SPEND, tables, 300))
-        for i, query in enumerate(COUNTS, 1):
+        for i, query in enumerate(queries, 1):
             added = got[i] - in_the_clear(query, tables, 300)
             noise.append(world.pair.cells(query).opened(added))
     noise = np.concatenate(noise)

@@ -109,7 +109,7 @@ def planned(query: Query, coins: int | None = None, scale: float = 1e-3) -> Plan
     """A table with dealt coins or a Gaussian; one so narrow that it is exact by default."""
     units = VALUE_UNITS if query.weight else 1
     gaussian = OwnGaussian(noise_multiplier=scale / units, sensitivity=units)
-    noise = DealtCoins(coins=coins) if coins else gaussian
+    noise = DealtCoins(coins=coins, sensitivity=units) if coins else gaussian
     return PlannedQuery(query=query, stage=Stage.MEASUREMENT, noise=noise)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
 from tests.report.facts import FACTS
+from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport, Relative
 from twinweave.report.contents import Contents
@@ -54,6 +55,14 @@ def test_summary_says_what_must_be_said(report: LiftReport) -> None:
     ):
         assert part in text, part
     assert max(len(line) for line in text.splitlines()) <= WIDTH
+
+
+def test_summary_says_what_share_was_clipped(report: LiftReport) -> None:
+    share = Finding(value=0.121, interval=(0.09, 0.15))
+    clipped = replace(report.values[0], clipped_to=(0.0, 120.0), clipped_share=share)
+    text = summary(Contents(facts=FACTS, lift=replace(report, values=(clipped,))))
+    assert "clipped to 0 to 120" in text
+    assert "12.1 % of all amounts are above 120 and count as it (9.0 to 15.0 %" in text
 
 
 def test_what_was_printed_before_the_training_is_not_printed_again(report: LiftReport) -> None:

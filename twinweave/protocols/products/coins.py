@@ -74,16 +74,20 @@ class Coins:
     width: int
 
     @classmethod
-    def of(cls, *, cells: int, rounds: int, n_slots: int) -> Coins:
-        """Words as wide as a count plus its coins, at most n_slots + rounds, takes.
+    def of(cls, *, cells: int, rounds: int, most: int) -> Coins:
+        """Words as wide as what is opened, at most `most` and all coins, takes.
 
-        Raises ProtocolError beyond four bytes.
+        most: that a cell can be without noise, a slot for every user times what one adds. Raises
+        ProtocolError beyond four bytes.
         """
-        if min(n_slots, rounds, cells) < 1:
+        if min(most, rounds, cells) < 1:
             raise ProtocolError("coins need a slot, a cell and a coin for it. Check the plan.")
-        width = (int(n_slots + rounds).bit_length() + 7) // 8
+        width = (int(most + rounds).bit_length() + 7) // 8
         if width > 4:
-            raise ProtocolError("a count and its coins exceed 32 bits. Use fewer slots or coins.")
+            raise ProtocolError(
+                "a table and its coins exceed 32 bits. Use protocol.noise=gaussian, or a lower "
+                "protocol.coin_limit."
+            )
         return cls(cells=cells, rounds=rounds, width=width)
 
     @property
@@ -134,11 +138,11 @@ def words(coins: Coins, secret: bytes) -> NDArray[np.uint8]:
 class Places:
     """Which coins of every round are looked at, and by how far the others are turned. Secret.
 
-    swaps: (place among the last, one that is as far or less far) int64 (rounds,): swapped in
+    swaps: (place among the last, one that is as far or less far) unsigned (rounds,): swapped in
     this order (Fisher and Yates), the last ones are a uniform choice. turns: unsigned (rounds,).
     """
 
-    swaps: tuple[tuple[int, NDArray[np.int64]], ...] = field(repr=False)
+    swaps: tuple[tuple[int, NDArray[np.unsignedinteger[Any]]], ...] = field(repr=False)
     turns: NDArray[np.unsignedinteger[Any]] = field(repr=False)
 
     @classmethod
@@ -146,13 +150,14 @@ class Places:
         """secret: 32 bytes that the two parties alone share, for this deal alone."""
         stream = Keystream(secret)
 
-        def below(limit: int) -> NDArray[np.int64]:
-            return (stream.words64(coins.rounds) % np.uint64(limit)).astype(np.int64)
+        def below(limit: int) -> NDArray[np.unsignedinteger[Any]]:
+            chosen = stream.words64(coins.rounds) % np.uint64(limit)
+            return chosen.astype(np.min_scalar_type(limit))
 
         last = range(coins.dealt - 1, coins.cells - 1, -1)
         return cls(
             swaps=tuple((place, below(place + 1)) for place in last),
-            turns=below(coins.cells).astype(np.min_scalar_type(coins.cells)),
+            turns=below(coins.cells),
         )
 
     def sort(self, words: NDArray[np.uint32], rounds: slice) -> None:

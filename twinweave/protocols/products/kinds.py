@@ -9,6 +9,7 @@ from twinweave.protocols import lattice
 from twinweave.protocols.products import bfv
 from twinweave.protocols.products.dealt import DealtParty, DealtServer
 from twinweave.protocols.products.encrypted import EncryptedParty, EncryptedServer
+from twinweave.protocols.products.opening import coins_of
 from twinweave.protocols.products.pair import product_of
 from twinweave.protocols.products.state import Pass
 from twinweave.spec import CrossTables, RunSpec
@@ -48,10 +49,16 @@ def check_installed(kind: CrossTables) -> None:
 
 
 def check_sizes(spec: RunSpec, n_slots: int) -> None:
-    """Raise ConfigError where a product is too large for its kind. Sizes are known since setup."""
-    if spec.cross_tables == "homomorphic":
-        for first, second in spec.tables.pairs():
-            bfv.check(product_of(spec, first, second, n_slots))
+    """Raise ConfigError, or ProtocolError, where a product is too large for its kind.
+
+    Sizes are known since setup.
+    """
+    for first, second in spec.tables.pairs():
+        pair = product_of(spec, first, second, n_slots)
+        if spec.cross_tables == "homomorphic":
+            bfv.check(pair)
+        else:
+            coins_of(pair, spec.tables.crossing(first, second))
 
 
 def can_select(kind: CrossTables) -> bool:

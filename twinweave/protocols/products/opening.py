@@ -28,6 +28,7 @@ from twinweave.protocols.keystream import Keystream, hkdf
 from twinweave.protocols.products.coins import Coins
 from twinweave.protocols.products.pair import Pair
 from twinweave.protocols.ring import Ring, check_array, next_words, to_ring, to_signed
+from twinweave.tables.column import VALUE_UNITS
 from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query
 
@@ -109,12 +110,13 @@ def reconstruct(
 
 
 def coins_of(pair: Pair, tables: Tables) -> dict[int, Coins]:
-    """The coins of every table that takes dealt ones, by index."""
+    """The coins of every table that takes dealt ones, by index. Raises ProtocolError where a sum
+    on so many slots exceeds their words."""
     return {
         index: Coins.of(
             cells=pair.cells(planned.query.between(*pair.parties)).n_opened,
             rounds=planned.coins,
-            n_slots=pair.n_slots,
+            most=pair.n_slots * (VALUE_UNITS if planned.query.weight else 1),
         )
         for index, planned in tables.items()
         if planned.coins is not None

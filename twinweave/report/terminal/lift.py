@@ -103,7 +103,19 @@ def _value(value: ValueLift, lift: LiftReport, truth: float | None) -> list[str]
         points=unit,
     )
     lines = _outcome(value.column, wording, value.overall, value.doubts, lift, truth)
-    return lines + _among_matched(value.matched, unit)
+    return lines + _among_matched(value.matched, unit) + _clipped(value)
+
+
+def _clipped(value: ValueLift) -> list[str]:
+    """What share of the amounts counts as the clip: the mean is that of clipped amounts."""
+    if value.clipped_share is None:
+        return []
+    share, points = shown_finding(value.clipped_share), Unit(scale=100, decimals=1, suffix=" %")
+    clip = f"{value.clipped_to[1]:,g}"
+    return paragraph(
+        f"{points.plain(share.value)} % of all amounts are above {clip} and count "
+        f"as it ({points.between(share.interval, signed=False)}, of the noisy table of amounts)."
+    )
 
 
 def _among_matched(found: Comparison | None, points: Unit) -> list[str]:
