@@ -226,6 +226,47 @@ class SampleRatio:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClusterSize:
+    """Mean number of an arm's users in a user's own cluster, itself included: sum m**2 / sum m.
+
+    No design effect is above it, for no two users are more alike than the same. upper: one-sided
+    limit: it fails with a tenth of an interval's error rate.
+    """
+
+    value: float
+    standard_error: float
+    upper: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignEffect:
+    """Of one outcome: a conversion's column, a value's, or those whom a party holds.
+
+    estimate, standard_error: as measured, unbiased, or None where nothing tells; below 1 by
+    chance. used: what widens the intervals at the report's level (lift/random_groups.py).
+    """
+
+    outcome: str
+    estimate: float | None
+    standard_error: float | None
+    used: float
+    basis: Literal["estimate", "bound", "declared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clustering:
+    """How an experiment's clusters widen its intervals.
+
+    column: of the clusters, None where the design effect is declared. size: None with it.
+    """
+
+    column: str | None
+    groups: int | None
+    size: ClusterSize | None
+    effects: tuple[DesignEffect, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LiftReport:
     """Every finding about one experiment. notes: plain sentences a reader must know.
 
@@ -233,6 +274,7 @@ class LiftReport:
         arm against the control, then every two arms.
     correction: what p_adjusted of the headline comparisons, those over all users, is corrected
         for, in words; "" for a single one.
+    clusters: how alike the users of a cluster are, None where users are independent.
     hidden: the arms that are too small to show, or lost in the noise; they are compared with none.
     """
 
@@ -244,6 +286,7 @@ class LiftReport:
     values: tuple[ValueLift, ...]
     match_rates: tuple[MatchRate, ...] = ()
     sample_ratio: SampleRatio | None
+    clusters: Clustering | None = None
     hidden: tuple[str, ...] = ()
     correction: str = ""
     notes: tuple[str, ...]
