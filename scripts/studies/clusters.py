@@ -46,7 +46,7 @@ def half_widths(found: LiftReport) -> tuple[float, list[float], float]:
     assert clusters.size is not None
     effect = clusters.effects[0]
     assert effect.estimate is not None
-    factors = np.array([1.0, max(effect.estimate, 1.0), effect.used, clusters.size.upper])
+    factors = np.array([1.0, max(effect.estimate, 1.0), effect.used, clusters.size.used])
     independent = overall.sampling_error**2 / effect.used
     half = quantile(found.level) * np.sqrt(factors * independent + overall.noise_sd**2)
     return overall.absolute.value, half.tolist(), effect.used

@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_tells_the_design_effect(folder: Path) -> None:
     told = twinweave.load(folder).report["lift"]["clusters"]
     assert told["column"] == "household"
-    assert told["size"]["upper"] > 1
+    assert told["size"]["used"] >= 1
     outcomes = [e["outcome"] for e in told["effects"]]
     assert outcomes == ["converted", "spend", "held by advertiser"]
     assert all(e["used"] >= 1 for e in told["effects"])

@@ -39,6 +39,6 @@ def test_the_record_has_what_was_measured_and_what_was_used() -> None:
     lift = analyse(SCHEMA, tables(users(COUPLES, rng), 2.0, rng), CONF)
     record = report_record(Contents(facts=FACTS, lift=lift))["lift"]["clusters"]
     assert record["column"] == "household"
-    assert set(record["size"]) == {"value", "standard_error", "upper"}
+    assert set(record["size"]) == {"value", "standard_error", "used"}
     assert [e["outcome"] for e in record["effects"]] == ["converted", "held by b"]
     assert set(record["effects"][0]) == {"outcome", "estimate", "standard_error", "used", "basis"}

@@ -12,7 +12,7 @@ spread as clusters do, whatever their number and sizes. One user is in one cell,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from twinweave.analysis.lift.arms import POSITIVE
 from twinweave.analysis.lift.intervals import Rate
 from twinweave.analysis.lift.random_groups import (
     INDEPENDENT,
-    LEFT_OPEN,
-    Bound,
     Effect,
     Spread,
     spread,
@@ -50,15 +48,17 @@ class ArmRates:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """Design effects by outcome. spreads: by conversion, and by `held_by` for the share that a
-    party holds. bound: of them and of every other outcome."""
+    """Design effects by outcome.
 
-    bound: Bound = INDEPENDENT.bound
+    of_sizes: of the arms' sizes, and of every outcome that no table tells of. spreads: by
+    conversion, and by `held_by` for the share that a party holds.
+    """
+
+    of_sizes: Effect = INDEPENDENT
     spreads: Mapping[str, Spread] = field(default_factory=dict)
 
     def of(self, outcome: str) -> Effect:
-        """An outcome that no table tells of has the bound."""
-        return Effect(bound=self.bound, spread=self.spreads.get(outcome))
+        return replace(self.of_sizes, own=self.spreads.get(outcome))
 
 
 NO_EFFECTS = Effects()
@@ -81,8 +81,8 @@ def clustering(
     table counts a conversion by arm and random group.
     """
     if conf.design_effect is not None:
-        declared = Bound(likely=conf.design_effect, most=conf.design_effect)
-        return Effects(bound=declared), _declared(conf, conf.design_effect)
+        declared = Effects(of_sizes=Effect(declared=conf.design_effect))
+        return declared, _declared(conf, conf.design_effect)
     if conf.cluster is None or not arms:
         return NO_EFFECTS, None
     tables = [_GroupTable.of(schema, conf, m, arms) for m in measurements if _grouped(conf, m)]
@@ -92,9 +92,9 @@ def clustering(
             f"no table counts {conf.membership!r} by random groups of {conf.cluster!r}",
             "Ask for it among the priority queries.",
         )
-    size = _size(tables, conf.level, arms)
-    bound = Bound(likely=min(max(size.value, 1.0), size.upper), most=size.upper)
-    clusters = np.array([a.size for a in arms]) / bound.likely
+    values, variances = _averaged(t.total for t in tables)
+    sizes = spread(values, variances, np.array([a.size for a in arms]))
+    clusters = np.array([a.size for a in arms]) / max(sizes.value, 1.0)
     spreads = {
         t.conversion: _share_spread(
             t.total, t.inside, [a.conversions[t.conversion] for a in arms], clusters
@@ -106,10 +106,19 @@ def clustering(
         total, inside = _averaged(t.total for t in own), _averaged(t.present for t in own)
         rates = [a.held[party] for a in arms]
         spreads[held_by(party)] = _share_spread(total, inside, rates, clusters)
-    found = Effects(bound=bound, spreads=spreads)
+    found = Effects(of_sizes=Effect(size=sizes), spreads=spreads)
     names = (*conf.conversions, *conf.values, *(n for n in spreads if n not in conf.conversions))
-    effects = tuple(_told(found, name, conf.level) for name in names)
-    return found, Clustering(column=conf.cluster, groups=GROUPS, size=size, effects=effects)
+    told = Clustering(
+        column=conf.cluster,
+        groups=GROUPS,
+        size=ClusterSize(
+            value=sizes.value,
+            standard_error=sizes.standard_error,
+            used=found.of_sizes.at(conf.level),
+        ),
+        effects=tuple(_told(found, name, conf.level) for name in names),
+    )
+    return found, told
 
 
 def _declared(conf: LiftConf, effect: float) -> Clustering:
@@ -124,13 +133,12 @@ def _declared(conf: LiftConf, effect: float) -> Clustering:
 
 def _told(effects: Effects, outcome: str, level: float) -> DesignEffect:
     effect = effects.of(outcome)
-    found, used = effect.spread, effect.at(level)
     return DesignEffect(
         outcome=outcome,
-        estimate=None if found is None else found.value,
-        standard_error=None if found is None else found.standard_error,
-        used=used,
-        basis="estimate" if used < effect.bound.most else "bound",
+        estimate=None if effect.own is None else effect.own.value,
+        standard_error=None if effect.own is None else effect.own.standard_error,
+        used=effect.at(level),
+        basis="estimate" if effect.is_estimated(level) else "bound",
     )
 
 
@@ -188,17 +196,6 @@ def _averaged(found: Iterable[Noisy]) -> Noisy:
     values, variances = map(np.stack, zip(*found, strict=True))
     precision = (1 / variances).sum(axis=0)
     return (values / variances).sum(axis=0) / precision, 1 / precision
-
-
-def _size(tables: Sequence[_GroupTable], level: float, arms: Sequence[ArmRates]) -> ClusterSize:
-    """From the groups' sizes: they spread by the hash, however alike the users of a cluster are."""
-    values, variances = _averaged(t.total for t in tables)
-    found = spread(values, variances, np.array([a.size for a in arms]))
-    return ClusterSize(
-        value=found.value,
-        standard_error=found.standard_error,
-        upper=found.upper(1 - LEFT_OPEN * (1 - level)),
-    )
 
 
 def _share_spread(total: Noisy, inside: Noisy, rates: Sequence[Rate], clusters: Floats) -> Spread:

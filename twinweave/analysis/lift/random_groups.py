@@ -1,8 +1,8 @@
 """How noisy totals of random groups spread, and the factor that an interval may reckon with.
 
 The noise's known variance is taken off. A spread of so many groups is itself uncertain: without
-noise a Student quantile would allow for it; with noise, and with a bound that is known, what
-allows for it follows from the distribution of the estimate (`Spread.factor`).
+noise a Student quantile allows for it; with noise, what does follows from the distribution of the
+estimate (`Spread.factor`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from scipy.stats import chi2
 
 from twinweave.analysis.lift.reconcile import Floats
 
-LEFT_OPEN = 0.1
-"""Of an interval's error rate: how often the limit of what bounds a design effect may fail."""
-
 _NODES = (np.arange(100) + 0.5) / 100
+"""Square roots of the probabilities at which the estimate's distribution is looked at: finer
+where it is too small."""
+
 _TRUE = 12
 _STEPS = 20
+_LARGEST = 100.0
+"""Multiplier beyond which none is sought."""
+
+_FAR = 4.0
+"""Times its estimate: as large as the mean cluster size may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,68 +47,90 @@ class Spread:
         """Where the design effect is the estimate, or 1 if that is less."""
         return (max(self.value, 1.0) + self.noise) * sqrt(2 / self.df)
 
-    def upper(self, confidence: float) -> float:
-        """One-sided upper limit; 1 at least."""
-        factor = self.df / float(chi2.ppf(1 - confidence, self.df))
-        return max(1.0, (self.value + self.noise) * factor - self.noise)
-
-    def factor(self, level: float, bound: Bound) -> float:
+    def factor(self, level: float, most: float) -> float:
         """Design effect with which an interval at `level` may reckon as with a known one.
 
         Errors of the estimate count: were it taken for the truth, an interval would cover less.
         value + noise is multiplied by the least k >= 1 with which a normal interval covers
-        `level`, on average over the estimate, whatever the design effect in 1..bound.likely is;
-        without noise or bound k is the square of Student's quantile over the normal one. An
-        estimate that the noise leaves open makes k large, and bound.most is what remains.
+        `level`, on average over the estimate, whatever the design effect in 1..most is. Without
+        noise k is the square of Student's quantile over the normal one.
         """
-        noise, likely, most = (float(f"{x:.3g}") for x in (self.noise, bound.likely, bound.most))
-        k = _multiplier(round(self.df, 1), noise, likely, max(likely, most), level)
-        return float(np.clip((self.value + self.noise) * k - self.noise, 1.0, bound.most))
+        k = self._multiplier(level, most)
+        return max(1.0, (self.value + self.noise) * k - self.noise)
 
+    def expected(self, level: float, most: float, effect: float) -> float:
+        """Mean of `factor` over the estimates that there may be of such a design effect."""
+        k = self._multiplier(level, most)
+        drawn = chi2.ppf(_NODES**2, self.df) / self.df
+        used = np.maximum((effect + self.noise) * drawn * k - self.noise, 1.0)
+        return float(used @ _NODES / _NODES.sum())
 
-@dataclass(frozen=True, kw_only=True)
-class Bound:
-    """What no design effect is above: as estimated, and a limit that is hardly ever exceeded."""
-
-    likely: float
-    most: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effect:
-    """Design effect of one outcome, as far as it is known. spread: None where the bound is all."""
-
-    bound: Bound
-    spread: Spread | None = None
-
-    def at(self, level: float) -> float:
-        """What an interval at `level` reckons with."""
-        return self.bound.most if self.spread is None else self.spread.factor(level, self.bound)
-
-
-INDEPENDENT = Effect(bound=Bound(likely=1.0, most=1.0))
-"""Of users who are no more alike than any two."""
+    def _multiplier(self, level: float, most: float) -> float:
+        noise, most = (float(f"{x:.3g}") for x in (self.noise, most))
+        return _multiplier(round(self.df, 1), noise, max(most, 1.0), level)
 
 
 @lru_cache(maxsize=256)
-def _multiplier(df: float, noise: float, likely: float, most: float, level: float) -> float:
+def _multiplier(df: float, noise: float, most: float, level: float) -> float:
     """`k` of `Spread.factor`, by bisection; coverage by quadrature over the chi-square."""
-    drawn = chi2.ppf(_NODES**2, df) / df  # finer where the estimate is too small
-    true = np.geomspace(1.0, likely, _TRUE)[:, None]
+    drawn = chi2.ppf(_NODES**2, df) / df
+    true = np.geomspace(1.0, most, _TRUE)[:, None]
     z = float(ndtri((1 + level) / 2))
 
     def covers(k: float) -> bool:
-        used = np.clip((true + noise) * drawn * k - noise, 1.0, most)
+        used = np.maximum((true + noise) * drawn * k - noise, 1.0)
         inside = 2 * ndtr(z * np.sqrt(used / true)) - 1
         return bool((inside @ _NODES).min() >= level * _NODES.sum())
 
-    low, high = 0.0, float(np.log((most + noise) / ((1 + noise) * drawn[0])))
-    if high <= 0 or covers(1.0):
+    if covers(1.0):
         return 1.0
+    low, high = 0.0, float(np.log(_LARGEST))
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if covers(float(np.exp(middle))) else (middle, high)
     return float(np.exp(high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """Design effect of one outcome, as far as it is known.
+
+    declared: believed where nothing is measured. size: the groups' sizes, whose spread is the
+    mean cluster size. own: the outcome's totals; None where no table has them.
+    """
+
+    declared: float = 1.0
+    size: Spread | None = None
+    own: Spread | None = None
+
+    def at(self, level: float) -> float:
+        """What an interval at `level` reckons with."""
+        if self.size is None:
+            return self.declared
+        bound = self._bound(self.size, level)
+        if self.own is None or not self.is_estimated(level):
+            return bound
+        return self.own.factor(level, bound)
+
+    def is_estimated(self, level: float) -> bool:
+        """Whether the outcome's own estimate, and not the mean cluster size, is reckoned with.
+
+        By what either makes of a correlation of one half, before the estimate is looked at: to
+        choose by the estimate itself would favour those that are too small.
+        """
+        if self.size is None or self.own is None:
+            return False
+        bound = self._bound(self.size, level)
+        return self.own.expected(level, bound, (1 + bound) / 2) < bound
+
+    @staticmethod
+    def _bound(size: Spread, level: float) -> float:
+        """No two users correlate by more than 1: the design effect is the mean cluster size."""
+        return size.factor(level, _FAR * max(size.value, 1.0))
+
+
+INDEPENDENT = Effect()
+"""Of users who are no more alike than any two."""
 
 
 def spread(totals: Floats, noise: Floats, scale: Floats, clusters: Floats | None = None) -> Spread:

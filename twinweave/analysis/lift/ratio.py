@@ -27,7 +27,11 @@ def sample_ratio(counts: Counts, declared: dict[str, float] | None) -> SampleRat
     # Of n with its noise: multinomial sampling, and what the noise in each arm does to all.
     away = np.eye(len(n)) - share[:, None]
     # Clusters that are assigned as wholes move the sizes as if their users were the same.
-    sampling = counts.effects.bound.most * total * (np.diag(share) - np.outer(share, share))
+    sampling = (
+        counts.effects.of_sizes.at(1 - SUSPICIOUS)
+        * total
+        * (np.diag(share) - np.outer(share, share))
+    )
     cov = sampling + away @ np.diag(noise) @ away.T
     statistic = float(excess[:-1] @ np.linalg.solve(cov[:-1, :-1], excess[:-1]))
     p = float(chi2.sf(statistic, len(n) - 1))

@@ -229,13 +229,14 @@ class SampleRatio:
 class ClusterSize:
     """Mean number of an arm's users in a user's own cluster, itself included: sum m**2 / sum m.
 
-    No design effect is above it, for no two users are more alike than the same. upper: one-sided
-    limit: it fails with a tenth of an interval's error rate.
+    From how the groups' sizes spread by the hash, however alike users are. No design effect is
+    above it, for no two users are more alike than the same. used: in its place, its error
+    included, at the report's level.
     """
 
     value: float
     standard_error: float
-    upper: float
+    used: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ def _measured(found: Clustering) -> str:
         f"Clusters: users of one {found.column} are alike, so intervals, p and the smallest lift "
         f"found reckon with a design effect: how many times the variance of independent users. "
         f"{effects}. None is above the mean size of a user's own {found.column} within its arm: "
-        f"{size.value:.2f} ± {size.standard_error:.2f}, {size.upper:.2f} at most."
+        f"{size.value:.2f} ± {size.standard_error:.2f}, and {size.used:.2f} with its error."
     )
 
 
