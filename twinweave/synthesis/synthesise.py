@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from twinweave.synthesis.conf import SynthesisConf
 from twinweave.synthesis.draw import Basis, Codes, Source, draw, offer
 from twinweave.synthesis.fit import fit
 from twinweave.synthesis.population import Population, population
-from twinweave.workload.measurement import Measurement, one_way_tables
+from twinweave.workload.measurement import Measurement, of_rows, one_way_tables
 
 if TYPE_CHECKING:
     from twinweave.generators.base import Generator, Progress
@@ -39,6 +40,11 @@ class Task:
     sizes: Mapping[str, int]
     conf: SynthesisConf
     seed: int
+
+    @cached_property
+    def tables(self) -> tuple[Measurement, ...]:
+        """The measurements that rows can meet."""
+        return of_rows(self.measurements, self.layout.names)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,7 +142,7 @@ def _source(
     if not part:
         return Source(network=alone, part=part)
     latents = people.latents(task.conf.fit.latents)
-    mixture = fit(soft, task.layout, task.measurements, latents, task.conf.fit, task.seed, progress)
+    mixture = fit(soft, task.layout, task.tables, latents, task.conf.fit, task.seed, progress)
     return Source(network=alone, mixture=mixture, part=part)
 
 
@@ -144,7 +150,7 @@ def _basis(source: Source, task: Task, people: Population) -> Basis:
     return Basis(
         source=source,
         layout=task.layout,
-        measurements=task.measurements,
+        measurements=task.tables,
         people=people,
         conf=task.conf.rake,
     )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
-from twinweave.parsing import Parsed
+from twinweave.parsing import Parsed, check_not_negative
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,9 @@ class CampaignConf(Parsed):
     base, effect: log-odds of buying of a typical advertiser's user without the campaign, and
         what the campaign adds for a typical one; effect 0 is a campaign without any effect.
     dirty: share of dirty cells in some feature columns.
+    household: how alike the users of a household are: the standard deviation between households
+        of their users' log-odds of buying, beside all else. The publisher then knows households,
+        and assigns them to the arms as wholes. None: no households, users are assigned.
     seed, replicate: of the users; and of another draw of arms, purchases and dirt for them.
     """
 
@@ -58,8 +61,11 @@ class CampaignConf(Parsed):
     base: float = -2.75
     effect: float = 0.45
     dirty: float = 0.01
+    household: float | None = None
 
     def __post_init__(self) -> None:
+        if self.household is not None:
+            check_not_negative("campaign", self, "household")
         if self.users < 50:
             raise ConfigError("campaign.users", "below 50", "Give at least 50 users.")
         shares = (self.publisher_only, self.advertiser_only, self.eligible, self.dirty)
@@ -102,6 +108,7 @@ class SimulatedUsers:
 
     All arrays have shape (users,). p0, p1: probability of buying without and with the
     campaign, 0 where the advertiser does not hold the user; log_spend: mean of log(spend).
+    household: number of the user's household, or of the user where there are none.
     """
 
     ids: NDArray[np.object_] = field(repr=False)
@@ -111,6 +118,7 @@ class SimulatedUsers:
     p0: Floats = field(repr=False)
     p1: Floats = field(repr=False)
     log_spend: Floats = field(repr=False)
+    household: NDArray[np.int64] = field(repr=False)
     features: Mapping[str, NDArray[Any]] = field(repr=False)
 
 
@@ -126,6 +134,11 @@ def _simulated_users(conf: CampaignConf) -> SimulatedUsers:
     at_publisher, at_advertiser = _presence(conf, affinity, rng)
     eligible = at_publisher & (rng.random(conf.users) < conf.eligible)
     odds, gain = _log_odds(conf, features, affinity)
+    household = np.arange(conf.users)
+    if conf.household is not None:
+        household, alike = _households(conf.users, np.random.default_rng([conf.seed, 3]))
+        odds = odds + conf.household * alike
+        features["household"] = np.char.add("house ", household.astype(str)).astype(object)
     held = at_advertiser.astype(float)
     return SimulatedUsers(
         ids=_ids(conf.users, rng),
@@ -134,6 +147,7 @@ def _simulated_users(conf: CampaignConf) -> SimulatedUsers:
         eligible=eligible,
         p0=held * _logistic(odds),
         p1=held * _logistic(odds + gain),
+        household=household,
         log_spend=3.4 + 0.25 * (features["loyalty"] == "gold") + 0.15 * affinity,
         features=features,
     )
@@ -143,14 +157,16 @@ def campaign_frames(conf: CampaignConf) -> dict[str, pd.DataFrame]:
     """{"publisher": ..., "advertiser": ...}: each party's own rows, in its own order.
 
     publisher: user, gender, region, age, device, tenure_days, sessions, ad_load, interest,
-    arm. advertiser: user, gender, region, past_purchases, loyalty, basket, channel, newsletter,
+    arm, and household where there are any. advertiser: user, gender, region, past_purchases,
+    loyalty, basket, channel, newsletter,
     first_order, converted, spend, loyal.
     """
     people = simulated_users(conf)
     rng = np.random.default_rng([conf.seed, 2, conf.replicate])
     cells = {"user": people.ids, **people.features, **experiment(people, rng)}
+    publisher = _PUBLISHER + (" household" if "household" in people.features else "")
     sides = (
-        (PartyRole.PUBLISHER, _PUBLISHER, people.at_publisher),
+        (PartyRole.PUBLISHER, publisher, people.at_publisher),
         (PartyRole.ADVERTISER, _ADVERTISER, people.at_advertiser),
     )
     return {role.value: _frame(cells, names.split(), at, conf, rng) for role, names, at in sides}
@@ -159,7 +175,7 @@ def campaign_frames(conf: CampaignConf) -> dict[str, pd.DataFrame]:
 def experiment(people: SimulatedUsers, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """One draw of "arm" (text), "converted" (0, 1) and "spend" (two decimals), each (users,)."""
     n = len(people.ids)
-    treated = rng.random(n) < 0.5
+    treated = (rng.random(n) < 0.5)[people.household]
     arm = np.where(people.eligible, np.where(treated, "test", "control"), "neither")
     chance = np.where(arm == "test", people.p1, people.p0)
     converted = rng.random(n) < chance
@@ -236,6 +252,13 @@ def _features(n: int, rng: np.random.Generator) -> tuple[dict[str, NDArray[Any]]
         "loyal": np.where(loyal, "yes", "no").astype(object),
     }
     return features, affinity
+
+
+def _households(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
+    """Every user's household, of one to five users, and a standard normal number of its own."""
+    sizes = rng.choice(np.arange(1, 6), n, p=(0.35, 0.33, 0.15, 0.12, 0.05))
+    household = np.repeat(np.arange(n), sizes)[:n]
+    return household, rng.standard_normal(n)[household]
 
 
 def _presence(

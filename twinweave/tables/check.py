@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from twinweave.errors import AppError, ColumnError, SchemaError, SourceError
 from twinweave.tables.cleaning import clean, column_faults
-from twinweave.tables.column import Column, Rule
+from twinweave.tables.column import Column, Role, Rule
 from twinweave.tables.keys import clean_key, normalise_key
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
@@ -46,7 +46,8 @@ def check_table(source: Source, schema: Schema) -> TableCheck:
         # A fault is told; the rest of the table is cleaned as if its rows were dropped.
         lenient.append(replace(column, missing=Rule.DROP, invalid=Rule.DROP) if told else column)
     try:
-        report = clean(frame, replace(kept, columns=(kept.key, *lenient))).report
+        clusters = kept.with_role(Role.CLUSTER)
+        report = clean(frame, replace(kept, columns=(kept.key, *lenient, *clusters))).report
     except (ColumnError, SchemaError, SourceError) as error:
         return TableCheck(faults=(*faults, str(error)))
     if faults:

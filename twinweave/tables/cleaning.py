@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ColumnError, SourceError, unquoted
-from twinweave.tables.column import Column, Kind, Rule
+from twinweave.tables.column import Column, Kind, Role, Rule
 from twinweave.tables.dtypes import as_moments, as_numbers, as_text, without_point_zero
 from twinweave.tables.faults import invalid_cell, missing_cell
-from twinweave.tables.keys import Shape, clean_key, shape_of
+from twinweave.tables.keys import Shape, clean_clusters, clean_key, shape_of
 from twinweave.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ class CleaningReport:
 class Cleaned:
     """A typed table.
 
-    frame: key as text; categorical and boolean as their level's spelling (object, None where
-        MISSING); integer Int64; continuous float64; datetime datetime64[us], UTC.
+    frame: key and clusters as text, a cluster None where a user has none; categorical and boolean
+        as their level's spelling (object, None where MISSING); integer Int64; continuous float64;
+        datetime datetime64[us], UTC.
     """
 
     schema: Schema
@@ -115,6 +116,8 @@ def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
             cells = _cells(frame, column.name)
             if column is schema.key:
                 columns[column.name] = clean_key(cells, column)
+            elif column.role is Role.CLUSTER:
+                columns[column.name] = clean_clusters(cells, column)
             else:
                 columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
                 keep &= ~drop

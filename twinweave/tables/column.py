@@ -25,6 +25,11 @@ MISSING = "(missing)"
 
 DEFAULT_BINS = 16
 
+GROUPS = 64
+"""Random groups that the clusters of a `cluster` column are put into. Where the noise on a group's
+conversions is r times the sampling error of the arm's, the design effect d is best estimated from
+d / r**2 groups: 64 fit the r of .1 to .2 at which it can be estimated well."""
+
 VALUE_UNITS = 32
 """A `value` column travels in the protocols as integers 0..VALUE_UNITS over its bounds.
 
@@ -52,6 +57,7 @@ class Role(StrEnum):
     FEATURE = "feature"
     SENSITIVE = "sensitive"
     LABEL = "label"
+    CLUSTER = "cluster"
 
 
 class Rule(StrEnum):
@@ -86,6 +92,10 @@ class Column(Parsed):
     numbered: of the key: it is the row's number, from 0, for tables without ids whose rows are in
         the same order at every party.
 
+    A cluster column has ids too, of the household or store that the user belongs to. They never
+    leave the table: a hash puts every cluster into one of GROUPS, and it is the group that has a
+    code. A user without one is a cluster of its own.
+
     Of a value column an amount that is missing, or of a user whom the party lacks, counts as 0
     in means per user. Bounds that do not hold 0 are for tables without missing amounts.
     """
@@ -110,6 +120,9 @@ class Column(Parsed):
             raise self._error("ids alone are normalised", "Move `normalise` to the key.")
         if self.numbered:
             raise self._error("only the key can be the row's number", "Move `numbered` to it.")
+        if self.role is Role.CLUSTER:
+            self._check_cluster()
+            return
         if self.kind is Kind.CATEGORICAL:
             self._check_levels()
         elif self.kind is Kind.BOOLEAN:
@@ -171,6 +184,8 @@ class Column(Parsed):
         An integer column's are "lo to hi", both inside, or the number alone.
         """
         extra = (MISSING,) if self.has_missing_level else ()
+        if self.role is Role.CLUSTER:
+            return tuple(f"group {i}" for i in range(1, GROUPS + 1))
         if not self.is_numeric:
             return self.levels + extra
         points = (self.span[0], *self.edges, self.span[1])
@@ -190,6 +205,18 @@ class Column(Parsed):
     def size(self) -> int:
         """Number of discrete codes, the missing level included."""
         return len(self.labels)
+
+    def _check_cluster(self) -> None:
+        if self.kind is not Kind.CATEGORICAL or self.levels or self.shared:
+            raise self._error(
+                "a cluster has ids, which one party alone knows",
+                "Use kind categorical, without `levels`, not shared.",
+            )
+        if (self.missing, self.invalid) != (Rule.ERROR, Rule.ERROR):
+            raise self._error(
+                "no rule applies to a cluster: a user without one is a cluster of its own",
+                "Take `missing` and `invalid` out.",
+            )
 
     def _check_levels(self) -> None:
         if len(self.levels) < 2:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from twinweave.errors import AppError, SchemaError, unquoted
 from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import TRUTH, Cleaned, clean
-from twinweave.tables.column import Column, Kind, Role, seconds, value_unit
+from twinweave.tables.column import GROUPS, Column, Kind, Role, seconds, value_unit
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
@@ -30,8 +30,8 @@ class EncodedTable:
     """A party's table as the protocols see it. Its repr shows no contents.
 
     ids: (n,) object, normalised text, unique.
-    codes: (n, len(schema.data_columns)) int32, column order of the schema, each within
-        0..size-1 of its column.
+    codes: (n, len(schema.coded_columns)) int32, in their order, each within 0..size-1 of its
+        column.
     amounts: {name of a value column: (n,) float64 within its bounds}; one that is missing is 0,
         which the bounds then hold.
     """
@@ -42,7 +42,7 @@ class EncodedTable:
     amounts: Mapping[str, NDArray[np.float64]] = field(repr=False)
 
     def __post_init__(self) -> None:
-        wanted = (len(self.ids), len(self.schema.data_columns))
+        wanted = (len(self.ids), len(self.schema.coded_columns))
         values = {c.name for c in self.schema.with_role(Role.VALUE)}
         if self.codes.shape != wanted or self.codes.dtype != np.int32:
             raise SchemaError("encoded table: codes are not int32 (rows, columns). Encode again.")
@@ -55,7 +55,7 @@ class EncodedTable:
     def column(self, name: str) -> Codes:
         """(n,) int32 codes of one column. Raises SchemaError."""
         self.schema.column(name)
-        return self.codes[:, self.schema.names.index(name)]
+        return self.codes[:, self.schema.coded_names.index(name)]
 
 
 def load_party(source: Source, schema: Schema, party: str) -> EncodedTable:
@@ -75,15 +75,36 @@ def load_cleaned(source: Source, schema: Schema, party: str) -> Cleaned:
 def encode(cleaned: Cleaned) -> EncodedTable:
     """Codes of a cleaned table, and amounts of its value columns."""
     schema, frame = cleaned.schema, cleaned.frame
-    codes = np.empty((len(frame), len(schema.data_columns)), dtype=np.int32)
-    for at, column in enumerate(schema.data_columns):
-        codes[:, at] = column_codes(column, frame[column.name])
+    ids = frame[schema.key.name].to_numpy(dtype=object)
+    codes = np.empty((len(frame), len(schema.coded_columns)), dtype=np.int32)
+    for at, column in enumerate(schema.coded_columns):
+        cells = frame[column.name]
+        is_cluster = column.role is Role.CLUSTER
+        codes[:, at] = cluster_groups(cells, ids) if is_cluster else column_codes(column, cells)
     amounts = {
         c.name: np.clip(np.nan_to_num(_floats(frame[c.name])), *c.span)
         for c in schema.with_role(Role.VALUE)
     }
-    ids = frame[schema.key.name].to_numpy(dtype=object)
     return EncodedTable(schema=schema, ids=ids, codes=codes, amounts=amounts)
+
+
+def cluster_groups(clusters: pd.Series, ids: NDArray[np.object_]) -> Codes:
+    """(n,) int32 random group of every user, 0..GROUPS-1, the same for all of a cluster.
+
+    clusters: None for a user who is a cluster of its own. ids: the users'. SipHash (Aumasson &
+    Bernstein 2012) of the cluster's id under a key of the project's own: the same in every run
+    and at every party, and independent of what clusters do, which is all that it is for.
+    """
+    import pandas as pd
+
+    own = clusters.to_numpy(dtype=object)
+    alone = pd.isna(own)
+    named = np.where(alone, ids + "\0alone", own)  # no id has that character
+    hashed = pd.util.hash_array(named, hash_key=_GROUP_KEY)
+    return (hashed % GROUPS).astype(np.int32)
+
+
+_GROUP_KEY = "twinweave-group1"
 
 
 def column_codes(column: Column, cells: pd.Series) -> Codes:

@@ -79,13 +79,7 @@ def clean_key(cells: pd.Series, key: Column) -> NDArray[np.object_]:
     ids, missing = normalise_key(cells, key.normalise)
     if missing.any():
         raise ColumnError(key.name, "an id is missing", "Fill in or remove the rows without an id.")
-    if (ids == UNREADABLE).any():
-        raise ColumnError(
-            key.name,
-            "an id is neither text nor a whole number with all its digits (a spreadsheet's "
-            "4.91E+11 and floats from 2**53 on have lost some), or `normalise` leaves nothing",
-            "Export the ids again as text.",
-        )
+    _check_readable(ids, key)
     if pd.Index(ids).has_duplicates:
         raise ColumnError(
             key.name,
@@ -94,6 +88,24 @@ def clean_key(cells: pd.Series, key: Column) -> NDArray[np.object_]:
             "Aggregate to one row a user, or set `keep_first_by` in the source.",
         )
     return ids
+
+
+def clean_clusters(cells: pd.Series, column: Column) -> NDArray[np.object_]:
+    """Normalised ids of clusters, None where a user has none. Raises ColumnError."""
+    ids, missing = normalise_key(cells, column.normalise)
+    _check_readable(ids, column)
+    ids[missing] = None
+    return ids
+
+
+def _check_readable(ids: NDArray[np.object_], column: Column) -> None:
+    if (ids == UNREADABLE).any():
+        raise ColumnError(
+            column.name,
+            "an id is neither text nor a whole number with all its digits (a spreadsheet's "
+            "4.91E+11 and floats from 2**53 on have lost some), or `normalise` leaves nothing",
+            "Export the ids again as text.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

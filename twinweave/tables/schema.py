@@ -33,7 +33,7 @@ class Schema(Parsed):
                 f"party {self.party!r}: a table has exactly one key column. "
                 "Give one column `role: key`."
             )
-        if len(names) < 2:
+        if not self.data_columns:
             raise SchemaError(f"party {self.party!r}: no column beside the key. Declare one.")
 
     @property
@@ -42,12 +42,21 @@ class Schema(Parsed):
 
     @property
     def data_columns(self) -> tuple[Column, ...]:
-        """Every column but the key, in schema order."""
-        return tuple(c for c in self.columns if c.role is not Role.KEY)
+        """Every column that a row has beside its id, in schema order: no key, no cluster."""
+        return tuple(c for c in self.columns if c.role not in (Role.KEY, Role.CLUSTER))
+
+    @cached_property
+    def coded_columns(self) -> tuple[Column, ...]:
+        """The columns of an encoded table: those of a row, then the clusters' groups."""
+        return self.data_columns + self.with_role(Role.CLUSTER)
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.data_columns)
+
+    @property
+    def coded_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.coded_columns)
 
     def column(self, name: str) -> Column:
         for c in self.columns:
@@ -87,6 +96,8 @@ class JointSchema(Parsed):
                     _check_agreement(column.name, party, other, schema.party, column)
         for pool in self.pools:
             _check_pool(self, pool)
+        for column in self.with_role(Role.CLUSTER):
+            _check_cluster(self, column.name)
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -127,17 +138,21 @@ class JointSchema(Parsed):
         raise SchemaError(f"no party {party!r} in this run. Parties: {', '.join(self.parties)}.")
 
     def column(self, name: str) -> Column:
-        for c in self.columns:
+        for c in (*self.columns, *self.with_role(Role.CLUSTER)):
             if c.name == name:
                 return c
         raise SchemaError(f"no party has a column {name!r}. Columns: {', '.join(self.names)}.")
 
     def holders(self, name: str) -> tuple[str, ...]:
         """Parties that hold the column, in run order."""
-        return tuple(s.party for s in self.schemas if name in s.names)
+        return tuple(s.party for s in self.schemas if name in s.coded_names)
 
     def with_role(self, role: Role) -> tuple[Column, ...]:
-        return tuple(c for c in self.columns if c.role is role)
+        """Each column with the role once, clusters too, which no row of the union has."""
+        found: dict[str, Column] = {}
+        for column in (c for s in self.schemas for c in s.with_role(role)):
+            found.setdefault(column.name, column)
+        return tuple(found.values())
 
 
 def _check_keys(schemas: tuple[Schema, ...]) -> None:
@@ -173,10 +188,21 @@ def _check_pool(schema: JointSchema, pool: tuple[str, ...]) -> None:
         )
     if any(sum(p in other for other in schema.pools) > 1 for p in pool):
         raise SchemaError(f"a pool of {named}: a party is in two pools. Correct data.pools.")
-    if len({frozenset(schema.schema(p).names) for p in pool}) > 1:
+    if len({frozenset(schema.schema(p).coded_names) for p in pool}) > 1:
         raise SchemaError(
             f"a pool of {named}: their columns differ. Pool parties that hold the same columns, "
             "or declare the column at every member."
+        )
+
+
+def _check_cluster(schema: JointSchema, name: str) -> None:
+    """Raise SchemaError where other parties than the members of one pool have the cluster column,
+    or a column of its name."""
+    holders = schema.holders(name)
+    if name in schema.names or schema.unit(holders[0]) != holders:
+        raise SchemaError(
+            f"cluster column {name!r}: another party has a column of that name. Rename one: one "
+            "party, or the members of one pool, know who belongs to which cluster."
         )
 
 

@@ -242,7 +242,7 @@ def _origins(source: Source, schema: Schema) -> dict[str, str]:
     """{column of the schema: column of the source it is made from}, key first."""
     renamed = {new: old for old, new in source.rename.items()}
     names = [] if schema.key.numbered else [schema.key.name]
-    names += schema.names
+    names += schema.coded_names
     return {n: source.derive[n].source if n in source.derive else renamed.get(n, n) for n in names}
 
 

@@ -28,6 +28,9 @@ Holds = Literal["everyone", "converters"]
 """Whom a party's table lists: all who could have converted, or those alone who did."""
 
 
+MOST_EFFECT = 10_000.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class LiftConf(Parsed):
     """One experiment to analyse.
@@ -52,6 +55,11 @@ class LiftConf(Parsed):
         matched are not expected to balance. Undeclared is taken for `everyone`, but gives no
         verdict where the tables look like those of converters.
     money, decisions: what the test arm cost and earned, and the thresholds that decide.
+    cluster: column of clusters (households, stores) that were randomised as wholes, at the
+        membership's party. Each conversion is then counted by arm and random group of clusters
+        too, and the variance between groups widens intervals by the design effect.
+    design_effect: how many times the variance of independent users an arm's total has, where it
+        is known (Kish's deff, 1 or more): it is believed, and nothing is measured for it.
     """
 
     membership: str
@@ -68,6 +76,8 @@ class LiftConf(Parsed):
     holds: dict[str, Holds] = field(default_factory=dict)
     money: MoneyConf | None = None
     decisions: tuple[DecisionConf, ...] = ()
+    cluster: str | None = None
+    design_effect: float | None = None
 
     def __post_init__(self) -> None:
         if bool(self.test) == bool(self.arms):
@@ -111,6 +121,7 @@ class LiftConf(Parsed):
                 )
         elif self.ratio is not None:
             check_positive("lift", self, "ratio")
+        self._check_design_effect()
         self._check_stakes()
 
     def _check_stakes(self) -> None:
@@ -122,6 +133,20 @@ class LiftConf(Parsed):
             raise ConfigError("lift.decisions", "repeat", "State each once.")
         for decision in self.decisions:
             check_decision(decision, self.money, **of)
+
+    def _check_design_effect(self) -> None:
+        if self.design_effect is not None and not 1 <= self.design_effect <= MOST_EFFECT:
+            raise ConfigError(
+                "lift.design_effect",
+                f"not in 1 to {MOST_EFFECT:,}",
+                "Give the variance of an arm's total over that of independent users, 1.4 say.",
+            )
+        if self.design_effect is not None and self.cluster is not None:
+            raise ConfigError(
+                "lift.design_effect",
+                "is declared, and is to be measured by `lift.cluster` too",
+                "Keep one of the two.",
+            )
 
     @property
     def treated(self) -> dict[str, tuple[str, ...]]:
@@ -175,7 +200,25 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
             )
     for name in conf.breakdowns:
         _check_breakdown(schema, conf, name)
+    if conf.cluster is not None:
+        _check_cluster(schema, conf.membership, conf.cluster)
     _check_holds(schema, conf)
+
+
+def _check_cluster(schema: JointSchema, membership: str, cluster: str) -> None:
+    own = [c.name for c in schema.with_role(Role.CLUSTER)]
+    if cluster not in own:
+        raise ConfigError(
+            "lift.cluster",
+            f"there is no cluster column {cluster!r}",
+            "Give the column of households, stores or the like `role: cluster` in its schema.",
+        )
+    if schema.holders(cluster) != schema.unit(schema.holders(membership)[0]):
+        raise ConfigError(
+            "lift.cluster",
+            f"column {cluster!r} is not at the party of {membership!r}",
+            "Name a cluster column of the membership's party.",
+        )
 
 
 def _check_breakdown(schema: JointSchema, conf: LiftConf, name: str) -> None:
@@ -185,6 +228,12 @@ def _check_breakdown(schema: JointSchema, conf: LiftConf, name: str) -> None:
             "lift.breakdowns",
             f"column {name!r} is the membership or an outcome",
             "Break down by what was known before the treatment.",
+        )
+    if schema.column(name).role is Role.CLUSTER:
+        raise ConfigError(
+            "lift.breakdowns",
+            f"{name!r} is a cluster column",
+            "Name it in `lift.cluster`: a lift by cluster is never shown.",
         )
     if schema.column(name).size > MOST_LEVELS:
         raise ConfigError(

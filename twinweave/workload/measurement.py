@@ -5,7 +5,7 @@ Everything on the server (lift, fit, raking, report) is post-processing of these
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,11 @@ class Measurement:
         """As a contingency table whose sides' columns are not told apart: needs no schema."""
         cells = self.query.sides_alone(self.values.shape)
         return Contingency(cells=cells, values=self.values, variance=self.variance)
+
+
+def of_rows(found: Iterable[Measurement], names: Sequence[str]) -> tuple[Measurement, ...]:
+    """The tables of columns that a row of the union has: all but those of random groups."""
+    return tuple(m for m in found if set(m.query.columns) <= set(names))
 
 
 def one_way_tables(found: Iterable[Measurement]) -> dict[str, NDArray[np.float64]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from twinweave.tables.column import Role
+from twinweave.tables.column import GROUPS, Role
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import Analyses, FairnessConf, LiftConf
 from twinweave.workload.queries import Query, query_over, side_of
@@ -23,12 +23,15 @@ def priority_tables(analyses: Analyses) -> list[Query]:
 
 
 def _of_lift(schema: JointSchema, lift: LiftConf) -> Iterator[Query | None]:
-    """Arms; arms by conversion; of values, sums by arm, and how they are spread among all users of
-    their party; conversions and sums by breakdown."""
+    """Arms; arms by conversion, also by random group of clusters; of values, sums by arm, and how
+    they are spread among all users of their party; conversions and sums by breakdown."""
     home = schema.unit(schema.holders(lift.membership)[0])
     yield Query(sides=(side_of(home, (lift.membership,)),), priority=True)
     for conversion in lift.conversions:
         yield query_over(schema, lift.membership, conversion, priority=True)
+    if lift.cluster is not None:
+        for conversion in lift.conversions:
+            yield query_over(schema, lift.membership, lift.cluster, conversion, priority=True)
     for value in lift.values:
         yield _sum(schema, lift.membership, value)
         yield query_over(schema, value, priority=True)
@@ -69,14 +72,21 @@ def _sum(schema: JointSchema, membership: str, value: str, by: str | None = None
     return replace(counted, sides=sides)
 
 
+_HEADLINE = 4.0
+
+
 def importance(schema: JointSchema, query: Query) -> float:
     """Factor on a table's share of its budget: more for the few that the headline lift is from.
 
     A sum's noise is that of a count times the column's whole range, so sums need most.
+    Random groups of clusters have GROUPS times the cells of the table of arm and conversion: they
+    get as much of the budget as it.
     """
     roles = [schema.column(c).role for c in query.columns]
     if query.weight is not None:
         return 8.0
+    if Role.CLUSTER in roles:
+        return _HEADLINE / float(GROUPS ** (2 / 3))
     if query.priority and set(roles) == {Role.MEMBERSHIP, Role.CONVERSION}:
-        return 4.0
+        return _HEADLINE
     return 1.0

@@ -202,7 +202,7 @@ def query_over(schema: JointSchema, *columns: str, priority: bool = False) -> Qu
     holds keep their shared columns. None where no two parties hold them all between them. A
     pool counts as one party: its members' tables are asked as their sum.
     """
-    held = {unit: schema.schema(unit[0]).names for unit in schema.units}
+    held = {unit: schema.schema(unit[0]).coded_names for unit in schema.units}
     for unit, names in held.items():
         if all(c in names for c in columns):
             return Query(sides=(side_of(unit, columns),), priority=priority)
@@ -234,10 +234,10 @@ def _sizes(schema: Schema | JointSchema, side: Side) -> dict[str, int]:
 def side_positions(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDArray[np.int64]:
     """Position of every row on the side's axis: (n,); zeros for no column.
 
-    codes: (n, columns) discrete codes in the order of schema.data_columns.
+    codes: (n, columns) discrete codes in the order of schema.coded_columns.
     """
     grouped = [
-        group_of(schema.column(c), side.groups)[codes[:, schema.names.index(c)]]
+        group_of(schema.column(c), side.groups)[codes[:, schema.coded_names.index(c)]]
         for c in side.columns
     ]
     own = np.stack(grouped, axis=1) if grouped else codes[:, :0]
@@ -245,8 +245,9 @@ def side_positions(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDAr
 
 
 def check(schema: JointSchema, query: Query) -> None:
-    """Raise ConfigError unless every side's columns are at its party, weights are values, and
-    a clip lies above the lower bound and no higher than the upper one."""
+    """Raise ConfigError unless every side's columns are at its party, weights are values,
+    clusters are counted by arm alone, and a clip lies above the lower bound and no higher than
+    the upper one."""
     for side in query.sides:
         if side.pool and side.pool not in schema.units:
             raise ConfigError(
@@ -256,12 +257,19 @@ def check(schema: JointSchema, query: Query) -> None:
             )
         held = schema.schema(side.party)
         for name in (*side.columns, *(() if side.weight is None else (side.weight,))):
-            if name not in held.names:
+            if name not in held.coded_names:
                 raise ConfigError(
                     "workload",
                     f"party {side.party!r} has no column {name!r}",
                     "Name a column of that party's schema.",
                 )
+        roles = [held.column(name).role for name in side.columns]
+        if Role.CLUSTER in roles and set(roles) != {Role.MEMBERSHIP, Role.CLUSTER}:
+            raise ConfigError(
+                "workload",
+                f"clusters of {side.party!r} are asked for without the membership alone",
+                "Random groups of clusters are for the arms' variance, and for nothing else.",
+            )
         if side.weight is not None and held.column(side.weight).role is not Role.VALUE:
             raise ConfigError(
                 "workload",

@@ -15,7 +15,7 @@ import numpy as np
 
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.population import row_counts
-from twinweave.workload.measurement import Measurement
+from twinweave.workload.measurement import Measurement, of_rows
 
 WORST = 5
 
@@ -79,7 +79,7 @@ def fidelity(
     the lift speaks of them.
     """
     each = users / max(len(rows), 1)
-    counted = [m for m in measurements if m.query.weight is None]
+    counted = [m for m in of_rows(measurements, layout.names) if m.query.weight is None]
     tables = tuple(_table(layout, rows, m, each) for m in counted)
     cells = sum(t.cells for t in tables)
     return FidelityReport(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from twinweave.analysis.lift import headlines
 from twinweave.analysis.lift.breakdown import RATES, by_conversion, shown
+from twinweave.analysis.lift.clusters import clustering
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.estimate import Counts, estimate_counts
 from twinweave.analysis.lift.intervals import Rate
@@ -37,6 +38,9 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
             f"no table counts {conf.membership!r} by {missing}",
             "Ask for it among the priority queries.",
         )
+    arms = [counts.arm_rates(a) for a in conf.all_arms if shown(*counts.size(a), conf.k)]
+    effects, clusters = clustering(schema, conf, measurements, arms)
+    counts = replace(counts, effects=effects)
     notes: list[str] = []
     conversions = [
         one for name in conf.conversions for one in _conversions(schema, conf, counts, name, notes)
@@ -57,6 +61,7 @@ def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: Lift
         sample_ratio=None
         if len(hidden) == len(conf.all_arms)
         else sample_ratio(counts, conf.ratios),
+        clusters=clusters,
         hidden=hidden,
         correction=correction,
         notes=tuple(notes),

@@ -28,6 +28,7 @@ def compare(
     the verdict too.
     """
     z = quantile(level)
+    test, control = test.at(level), control.at(level)
     span = possible[1] - possible[0]
     lift = test.mean - control.mean
     interval = within(difference(test, control, z), (-span, span))

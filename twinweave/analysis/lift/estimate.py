@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from twinweave.analysis.lift.arms import POSITIVE, blocks_of, home, scales
+from twinweave.analysis.lift.clusters import NO_EFFECTS, ArmRates, Effects, held_by
 from twinweave.analysis.lift.intervals import Rate
+from twinweave.analysis.lift.random_groups import Effect
 from twinweave.analysis.lift.reconcile import (
     EVERYONE,
     Attribute,
@@ -36,11 +38,14 @@ class Counts:
 
     A segment by a column of another party holds users whom that party holds alone.
     Whatever is read has noise of known covariance; `tells` says what can be read.
+
+    effects: how alike users of one cluster are, for every rate that is read.
     """
 
     schema: JointSchema = field(repr=False)
     conf: LiftConf = field(repr=False)
     tables: Reconciled = field(repr=False)
+    effects: Effects = NO_EFFECTS
 
     @property
     def conversions(self) -> tuple[str, ...]:
@@ -73,6 +78,15 @@ class Counts:
         rate = self.rate(arm, segment=segment)
         return rate.n, rate.var_n
 
+    def arm_rates(self, arm: str) -> ArmRates:
+        """The arm as its design effect is estimated from."""
+        return ArmRates(
+            levels=self.conf.all_arms[arm],
+            size=self.size(arm)[0],
+            conversions={c: self.rate(arm, c) for c in self.conversions},
+            held={p: self.held(arm, p) for p in self.holders},
+        )
+
     def rate(
         self,
         arm: str,
@@ -86,11 +100,13 @@ class Counts:
         """
         among = self._read_as(segment, held_by)
         counted = [self._read_as({**segment, c: POSITIVE}, held_by) for c in conversions]
-        return self._rate(arm, among, counted)
+        outcome = conversions[0] if len(conversions) == 1 else ""
+        return self._rate(arm, among, counted, self.effects.of(outcome))
 
     def held(self, arm: str, party: str, segment: Segment = EVERY) -> Rate:
         """How many of an arm's users in a segment of the membership's party another one holds."""
-        return self._rate(arm, self._read_as(segment), [self._read_as(segment, party)])
+        counted, effect = [self._read_as(segment, party)], self.effects.of(held_by(party))
+        return self._rate(arm, self._read_as(segment), counted, effect)
 
     def noise(
         self,
@@ -118,7 +134,7 @@ class Counts:
         slopes = slopes / theta[group, :levels]
         return np.asarray(slopes.T @ cov @ slopes * scales(self.conf)[group])
 
-    def _rate(self, arm: str, among: Margin, counted: Sequence[Margin]) -> Rate:
+    def _rate(self, arm: str, among: Margin, counted: Sequence[Margin], effect: Effect) -> Rate:
         group = list(self.conf.all_arms).index(arm)
         theta, cov = self.tables.read([among, *counted])
         cov = cov * scales(self.conf)[group]
@@ -128,6 +144,8 @@ class Counts:
             var_n=float(cov[0, 0]),
             var_total=float(cov[1:, 1:].sum()),
             cov=float(cov[0, 1:].sum()),
+            effect=effect,
+            level=self.conf.level,
         )
 
     def _read_as(self, at: Segment, held_by: str | None = None) -> Margin:

@@ -9,13 +9,15 @@ taken at the hypothesised rate, so a small or negative noisy count gives no fals
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from math import hypot, inf, isfinite, sqrt
 
 from scipy.stats import norm
 
 from twinweave.analysis.finding import Interval
+from twinweave.analysis.lift.random_groups import INDEPENDENT, Effect
 
 _Z_MAX = 40.0
 
@@ -25,6 +27,7 @@ class Rate:
     """Conversion rate total / n of one arm: noisy size and conversions.
 
     var_n, var_total, cov: the noise's variances and covariance.
+    effect: the design effect, for intervals at `level`.
     """
 
     n: float
@@ -32,6 +35,17 @@ class Rate:
     var_n: float
     var_total: float
     cov: float
+    effect: Effect = INDEPENDENT
+    level: float = 0.95
+
+    def at(self, level: float) -> Rate:
+        """The same, for an interval at `level`."""
+        return replace(self, level=level)
+
+    @cached_property
+    def deff(self) -> float:
+        """How many times the variance of independent users the sampling has."""
+        return self.effect.at(self.level)
 
     @property
     def mean(self) -> float:
@@ -43,9 +57,9 @@ class Rate:
 
     @property
     def sampling(self) -> float:
-        """p(1-p)/n with one success and one failure added (Agresti & Caffo 2000): never 0."""
+        """deff p(1-p)/n, one success and one failure added (Agresti & Caffo 2000): never 0."""
         p = (min(max(self.total, 0.0), self.n) + 1) / (self.n + 2)
-        return p * (1 - p) / self.n
+        return self.deff * p * (1 - p) / self.n
 
     @property
     def noise(self) -> float:
@@ -54,7 +68,7 @@ class Rate:
         return max(self.var_total - 2 * p * self.cov + p * p * self.var_n, 0.0) / self.n**2
 
     def limits(self, z: float) -> Interval:
-        """Solve (y - p n)^2 = z^2 (n p (1-p) + V(y - p n)) for p."""
+        """Solve (y - p n)^2 = z^2 (deff n p (1-p) + V(y - p n)) for p."""
         low, high = self._roots(z, sampling=True)
         low0, high0 = self._roots(z, sampling=False)
         # Outside [0, 1] no sampling variance exists: the noise alone can have led there.
@@ -67,7 +81,7 @@ class Rate:
     def _roots(self, z: float, *, sampling: bool) -> Interval:
         """Ends of {p: a p^2 - 2 b p + c <= 0}; the whole line when n is lost in its noise."""
         n, y, z2 = self.n, self.total, z * z
-        extra = z2 * n if sampling else 0.0
+        extra = z2 * self.deff * n if sampling else 0.0
         a = n**2 + extra - z2 * self.var_n
         b = y * n + extra / 2 - z2 * self.cov
         c = y**2 - z2 * self.var_total
@@ -84,7 +98,7 @@ class Mean:
     """Mean value per user of one arm, total / n, with normal limits.
 
     var_total, var_n, cov: of the noise in both. variance: of one user's value. All in the
-    column's own unit, or its square.
+    column's own unit, or its square. effect, level: as of a `Rate`.
     """
 
     total: float
@@ -93,6 +107,12 @@ class Mean:
     var_n: float
     cov: float = 0.0
     variance: float
+    effect: Effect = INDEPENDENT
+    level: float = 0.95
+
+    def at(self, level: float) -> Mean:
+        """The same, for an interval at `level`."""
+        return replace(self, level=level)
 
     @property
     def mean(self) -> float:
@@ -104,7 +124,7 @@ class Mean:
 
     @property
     def sampling(self) -> float:
-        return self.variance / self.n
+        return self.effect.at(self.level) * self.variance / self.n
 
     @property
     def noise(self) -> float:

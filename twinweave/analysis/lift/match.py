@@ -45,7 +45,8 @@ def _match_rate(schema: JointSchema, conf: LiftConf, counts: Counts, party: str)
         arm: Finding(value=rate.mean, interval=within(rate.limits(quantile(conf.level)), RATES))
         for arm, rate in held.items()
     }
-    least = min(p_value(held[one], held[other]) for one, other in conf.pairs)
+    strict = {arm: rate.at(1 - SUSPICIOUS) for arm, rate in held.items()}
+    least = min(p_value(strict[one], strict[other]) for one, other in conf.pairs)
     p = min(least * len(conf.pairs), 1.0)
     few = max(found.interval[1] for found in arms.values()) < HARDLY_ANY
     return MatchRate(
@@ -62,7 +63,8 @@ def _state(
     here = [c for c in counts.conversions if holder(schema, conf, c) == party]
     declared = conf.holds.get(party)
     strict = quantile(1 - SUSPICIOUS)
-    if all(counts.held(arm, party).limits(strict)[0] <= 0 for arm in conf.all_arms):
+    held = [counts.held(arm, party).at(1 - SUSPICIOUS) for arm in conf.all_arms]
+    if all(rate.limits(strict)[0] <= 0 for rate in held):
         return MatchState.HARDLY_ANY
     if declared == "converters" and not _others_too(conf, counts, party, here):
         return MatchState.CONVERTERS

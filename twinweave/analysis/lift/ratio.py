@@ -14,18 +14,25 @@ from twinweave.workload.analyses import CONTROL
 def sample_ratio(counts: Counts, declared: dict[str, float] | None) -> SampleRatio | None:
     """Chi-square test of the arms' sizes against the expected ratios to the control's.
 
-    None without them, or with an arm that noise has emptied.
+    None without them, with an arm that noise has emptied, or where a design effect is declared:
+    it does not tell how large clusters are, by which sizes vary.
     """
     arms = list(counts.conf.all_arms)
     n, noise = np.array([counts.size(arm) for arm in arms]).T
-    if declared is None or np.any(n <= 0):
+    if declared is None or np.any(n <= 0) or counts.conf.design_effect is not None:
         return None
     weights = np.array([{**declared, CONTROL: 1.0}[arm] for arm in arms])
     share, total = weights / weights.sum(), n.sum()
     excess = n - share * total
     # Of n with its noise: multinomial sampling, and what the noise in each arm does to all.
     away = np.eye(len(n)) - share[:, None]
-    cov = total * (np.diag(share) - np.outer(share, share)) + away @ np.diag(noise) @ away.T
+    # Clusters that are assigned as wholes move the sizes as if their users were the same.
+    sampling = (
+        counts.effects.of_sizes.at(1 - SUSPICIOUS)
+        * total
+        * (np.diag(share) - np.outer(share, share))
+    )
+    cov = sampling + away @ np.diag(noise) @ away.T
     statistic = float(excess[:-1] @ np.linalg.solve(cov[:-1, :-1], excess[:-1]))
     p = float(chi2.sf(statistic, len(n) - 1))
     return SampleRatio(

@@ -315,6 +315,48 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClusterSize:
+    """Mean number of an arm's users in a user's own cluster, itself included: sum m**2 / sum m.
+
+    From how the groups' sizes spread by the hash, however alike users are. No design effect is
+    above it, for no two users are more alike than the same. used: in its place, its error
+    included, at the report's level.
+    """
+
+    value: float
+    standard_error: float
+    used: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignEffect:
+    """Of one outcome: a conversion's column, a value's, or those whom a party holds.
+
+    estimate, standard_error: as measured, unbiased, or None where nothing tells; below 1 by
+    chance. used: what widens the intervals at the report's level (lift/random_groups.py).
+    """
+
+    outcome: str
+    estimate: float | None
+    standard_error: float | None
+    used: float
+    basis: Literal["estimate", "bound", "declared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clustering:
+    """How an experiment's clusters widen its intervals.
+
+    column: of the clusters, None where the design effect is declared. size: None with it.
+    """
+
+    column: str | None
+    groups: int | None
+    size: ClusterSize | None
+    effects: tuple[DesignEffect, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LiftReport:
     """Every finding about one experiment. notes: plain sentences a reader must know.
 
@@ -322,6 +364,7 @@ class LiftReport:
         arm against the control, then every two arms.
     correction: what p_adjusted of the headline comparisons, those over all users, is corrected
         for, in words; "" for a single one.
+    clusters: how alike the users of a cluster are, None where users are independent.
     hidden: the arms that are too small to show, or lost in the noise; they are compared with none.
     money, decisions: of the arms that are shown, where `lift` declares them.
     """
@@ -334,6 +377,7 @@ class LiftReport:
     values: tuple[ValueLift, ...]
     match_rates: tuple[MatchRate, ...] = ()
     sample_ratio: SampleRatio | None
+    clusters: Clustering | None = None
     hidden: tuple[str, ...] = ()
     correction: str = ""
     notes: tuple[str, ...]

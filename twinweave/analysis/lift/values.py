@@ -125,7 +125,12 @@ class Value:
             return None
         if self.amounts.low and not shown(held.total, held.var_total, self.conf.k):
             return None
-        return self.amounts.mean(held, *total)
+        return self._of(held, total)
+
+    def _of(self, held: Rate, total: tuple[float, float]) -> tuple[Mean, bool]:
+        found, measured = self.amounts.mean(held, *total)
+        effect = self.counts.effects.of(self.column.name)
+        return replace(found, effect=effect, level=self.conf.level), measured
 
     def _held(self, arm: str, segment: Segment) -> Rate:
         """How many of the users the column's party holds; all, where no table tells."""
@@ -146,7 +151,7 @@ class Value:
             if not shown(held.total, held.var_total, self.conf.k):
                 return None
             alone = replace(held, n=held.total, var_n=held.var_total, cov=held.var_total)
-            means.append(self.amounts.mean(alone, *self.sums.total(arm))[0])
+            means.append(self._of(alone, self.sums.total(arm))[0])
         possible = (self.amounts.low, self.amounts.high)
         return compare(*means, level=self.conf.level, possible=possible)
 

@@ -147,7 +147,7 @@ def build_blocks(
     """Place a party's encoded rows on the spine.
 
     slots: (n_rows,) distinct, 0..n_slots-1. codes: (n_rows, n_columns) discrete codes in the
-    order of schema.data_columns. units: what a side sums -> (n_rows,) integers 0..VALUE_UNITS.
+    order of schema.coded_columns. units: what a side sums -> (n_rows,) integers 0..VALUE_UNITS.
     marks: (n_rows, MARKS). Raises ProtocolError on a wrong shape, a repeated slot or a code
     outside its column.
     """
@@ -209,12 +209,12 @@ def _weights(
 def _check_rows(
     schema: Schema, n_slots: int, slots: NDArray[np.int64], codes: NDArray[np.int32]
 ) -> None:
-    if slots.ndim != 1 or codes.shape != (len(slots), len(schema.names)):
-        raise ProtocolError("codes are one row a slot and one column a data column.")
+    if slots.ndim != 1 or codes.shape != (len(slots), len(schema.coded_names)):
+        raise ProtocolError("codes are one row a slot and one column a coded column.")
     if len(slots) and (slots.min() < 0 or slots.max() >= n_slots):
         raise ProtocolError("a slot lies outside the spine. Align the tables again.")
     if len(np.unique(slots)) != len(slots):
         raise ProtocolError("two rows share a slot. Align the tables again.")
-    for index, column in enumerate(schema.data_columns):
+    for index, column in enumerate(schema.coded_columns):
         if len(codes) and not 0 <= codes[:, index].min() <= codes[:, index].max() < column.size:
             raise ProtocolError(f"column {column.name!r}: a code outside its levels. Encode again.")

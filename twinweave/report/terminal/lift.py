@@ -25,6 +25,7 @@ from twinweave.report.display import (
     shown_comparison,
     shown_finding,
 )
+from twinweave.report.terminal.clusters import clusters_section
 from twinweave.report.terminal.needed import needed_text
 from twinweave.report.terminal.text import (
     Unit,
@@ -65,6 +66,8 @@ def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
         lines += _match_rate(rate, lift)
     if lift.sample_ratio is not None:
         lines += _sample_ratio(lift.sample_ratio)
+    if lift.clusters is not None:
+        lines += clusters_section(lift.clusters)
     for note in lift.notes:
         lines += ["", *paragraph(f"Note: {note}", " ")]
     return lines
