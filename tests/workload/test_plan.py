@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from twinweave.errors import ConfigError, ProtocolError
 from twinweave.parsing import canonical_json, parse
-from twinweave.privacy.events import Stage
+from twinweave.privacy.accountant import epsilon_of_mechanisms
+from twinweave.privacy.events import SharedBinomial, Stage
 from twinweave.privacy.noise import DEALT_COINS, DealtCoins, Noise, OwnCoins, OwnGaussian
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
@@ -77,6 +79,16 @@ def test_what_travels_comes_back(fits: PlannedQuery) -> None:
 def test_noise_that_does_not_bound_a_user_is_refused(noise: Noise, sides: tuple[Side, ...]) -> None:
     with pytest.raises(ProtocolError, match="does not bound"):
         planned(noise, *sides)
+
+
+def test_a_sum_that_is_charged_as_a_count_would_show_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken variant of what the test above refuses."""
+    monkeypatch.setattr("twinweave.workload.plan._fits", lambda *_: True)
+    charged = planned(DealtCoins(coins=5000), PAID, NORTH).event.mechanism
+    assert isinstance(charged, SharedBinomial)
+    shown = replace(charged, sensitivity=VALUE_UNITS)
+    said, true = (epsilon_of_mechanisms([m], 1e-5) for m in (charged, shown))
+    assert true > 10 * said
 
 
 @pytest.mark.parametrize(
