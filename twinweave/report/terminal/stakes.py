@@ -77,7 +77,7 @@ def _amount(x: float) -> str:
 _SAYS = {
     Ruling.CERTIFIED: "the whole interval meets it",
     Ruling.REJECTED: "the whole interval misses it",
-    Ruling.UNRESOLVED: "it lies inside the interval",
+    Ruling.UNRESOLVED: "the threshold lies inside it",
 }
 
 
