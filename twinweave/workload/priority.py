@@ -30,14 +30,14 @@ def _of_lift(schema: JointSchema, lift: LiftConf) -> Iterator[Query | None]:
     for conversion in lift.conversions:
         yield query_over(schema, lift.membership, conversion, priority=True)
     for value in lift.values:
-        yield _sum(schema, lift.membership, value)
+        yield _sum(schema, lift, value)
         yield query_over(schema, value, priority=True)
     for column in lift.breakdowns:
         by = [
             query_over(schema, lift.membership, column, conversion, priority=True)
             for conversion in lift.conversions
         ]
-        sums = [_sum(schema, lift.membership, value, column) for value in lift.values]
+        sums = [_sum(schema, lift, value, column) for value in lift.values]
         yield from (*by, *sums)
         if any(sums) and not any(by):  # a mean needs the sizes too
             yield query_over(schema, lift.membership, column, priority=True)
@@ -48,22 +48,22 @@ def _of_fairness(schema: JointSchema, fairness: FairnessConf) -> Iterator[Query 
         yield query_over(schema, sensitive, fairness.label, priority=True)
 
 
-def _sum(schema: JointSchema, membership: str, value: str, by: str | None = None) -> Query | None:
-    """Sum of a value column by membership, and by a further column; None where no two parties
-    hold them all between them.
+def _sum(schema: JointSchema, lift: LiftConf, value: str, by: str | None = None) -> Query | None:
+    """Sum of a value column by membership, and by a further column, up to its stated clip; None
+    where no two parties hold them all between them.
 
     It has the sides of a count over the columns and the value, which is summed on its own.
     """
-    columns = (membership, *((by,) if by else ()))
+    columns = (lift.membership, *((by,) if by else ()))
     counted = query_over(schema, *columns, value, priority=True)
     if counted is None:
         return None
+    stated, (_, high) = lift.stated_clips.get(value), schema.column(value).span
+    clip = None if stated is None or stated >= high else stated
     sides = tuple(
-        side_of(
-            s.members,
-            tuple(c for c in s.columns if c != value),
-            value if value in s.columns else None,
-        )
+        side_of(s.members, tuple(c for c in s.columns if c != value), value, clip)
+        if value in s.columns
+        else s
         for s in counted.sides
     )
     return replace(counted, sides=sides)
