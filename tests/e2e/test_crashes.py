@@ -138,7 +138,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(
 def test_a_run_of_two_passes_goes_on(tmp_path: Path, phase: str) -> None:
     """With the second plan, and the clip, that it had."""
     users = "data.parties.0.source.campaign.users=300"
-    loud = "privacy.epsilon=40", "+data.lift.clip={spend: auto}"
+    loud = "privacy.epsilon=40", "data.lift.clip.spend=auto"
     data = configured(tmp_path, users, *loud)
     whole, lived = (world(data, tmp_path / name) for name in ("whole", "lived"))
     with without_chance():

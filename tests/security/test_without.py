@@ -159,7 +159,7 @@ def shows_more_in_the_second_plan_than_was_reserved(folder: Path) -> None:
     run.tell("query.agree", P, asked)
 
 
-CLIP = "+data.lift.clip={spend: auto}"
+CLIP = "data.lift.clip.spend=auto"
 
 
 def tells_two_second_plans(folder: Path) -> None:

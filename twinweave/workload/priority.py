@@ -72,11 +72,12 @@ def _sum(schema: JointSchema, lift: LiftConf, value: str, by: str | None = None)
 def importance(schema: JointSchema, query: Query) -> float:
     """Factor on a table's share of its budget: more for the few that the headline lift is from.
 
-    A sum's noise is that of a count times the column's whole range, so sums need most.
+    A sum's noise is that of a count times the column's whole range, so sums need most; those of a
+    breakdown, which are many, take no more than its counts.
     """
     roles = [schema.column(c).role for c in query.columns]
     if query.weight is not None:
-        return 8.0
+        return 8.0 if len(query.columns) == 1 else 1.0
     if query.priority and set(roles) == {Role.MEMBERSHIP, Role.CONVERSION}:
         return 4.0
     return 1.0

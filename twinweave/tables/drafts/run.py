@@ -182,7 +182,7 @@ _PARTS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 
 
 def _value_bins(high: float, *, whole: bool) -> dict[str, Any]:
-    """Bins that a clip can be chosen from, by the bounds alone: 0 by itself, then narrow ones first.
+    """Bins that a clip can be chosen from, by the bounds alone: 0 by itself, then narrow ones.
     None of few whole numbers, each of which is a bin."""
     if whole and high < DEFAULT_BINS:
         return {}
