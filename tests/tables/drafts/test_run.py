@@ -82,9 +82,9 @@ def test_the_draft_is_a_valid_configuration_of_what_the_files_hold(tmp_path: Pat
     )
     assert (conf.lift.conversions, conf.lift.values) == (("bought",), ("spend",))
     spend = conf.schema.column("spend")
-    assert spend.bounds == (0, 90)  # no amount counts as 0
     assert spend.edges[0] <= 1 < spend.edges[1]  # 0 by itself, and narrow bins where amounts are
     assert max(b - a for a, b in pairwise(spend.edges[:6])) <= 5
+    assert conf.schema.column("spend").bounds == (0, 90)  # no amount counts as 0
     for party in conf.parties:
         assert party.source is not None
         assert len(load_cleaned(party.source, party.schema, party.name).frame) == 60
