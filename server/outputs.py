@@ -3,8 +3,9 @@
 `server.lifecycle` writes the configuration, the status and the log; the others are written
 here once the parties have answered, in this order:
 
-1. spec.json, ledger.json, measurements.parquet, and selection.parquet where features were
-   selected; and report.json: what was paid for is on disk, and told, before any training;
+1. spec.json, ledger.json, measurements.parquet, first_pass.parquet where others were chosen in
+   view of its tables, and report.json: what was paid for is on disk, and told, before any
+   training;
 2. generator.npy where a generator was trained, mixture.npz, which more rows are drawn from,
    and the synthetic tables in synthetic/;
 3. ledger.json and report.json again, with the training in them.
@@ -38,9 +39,9 @@ def write_measured(conf: RunConf, findings: Findings) -> None:
     rundir.write_json(out / rundir.SPEC, findings.spec)
     write_ledger(conf, findings.ledger)
     rundir.write_measurements(out / rundir.MEASUREMENTS, schema, findings.measurements)
-    if findings.selected is not None:
-        coarse = findings.selected.measurements
-        rundir.write_measurements(out / rundir.SELECTION, schema, coarse)
+    if findings.first is not None:
+        found = findings.first.measurements
+        rundir.write_measurements(out / rundir.FIRST_PASS, schema, found)
 
 
 def write_ledger(conf: RunConf, ledger: Ledger) -> None:
@@ -64,7 +65,8 @@ def write_report(
     """
     out = Path(conf.output)
     ledger = findings.ledger.report(conf.privacy.delta)
-    data, selected = conf.data, findings.selected
+    data, first = conf.data, findings.first
+    selected = first.selected if first else None
     lift = _lift(conf, findings)
     synthetic, written = _synthetic(conf, findings, lift) if synthesis else (None, {})
     contents = Contents(
@@ -125,7 +127,9 @@ def _facts(
     written: Mapping[str, Path],
     seconds: float,
 ) -> RunFacts:
-    out, truth, selected = Path(conf.output), conf.data.true_lift(), findings.selected
+    out, first = Path(conf.output), findings.first
+    chosen = first.clips if first else {}
+    truth = conf.data.true_lift(chosen)
     return RunFacts(
         run=findings.spec.run[:8],
         data=conf.data.name,
@@ -134,7 +138,7 @@ def _facts(
         delta=conf.privacy.delta,
         ledger=ledger,
         guards=_guards(conf, findings),
-        too_large=too_large(conf, selected),
+        too_large=too_large(conf, first),
         max_cells=conf.workload.max_cells,
         scope="priority" if conf.settled_workload.scope == "priority" else "all",
         tables=len(findings.measurements),
@@ -146,6 +150,7 @@ def _facts(
         },
         synthetic={name: str(path) for name, path in written.items()},
         seconds=seconds,
+        clips=conf.data.clips(chosen),
         truth=truth.outcomes if truth else {},
         truth_by=truth.breakdowns if truth else {},
     )

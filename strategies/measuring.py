@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from twinweave.checkpoint import Paid
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.parsing import canonical_json
-from twinweave.planning import Selected, plan_training, select, too_large
+from twinweave.planning import FirstPass, plan_second, plan_training, too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
@@ -38,7 +38,8 @@ SETUP = "query.setup"
 class Findings:
     """What the server holds once the parties have answered: public by differential privacy.
 
-    spec: with the tables that were measured. selected: what chose them, where a selection did.
+    spec: with the tables that were measured last; those of a first pass that stay measurements of
+    the run come after them. first: what chose them, where a first pass did.
     dealt: for the secure sums to come. training: as it was planned; weights: of the trained
     generator, float32 (parameters,); both None without training.
     """
@@ -49,7 +50,7 @@ class Findings:
     ledger: Ledger
     dealt: dict[str, dict[str, bytes]] = field(repr=False)
     training: TrainingPlan | None = None
-    selected: Selected | None = field(default=None, repr=False)
+    first: FirstPass | None = field(default=None, repr=False)
     weights: Weights | None = field(default=None, repr=False)
 
     @property
@@ -61,7 +62,7 @@ class Findings:
 def measure_tables(
     grid: Grid, conf: RunConf, spec: RunSpec, sites: str, secret: bytes
 ) -> tuple[Findings, Exchange]:
-    """Align, then measure: once, or coarsely first and then what a selection chose.
+    """Align, then measure: once, or first some tables and then what was chosen in view of them.
 
     sites: folder of site files (simulation), or "". secret: the server's in this run, 32 bytes:
     with the same one the same requests are sent, and what parties answered before they repeat.
@@ -77,14 +78,14 @@ def measure_tables(
     slots = parties.drive(align(spec, members, planned, secret=secret))
     found = parties.drive(measure(spec, members, slots, secret=secret))
     events = spec.tables.events()
-    selected = None
-    if spec.selects:
-        selected, tables = _selected(conf, spec, found.measurements, training)
-        log.info("selected %d columns; %d tables", len(selected.choice.kept), len(tables))
+    first = None
+    if spec.two_passes:
+        first, tables = _second(conf, spec, found.measurements, training)
+        _announce_second(first, tables)
         spec = replace(spec, plan=tables, overlap=None)
         found = parties.drive(measure(spec, members, slots, step=1, secret=secret))
         events += [planned.event for planned in tables]
-    if large := too_large(conf, selected):
+    if large := too_large(conf, first):
         log.warning(
             "left out for having more than workload.max_cells=%d cells: %s",
             conf.workload.max_cells,
@@ -93,26 +94,26 @@ def measure_tables(
     findings = Findings(
         spec=spec,
         roster=members,
-        measurements=found.measurements,
+        measurements=(*found.measurements, *(first.kept if first else ())),
         ledger=Ledger().charge(*events),
         dealt=found.dealt,
         training=training,
-        selected=selected,
+        first=first,
     )
     return findings, parties
 
 
-def measured_before(conf: RunConf, first: RunSpec, paid: Paid) -> Findings:
+def measured_before(conf: RunConf, begun: RunSpec, paid: Paid) -> Findings:
     """What `measure_tables` found before the run was cut short, from the run's own files.
 
-    first: the specification that the run began with.
+    begun: the specification that the run began with.
     """
     folder, spec = Path(conf.output), RunSpec.loads(paid.spec)
     training = TrainingPlan.loads(paid.training) if paid.training else None
-    events, selected = first.tables.events(), None
-    if first.selects:
-        coarse = rundir.read_measurements(folder / rundir.SELECTION, spec.schema)
-        selected, _ = _selected(conf, first, coarse, training)
+    events, first = begun.tables.events(), None
+    if begun.two_passes:
+        found = rundir.read_measurements(folder / rundir.FIRST_PASS, spec.schema)
+        first, _ = _second(conf, begun, found, training)
         events += [planned.event for planned in spec.plan]
     return Findings(
         spec=spec,
@@ -121,20 +122,20 @@ def measured_before(conf: RunConf, first: RunSpec, paid: Paid) -> Findings:
         ledger=Ledger().charge(*events),
         dealt=paid.unpacked(),
         training=training,
-        selected=selected,
+        first=first,
     )
 
 
-def _selected(
+def _second(
     conf: RunConf,
     spec: RunSpec,
-    coarse: tuple[Measurement, ...],
+    found: tuple[Measurement, ...],
     training: TrainingPlan | None,
-) -> tuple[Selected, tuple[PlannedQuery, ...]]:
-    """What the coarse tables chose, and the tables that follow from it."""
+) -> tuple[FirstPass, tuple[PlannedQuery, ...]]:
+    """What the first pass chose, and the tables that follow from it."""
     rounds = spec.training.generator.rounds if spec.training else 0
     later = training.events(spec.schema.units, rounds) if training else ()
-    return select(conf, spec, coarse, later)
+    return plan_second(conf, spec, found, later)
 
 
 def setup(grid: Grid, conf: RunConf, spec: RunSpec, sites: str) -> tuple[Exchange, Roster]:
@@ -217,3 +218,10 @@ def _announce(conf: RunConf, spec: RunSpec) -> None:
     log.info("run %s on %s: epsilon %g, delta %g, %d tables", *told)
     for line in sections(spec):
         log.info("  %s", line)
+
+
+def _announce_second(first: FirstPass, tables: Sequence[PlannedQuery]) -> None:
+    """Log what the second pass asks for, and why."""
+    chosen = [f"{len(first.selected.choice.kept)} columns"] if first.selected else []
+    chosen += [f"{column} clipped at {clip:g}" for column, clip in first.clips.items()]
+    log.info("chosen: %s; %d tables more", ", ".join(chosen) or "no clip", len(tables))

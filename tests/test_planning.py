@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.campaigns import TRAINING, csv_mapping, mapping
+from tests.campaigns import TRAINING, configure, csv_mapping, mapping
 from tests.protocols.parties import Parties
 from tests.whole_run import Deployment, guard_rows
 from twinweave.config import RunConf
 from twinweave.errors import BudgetError, ProtocolError
 from twinweave.parsing import canonical_json
-from twinweave.planning import plan, plan_training, select
+from twinweave.planning import plan, plan_second, plan_training
 from twinweave.privacy import accountant
 from twinweave.privacy.events import SharedBinomial
 from twinweave.privacy.noise import DealtCoins, OwnGaussian
@@ -54,6 +54,35 @@ def coarse(spec: RunSpec, seed: int) -> tuple[Measurement, ...]:
     return tuple(found)
 
 
+CLIP = "data.lift.clip.spend=auto"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "scope"),
+    [((CLIP,), "lift"), ((CLIP,), "all"), ((CLIP, "selection.when=always"), "all")],
+)
+def test_a_second_plan_sums_up_to_clips_and_asks_nothing_again(
+    tmp_path: Path, reasons: tuple[str, ...], scope: str
+) -> None:
+    conf = configure(tmp_path, f"workload={scope}", "privacy.epsilon=8", *reasons)
+    spec = plan(conf, "ab" * 16)
+    spent = {"advertiser.spend": 900.0, "publisher.arm": 2000.0}
+    found = tuple(
+        replace(m, values=spent.get(m.query.name, 300) * 0.4 ** np.indices(m.values.shape).sum(0))
+        for m in coarse(spec, 0)
+    )
+    first, tables = plan_second(conf, spec, found)
+    assert {m.query.name for m in first.kept} == set(spent)
+    assert (first.selected is None) == (len(reasons) == 1)
+    assert not {p.query.name for p in tables} & {m.query.name for m in found}
+    assert {p.query.clip for p in tables if p.query.weight} == {first.clips["spend"]}
+    assert first.clips["spend"] < 400
+    second = replace(spec, plan=tables, overlap=None)
+    spec.within_reserve(second.tables)
+    events = [*spec.tables.events(), *second.tables.events()]
+    assert 0.97 * 8 < accountant.epsilon(events, spec.delta) <= 8
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_whatever_is_selected_stays_within_what_was_reserved(
     conf: RunConf, spec: RunSpec, seed: int
@@ -62,7 +91,7 @@ def test_whatever_is_selected_stays_within_what_was_reserved(
     rounds = spec.trained.generator.rounds
     training = plan_training(conf, spec, ROWS).events(spec.schema.units, rounds)
     assert accountant.epsilon([*spec.tables.events(), *spec.later, *training], spec.delta) <= 1
-    _, tables = select(conf, spec, coarse(spec, seed), training)
+    _, tables = plan_second(conf, spec, coarse(spec, seed), training)
     second = replace(spec, plan=tables, overlap=None)
     spec.within_reserve(second.tables)
     events = [*spec.tables.events(), *second.tables.events(), *training]

@@ -18,7 +18,7 @@ from twinweave.privacy.guard import GuardConf
 from twinweave.privacy.noise import DEALT_COINS
 from twinweave.spec import CrossTables, SecureSum
 from twinweave.synthesis.conf import SynthesisConf
-from twinweave.tables.campaign import TrueLift, true_lift
+from twinweave.tables.campaign import MAX_SPEND, TrueLift, true_lift
 from twinweave.tables.column import Column
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source
@@ -71,11 +71,23 @@ class DataConf(Parsed):
         """Whether every table is the built-in campaign's."""
         return all(p.source is not None and p.source.campaign is not None for p in self.parties)
 
-    def true_lift(self) -> TrueLift | None:
-        """The true lift where the data are the simulated campaign and an experiment is analysed."""
+    def clips(self, chosen: Mapping[str, float]) -> dict[str, float]:
+        """Clips below the upper bound, stated or chosen in the run, by value column."""
+        if self.lift is None:
+            return {}
+        clips = {**self.lift.stated_clips, **chosen}
+        return {c: clip for c, clip in clips.items() if clip < self.schema.column(c).span[1]}
+
+    def true_lift(self, chosen: Mapping[str, float]) -> TrueLift | None:
+        """The true lift where the data are the simulated campaign and an experiment is analysed.
+
+        chosen: clips chosen in the run, by value column.
+        """
         campaigns = (p.source.campaign for p in self.parties if p.source and p.source.campaign)
         campaign = next(campaigns, None) if self.lift is not None else None
-        return None if campaign is None else true_lift(campaign)
+        if campaign is None:
+            return None
+        return true_lift(campaign, self.clips(chosen).get("spend", MAX_SPEND))
 
     @property
     def schema(self) -> JointSchema:

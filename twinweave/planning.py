@@ -20,13 +20,13 @@ from twinweave.spec import RESERVE_UNITS, VERSION, RunSpec, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload import selection
-from twinweave.workload.choice import Choice, choose
+from twinweave.workload.choice import Selected, select
+from twinweave.workload.clip import choose_clips, clip_queries, clipped
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.overlap import SHARE, OverlapCheck, counted
 from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.priority import importance
 from twinweave.workload.queries import Query, cells_of
-from twinweave.workload.selection import FeatureScore
 from twinweave.workload.tables import left_out, tables_to_measure
 
 NOMINAL_RATE = 0.02
@@ -36,14 +36,13 @@ NOMINAL_RATE = 0.02
 def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
     analyses = conf.data.analyses
-    selects = _can_select(conf) and _selects(conf)
+    first = _first_pass(conf)
     overlap = _overlap(conf)
     counting = overlap.events(analyses.schema) if overlap else ()
-    if selects:
-        queries = selection.plan_selection(analyses, conf.selection)
-        tables, reserved = _with_noise(conf, queries, Stage.SELECTION, counting)
+    if first:
+        tables, reserved = _with_noise(conf, first, Stage.SELECTION, counting)
     else:
-        tables, reserved = _with_noise(conf, _tables(conf, None), Stage.MEASUREMENT, counting)
+        tables, reserved = _with_noise(conf, _tables(conf), Stage.MEASUREMENT, counting)
     return RunSpec(
         version=VERSION,
         run=run,
@@ -68,8 +67,21 @@ def _overlap(conf: RunConf) -> OverlapCheck | None:
     return OverlapCheck(noise_multiplier=float(f"{math.sqrt(counts / SHARE) / mu:.9g}"))
 
 
-def _can_select(conf: RunConf) -> bool:
-    """Raises ConfigError where a product that cannot select features is told to."""
+def _first_pass(conf: RunConf) -> tuple[Query, ...]:
+    """The tables in view of which all others are chosen; none where one pass is enough.
+
+    For two reasons, in one run maybe both: features are selected, or clips of values.
+    """
+    analyses = conf.data.analyses
+    coarse = selection.plan_selection(analyses, conf.selection) if _selects(conf) else ()
+    return (*clip_queries(analyses), *coarse)
+
+
+def _selects(conf: RunConf) -> bool:
+    """Whether features are selected, which is for tables of theirs alone.
+
+    Raises ConfigError where a product that cannot select features is told to.
+    """
     able = kinds.can_select(conf.protocol.cross_tables)
     if not able and conf.selection.when == "always":
         raise ConfigError(
@@ -77,39 +89,50 @@ def _can_select(conf: RunConf) -> bool:
             "homomorphic tables are too few to select features by",
             "Use selection.when=never, or protocol.cross_tables=secret_sharing.",
         )
-    return able
-
-
-def _selects(conf: RunConf) -> bool:
-    """Whether features are selected: for tables of theirs alone."""
     workload = conf.settled_workload
     applies = conf.selection.applies(conf.data.analyses, workload.max_pair_columns)
-    return applies and workload.scope == "all"
+    return able and applies and workload.scope == "all"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selected:
-    """A selection's findings: post-processing of its coarse tables."""
+class FirstPass:
+    """What a first pass found, and what follows from it: post-processing of its noisy tables.
 
-    scores: tuple[FeatureScore, ...]
-    choice: Choice
+    selected: the features, where they are selected. clips: {value column: clip chosen}.
+    """
+
     measurements: tuple[Measurement, ...] = field(repr=False)
+    selected: Selected | None
+    clips: Mapping[str, float]
+
+    @property
+    def kept(self) -> tuple[Measurement, ...]:
+        """Those that are measurements of the run like any other; coarse ones are not."""
+        return tuple(m for m in self.measurements if not is_coarse(m.query))
 
 
-def select(
+def is_coarse(query: Query) -> bool:
+    """Whether its table is to select features by, and no measurement of the run."""
+    return any(side.groups for side in query.sides)
+
+
+def plan_second(
     conf: RunConf,
     spec: RunSpec,
     found: tuple[Measurement, ...],
     training: Sequence[Event] = (),
-) -> tuple[Selected, tuple[PlannedQuery, ...]]:
-    """From the coarse tables to the second plan, within what the specification reserves for it.
+) -> tuple[FirstPass, tuple[PlannedQuery, ...]]:
+    """From a first pass to the second plan, within what the specification reserves for it.
 
-    training: what the planned training releases. Raises BudgetError.
+    What the first pass has measured is not asked again. Noise is planned before clips are chosen:
+    it is in units, of which a clip has always as many. training: what the planned training
+    releases. Raises BudgetError.
     """
     analyses = conf.data.analyses
-    scores = selection.score(found, analyses, conf.selection)
-    choice = choose(scores, analyses, conf.selection)
-    queries = _tables(conf, choice)
+    coarse = [m for m in found if is_coarse(m.query)]
+    selected = select(coarse, analyses, conf.selection) if coarse else None
+    known = {m.query.name for m in found}
+    queries = tuple(q for q in _tables(conf, selected) if q.name not in known)
     settled = (*spec.tables.events(), *training)
     assert spec.reserve is not None
     # What is composed is rounded, so that it is looked at in all as well.
@@ -122,17 +145,19 @@ def select(
         fits=lambda own: accountant.epsilon((*settled, *own), spec.delta) <= spec.epsilon,
     )
     tables = _planned(queries, Stage.MEASUREMENT, noise.noise)
-    return Selected(scores=scores, choice=choice, measurements=found), tables
+    clips = choose_clips(found, tables, analyses)
+    return FirstPass(measurements=found, selected=selected, clips=clips), clipped(tables, clips)
 
 
-def _tables(conf: RunConf, choice: Choice | None) -> tuple[Query, ...]:
+def _tables(conf: RunConf, selected: Selected | None = None) -> tuple[Query, ...]:
+    choice = selected.choice if selected else None
     queries = tables_to_measure(conf.data.analyses, conf.settled_workload, choice)
     return kinds.measurable(conf.protocol.cross_tables, queries)
 
 
-def too_large(conf: RunConf, selected: Selected | None) -> tuple[str, ...]:
+def too_large(conf: RunConf, first: FirstPass | None) -> tuple[str, ...]:
     """Names of the tables that a run leaves out for having more than workload.max_cells cells."""
-    choice = selected.choice if selected else None
+    choice = first.selected.choice if first and first.selected else None
     return left_out(conf.data.analyses, conf.settled_workload, choice)
 
 
@@ -140,7 +165,7 @@ def _with_noise(
     conf: RunConf, queries: tuple[Query, ...], stage: Stage, counting: Sequence[Event]
 ) -> tuple[tuple[PlannedQuery, ...], float | None]:
     """The first plan: the queries with the noise that their stage's share of the budget gives
-    them; and, where they only select, the noise multiplier reserved for the tables of later.
+    them; and, of a first pass, the noise multiplier reserved for the tables of later.
 
     The training is stood in for, so that its share stays reserved too. counting: what the count
     of users in common costs.

@@ -48,7 +48,7 @@ class TrainingSpec(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class SecondPlan(Parsed):
-    """The tables chosen after a selection, as they travel."""
+    """The tables chosen in view of a first pass, as they travel."""
 
     plan: tuple[PlannedQuery, ...]
 
@@ -57,9 +57,9 @@ class SecondPlan(Parsed):
 class RunSpec(Parsed):
     """One run. run: unique id; plan: every table, its noise, in the order it is measured.
 
-    reserved: the plan's tables only select features; a second plan, made from them, follows,
-        and its tables show together no more than one Gaussian of this noise multiplier, whatever
-        they are. None: one plan of tables.
+    reserved: a second plan, made in view of the plan's tables, follows (features were selected
+        by them, or clips of sums), and its tables show together no more than one Gaussian of this
+        noise multiplier, whatever they are. None: one plan of tables.
     cross_tables: the protocol of the products between parties.
     overlap: noise of the counts by which a run stops that matches hardly anyone; None for a
         second plan, which comes after them.
@@ -131,7 +131,7 @@ class RunSpec(Parsed):
         return self.schema.parties
 
     @property
-    def selects(self) -> bool:
+    def two_passes(self) -> bool:
         """Whether a second plan of tables follows."""
         return self.reserved is not None
 
@@ -172,7 +172,7 @@ class RunSpec(Parsed):
 
         Raises ProtocolError when this run has no second plan.
         """
-        if not self.selects:
+        if not self.two_passes:
             raise ProtocolError("this run has one plan of tables. Start a new run for others.")
         data = load_json(plan, "the second plan")
         return replace(self, plan=parse(SecondPlan, data, where="second plan").plan, overlap=None)
@@ -185,7 +185,7 @@ class RunSpec(Parsed):
         noise = [planned.noise.mechanism for planned in second.tables]
         if self.reserve is not None and not accountant.dominated(noise, self.reserve):
             raise BudgetError(
-                "the tables chosen after the selection show more than was reserved for them. "
+                "the tables chosen after the first pass show more than was reserved for them. "
                 "Nothing was released for them."
             )
 

@@ -13,23 +13,36 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
 
 from scripts.studies.datasets import CODES, Data, aucs, load, mean_tvd
 from twinweave.config import RunConf, compose
-from twinweave.planning import plan
+from twinweave.planning import plan, plan_second
 from twinweave.synthesis.population import row_counts
 from twinweave.synthesis.synthesise import Task, synthesise, synthetic_rows
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import cells_of
 
 
 def measure(data: Data, conf: RunConf, rng: np.random.Generator) -> list[Measurement]:
     """The planned count tables of the union, with Gaussian noise of the planned variances."""
+    spec = plan(conf, run="0" * 32)
+    found = _noisy(data, spec.plan, rng)
+    if not spec.two_passes:
+        return found
+    first, tables = plan_second(conf, spec, tuple(found))
+    return [*first.kept, *_noisy(data, tables, rng)]
+
+
+def _noisy(
+    data: Data, tables: Sequence[PlannedQuery], rng: np.random.Generator
+) -> list[Measurement]:
     out = []
-    for planned in plan(conf, run="0" * 32).plan:
+    for planned in tables:
         if planned.query.weight is not None:
             continue
         exact = row_counts(planned.query, data.layout, data.union)

@@ -133,6 +133,23 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(
     check(lived, whole[0])
 
 
+@pytest.mark.attack("record")
+@pytest.mark.parametrize("phase", ["query.agree", "train.generator"])
+def test_a_run_of_two_passes_goes_on(tmp_path: Path, phase: str) -> None:
+    """With the second plan, and the clip, that it had."""
+    users = "data.parties.0.source.campaign.users=300"
+    loud = "privacy.epsilon=40", "data.lift.clip.spend=auto"
+    data = configured(tmp_path, users, *loud)
+    whole, lived = (world(data, tmp_path / name) for name in ("whole", "lived"))
+    with without_chance():
+        assert whole.live(Killer())
+        assert killed_before(lived, phase).live(Killer())
+    check(lived, whole)
+    same(lived, whole)
+    (value,) = twinweave.load(lived.out).report["lift"]["values"]
+    assert 0 < value["clipped_to"][1] < 400
+
+
 # --- what the checks above must catch ------------------------------------------------------
 
 

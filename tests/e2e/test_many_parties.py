@@ -272,7 +272,7 @@ def test_features_are_selected_over_pools(tmp_path: Path) -> None:
     """Coarse tables first, then the chosen ones; noise as published in the second pass."""
     conf = mixed(tmp_path, "selection.when=always", "privacy.epsilon=8")
     spec = spec_of(conf)
-    assert spec.selects
+    assert spec.two_passes
     first = spec.plan
     assert all(p.query.sides[0].groups for p in first)
     assert any(p.query.is_cross and p.query.is_pooled for p in first)

@@ -104,7 +104,7 @@ def overwritten(grid: Deviating, liar: str) -> Iterator[str]:
         if d.phase != "query.share" or d.error is not None or d.party == liar:
             continue
         for index, table in d.answer.tables.items():
-            same_pass = bool(d.request.step) == findings.spec.selects
+            same_pass = bool(d.request.step) == findings.spec.two_passes
             if same_pass and not np.array_equal(findings.measurements[int(index)].values, table):
                 yield f"table {index} is not what {d.party} answered"
 

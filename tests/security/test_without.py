@@ -41,6 +41,7 @@ from twinweave.protocols.products.server import measure
 from twinweave.protocols.training.plan import row_weights
 from twinweave.site import Site
 from twinweave.spec import RunSpec, SecondPlan
+from twinweave.tables.column import VALUE_UNITS
 from twinweave.workload.plan import PlannedQuery, TablePlan
 from twinweave.workload.queries import Query, Side
 
@@ -130,6 +131,35 @@ def breaks_the_first_plans_rules_in_the_second(folder: Path) -> None:
     pool = Side(party=P, columns=("region",), pool=(P, *invented(10_000)))
     second = canonical_json(SecondPlan(plan=(pooled(pool, unknown=10_000),)))
     run.tell("query.agree", P, AgreeRequest(run=run.spec.run, plan=second))
+
+
+def counts_a_sum_in_the_second_plan_as_a_count(folder: Path) -> None:
+    """It would be charged for a change of one, and a user changes it by all units."""
+    run = two(folder, CLIP)
+    run.drive(measure(run.spec, *aligned(run)))
+    sides = Side(party=P, columns=("arm",)), Side(party=A, weight="spend", clip=50.0)
+    honest = PlannedQuery(
+        query=Query(sides=sides),
+        stage=Stage.MEASUREMENT,
+        noise=OwnGaussian(noise_multiplier=30.0, sensitivity=VALUE_UNITS),
+    )
+    second = json.loads(canonical_json(SecondPlan(plan=(honest,))))
+    second["plan"][0]["noise"]["sensitivity"] = 1
+    asked = AgreeRequest(run=run.spec.run, plan=json.dumps(second))
+    for party in (P, A):
+        run.tell("query.agree", party, asked)
+
+
+def shows_more_in_the_second_plan_than_was_reserved(folder: Path) -> None:
+    run = two(folder, CLIP)
+    run.drive(measure(run.spec, *aligned(run)))
+    assert run.spec.reserved is not None
+    plan = (gaussian(run.spec.reserved * 0.5),)
+    asked = AgreeRequest(run=run.spec.run, plan=canonical_json(SecondPlan(plan=plan)))
+    run.tell("query.agree", P, asked)
+
+
+CLIP = "data.lift.clip.spend=auto"
 
 
 def tells_two_second_plans(folder: Path) -> None:
@@ -240,6 +270,17 @@ CASES: dict[str, Case] = {
     "pools": Case(pools_whom_it_likes, ((setup.check_schema, "site.party in pool"),)),
     "second-plan": Case(
         breaks_the_first_plans_rules_in_the_second, ((TablePlan.check, "check(self.schema"),)
+    ),
+    "second-plan, a sum": Case(
+        counts_a_sum_in_the_second_plan_as_a_count, ((PlannedQuery.__post_init__, "_fits("),)
+    ),
+    "second-plan, reserved": Case(
+        shows_more_in_the_second_plan_than_was_reserved,
+        (
+            (RunSpec.within_reserve, "accountant.dominated"),
+            (RunSpec.within_budget, "accountant.epsilon(events, self.delta) >"),
+            (guard._within, "total > limit.epsilon"),
+        ),
     ),
     "fork": Case(tells_two_second_plans, ((products._begin, "party.unseal"),)),
     "keys": Case(listens_with_a_key_of_its_own, (VERIFIED,)),

@@ -61,4 +61,4 @@ def test_what_is_asked_alone_has_the_whole_budget_and_selects_nothing() -> None:
     assert set(alone) < set(beside)
     arms = "publisher.arm x advertiser.converted"
     assert alone[arms].variance < beside[arms].variance / 3
-    assert plan(configured(MEASURE, many, "workload=all"), "r").selects
+    assert plan(configured(MEASURE, many, "workload=all"), "r").two_passes

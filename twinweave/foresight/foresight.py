@@ -16,7 +16,7 @@ from twinweave.analysis.lift.design import Assumed, Foreseen, foresee
 from twinweave.config import RunConf
 from twinweave.foresight.assumptions import PlanConf, assumed_of, rows_of
 from twinweave.foresight.search import Outlook, outlook
-from twinweave.planning import plan, plan_training, select
+from twinweave.planning import is_coarse, plan, plan_second, plan_training
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RunSpec
@@ -74,8 +74,10 @@ def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
     training = plan_training(conf, spec, rows) if spec.training is not None else None
     ledger = _ledger(spec, later, training)
     said = [", ".join(_size(party, n, asked) for party, n in rows.items())]
-    if spec.selects:
+    if any(is_coarse(planned.query) for planned in spec.plan):
         said.append("a selection keeps as many columns as it may")
+    if lift is not None and lift.chosen_clips:
+        said.append(f"{', '.join(lift.chosen_clips)} clipped at the upper bound, not yet lower")
     outlooks: tuple[Outlook, ...] = ()
     by_level: tuple[Foreseen, ...] = ()
     if lift is not None:
@@ -107,7 +109,8 @@ def _outlooks(
     def at(epsilon: float) -> tuple[Foreseen, ...]:
         other = replace(conf, privacy=replace(conf.privacy, epsilon=epsilon))
         spec, later = _passes(other, rows)
-        return foresee(schema, lift, later or spec.plan, assumed)
+        kept = (planned for planned in spec.plan if not is_coarse(planned.query))
+        return foresee(schema, lift, (*kept, *later), assumed)
 
     here = sum(rows[p] for p in schema.unit(schema.holders(lift.membership)[0]))
     budget = conf.privacy.epsilon, conf.privacy.delta
@@ -123,21 +126,23 @@ def _outlooks(
 def _passes(conf: RunConf, rows: Mapping[str, int]) -> tuple[RunSpec, tuple[PlannedQuery, ...]]:
     """The specification, and the tables of its second pass; () without one.
 
-    What a selection will choose is not known. Taken is the most that it may choose, which leaves
-    the lift the least: every column that may be kept is, whatever a table that says nothing says.
+    What a first pass will choose is not known. Taken is what leaves the lift the least: a selection
+    keeps every column that it may, and amounts are clipped at their upper bound.
     """
     spec = plan(conf, "0" * 32)
-    if not spec.selects:
+    if not spec.two_passes:
         return spec, ()
     keen = replace(conf, selection=replace(conf.selection, threshold=-1e9))
-    even = tuple(_even(spec.schema, planned, max(rows.values())) for planned in spec.plan)
-    return spec, select(keen, spec, even)[1]
+    told = tuple(_untold(spec.schema, planned, max(rows.values())) for planned in spec.plan)
+    return spec, plan_second(keen, spec, told)[1]
 
 
-def _even(schema: JointSchema, planned: PlannedQuery, users: int) -> Measurement:
-    """The table with the same number of users in every cell."""
+def _untold(schema: JointSchema, planned: PlannedQuery, users: int) -> Measurement:
+    """A first pass's table that says nothing: the same number of users in every cell of a coarse
+    one, nobody in one that a clip is chosen from."""
     cells = cells_of(schema, planned.query)
-    values = np.full(cells.shape, users / cells.size)
+    each = users / cells.size if is_coarse(planned.query) else 0.0
+    values = np.full(cells.shape, each)
     return Measurement(query=planned.query, values=values, variance=planned.variance)
 
 

@@ -106,7 +106,8 @@ def calibrate(
     shares: of mu**2, by stage; only proportions matter, and a stage without work leaves its
         share to the others. Parties' trainings divide their stage's share equally (a user may
         sit in every party's table, so they compose).
-    priority_share: the least part of the measurement stage that goes to priority items.
+    priority_share: the least part that goes to priority items, of the measurement stage and of the
+        selection stage, whose priority tables clips are chosen from.
     fixed: events already settled, of any stage; they count against epsilon.
     coin_limit: coins in all (coins a cell, times cells). Items that ask for coins get them in
         turn, priority items first and of these the one that takes fewest, where they fit into
@@ -215,7 +216,8 @@ def _item_weights(
         sums[key] = sums.get(key, 0.0) + r
     weights = []
     for item, r in zip(items, raw, strict=True):
-        least = priority_share if item.stage is Stage.MEASUREMENT else 0.0
+        tables = item.stage in (Stage.SELECTION, Stage.MEASUREMENT)
+        least = priority_share if tables else 0.0
         first, rest = sums.get((item.stage, True), 0.0), sums.get((item.stage, False), 0.0)
         part = 1.0 if rest == 0 else 0.0 if first == 0 else max(least, first / (first + rest))
         group = part if item.priority else 1 - part

@@ -83,7 +83,7 @@ class TrueLift:
 
     An experiment's user whom the advertiser does not hold counts as not converted.
     absolute: difference in the mean probability of buying, treated and not.
-    value: difference in mean spend a user, each purchase clipped at MAX_SPEND.
+    value: difference in mean spend a user, each purchase clipped.
     by_region: {region: absolute lift}.
     """
 
@@ -187,12 +187,15 @@ def experiment(people: SimulatedUsers, rng: np.random.Generator) -> dict[str, ND
     }
 
 
-def true_lift(conf: CampaignConf) -> TrueLift:
-    """Exact finite-population truth: averages of known probabilities over the experiment."""
+def true_lift(conf: CampaignConf, clip: float = MAX_SPEND) -> TrueLift:
+    """Exact finite-population truth: averages of known probabilities over the experiment.
+
+    clip: of each purchase's spend.
+    """
     people = simulated_users(conf)
     inside = people.eligible
     p0, p1 = people.p0[inside], people.p1[inside]
-    amount = clipped_lognormal_mean(people.log_spend[inside], _SPREAD, MAX_SPEND)
+    amount = clipped_lognormal_mean(people.log_spend[inside], _SPREAD, clip)
     region = people.features["region"][inside]
     return TrueLift(
         absolute=float((p1 - p0).mean()),

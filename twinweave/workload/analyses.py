@@ -24,6 +24,10 @@ TEST, CONTROL = "test", "control"
 MOST_LEVELS = 64
 """Of a column that outcomes are broken down by: with more, noise leaves next to nothing of each."""
 
+Clip = Literal["auto", "bounds"] | float
+"""Where a value's amounts are clipped in its sums: chosen from its noisy one-way table, at the
+column's upper bound, or at a number in the column's own unit."""
+
 Holds = Literal["everyone", "converters"]
 """Whom a party's table lists: all who could have converted, or those alone who did."""
 
@@ -43,6 +47,8 @@ class LiftConf(Parsed):
     conversions: boolean columns; a user with the second level has converted, every other
         user (missing, or unknown to the party that holds the column) has not.
     values: `value` columns compared as mean per user; a user without one counts as 0.
+    clip: of a value column, at its upper bound where none is given. The mean compared is then
+        that of clipped amounts: less of it, against less noise, which is in proportion to the clip.
     breakdowns: columns by whose levels, or bins, each outcome is compared: of the membership's
         party, or of one that holds an outcome, for the users whom that party holds.
     level: of every interval, and 1 - level the error rate of every verdict.
@@ -68,6 +74,7 @@ class LiftConf(Parsed):
     control: tuple[str, ...]
     conversions: tuple[str, ...]
     values: tuple[str, ...] = ()
+    clip: dict[str, Clip] = field(default_factory=dict)
     breakdowns: tuple[str, ...] = ()
     level: float = 0.95
     k: int
@@ -105,6 +112,12 @@ class LiftConf(Parsed):
             names = getattr(self, columns)
             if len(set(names)) != len(names):
                 raise ConfigError(f"lift.{columns}", "columns repeat", "Name each column once.")
+        if unknown := [name for name in self.clip if name not in self.values]:
+            raise ConfigError(
+                "lift.clip",
+                f"{unknown[0]!r} is not one of the values that are compared",
+                "Name columns of lift.values.",
+            )
         if not 0.5 <= self.level < 1:
             raise ConfigError("lift.level", "not in [0.5, 1)", "Give a confidence level, 0.95 say.")
         check_not_negative("lift", self, "k")
@@ -171,6 +184,16 @@ class LiftConf(Parsed):
         names = tuple(self.treated)
         return (*((arm, CONTROL) for arm in names), *combinations(names, 2))
 
+    @property
+    def stated_clips(self) -> dict[str, float]:
+        """{value column: its clip, where the configuration gives a number}."""
+        return {name: clip for name, clip in self.clip.items() if not isinstance(clip, str)}
+
+    @property
+    def chosen_clips(self) -> tuple[str, ...]:
+        """Value columns whose clip is chosen in the run, in their order."""
+        return tuple(name for name in self.values if self.clip.get(name) == "auto")
+
 
 def check_lift(schema: JointSchema, conf: LiftConf) -> None:
     """Raise ConfigError unless `conf` fits the schema: columns, roles, levels, holders."""
@@ -197,6 +220,14 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
         if schema.column(name).role is not Role.VALUE:
             raise ConfigError(
                 "lift.values", f"{name!r} is no value column", "Give it `role: value` and bounds."
+            )
+    for name, clip in conf.stated_clips.items():
+        low, high = schema.column(name).span
+        if not low < clip <= high:
+            raise ConfigError(
+                f"lift.clip.{name}",
+                "is not above the column's lower bound and up to its upper one",
+                "Give a number within the bounds, `auto` or `bounds`.",
             )
     for name in conf.breakdowns:
         _check_breakdown(schema, conf, name)

@@ -12,8 +12,9 @@ from math import inf
 
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import Analyses
+from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import cells_of, query_over
-from twinweave.workload.selection import FeatureScore, SelectionConf, pinned
+from twinweave.workload.selection import FeatureScore, SelectionConf, pinned, score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,20 @@ class Choice:
     dropped: tuple[Dropped, ...]
     cells: int
     unmeasured: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """What a feature selection found: post-processing of its coarse tables."""
+
+    scores: tuple[FeatureScore, ...]
+    choice: Choice
+
+
+def select(found: Sequence[Measurement], analyses: Analyses, conf: SelectionConf) -> Selected:
+    """found: the tables of `selection.plan_selection`."""
+    scores = score(found, analyses, conf)
+    return Selected(scores=scores, choice=choose(scores, analyses, conf))
 
 
 def choose(scores: Sequence[FeatureScore], analyses: Analyses, conf: SelectionConf) -> Choice:

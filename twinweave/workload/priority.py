@@ -33,14 +33,14 @@ def _of_lift(schema: JointSchema, lift: LiftConf) -> Iterator[Query | None]:
         for conversion in lift.conversions:
             yield query_over(schema, lift.membership, lift.cluster, conversion, priority=True)
     for value in lift.values:
-        yield _sum(schema, lift.membership, value)
+        yield _sum(schema, lift, value)
         yield query_over(schema, value, priority=True)
     for column in lift.breakdowns:
         by = [
             query_over(schema, lift.membership, column, conversion, priority=True)
             for conversion in lift.conversions
         ]
-        sums = [_sum(schema, lift.membership, value, column) for value in lift.values]
+        sums = [_sum(schema, lift, value, column) for value in lift.values]
         yield from (*by, *sums)
         if any(sums) and not any(by):  # a mean needs the sizes too
             yield query_over(schema, lift.membership, column, priority=True)
@@ -51,22 +51,22 @@ def _of_fairness(schema: JointSchema, fairness: FairnessConf) -> Iterator[Query 
         yield query_over(schema, sensitive, fairness.label, priority=True)
 
 
-def _sum(schema: JointSchema, membership: str, value: str, by: str | None = None) -> Query | None:
-    """Sum of a value column by membership, and by a further column; None where no two parties
-    hold them all between them.
+def _sum(schema: JointSchema, lift: LiftConf, value: str, by: str | None = None) -> Query | None:
+    """Sum of a value column by membership, and by a further column, up to its stated clip; None
+    where no two parties hold them all between them.
 
     It has the sides of a count over the columns and the value, which is summed on its own.
     """
-    columns = (membership, *((by,) if by else ()))
+    columns = (lift.membership, *((by,) if by else ()))
     counted = query_over(schema, *columns, value, priority=True)
     if counted is None:
         return None
+    stated, (_, high) = lift.stated_clips.get(value), schema.column(value).span
+    clip = None if stated is None or stated >= high else stated
     sides = tuple(
-        side_of(
-            s.members,
-            tuple(c for c in s.columns if c != value),
-            value if value in s.columns else None,
-        )
+        side_of(s.members, tuple(c for c in s.columns if c != value), value, clip)
+        if value in s.columns
+        else s
         for s in counted.sides
     )
     return replace(counted, sides=sides)
@@ -78,13 +78,13 @@ _HEADLINE = 4.0
 def importance(schema: JointSchema, query: Query) -> float:
     """Factor on a table's share of its budget: more for the few that the headline lift is from.
 
-    A sum's noise is that of a count times the column's whole range, so sums need most.
-    Random groups of clusters have GROUPS times the cells of the table of arm and conversion: they
-    get as much of the budget as it.
+    A sum's noise is that of a count times the column's whole range, so sums need most; those of a
+    breakdown, which are many, take no more than its counts. Random groups of clusters have GROUPS
+    times the cells of the table of arm and conversion: they get as much of the budget as it.
     """
     roles = [schema.column(c).role for c in query.columns]
     if query.weight is not None:
-        return 8.0
+        return 8.0 if len(query.columns) == 1 else 1.0
     if Role.CLUSTER in roles:
         return _HEADLINE / float(GROUPS ** (2 / 3))
     if query.priority and set(roles) == {Role.MEMBERSHIP, Role.CONVERSION}:

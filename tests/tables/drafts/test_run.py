@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,9 @@ def test_the_draft_is_a_valid_configuration_of_what_the_files_hold(tmp_path: Pat
         ("control",),
     )
     assert (conf.lift.conversions, conf.lift.values) == (("bought",), ("spend",))
+    spend = conf.schema.column("spend")
+    assert spend.edges[0] <= 1 < spend.edges[1]  # 0 by itself, and narrow bins where amounts are
+    assert max(b - a for a, b in pairwise(spend.edges[:6])) <= 5
     assert conf.schema.column("spend").bounds == (0, 90)  # no amount counts as 0
     for party in conf.parties:
         assert party.source is not None

@@ -20,7 +20,7 @@ Sealed = Mapping[str, Mapping[str, bytes]]
 
 @dataclass(frozen=True, kw_only=True)
 class AgreeRequest:
-    """plan: the tables chosen after a selection, as JSON."""
+    """plan: the tables chosen after a first pass, as JSON."""
 
     run: str
     plan: str
@@ -39,7 +39,7 @@ class ShareRequest:
     coin_seeds: dealt, 32 bytes a table with coins in which this party is first. None of these
     without a dealer.
 
-    step: 0, or 1 for the tables chosen after a selection; plan: those as JSON, "" in step 0.
+    step: 0, or 1 for the tables chosen after a first pass; plan: those as JSON, "" in step 0.
     agreed: in step 1, what every other party sealed for this one when it was told the plan.
     """
 

@@ -29,7 +29,7 @@ from twinweave.site import Site
 
 
 def agree(request: AgreeRequest, state: Shared, site: Site) -> tuple[AgreeReply, Agreed]:
-    """Accept the tables chosen after a selection, and tell every other party which they are.
+    """Accept the tables chosen after a first pass, and tell every other party which they are.
 
     A server that told two parties different ones could spend what is left of the run's budget
     at each of them. So each seals for the others a message that only the same plan opens.
@@ -133,10 +133,10 @@ def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, S
         for i, part in parts.items()
     }
     sealed = {peer: product.answer for peer, product in products.items() if product.answer}
-    last = request.step == int(party.spec.selects) and request.hop == 1
+    last = request.step == int(party.spec.two_passes) and request.hop == 1
     dealt = summing(party).deal() if party.spec.training and last else {}
     reply = OpenReply(shares=shares, sealed=sealed, dealt=dealt)
-    over = party.spec.training is None and request.step == int(party.spec.selects)
+    over = party.spec.training is None and request.step == int(party.spec.two_passes)
     if over and not any(end.opens(peer, request.hop + 1) for peer in here.peers):
         return reply, Finished(run=party.run)
     return reply, state

@@ -49,7 +49,7 @@ def measure(
 ) -> Steps[Measured]:
     """One pass through share and open, for the tables of `spec.plan`.
 
-    step: 0, or 1 for the tables chosen after a selection. secret: 32 bytes of the server in this
+    step: 0, or 1 for the tables chosen after a first pass. secret: 32 bytes of the server in this
     run, from which all that it deals follows; None: fresh ones. Raises ProtocolError where a table
     does not arrive whole.
     """

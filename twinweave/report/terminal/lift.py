@@ -61,7 +61,7 @@ def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
     for conversion in lift.conversions:
         lines += _conversion(conversion, lift, facts)
     for value in lift.values:
-        lines += _value(value, lift, facts.truth.get(value.column))
+        lines += _value(value, lift, facts)
     for rate in lift.match_rates:
         lines += _match_rate(rate, lift)
     if lift.sample_ratio is not None:
@@ -93,7 +93,7 @@ def _conversion(outcome: ConversionLift, lift: LiftReport, facts: RunFacts) -> l
     return lines
 
 
-def _value(value: ValueLift, lift: LiftReport, truth: float | None) -> list[str]:
+def _value(value: ValueLift, lift: LiftReport, facts: RunFacts) -> list[str]:
     if value.overall is None:
         return _not_shown(value.column, lift)
     low, high = value.clipped_to
@@ -105,19 +105,23 @@ def _value(value: ValueLift, lift: LiftReport, truth: float | None) -> list[str]
         rates=unit,
         points=unit,
     )
+    truth = facts.truth.get(value.column)
     lines = _outcome(value.column, wording, value.overall, value.doubts, lift, truth)
-    return lines + _among_matched(value.matched, unit) + _clipped(value)
+    if value.column in facts.clips:
+        lines += _clip(value, facts.clips[value.column])
+    return lines + _among_matched(value.matched, unit)
 
 
-def _clipped(value: ValueLift) -> list[str]:
-    """What share of the amounts counts as the clip: the mean is that of clipped amounts."""
-    if value.clipped_share is None:
-        return []
-    share, points = shown_finding(value.clipped_share), Unit(scale=100, decimals=1, suffix=" %")
-    clip = f"{value.clipped_to[1]:,g}"
+def _clip(value: ValueLift, clip: float) -> list[str]:
+    """What is estimated where amounts are clipped below their upper bound."""
+    share = "noise hides how many are above"
+    if value.clipped_share is not None:
+        found, unit = shown_finding(value.clipped_share), Unit(scale=100, decimals=1, suffix=" %")
+        between = unit.between(found.interval, signed=False)
+        share = f"{unit.plain(found.value)} % of amounts are above; {between}"
     return paragraph(
-        f"{points.plain(share.value)} % of all amounts are above {clip} and count "
-        f"as it ({points.between(share.interval, signed=False)}, of the noisy table of amounts)."
+        f"Mean of amounts clipped at {clip:,g} ({share}): what is compared is that mean, not the "
+        "one of amounts as they are."
     )
 
 

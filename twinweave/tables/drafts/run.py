@@ -12,6 +12,7 @@ import numpy as np
 
 from twinweave.errors import SourceError
 from twinweave.names import check_name
+from twinweave.tables.column import DEFAULT_BINS
 from twinweave.tables.drafts.columns import ColumnDraft
 from twinweave.tables.drafts.common import (
     SAME,
@@ -170,9 +171,24 @@ def _with_roles(draft: PartyDraft, guess: Experiment | None) -> PartyDraft:
         if role == "value":  # a user without one counts as 0
             low, high = facts["bounds"]
             facts["bounds"] = [min(low, type(low)(0)), high]
+            facts |= _value_bins(high, whole=facts["kind"] == "integer") if low >= 0 else {}
         note = _also(column.note, f"CONFIRM role {role}")
         draft = _with_column(draft, column.name, replace(column, facts=facts, note=note))
     return draft
+
+
+_PARTS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+"""Of a value's upper bound: amounts are many far below it, and few near it."""
+
+
+def _value_bins(high: float, *, whole: bool) -> dict[str, Any]:
+    """Bins that a clip can be chosen from, by the bounds alone: 0 by itself, then narrow ones.
+    None of few whole numbers, each of which is a bin."""
+    if whole and high < DEFAULT_BINS:
+        return {}
+    if whole:
+        return {"bins": sorted({1, *(max(2, round(high * part)) for part in _PARTS)})}
+    return {"bins": [float(f"{high * part:.6g}") for part in (_PARTS[0] / 1000, *_PARTS)]}
 
 
 def _also(note: str, more: str) -> str:
