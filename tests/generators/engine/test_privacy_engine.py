@@ -210,31 +210,6 @@ def test_any_torch_optimizer_will_do() -> None:
         before = moved
 
 
-class Listed(Dataset[Any]):
-    """Rows without tensors of their own: collated by torch, one by one."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        return torch.full((4,), float(i)), int(i)
-
-
-@pytest.mark.parametrize("rows", [examples(30), Listed(30)])
-def test_batches_are_poisson_with_empty_ones_and_as_many_as_planned(rows: Dataset[Any]) -> None:
-    loader = PoissonLoader(DataLoader(rows), rate=0.05, steps=60, source=RandomSource(KEY))
-    batches = list(loader)
-    assert len(batches) == len(loader) == 60
-    sizes = [len(x) for x, _ in batches]
-    assert {0, 1, 2} < set(sizes)
-    assert all(x.shape[1:] == (4,) and len(x) == len(y) for x, y in batches)
-    source = RandomSource(KEY)
-    assert sizes == [len(source.poisson_sample(30, 0.05)) for _ in range(60)]
-
-
 class BatchOfTheTable(PrivacyEngine):
     """Broken: Opacus's way, the expected batch from the number of rows."""
 
