@@ -137,6 +137,23 @@ def test_shares_and_matches_that_are_stated_are_used() -> None:
     assert value.sampling_error == pytest.approx(15 * (2 / 20_000) ** 0.5)
 
 
+def test_a_design_effect_is_on_the_sampling_error_alone(found: Foresight) -> None:
+    """Stated, or declared by the lift."""
+    before: Any = found.outlooks[0].found
+    conf = run()
+    lift: Any = conf.data.lift
+    clustered = replace(conf.data, lift=replace(lift, design_effect=4.0))
+    declared = replace(conf, data=clustered)
+    for told in (
+        foresight(conf, replace(ASKED, design_effect=4.0)),
+        foresight(declared, ASKED),
+    ):
+        after: Any = told.outlooks[0].found
+        assert after.sampling_error == pytest.approx(2 * before.sampling_error)
+        assert after.noise_sd == before.noise_sd
+        assert "design effect of clusters: 4" in told.assumed
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -148,6 +165,7 @@ def test_shares_and_matches_that_are_stated_are_used() -> None:
         {"arms": {"test": 0.5}},
         {"values": {"spend": {"mean": 1, "sd": 0}}},
         {"matched": 0},
+        {"design_effect": 0.5},
         {"lifts": {"converted": 0}},
         {"unknown": 1},
     ],

@@ -38,6 +38,7 @@ class PlanConf(Parsed):
         users, whether the outcome's party holds them or not.
     matched: share of users whom the outcome's party holds; the others count as not converted.
     lifts: of an outcome, the absolute lift to find.
+    design_effect: of clusters; None for what `lift` declares, or for independent users.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class PlanConf(Parsed):
     values: dict[str, Amount] = field(default_factory=dict)
     matched: float = 1.0
     lifts: dict[str, float] = field(default_factory=dict)
+    design_effect: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.matched <= 1:
@@ -56,6 +58,8 @@ class PlanConf(Parsed):
             raise ConfigError("plan.arms", "are no shares of one whole", "Give e.g. .5 and .5.")
         if not all(0 < rate < 1 for name in self.rates for rate in self.rates_of(name)):
             raise ConfigError("plan.rates", "not in (0, 1)", "Give a rate, .05 say.")
+        if self.design_effect is not None:
+            check_positive("plan", self, "design_effect", least=1.0)
         if not all(self.lifts.values()):
             raise ConfigError("plan.lifts", "is 0", "Give the absolute lift to find, .01 say.")
 
@@ -125,8 +129,13 @@ def assumed_of(
             square = share * (stated.sd**2 + stated.mean**2)
             mean = share * stated.mean
             amounts[name] = (mean, (square - mean**2) ** 0.5)
+    effect = asked.design_effect or lift.design_effect
+    if effect is not None:
+        said.append(f"design effect of clusters: {effect:g}")
+    elif lift.cluster is not None:
+        said.append("clusters: not stated, so as if users were independent (plan.design_effect=2)")
     rates = {c: tuple(share * rate for rate in asked.rates_of(c)) for c in lift.conversions}
-    return Assumed(users=users, rates=rates, amounts=amounts), said
+    return Assumed(users=users, rates=rates, amounts=amounts, design_effect=effect or 1.0), said
 
 
 def _shares(schema: JointSchema, lift: LiftConf, asked: PlanConf) -> tuple[dict[str, float], str]:

@@ -33,11 +33,13 @@ class Assumed:
 
     users: in each arm. rates: base rates to plan for, a conversion. amounts: mean and standard
     deviation of each user's value, those without one included; only of values that were stated.
+    design_effect: of clusters, on every sampling variance.
     """
 
     users: Mapping[str, float]
     rates: Mapping[str, tuple[float, ...]]
     amounts: Mapping[str, tuple[float, float]]
+    design_effect: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,10 @@ def _outcomes(
     users = {arm: assumed.users[arm] / parts for arm in conf.all_arms}
     for name in counts.conversions:
         for base in assumed.rates[name] if counts.tells(name, segment) else ():
-            arms = {arm: _rate(counts, arm, name, segment, base, n) for arm, n in users.items()}
+            spread = assumed.design_effect * base * (1 - base)
+            arms = {
+                arm: _rate(counts, arm, name, segment, base, n, spread) for arm, n in users.items()
+            }
             yield _Outcome(
                 name=name, rate=True, base=base, spread=True, arms=arms, column=at, levels=parts
             )
@@ -153,7 +158,7 @@ def _outcomes(
                 var_total=sums.total(arm, segment)[1] * unit**2,
                 n=n,
                 var_n=counts.size(arm, segment)[1],
-                variance=sd**2,
+                variance=assumed.design_effect * sd**2,
             )
             for arm, n in users.items()
         }
@@ -169,7 +174,15 @@ def _outcomes(
         )
 
 
-def _rate(counts: Counts, arm: str, name: str, segment: Segment, base: float, users: float) -> Mean:
+def _rate(
+    counts: Counts,
+    arm: str,
+    name: str,
+    segment: Segment,
+    base: float,
+    users: float,
+    variance: float,
+) -> Mean:
     noisy = counts.rate(arm, name, segment=segment)
     return Mean(
         total=base * users,
@@ -177,7 +190,7 @@ def _rate(counts: Counts, arm: str, name: str, segment: Segment, base: float, us
         n=users,
         var_n=noisy.var_n,
         cov=noisy.cov,
-        variance=base * (1 - base),
+        variance=variance,
     )
 
 
