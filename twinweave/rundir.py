@@ -54,6 +54,11 @@ def write_json(path: Path, value: Any) -> None:
     durable.write_whole(path, text.encode(), durable.COMMON)
 
 
+def write_text(path: Path, text: str) -> None:
+    """As UTF-8."""
+    durable.write_whole(path, text.encode(), durable.COMMON)
+
+
 def write_array(path: Path, array: NDArray[np.float32]) -> None:
     """As `numpy.load` reads it."""
     buffer = io.BytesIO()

@@ -163,7 +163,9 @@ def strata(wanted: Sequence[Constraint], weights: Vector) -> Tables:
         _, group = np.unique(group * (len(c.target) + 1) + c.cells - NOWHERE, return_inverse=True)
     _, one = np.unique(group, return_index=True)
     return Tables(
-        [replace(c, cells=c.cells[one]) for c in wanted], len(one), np.bincount(group, weights)
+        [replace(c, cells=c.cells[one]) for c in wanted],
+        len(one),
+        np.bincount(group, weights).astype(np.float64),
     )
 
 
