@@ -161,15 +161,14 @@ def optimum(tables: Tables, target: Vector, slack: Vector, start: Vector) -> Vec
     from scipy.linalg import cho_factor, cho_solve
 
     at = tables.incidence()
-    weighted = at.copy()
+    weighted, row = at.copy(), at.tocoo().col
     potential, value = start.copy(), _dual(tables, target, slack, start)
     for _ in range(MOST_STEPS):
         weights, _ = tables.tilt(potential)
         sums = at @ weights
         slope = sums - target + slack * potential
-        weighted.data = at.data * weights[at.indices]
-        curvature = (weighted @ at.T).toarray() - np.outer(sums, sums)
-        curvature[np.diag_indices_from(curvature)] += slack
+        weighted.data = at.data * weights[row]
+        curvature = (weighted @ at.T).toarray() - np.outer(sums, sums) + np.diag(slack)
         step = -cho_solve(cho_factor(curvature), slope)
         gain = float(-slope @ step)
         if gain < LEAST_GAIN:
