@@ -7,7 +7,7 @@ here once the parties have answered, in this order:
    view of its tables, and report.json: what was paid for is on disk, and told, before any
    training;
 2. generator.npy where a generator was trained, mixture.npz, which more rows are drawn from,
-   and the synthetic tables in synthetic/;
+   and the synthetic tables in synthetic/, with a README of what they are no evidence for;
 3. ledger.json and report.json again, with the training in them.
 """
 
@@ -28,6 +28,7 @@ from twinweave.config import RunConf
 from twinweave.planning import too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.report.contents import Contents, RunFacts
+from twinweave.report.readme import synthetic_readme
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
 from twinweave.synthesis.decode import decode_rows
@@ -117,6 +118,7 @@ def _synthetic(
         lift_conf=conf.data.lift,
         fairness_conf=conf.data.fairness,
     )
+    rundir.write_text(out / rundir.SYNTHETIC / "README.md", synthetic_readme(found))
     return found, written
 
 

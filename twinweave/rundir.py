@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from twinweave.synthesis.decode import SyntheticTables
     from twinweave.synthesis.draw import Source
     from twinweave.synthesis.given import Given
+    from twinweave.synthesis.infer import Inference, Statistic
 
 CONFIGURATION = "configuration.json"
 STATUS = folder.STATUS
@@ -51,6 +52,11 @@ JOINT = "joint"
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON of plain values or dataclasses; refuses NaN and infinity."""
     text = json.dumps(to_plain(value), indent=2, allow_nan=False) + "\n"
+    durable.write_whole(path, text.encode(), durable.COMMON)
+
+
+def write_text(path: Path, text: str) -> None:
+    """As UTF-8."""
     durable.write_whole(path, text.encode(), durable.COMMON)
 
 
@@ -280,6 +286,41 @@ class Run:
         )
         rows = more_rows(source, task, n, given_codes(self.schema, given or {}))
         return decode_rows(self.schema, rows, seed).joint
+
+    def infer(
+        self,
+        statistic: Statistic,
+        *,
+        columns: Sequence[str],
+        order: int | None = None,
+        m: int = 20,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> Inference:
+        """A statistic of the joint table with a valid interval, at no cost in privacy.
+
+        statistic: gets a data frame of the columns, a row a person of the union (NaN, NA, None
+        or NaT where none of a column's holders has the person), and gives a number, or numbers
+        by name. A function cannot be looked into, so it gets no other columns; and no more than
+        what was measured of them: every `order` of them (None: all) must be in one measured
+        table. order=2 is enough for what follows from pairs: rates, their differences,
+        correlations, a regression without interactions.
+        m: populations drawn; the statistic is computed twice for each. Works for runs without a
+        generator too. Raises ConfigError naming columns that were not measured together.
+        """
+        from twinweave.synthesis.infer import infer
+
+        return infer(
+            self.schema,
+            self.measurements,
+            self.report["sizes"],
+            statistic,
+            columns=columns,
+            order=order,
+            m=m,
+            level=level,
+            seed=seed,
+        )
 
     def _json(self, name: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(self._there(name).read_text())

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tests.synthesis.experiment import LAYOUT, PAIRS, measured, world
 from twinweave.synthesis.conf import RakeConf
-from twinweave.synthesis.rake import Constraint, constraints, rake
+from twinweave.synthesis.rake import constraints, rake
+from twinweave.synthesis.tilting import Constraint
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from tests.synthesis.experiment import LAYOUT, PAIRS, measured, world
 from twinweave.synthesis import resample as module
-from twinweave.synthesis.rake import Constraint, Tables, constraints
+from twinweave.synthesis.rake import constraints
 from twinweave.synthesis.resample import exchange, resample
+from twinweave.synthesis.tilting import Constraint, Tables
 
 
 def test_resampling_rounds_each_weight_up_or_down() -> None:

@@ -220,3 +220,27 @@ def test_what_does_not_fit_is_refused() -> None:
         Contingency(cells=cells, values=np.zeros(3), variance=1.0).project(("x", "y"))
     with pytest.raises(ValueError, match="absent"):
         cells.axes[0].positions(np.zeros((2, 1), dtype=int), np.array([True, False]))
+
+
+@given(worlds(), st.data())
+def test_a_table_over_some_columns_keeps_everyone(world: World, data: Any) -> None:
+    names = data.draw(st.sets(st.sampled_from(names_of(world) or ["none"])))
+    kept = [a for a in world.cells.axes if a.absent or names & set(a.names)]
+    values: dict[Any, float] = {}
+    noise: dict[Any, float] = {}
+    of_cell = world.table(variances(world)).variances.ravel()
+    for i, (cell, count) in enumerate(world.slow().items()):
+        at = tuple(
+            (1,)
+            if place == GONE
+            else (0, *(c for n, c in zip(a.names, place, strict=True) if n in names))
+            for a, place in zip(world.cells.axes, cell, strict=True)
+            if a in kept
+        )
+        values[at] = values.get(at, 0.0) + count
+        noise[at] = noise.get(at, 0.0) + of_cell[i]
+    found = world.table(variances(world)).over(sorted(names))
+    assert [set(a.names) for a in found.cells.axes] == [names & set(a.names) for a in kept]
+    order = sorted(values)  # row-major, absent last
+    assert found.values.ravel().tolist() == [values[at] for at in order]
+    assert found.variances.ravel().tolist() == [noise[at] for at in order]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from twinweave.analysis.fairness.audit import FairnessReport, audit
+from twinweave.analysis.fidelity.evidence import Unmeasured, unmeasured
 from twinweave.analysis.fidelity.tables import FidelityReport, fidelity
 from twinweave.analysis.lift.agreement import SyntheticLift, synthetic_lift
 from twinweave.analysis.lift.results import LiftReport
@@ -20,8 +21,9 @@ from twinweave.workload.measurement import Measurement
 class SyntheticFindings:
     """The synthetic data of a run, for report and summary.
 
-    rows: of the union; present: of them at each party. effective: independent rows that the
-    raked ones are worth.
+    rows: of the union; present: of them at each party. effective: candidates without weights
+    that the weighted ones are worth: of the sampling, not of what an interval may count on.
+    unmeasured: by outcome, columns whose relation with the lift comes from the generator.
     """
 
     generator: str
@@ -31,6 +33,7 @@ class SyntheticFindings:
     fidelity: FidelityReport
     lift: SyntheticLift | None
     fairness: FairnessReport | None
+    unmeasured: tuple[Unmeasured, ...] = ()
 
 
 def examine(
@@ -69,4 +72,5 @@ def examine(
         fidelity=fidelity(UnionLayout.of(schema), rows, measurements, users),
         lift=told,
         fairness=fairness,
+        unmeasured=() if lift_conf is None else unmeasured(schema, lift_conf, measurements),
     )

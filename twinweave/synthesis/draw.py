@@ -18,8 +18,9 @@ from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.fit import Mixture
 from twinweave.synthesis.population import Population
-from twinweave.synthesis.rake import Constraint, Raked, constraints, rake, sizes
+from twinweave.synthesis.rake import Raked, constraints, rake, sizes
 from twinweave.synthesis.resample import exchange, resample
+from twinweave.synthesis.tilting import Constraint
 from twinweave.workload.measurement import Measurement
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows
-from twinweave.synthesis.rake import Constraint, Tables
+from twinweave.synthesis.tilting import Constraint, Tables
 
 Vector = NDArray[np.float64]
 Index = NDArray[np.int64]

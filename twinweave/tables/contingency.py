@@ -223,6 +223,33 @@ class Contingency:
 
         return Contingency(cells=cells, values=folded(self.values), variance=folded(self.variances))
 
+    def over(self, names: Sequence[str]) -> Contingency:
+        """The table over some of its columns, everyone summed: *absent* stays where it is.
+
+        An axis that keeps no column and has no *absent* goes. Differs from `project`, which
+        leaves out who is absent.
+        """
+        places, axes = [], []
+        for axis in self.cells.axes:
+            kept = [i for i, name in enumerate(axis.names) if name in names]
+            own = Axis(
+                names=tuple(axis.names[i] for i in kept),
+                sizes=tuple(axis.sizes[i] for i in kept),
+                absent=axis.absent,
+            )
+            held = np.arange(axis.size) < axis.present if axis.absent is not None else None
+            places.append(own.positions(axis.codes()[:, kept], held))
+            axes.append(own)
+        whole = Cells(axes=tuple(axes))
+        grid = np.meshgrid(*places, indexing="ij")
+        at = whole.of([positions.ravel() for positions in grid])
+        cells = Cells(axes=tuple(a for a in axes if a.names or a.absent is not None))
+
+        def summed(table: Floats) -> Floats:
+            return np.asarray(whole.count(at, table.ravel()).reshape(cells.shape))
+
+        return Contingency(cells=cells, values=summed(self.values), variance=summed(self.variances))
+
     def present(self) -> Contingency:
         """The table of the users who are absent from no axis."""
         axes = tuple(Axis(names=a.names, sizes=a.sizes) for a in self.cells.axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,19 @@ def test_rows_that_lost_a_dependence_are_found_out(users: dict[str, NDArray[Any]
     assert found.table(found.worst[0]).chi2 > 20
     assert found.table("b.channel").chi2 < 6
     assert found.chi2 > 1.5
+
+
+def test_one_priority_table_that_is_not_met_ends_the_agreement(
+    users: dict[str, NDArray[Any]],
+) -> None:
+    """All others are met without noise: the mean over all cells would hide it."""
+    query = next(q for q in COUNTED if q.is_cross)
+    rows, others = union(users), [q for q in COUNTED if q != query] * 20
+    calm = [Measurement(query=q, values=exact(users, q), variance=9.0) for q in others]
+    off = exact(users, query) + 6.0
+    for priority in (True, False):
+        m = Measurement(query=replace(query, priority=priority), values=off, variance=9.0)
+        found = fidelity(LAYOUT, rows, [*calm, m], 3000)
+        assert found.chi2 < 1
+        assert found.unmet == ((query.name,) if priority else ())
+        assert found.agrees is not priority

@@ -25,6 +25,7 @@ from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.report.contents import Contents
+from twinweave.report.readme import synthetic_readme
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
 from twinweave.report.terminal.synthetic import synthetic_section
@@ -73,8 +74,9 @@ def test_summary_says_what_must_be_said(found: tuple[LiftReport, SyntheticFindin
     text = summary(Contents(facts=FACTS, lift=lift, synthetic=synthetic))
     for part in (
         "Synthetic data by tvae",
-        "3,000 people",
-        "worth 2,800",
+        "3,000 rows",
+        "They are no people",
+        "run.infer",
         "agree as far as",
         "of 1 column",
         "Largest misfit",
@@ -109,6 +111,32 @@ def test_summary_says_when_tables_tell_another_story(
     text = "\n".join(synthetic_section(other))
     assert "OUTSIDE" in text
     assert "DIFFER by more than the noise" in text
+
+
+def test_a_priority_table_that_is_not_met_is_named(
+    found: tuple[LiftReport, SyntheticFindings],
+) -> None:
+    _, synthetic = found
+    name = synthetic.fidelity.tables[0].name
+    other = replace(synthetic, fidelity=replace(synthetic.fidelity, unmet=(name,)))
+    text = " ".join("\n".join(synthetic_section(other)).split())
+    assert f"PRIORITY TABLE NOT MET: {name}" in text
+    assert "agree as far" not in text
+    assert f"do not meet: `{name}`" in synthetic_readme(other)
+
+
+def test_columns_whose_lift_nobody_measured_are_named(
+    found: tuple[LiftReport, SyntheticFindings],
+) -> None:
+    lift, synthetic = found
+    told = {one.outcome: one.columns for one in synthetic.unmeasured}
+    by = {x.column for c in lift.conversions for x in c.breakdowns}
+    outcomes = {o.name for o in synthetic.lift.outcomes} if synthetic.lift else set()
+    for outcome in CONF.conversions:
+        assert set(told[outcome]) == set(SCHEMA.names) - by - outcomes - {CONF.membership}
+    text = " ".join("\n".join(synthetic_section(synthetic)).split())
+    assert "was not measured: what the rows show" in text
+    assert all(name in synthetic_readme(synthetic) for names in told.values() for name in names)
 
 
 def test_summary_without_experiment_and_audit(found: tuple[LiftReport, SyntheticFindings]) -> None:

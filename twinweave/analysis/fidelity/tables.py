@@ -22,6 +22,9 @@ WORST = 5
 TOLERATED = 1.5
 """Mean chi-square a cell up to which synthetic and noisy tables agree as far as noise lets see."""
 
+TOLERATED_ALONE = 2.0
+"""The same of one priority table: few cells vary more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableFidelity:
@@ -31,9 +34,11 @@ class TableFidelity:
     between synthetic and noisy counts over the synthetic total. noise_tvd: its expectation,
     were the synthetic table the true one: 1/2 cells sd sqrt(2 / pi) / total.
     chi2: mean over cells of squared difference over noise variance, about 1 at the truth.
+    priority: whether lift or audit stand on it.
     """
 
     name: str
+    priority: bool
     ways: int
     cells: int
     tvd: float
@@ -54,17 +59,21 @@ class WaysFidelity:
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityReport:
-    """tables: as measured. worst: names, largest chi2 first. chi2: over all cells of all."""
+    """tables: as measured. worst: names, largest chi2 first. chi2: over all cells of all.
+
+    unmet: names of the priority tables from which the rows differ by more than noise explains.
+    """
 
     by_ways: tuple[WaysFidelity, ...]
     chi2: float
     worst: tuple[str, ...]
+    unmet: tuple[str, ...]
     tables: tuple[TableFidelity, ...] = field(repr=False)
 
     @property
     def agrees(self) -> bool:
-        """Whether the tables differ by no more than the noise explains."""
-        return self.chi2 <= TOLERATED
+        """Whether the tables, and each priority table, differ by no more than noise explains."""
+        return self.chi2 <= TOLERATED and not self.unmet
 
     def table(self, name: str) -> TableFidelity:
         return next(t for t in self.tables if t.name == name)
@@ -86,6 +95,7 @@ def fidelity(
         by_ways=tuple(_ways(n, tables) for n in sorted({t.ways for t in tables})),
         chi2=sum(t.chi2 * t.cells for t in tables) / max(cells, 1),
         worst=tuple(t.name for t in sorted(tables, key=lambda t: -t.chi2)[:WORST]),
+        unmet=tuple(t.name for t in tables if t.priority and t.chi2 > TOLERATED_ALONE),
         tables=tables,
     )
 
@@ -100,6 +110,7 @@ def _table(layout: UnionLayout, rows: Rows, m: Measurement, each: float) -> Tabl
     variance = max(m.variance, 1e-9)
     return TableFidelity(
         name=m.query.name,
+        priority=m.query.priority,
         ways=len(m.query.columns),
         cells=len(noisy),
         tvd=float(np.abs(apart).sum()) / 2 / total,

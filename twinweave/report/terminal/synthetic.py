@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.fairness.audit import FairnessReport, GroupFairness
+from twinweave.analysis.fidelity.evidence import Unmeasured
 from twinweave.analysis.fidelity.tables import FidelityReport
 from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.agreement import SyntheticEffect, SyntheticLift, SyntheticOutcome
 from twinweave.report.terminal.text import headline, paragraph, shortened, table, unit_for
 
 _SHOWN_WORST = 3
+_SHOWN_UNMEASURED = 4
+
+NO_INFERENCE = (
+    "They are no people: an interval or p-value computed from rows as if they were is wrong "
+    "(95% intervals held the truth in 20 to 90% of cases). run.infer gives valid ones."
+)
 
 
 def synthetic_section(found: SyntheticFindings) -> list[str]:
     """Lines of at most WIDTH characters."""
     held = ", ".join(f"{n:,} at {party}" for party, n in found.present.items())
     lines = [
-        *headline(f"Synthetic data by {found.generator}", f"{found.rows:,} people"),
-        *paragraph(f"{held}; worth {found.effective:,.0f} independent people."),
+        *headline(f"Synthetic data by {found.generator}", f"{found.rows:,} rows"),
+        *paragraph(f"{held}. {NO_INFERENCE}"),
         "",
         *_fidelity(found.fidelity),
     ]
     if found.lift is not None and found.lift.outcomes:
         lines += ["", *_lift(found.lift)]
+    for one in found.unmeasured:
+        lines += paragraph(_unmeasured(one))
     if found.fairness is not None:
         lines += ["", *_fairness(found.fairness)]
     return lines
@@ -44,6 +53,14 @@ def _fidelity(found: FidelityReport) -> list[str]:
         if found.agrees
         else "DIFFER by more than the noise explains"
     )
+    unmet = [
+        line
+        for name in found.unmet
+        for line in paragraph(
+            f"PRIORITY TABLE NOT MET: {name}, misfit {found.table(name).chi2:.1f}. Do not read "
+            "from the rows what this table says; read it in the measured tables."
+        )
+    ]
     return [
         *table(rows),
         *paragraph(
@@ -51,7 +68,19 @@ def _fidelity(found: FidelityReport) -> list[str]:
             f"about 1 at the truth. Distance is total variation, to the noisy table. "
             f"Largest misfit: {worst}."
         ),
+        *unmet,
     ]
+
+
+def _unmeasured(found: Unmeasured) -> str:
+    """Which relations with the lift are the generator's own; the first few of many columns."""
+    shown = ", ".join(shortened(name) for name in found.columns[:_SHOWN_UNMEASURED])
+    count = len(found.columns)
+    more = f" and {count - _SHOWN_UNMEASURED} more" if count > _SHOWN_UNMEASURED else ""
+    return (
+        f"How the lift of {shortened(found.outcome)} differs by {shown}{more} was not measured: "
+        "what the rows show of it comes from the generator and is no evidence."
+    )
 
 
 def _lift(found: SyntheticLift) -> list[str]:
