@@ -17,7 +17,8 @@ from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.intervals import Estimate, Mean, Rate
 from twinweave.analysis.lift.results import Comparison
 from twinweave.report.display import shown_comparison
-from twinweave.report.terminal.lift import lift_section, relative_text
+from twinweave.report.terminal.comparisons import relative_text
+from twinweave.report.terminal.lift import lift_section
 
 sizes, sds = st.floats(5, 50_000), st.floats(0.1, 400)
 away = st.floats(-4, 4)

@@ -46,7 +46,7 @@ def test_the_truth_in_closed_form_is_the_mean_of_experiments() -> None:
     truth = true_lift(CONF)
     lifts, by_region = estimates(CONF, 500)
     draws = np.hstack([lifts, by_region])
-    told = np.array([truth.absolute, truth.value, *(truth.by_region[r] for r in REGIONS)])
+    told = np.array([truth.absolute, truth.value, *(truth.by["region"][r] for r in REGIONS)])
     error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
     assert np.abs((draws.mean(axis=0) - told) / error).max() < 6.5
     # Power: a truth that forgot the users whom the advertiser does not hold would be noticed.
@@ -67,7 +67,7 @@ def test_rates_are_large_enough_to_be_found_and_no_effect_is_none() -> None:
     people, truth = simulated_users(CampaignConf()), true_lift(CampaignConf())
     assert people.p0[people.eligible].mean() == pytest.approx(0.055, abs=0.01)
     assert truth.absolute == pytest.approx(0.035, abs=0.006)
-    assert max(truth.by_region.values()) == truth.by_region["north"]
+    assert max(truth.by["region"].values()) == truth.by["region"]["north"]
     nothing = true_lift(CampaignConf(effect=0))
     assert nothing.absolute == nothing.value == 0
 

@@ -69,10 +69,14 @@ def test_the_parties_agree_and_the_roles_are_where_they_belong(name: str) -> Non
     if lift is not None:
         arms = joint.column(lift.membership)
         assert joint.holders(arms.name) == (first,)
-        assert {*lift.test, *lift.control} < set(arms.levels)
+        treated = list(lift.get("arms", {"test": lift.get("test")}).values())
+        named = [level for levels in (*treated, lift.control) for level in levels]
+        assert set(named) <= set(arms.levels)
+        assert len(named) == len(set(named))
         assert all(joint.holders(c) == (second,) for c in (*lift.conversions, *lift["values"]))
         assert all(joint.column(c).role is Role.VALUE for c in lift["values"])
-        assert all(joint.column(c).shared for c in lift.breakdowns)
+        sides = [joint.holders(c) for c in lift.breakdowns]
+        assert {(first, second), (second,)} == set(sides)  # of everyone, and of matched users
     if fairness is not None:
         assert joint.holders(fairness.label) == (second,)
         assert fairness.positive in joint.column(fairness.label).labels

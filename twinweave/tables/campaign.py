@@ -84,12 +84,12 @@ class TrueLift:
     An experiment's user whom the advertiser does not hold counts as not converted.
     absolute: difference in the mean probability of buying, treated and not.
     value: difference in mean spend a user, each purchase clipped.
-    by_region: {region: absolute lift}.
+    by: {column: {level: absolute lift}}, by the advertiser's own columns among users it holds.
     """
 
     absolute: float
     value: float
-    by_region: Mapping[str, float]
+    by: Mapping[str, Mapping[str, float]]
 
     @property
     def outcomes(self) -> dict[str, float]:
@@ -99,7 +99,7 @@ class TrueLift:
     @property
     def breakdowns(self) -> dict[str, dict[str, Mapping[str, float]]]:
         """{outcome's column: {column: {level: true absolute lift}}}."""
-        return {"converted": {"region": self.by_region}}
+        return {"converted": dict(self.by)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,12 +196,25 @@ def true_lift(conf: CampaignConf, clip: float = MAX_SPEND) -> TrueLift:
     inside = people.eligible
     p0, p1 = people.p0[inside], people.p1[inside]
     amount = clipped_lognormal_mean(people.log_spend[inside], _SPREAD, clip)
-    region = people.features["region"][inside]
+    held = people.at_advertiser[inside]
+    by = {
+        name: _by(people.features[name][inside], p1 - p0, held | (name in _SHARED))
+        for name in (*_SHARED, "loyalty", "channel")
+    }
     return TrueLift(
         absolute=float((p1 - p0).mean()),
         value=float(((p1 - p0) * amount).mean()),
-        by_region={r: float((p1 - p0)[region == r].mean()) for r in REGIONS if (region == r).any()},
+        by=by,
     )
+
+
+_SHARED = ("gender", "region")
+"""Columns that both parties hold."""
+
+
+def _by(levels: NDArray[np.object_], lift: Floats, among: NDArray[np.bool_]) -> dict[str, float]:
+    at = {str(level): among & (levels == level) for level in np.unique(levels.astype(str))}
+    return {level: float(lift[inside].mean()) for level, inside in at.items() if inside.any()}
 
 
 def clipped_lognormal_mean(mu: Floats, sigma: float, cap: float) -> Floats:

@@ -15,7 +15,7 @@ from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport, Relative
 from twinweave.report.contents import Contents
 from twinweave.report.display import shown_relative
-from twinweave.report.terminal.lift import relative_text
+from twinweave.report.terminal.comparisons import relative_text
 from twinweave.report.terminal.summary import summary
 from twinweave.report.terminal.text import WIDTH, p_is, unit_for
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from twinweave.analysis.lift.results import (
+    Breakdown,
     Comparison,
     ConversionLift,
     LiftReport,
@@ -62,21 +63,11 @@ def refused(report: LiftReport, homes: dict[str, str | None]) -> LiftReport:
 def _conversion(found: ConversionLift, doubts: Sequence[str]) -> ConversionLift:
     if not doubts:
         return found
-    breakdowns = tuple(
-        replace(
-            b,
-            cells=tuple(
-                replace(c, comparison=_without(c.comparison), verdict=Verdict.REFUSED)
-                for c in b.cells
-            ),
-        )
-        for b in found.breakdowns
-    )
     return replace(
         found,
         overall=_without(found.overall),
         matched=_without(found.matched),
-        breakdowns=breakdowns,
+        breakdowns=tuple(_breakdown(b) for b in found.breakdowns),
         doubts=tuple(doubts),
     )
 
@@ -88,8 +79,16 @@ def _value(found: ValueLift, doubts: Sequence[str]) -> ValueLift:
         found,
         overall=_without(found.overall),
         matched=_without(found.matched),
+        breakdowns=tuple(_breakdown(b) for b in found.breakdowns),
         doubts=tuple(doubts),
     )
+
+
+def _breakdown(found: Breakdown) -> Breakdown:
+    cells = (
+        replace(c, comparison=_without(c.comparison), verdict=Verdict.REFUSED) for c in found.cells
+    )
+    return replace(found, cells=tuple(cells))
 
 
 def _without(found: Comparison | None) -> Comparison | None:

@@ -1,14 +1,10 @@
-"""The summary's sections on the lift: each conversion and value, breakdowns, sample ratio."""
+"""The summary's sections on the lift: each conversion and value, matched shares, sample ratio."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from twinweave.analysis.lift.results import (
-    Breakdown,
-    Cell,
-    Comparison,
     ConversionLift,
     LiftReport,
     MatchRate,
@@ -17,40 +13,16 @@ from twinweave.analysis.lift.results import (
     ValueLift,
 )
 from twinweave.report.contents import RunFacts
-from twinweave.report.display import (
-    Shown,
-    ShownArm,
-    ShownComparison,
-    ShownRelative,
-    shown_comparison,
-    shown_finding,
+from twinweave.report.display import Shown, shown_finding
+from twinweave.report.terminal.breakdowns import CORRECTED, breakdown_tables
+from twinweave.report.terminal.comparisons import (
+    Wording,
+    among_matched,
+    several_arms,
+    two_arms,
 )
-from twinweave.report.terminal.clusters import clusters_section
-from twinweave.report.terminal.needed import needed_text
-from twinweave.report.terminal.text import (
-    Unit,
-    headline,
-    p_is,
-    p_text,
-    paragraph,
-    percent,
-    rule,
-    shortened,
-    table,
-    unit_for,
-    whole,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Wording:
-    """How one outcome's numbers are called and written; points: of a difference of rates."""
-
-    what: str
-    total: str
-    rate: str
-    rates: Unit
-    points: Unit
+from twinweave.report.terminal.text import Unit, p_is, paragraph, rule, unit_for
+from twinweave.workload.analyses import CONTROL
 
 
 def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
@@ -58,81 +30,94 @@ def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
     *treated, control = (f"{' + '.join(levels)} ({arm})" for arm, levels in lift.arms.items())
     arms = f"{', '.join(treated)} against {control}"
     lines = [*paragraph(f"{lift.membership}: {arms}", " ")]
-    for conversion in lift.conversions:
-        lines += _conversion(conversion, lift, facts)
-    for value in lift.values:
-        lines += _value(value, lift, facts)
+    for name in dict.fromkeys(c.conversion for c in lift.conversions):
+        conversions = [c for c in lift.conversions if c.conversion == name]
+        lines += _outcome(conversions, _of_rates(name, conversions), lift, facts)
+    for name in dict.fromkeys(v.column for v in lift.values):
+        values = [v for v in lift.values if v.column == name]
+        lines += _outcome(values, _of_means(name, values), lift, facts)
+    if lift.correction:
+        lines += ["", rule(), *paragraph(lift.correction, " ")]
+    outcomes: list[ConversionLift | ValueLift] = [*lift.conversions, *lift.values]
+    if any(one.breakdowns for one in outcomes):
+        lines += ["", *paragraph(CORRECTED, " ")]
     for rate in lift.match_rates:
         lines += _match_rate(rate, lift)
     if lift.sample_ratio is not None:
         lines += _sample_ratio(lift.sample_ratio)
-    if lift.clusters is not None:
-        lines += clusters_section(lift.clusters)
     for note in lift.notes:
         lines += ["", *paragraph(f"Note: {note}", " ")]
     return lines
 
 
-def _conversion(outcome: ConversionLift, lift: LiftReport, facts: RunFacts) -> list[str]:
-    name, found = outcome.conversion, outcome.overall
-    if found is None:
-        lines = _not_shown(name, lift)
+def _outcome(
+    every: Sequence[ConversionLift | ValueLift],
+    wording: Wording | None,
+    lift: LiftReport,
+    facts: RunFacts,
+) -> list[str]:
+    """One outcome. every: of each two arms; wording: None where none is shown."""
+    if wording is None:
+        return _not_shown(_name(every[0]), lift)
+    name, (first, *others) = wording.name, every
+    if first.overall is not None and not others:
+        truth = facts.truth.get(name)
+        lines = two_arms(first, first.overall, wording, lift.level, truth)
     else:
-        wording = _Wording(
-            what="users who converted",
-            total="conversions",
-            rate="rate",
-            rates=unit_for(found.standard_error, scale=100.0, suffix=" %"),
-            points=unit_for(found.standard_error, scale=100.0, suffix=" pp"),
-        )
-        lines = _outcome(name, wording, found, outcome.doubts, lift, facts.truth.get(name))
-        lines += _among_matched(outcome.matched, wording.points)
-    for breakdown in outcome.breakdowns:
-        known = facts.truth_by.get(name, {}).get(breakdown.column, {})
-        lines += _breakdown(breakdown, name, lift, known)
-    return lines
+        lines = several_arms(every, wording, lift.level)
+    lines += among_matched(every, wording.points)
+    lines += _clipped(first) if isinstance(first, ValueLift) else []
+    control = [one for one in every if one.against == CONTROL]
+    known = {} if others else facts.truth_by.get(name, {})
+    return lines + breakdown_tables(control, name, lift.k, known)
 
 
-def _value(value: ValueLift, lift: LiftReport, facts: RunFacts) -> list[str]:
-    if value.overall is None:
-        return _not_shown(value.column, lift)
-    low, high = value.clipped_to
-    unit = unit_for(value.overall.standard_error, scale=1.0, suffix="")
-    wording = _Wording(
+def _name(one: ConversionLift | ValueLift) -> str:
+    return one.conversion if isinstance(one, ConversionLift) else one.column
+
+
+def _error(every: Sequence[ConversionLift | ValueLift]) -> float | None:
+    """The largest standard error that is shown."""
+    return max((one.overall.standard_error for one in every if one.overall), default=None)
+
+
+def _of_rates(name: str, every: Sequence[ConversionLift]) -> Wording | None:
+    if (error := _error(every)) is None:
+        return None
+    return Wording(
+        name=name,
+        what="users who converted",
+        total="conversions",
+        rate="rate",
+        rates=unit_for(error, scale=100.0, suffix=" %"),
+        points=unit_for(error, scale=100.0, suffix=" pp"),
+    )
+
+
+def _of_means(name: str, every: Sequence[ValueLift]) -> Wording | None:
+    if (error := _error(every)) is None:
+        return None
+    low, high = every[0].clipped_to
+    unit = unit_for(error, scale=1.0, suffix="")
+    return Wording(
+        name=name,
         what=f"mean per user, clipped to {low:,g} to {high:,g}, 0 without one",
         total="sum",
         rate="mean",
         rates=unit,
         points=unit,
     )
-    truth = facts.truth.get(value.column)
-    lines = _outcome(value.column, wording, value.overall, value.doubts, lift, truth)
-    if value.column in facts.clips:
-        lines += _clip(value, facts.clips[value.column])
-    return lines + _among_matched(value.matched, unit)
 
 
-def _clip(value: ValueLift, clip: float) -> list[str]:
-    """What is estimated where amounts are clipped below their upper bound."""
-    share = "noise hides how many are above"
-    if value.clipped_share is not None:
-        found, unit = shown_finding(value.clipped_share), Unit(scale=100, decimals=1, suffix=" %")
-        between = unit.between(found.interval, signed=False)
-        share = f"{unit.plain(found.value)} % of amounts are above; {between}"
-    return paragraph(
-        f"Mean of amounts clipped at {clip:,g} ({share}): what is compared is that mean, not the "
-        "one of amounts as they are."
-    )
-
-
-def _among_matched(found: Comparison | None, points: Unit) -> list[str]:
-    if found is None:
+def _clipped(value: ValueLift) -> list[str]:
+    """What share of the amounts counts as the clip: the mean is that of clipped amounts."""
+    if value.clipped_share is None:
         return []
-    lift = shown_comparison(found).absolute
+    share, points = shown_finding(value.clipped_share), Unit(scale=100, decimals=1, suffix=" %")
+    clip = f"{value.clipped_to[1]:,g}"
     return paragraph(
-        f"Among matched users alone: {points.signed(lift.value)}{points.suffix} "
-        f"({points.between(lift.interval)}), {p_is(found.p_value)}. "
-        "Valid only if the treatment does not change who is matched."
+        f"{points.plain(share.value)} % of all amounts are above {clip} and count "
+        f"as it ({points.between(share.interval, signed=False)}, of the noisy table of amounts)."
     )
 
 
@@ -178,149 +163,15 @@ def _not_shown(name: str, lift: LiftReport) -> list[str]:
     match lift.hidden:
         case [arm]:
             why = f"The {arm} arm has fewer than {lift.k} users, or its size is lost in the noise."
-        case [_, _]:
+        case [_, _, *_]:
+            who = "Both arms have" if len(lift.arms) == 2 else f"{' and '.join(lift.hidden)} have"
             why = (
-                f"Both arms have fewer than {lift.k} users, or their sizes are lost in the noise: "
+                f"{who} fewer than {lift.k} users, or their sizes are lost in the noise: "
                 "a larger epsilon or larger tables would show them."
             )
         case _:
             why = f"An arm has fewer than {lift.k} users with an amount, or the noise hides them."
     return ["", rule(), f" {name}: not shown", *paragraph(why)]
-
-
-def _outcome(
-    name: str,
-    wording: _Wording,
-    found: Comparison,
-    doubts: Sequence[str],
-    lift: LiftReport,
-    truth: float | None,
-) -> list[str]:
-    shown, points, says = shown_comparison(found), wording.points, ""
-    if truth is not None:
-        where = "inside" if found.absolute.covers(truth) else "OUTSIDE"
-        says = f"{points.signed(truth)}{points.suffix} ({where})"
-    why = paragraph(f"No verdict: {'; '.join(doubts)}.") if doubts else []
-    return [
-        *headline(f"{name} ({wording.what}): {found.verdict.upper()}", p_is(found.p_value)),
-        *why,
-        *_arms(shown, wording, lift.level),
-        "",
-        *_effects(shown, wording.points, lift.level, says),
-        "",
-        *_errors(found, wording.points),
-    ]
-
-
-def _arms(found: ShownComparison, wording: _Wording, level: float) -> list[str]:
-    rows = [["arm", "users", wording.total, wording.rate, f"{level:.0%} interval"]]
-    rows += [_arm("test", found.test, wording.rates), _arm("control", found.control, wording.rates)]
-    return table(rows)
-
-
-def _arm(name: str, arm: ShownArm, rates: Unit) -> list[str]:
-    rate = rates.plain(arm.rate.value) + rates.suffix
-    interval = rates.between(arm.rate.interval, signed=False)
-    return [name, whole(arm.n), whole(arm.total), rate, interval]
-
-
-def _effects(found: ShownComparison, points: Unit, level: float, truth: str) -> list[str]:
-    """truth: what is known of it, or ""."""
-    absolute, incremental = found.absolute, found.incremental
-    low, high = incremental.interval
-    head = ["", "estimate", f"{level:.0%} interval"]
-    row = [
-        "absolute lift",
-        points.signed(absolute.value) + points.suffix,
-        points.between(absolute.interval),
-    ]
-    rows = [[*head, "truth"], [*row, truth]] if truth else [head, row]
-    if found.relative is not None:
-        rows.append(["relative lift", *relative_text(found.relative)])
-    rows.append(["incremental", f"{incremental.value:+,.0f}", f"{low:+,.0f} to {high:+,.0f}"])
-    return table(rows)
-
-
-def relative_text(found: ShownRelative) -> tuple[str, str]:
-    """A relative lift and its confidence set in words; it need not be one bounded interval."""
-    value = "unknown" if found.value is None else percent(found.value)
-    if not found.pieces:
-        return value, "not known: the control may be 0"
-    match found.pieces:
-        case ((_, float(below)), (above, _)):  # all but a gap: the noise allows a control of 0
-            gap = f"{percent(below)} to {percent(above)}"
-            return value, f"not known: the control may be 0; not {gap}"
-    ((low, high),) = found.pieces
-    if high is None:
-        return value, f"{percent(low)} or more"
-    if low <= -1 < high:
-        return value, f"{percent(high)} or less"
-    return value, f"{percent(low)} to {percent(high)}"
-
-
-def _errors(found: Comparison, points: Unit) -> list[str]:
-    suffix = points.suffix
-    return [
-        *paragraph(
-            f"Standard error: {points.plain(found.sampling_error)}{suffix} from sampling, "
-            f"{points.plain(found.noise_sd)}{suffix} from privacy noise "
-            f"({found.noise_ratio:.2f} times; the interval is {found.widening:.0%} wider for it)."
-        ),
-        *paragraph(f"Smallest lift found with 80% power: {points.plain(found.mde)}{suffix}."),
-        *_needed(found),
-    ]
-
-
-def _needed(found: Comparison) -> list[str]:
-    if found.needed is None:
-        return []
-    return paragraph(f"To find a lift as large as the estimate: {needed_text(found.needed)}")
-
-
-def _breakdown(
-    found: Breakdown, conversion: str, lift: LiftReport, truth: Mapping[str, float]
-) -> list[str]:
-    lines = ["", f"  {conversion} by {found.column}"]
-    shown = [(c, c.comparison) for c in found.cells if c.comparison is not None]
-    if shown:
-        worst = max(comparison.standard_error for _, comparison in shown)
-        unit = unit_for(worst, scale=100.0, suffix=" pp")
-        interval = f"{found.level:.0%} interval"
-        head = [found.column, "test", "control", "lift", interval, "p", "verdict"]
-        rows = [_level(cell, comparison, unit, truth) for cell, comparison in shown]
-        lines += table([[*head, "truth"] if truth else head, *rows])
-        lines += paragraph(
-            "Intervals hold for all levels at once (Bonferroni); p and verdict "
-            "are corrected for their number (Holm)."
-        )
-    if hidden := [shortened(c.level) for c in found.cells if c.comparison is None]:
-        lines += paragraph(
-            f"Suppressed (fewer than {lift.k} users in an arm, or lost in the noise): "
-            f"{', '.join(hidden)}."
-        )
-    if found.interaction is not None:
-        test = found.interaction
-        says = "differs" if test.differs(lift.level) else "no evidence that it differs"
-        lines += paragraph(
-            f"Lift between levels: {says} (Q = {test.q:.1f} on {test.df}, {p_is(test.p_value)})."
-        )
-    return lines
-
-
-def _level(cell: Cell, found: Comparison, unit: Unit, truth: Mapping[str, float]) -> list[str]:
-    told = shown_comparison(found)
-    row = [
-        shortened(cell.level),
-        unit.plain(told.test.rate.value) + " %",
-        unit.plain(told.control.rate.value) + " %",
-        unit.signed(told.absolute.value) + " pp",
-        unit.between(told.absolute.interval),
-        "" if cell.p_holm is None else p_text(cell.p_holm),
-        cell.verdict.value,
-    ]
-    if truth:
-        row.append(unit.signed(truth[cell.level]) if cell.level in truth else "")
-    return row
 
 
 def _sample_ratio(found: SampleRatio) -> list[str]:

@@ -84,9 +84,12 @@ def _unmeasured(found: Unmeasured) -> str:
 
 
 def _lift(found: SyntheticLift) -> list[str]:
+    several = len({(o.arm, o.against) for o in found.outcomes}) > 1
     rows = [["lift", "synthetic tables say", "measured interval", ""]]
     for outcome in found.outcomes:
-        rows.append([shortened(outcome.name), *_effect(outcome.overall, outcome.kind)])
+        versus = f", {outcome.arm} vs {outcome.against}" if several else ""
+        name = shortened(f"{outcome.name}{versus}", 44)
+        rows.append([name, *_effect(outcome.overall, outcome.kind)])
         rows += _levels(outcome)
     return table(rows)
 
