@@ -164,7 +164,7 @@ def difference(test: Estimate, control: Estimate, z: float, scale: float = 1.0) 
 def p_value(test: Estimate, control: Estimate) -> float:
     """Two-sided p of no difference: the largest at which `difference` still holds zero."""
     low, high = 0.0, _Z_MAX
-    for _ in range(60):
+    for _ in range(40):
         z = (low + high) / 2
         a, b = difference(test, control, z)
         low, high = (low, z) if a <= 0 <= b else (z, high)

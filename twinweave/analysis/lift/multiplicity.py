@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import ndtr
 from scipy.stats import norm
 
 from twinweave.analysis.lift.intervals import quantile
 
-_NODES = np.linspace(-9.0, 9.0, 721)
+_NODES = np.linspace(-9.0, 9.0, 361)
 """At which the control's error is integrated over: the trapezoid rule is exact to 1e-12 here."""
 
 _WEIGHTS = norm.pdf(_NODES) * (_NODES[1] - _NODES[0])
@@ -57,7 +58,7 @@ def _tail(z: float, loadings: NDArray[np.float64]) -> float:
     """P(max |Z_i| > z), Z_i = loading_i C + sqrt(1 - loading_i**2) E_i, all standard normal."""
     own = np.sqrt(1 - loadings**2)[:, None]
     shared = loadings[:, None] * _NODES
-    outside = norm.sf((z - shared) / own) + norm.sf((z + shared) / own)
+    outside = ndtr((shared - z) / own) + ndtr((-shared - z) / own)
     # 1 - prod(1 - outside) without cancellation: a small p stays exact.
     return float(min(_WEIGHTS @ -np.expm1(np.log1p(-np.minimum(outside, _MOST)).sum(axis=0)), 1.0))
 
