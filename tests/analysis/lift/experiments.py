@@ -35,22 +35,21 @@ BOUND = 500.0
 REGIONS, CHANNELS = (0.5, 0.35, 0.15), (0.6, 0.4)
 """Shares of users at the levels of a column of the publisher, and of the shop."""
 
-NEITHER = 0.2
-"""Share of the publisher's users who are in no arm."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """An experiment whose truth is known.
 
-    users: of the publisher. known: share of them whom the shop holds. rates: of each conversion
-    without treatment. lifts: by arm, what it adds to a rate, as a share of it, in the first
-    region and channel; a half of it in the others. spend: whether who bought has an amount; clip:
-    at which amounts are summed up. broken_down: whether by region and channel too.
+    users: of the publisher. neither, known: share of them who are in no arm, whom the shop holds.
+    rates: of each conversion without treatment. lifts: by arm, what it adds to a rate, as a share
+    of it, in the first region and channel; a half of it in the others. spend: whether who bought
+    has an amount; clip: at which amounts are summed up. broken_down: whether by region and
+    channel too.
     """
 
     name: str
     users: int
+    neither: float = 0.2
     known: float = 0.8
     rates: Mapping[str, float]
     lifts: Mapping[str, float]
@@ -69,7 +68,8 @@ SCENARIOS = (
         users=64_000,
         known=1.0,
         rates={"visited": 0.106, "bought": 0.0057},
-        lifts={"first": 0.8, "second": 0.5},
+        neither=0.0,
+        lifts={"first": 1.8, "second": 0.9},
         spend=True,
         clip=150.0,
     ),
@@ -166,8 +166,10 @@ class World:
     def users(self, rng: Generator) -> Users:
         """Codes of everyone's columns, whom the shop holds, and amounts; all at the publisher."""
         scenario, n = self.scenario, self.scenario.users
-        treated = (1 - NEITHER) / len(scenario.arms)
-        arm = rng.choice(len(scenario.arms) + 1, n, p=[treated] * len(scenario.arms) + [NEITHER])
+        treated = (1 - scenario.neither) / len(scenario.arms)
+        arm = rng.choice(
+            len(scenario.arms) + 1, n, p=[treated] * len(scenario.arms) + [scenario.neither]
+        )
         region, channel = (rng.choice(len(p), n, p=p) for p in (REGIONS, CHANNELS))
         found = {"segment": arm, "region": region, "channel": channel}
         found["held"] = rng.random(n) < scenario.known

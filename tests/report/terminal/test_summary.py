@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.analysis.lift.lift_world import CONF, SCHEMA, WORKLOAD, exact, noisy, people
+from tests.analysis.lift.lift_world import (
+    CONF,
+    SCHEMA,
+    WORKLOAD,
+    counted,
+    exact,
+    noisy,
+    people,
+)
 from tests.report.facts import FACTS
 from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.analysis import analyse
@@ -18,6 +26,8 @@ from twinweave.report.display import shown_relative
 from twinweave.report.terminal.comparisons import relative_text
 from twinweave.report.terminal.summary import summary
 from twinweave.report.terminal.text import WIDTH, p_is, unit_for
+from twinweave.workload.analyses import Analyses
+from twinweave.workload.priority import priority_tables
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +95,41 @@ def test_summary_of_a_hidden_arm_shows_no_figure_of_it(report: LiftReport) -> No
     nobody = summary(Contents(facts=FACTS, lift=replace(hidden, hidden=("test", "control"))))
     assert "a larger epsilon or larger tables" in " ".join(nobody.split())
     assert "absolute lift" not in text
+
+
+def test_several_arms_stand_side_by_side() -> None:
+    rng = np.random.default_rng(2)
+    users = people(20_000, rng)
+    conf = replace(
+        CONF,
+        test=(),
+        arms={"the first of them": ("t1",), "second": ("t2",)},
+        conversions=("bought", "visited"),
+        breakdowns=("region", "channel"),
+        ratio=None,
+    )
+    queries = priority_tables(Analyses(schema=SCHEMA, lift=conf))
+    found = analyse(SCHEMA, [noisy(q, counted(users, q), 3.0, rng) for q in queries], conf)
+    text = summary(Contents(facts=FACTS, lift=found))
+    assert max(len(line) for line in text.splitlines()) <= WIDTH
+    flat = " ".join(text.split())
+    for part in (
+        "t1 (the first of them), t2 (second) against c (control)",
+        "second vs control",
+        "the firs… vs second",
+        "adjusted",
+        "for all 6 comparisons with the control (Dunnett over arms, Holm over outcomes)",
+        "bought by channel (matched users of b)",
+        "spend by region",
+        "Lift of second between levels",
+    ):
+        assert part in flat, part
+    hidden = analyse(
+        SCHEMA,
+        [noisy(q, counted(users, q), 3.0, rng) for q in queries],
+        replace(conf, k=3000),
+    )
+    assert "vs second" not in summary(Contents(facts=FACTS, lift=hidden))
 
 
 def test_summary_without_an_experiment_still_tells_the_cost() -> None:

@@ -25,7 +25,7 @@ from twinweave.report.terminal.text import (
     whole,
 )
 
-_ARM = 14
+_ARM = 9
 """Characters of an arm's name."""
 
 
@@ -82,11 +82,12 @@ def several_arms(
         if one.overall is not None:
             both = shown[_pair(one)]
             arms = {one.arm: both.test} | arms | {one.against: both.control}
-    effects = [["", "absolute lift", interval, "p", "adjusted", "verdict"]]
+    effects = [["", "lift", interval, "p", "adjusted", "verdict"]]
     relative = [["", "relative lift", interval]]
-    errors = [["", "incremental", interval, "sampling", "noise", "ratio", "80% power"]]
+    incremental = [["", "incremental", interval]]
+    errors = [["", "sampling", "noise", "ratio", "80% power"]]
     for pair, told in shown.items():
-        own, absolute, incremental = found[pair], told.absolute, told.incremental
+        own, absolute, more = found[pair], told.absolute, told.incremental
         effects.append(
             [
                 pair,
@@ -99,11 +100,11 @@ def several_arms(
         )
         if told.relative is not None:
             relative.append([pair, *relative_text(told.relative)])
+        low, high = more.interval
+        incremental.append([pair, f"{more.value:+,.0f}", f"{low:+,.0f} to {high:+,.0f}"])
         errors.append(
             [
                 pair,
-                f"{incremental.value:+,.0f}",
-                "{:+,.0f} to {:+,.0f}".format(*incremental.interval),
                 points.plain(own.sampling_error),
                 points.plain(own.noise_sd),
                 f"{own.noise_ratio:.2f}",
@@ -118,12 +119,15 @@ def several_arms(
         *table(effects),
         *(["", *table(relative)] if len(relative) > 1 else []),
         "",
+        *table(incremental),
+        "",
         *table(errors),
         *paragraph(
             f"Standard errors from sampling and from privacy noise, their ratio, and the smallest "
             f"lift found with 80% power{f', in{points.suffix}' if points.suffix else ''}. "
             f"Intervals hold for the arms of an outcome at once."
         ),
+        *(line for pair, own in found.items() for line in _needed(own, pair)),
     ]
 
 

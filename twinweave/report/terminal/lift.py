@@ -15,6 +15,7 @@ from twinweave.analysis.lift.results import (
 from twinweave.report.contents import RunFacts
 from twinweave.report.display import Shown, shown_finding
 from twinweave.report.terminal.breakdowns import CORRECTED, breakdown_tables
+from twinweave.report.terminal.clusters import clusters_section
 from twinweave.report.terminal.comparisons import (
     Wording,
     among_matched,
@@ -45,6 +46,8 @@ def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
         lines += _match_rate(rate, lift)
     if lift.sample_ratio is not None:
         lines += _sample_ratio(lift.sample_ratio)
+    if lift.clusters is not None:
+        lines += clusters_section(lift.clusters)
     for note in lift.notes:
         lines += ["", *paragraph(f"Note: {note}", " ")]
     return lines
@@ -65,8 +68,9 @@ def _outcome(
         lines = two_arms(first, first.overall, wording, lift.level, truth)
     else:
         lines = several_arms(every, wording, lift.level)
+    if isinstance(first, ValueLift) and name in facts.clips:
+        lines += _clip(first, facts.clips[name])
     lines += among_matched(every, wording.points)
-    lines += _clipped(first) if isinstance(first, ValueLift) else []
     control = [one for one in every if one.against == CONTROL]
     known = {} if others else facts.truth_by.get(name, {})
     return lines + breakdown_tables(control, name, lift.k, known)
@@ -109,15 +113,16 @@ def _of_means(name: str, every: Sequence[ValueLift]) -> Wording | None:
     )
 
 
-def _clipped(value: ValueLift) -> list[str]:
-    """What share of the amounts counts as the clip: the mean is that of clipped amounts."""
-    if value.clipped_share is None:
-        return []
-    share, points = shown_finding(value.clipped_share), Unit(scale=100, decimals=1, suffix=" %")
-    clip = f"{value.clipped_to[1]:,g}"
+def _clip(value: ValueLift, clip: float) -> list[str]:
+    """What is estimated where amounts are clipped below their upper bound."""
+    share = "noise hides how many are above"
+    if value.clipped_share is not None:
+        found, unit = shown_finding(value.clipped_share), Unit(scale=100, decimals=1, suffix=" %")
+        between = unit.between(found.interval, signed=False)
+        share = f"{unit.plain(found.value)} % of amounts are above; {between}"
     return paragraph(
-        f"{points.plain(share.value)} % of all amounts are above {clip} and count "
-        f"as it ({points.between(share.interval, signed=False)}, of the noisy table of amounts)."
+        f"Mean of amounts clipped at {clip:,g} ({share}): what is compared is that mean, not the "
+        "one of amounts as they are."
     )
 
 
