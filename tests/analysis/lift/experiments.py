@@ -171,7 +171,7 @@ class World:
             len(scenario.arms) + 1, n, p=[treated] * len(scenario.arms) + [scenario.neither]
         )
         region, channel = (rng.choice(len(p), n, p=p) for p in (REGIONS, CHANNELS))
-        found = {"segment": arm, "region": region, "channel": channel}
+        found: Users = {"segment": arm, "region": region, "channel": channel}
         found["held"] = rng.random(n) < scenario.known
         for name in scenario.rates:
             found[name] = (rng.random(n) < self.chances(name)[arm, region, channel]).astype(int)
@@ -201,7 +201,7 @@ class World:
         return analyse(self.schema, self.measured(rng), self.conf)
 
     def truth(
-        self, one: ConversionLift | ValueLift, *, matched: bool = False, **at: int
+        self, one: ConversionLift | ValueLift, at: Mapping[str, int], *, matched: bool = False
     ) -> tuple[float, float]:
         """True means of a comparison's arms, over all or at one level. matched: among users whom
         the shop holds, as at a level of its own column."""
@@ -295,7 +295,7 @@ def hits(world: World, report: LiftReport) -> Iterator[tuple[str, bool]]:
         kind = "against control" if one.against == CONTROL else "between arms"
         if one.overall is None:
             continue
-        truth = world.truth(one)
+        truth = world.truth(one, {})
         together.setdefault(f"{name} {kind}", []).append(_covers(one.overall, truth))
         if one.overall.relative is not None:
             relative = _relative(one.overall, truth)
@@ -303,13 +303,13 @@ def hits(world: World, report: LiftReport) -> Iterator[tuple[str, bool]]:
         if (one.arm, one.against) != world.conf.pairs[0]:
             continue
         if one.matched is not None:
-            truth = world.truth(one, matched=True)
+            truth = world.truth(one, {}, matched=True)
             yield f"{name} among matched", _covers(one.matched, truth)
         for b in one.breakdowns:
             cells = [(i, c.comparison) for i, c in enumerate(b.cells) if c.comparison is not None]
             yield (
                 f"{name} by {b.column}",
-                all(_covers(c, world.truth(one, **{b.column: i})) for i, c in cells),
+                all(_covers(c, world.truth(one, {b.column: i})) for i, c in cells),
             )
     yield from ((cell, all(held)) for cell, held in together.items())
 
@@ -319,7 +319,7 @@ def wrong_verdicts(world: World, report: LiftReport) -> dict[str, bool]:
     found = {"against control": False, "between arms": False}
     every: Sequence[ConversionLift | ValueLift] = (*report.conversions, *report.values)
     for one in every:
-        test, control = world.truth(one)
+        test, control = world.truth(one, {})
         if one.overall is not None and test == control:
             kind = "against control" if one.against == CONTROL else "between arms"
             found[kind] |= one.overall.verdict.value in ("lift", "harm")

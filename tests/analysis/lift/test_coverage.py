@@ -16,6 +16,7 @@ import pytest
 from tests.analysis.lift.experiments import SCENARIOS, Cell, World, hits, study
 from tests.statistics import p_between, plausible
 from twinweave.analysis.lift.analysis import analyse
+from twinweave.analysis.lift.results import ConversionLift, ValueLift
 
 REPLICATES = 200
 LEVEL = 1e-6
@@ -63,7 +64,8 @@ def test_a_wrong_noise_variance_is_caught(claimed: float) -> None:
 def test_the_noise_of_a_mailing_is_as_small_as_is_said() -> None:
     """Of 64,000 users at epsilon 1, over sampling error: visits .15, purchases .5, amounts 1.5."""
     report = World.of(BY_NAME["mailing"], 1.0).report(np.random.default_rng(1))
-    found = [c.overall for c in (*report.conversions, *report.values) if c.against == "control"]
+    every: list[ConversionLift | ValueLift] = [*report.conversions, *report.values]
+    found = [one.overall for one in every if one.against == "control"]
     ratios = [c.noise_ratio for c in found if c is not None]
     assert max(ratios[:2]) < 0.15
     assert max(ratios[2:4]) < 0.5

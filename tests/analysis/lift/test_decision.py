@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.analysis.lift.experiments import CONF, SCENARIOS, SCHEMA, priority_sigma, replicate
+from tests.analysis.lift.two_parties import CONF, SCENARIOS, SCHEMA, priority_sigma, replicate
 from tests.statistics import p_between, plausible
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.conclusions import conclude

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.analysis.lift import lift_world
-from tests.analysis.lift.experiments import (
+from tests.analysis.lift.two_parties import (
     CONF,
     CROSS,
     SCHEMA,

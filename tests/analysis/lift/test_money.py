@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.analysis.lift.experiments import (
+from tests.analysis.lift.two_parties import (
     CONF,
     SCENARIOS,
     SCHEMA,

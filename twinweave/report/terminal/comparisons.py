@@ -220,6 +220,4 @@ def _needed(found: Comparison, pair: str = "") -> list[str]:
     if found.needed is None:
         return []
     whose = f" of {pair}" if pair else ""
-    return paragraph(
-        f"To find a lift as large as the estimate{whose}: {needed_text(found.needed)}"
-    )
+    return paragraph(f"To find a lift as large as the estimate{whose}: {needed_text(found.needed)}")

@@ -11,7 +11,7 @@ from twinweave.analysis.lift.results import (
     Ruling,
 )
 from twinweave.report.display import shown_relative
-from twinweave.report.terminal.lift import relative_text
+from twinweave.report.terminal.comparisons import relative_text
 from twinweave.report.terminal.needed import needed_text
 from twinweave.report.terminal.text import (
     paragraph,
