@@ -72,7 +72,7 @@ def _sum(schema: JointSchema, lift: LiftConf, value: str, by: str | None = None)
     return replace(counted, sides=sides)
 
 
-_HEADLINE = 4.0
+_HEADLINE = 6.0
 
 
 def importance(schema: JointSchema, query: Query) -> float:
@@ -84,7 +84,7 @@ def importance(schema: JointSchema, query: Query) -> float:
     """
     roles = [schema.column(c).role for c in query.columns]
     if query.weight is not None:
-        return 8.0 if len(query.columns) == 1 else 1.0
+        return 12.0 if len(query.columns) == 1 else 1.0
     if Role.CLUSTER in roles:
         return _HEADLINE / float(GROUPS ** (2 / 3))
     if query.priority and set(roles) == {Role.MEMBERSHIP, Role.CONVERSION}:
