@@ -80,6 +80,14 @@ ATTACKS: dict[str, Line] = {
     "numbers": Line(
         "noise, domains or numbers that cannot be computed with", "refuses at setup, by name"
     ),
+    "clips": Line(
+        "a sum up to a clip so small that its unit is rounded to nothing",
+        "counts no user for more than the units that are charged",
+    ),
+    "clusters": Line(
+        "a table of a party's clusters without its arms, or with another column of its own",
+        "refuses before anything is charged",
+    ),
     "members": Line("pool members that are no parties", "refuses before anything is charged"),
     "pools": Line("a pool that the site file does not name", "refuses at setup"),
     "second-plan": Line(

@@ -143,6 +143,14 @@ def test_a_user_adds_one_of_the_two_whole_units_beside_the_amount(
     assert abs(found - exact) < 1
 
 
+@pytest.mark.parametrize("clip", [5e-324, 2e-322, 1e-300])
+def test_the_smallest_clips_leave_a_user_worth_no_more(clip: float) -> None:
+    """Their thirty-second parts are rounded: to 0, or to fewer than 32 in the clip."""
+    column = Column(name="x", kind=Kind.CONTINUOUS, role=Role.VALUE, bounds=(0, 10))
+    units = value_units(column, np.array([0.0, clip, 10.0]), clip, np.zeros(3, np.uint64))
+    assert units.tolist() == [0, VALUE_UNITS, VALUE_UNITS]
+
+
 @pytest.mark.parametrize("amount", [0.01, 3.3, 9.99])
 def test_rounding_has_no_bias(amount: float) -> None:
     """Sum of 100,000 of one amount; a wrong chance, or rounding to nearest, is noticed."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.analysis.lift.clustered import CONF, GROUPED, SCHEMA
+from tests.security.without import without
 from twinweave.errors import ConfigError
 from twinweave.tables.column import GROUPS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
@@ -38,18 +39,25 @@ def test_the_groups_get_about_the_budget_of_the_arms() -> None:
     assert 0.7 < weight(GROUPED) / weight(arms) < 1.0
 
 
+@pytest.mark.attack("clusters")
+@pytest.mark.broken("clusters")
 @pytest.mark.parametrize(
     "columns", [("household",), ("segment", "household", "region"), ("household", "region")]
 )
-def test_a_party_refuses_any_other_table_of_clusters(columns: tuple[str, ...]) -> None:
+def test_a_party_refuses_clusters_without_arms_or_with_more(
+    columns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = SCHEMA.schemas[0]
     region = Column(name="region", kind=Kind.CATEGORICAL, levels=("n", "s"))
     schema = JointSchema(
         schemas=(replace(first, columns=(*first.columns, region)), *SCHEMA.schemas[1:])
     )
+    asked = Query(sides=(Side(party="a", columns=columns),))
     check(schema, GROUPED)
     with pytest.raises(ConfigError, match="clusters of 'a'"):
-        check(schema, Query(sides=(Side(party="a", columns=columns),)))
+        check(schema, asked)
+    without(monkeypatch, check, "Role.CLUSTER in roles")
+    check(schema, asked)
 
 
 def test_the_cluster_is_a_cluster_column_of_the_memberships_party() -> None:

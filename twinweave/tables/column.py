@@ -236,8 +236,10 @@ class Column(Parsed):
                 "bounds are ISO dates for a datetime, else numbers", "Correct `bounds` or `kind`."
             )
         lo, hi = self.span
-        if not (isfinite(lo) and isfinite(hi) and lo < hi):
-            raise self._error("bounds must be finite, low before high", "Correct `bounds`.")
+        if not (isfinite(hi - lo) and lo < hi):
+            raise self._error(
+                "bounds and their distance must be finite, low before high", "Correct `bounds`."
+            )
         if isinstance(self.bins, int) and self.bins < 1:
             raise self._error("needs at least one bin", "Give a positive number of `bins`.")
         if isinstance(self.bins, tuple):

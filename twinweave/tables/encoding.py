@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from twinweave.errors import AppError, SchemaError, unquoted
 from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import TRUTH, Cleaned, clean
-from twinweave.tables.column import GROUPS, Column, Kind, Role, seconds, value_unit
+from twinweave.tables.column import GROUPS, VALUE_UNITS, Column, Kind, Role, seconds
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
@@ -219,7 +219,9 @@ def value_units(
     of a cryptographic generator.
     """
     low, high = column.span
-    exact = (np.minimum(amounts, high if clip is None else clip) - low) / value_unit(column, clip)
+    top = high if clip is None else clip
+    # The share first: it is 1 at most, where a unit of the smallest clips is rounded, even to 0.
+    exact = (np.minimum(amounts, top) - low) / (top - low) * VALUE_UNITS
     near = np.rint(exact)
     exact = np.where(np.abs(exact - near) < _WHOLE_UNIT, near, exact)
     below = np.floor(exact)
