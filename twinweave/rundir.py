@@ -320,6 +320,7 @@ class Run:
             m=m,
             level=level,
             seed=seed,
+            clustered=bool((self.report.get("lift") or {}).get("clusters")),
         )
 
     def _json(self, name: str) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from scipy import stats
 
 import twinweave
 from tests.statistics import p_mean, p_variance, plausible
-from tests.synthesis.known_world import LAYOUT, MILD, PAIRS, SCHEMA, World, inferred, rates
+from tests.synthesis.known_world import KEY, LAYOUT, MILD, PAIRS, SCHEMA, World, inferred, rates
 from twinweave import rundir
 from twinweave.errors import ConfigError
 from twinweave.synthesis.infer import Statistic, infer
 from twinweave.synthesis.population import row_counts
 from twinweave.synthesis.posterior import Posterior, posterior
+from twinweave.tables.column import Column, Kind
+from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import query_over
 
@@ -113,6 +115,8 @@ def test_what_cannot_be_told_is_refused(
     [
         (lambda table: float("nan"), "no finite number"),
         (lambda table: {str(table["age"].value_counts().iloc[0]): 1.0}, "other names"),
+        (lambda table: None, "gives no number"),
+        (lambda table: {"age": "old"}, "gives no number"),
     ],
 )
 def test_a_statistic_that_fails_is_named(
@@ -120,6 +124,28 @@ def test_a_statistic_that_fails_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         infer(SCHEMA, *tables, statistic, columns=["age"], order=None, m=3, level=0.95, seed=0)
+
+
+def test_what_intervals_do_not_count_is_said() -> None:
+    """Amounts crowd at a bin's lower end: the mean of what is spread evenly is another."""
+    spend = Column(name="spend", kind=Kind.CONTINUOUS, bounds=(0, 100), bins=(10,))
+    items = Column(name="items", kind=Kind.INTEGER, bounds=(0, 1), bins=(1,))
+    schema = JointSchema(schemas=(Schema(party="shop", columns=(KEY, spend, items)),))
+    asked = [query_over(schema, name) for name in ("spend", "items")]
+    measured = [Measurement(query=q, values=np.full(2, 500.0), variance=1.0) for q in asked if q]
+
+    def warned(column: str, clustered: bool) -> tuple[str, ...]:
+        options: dict[str, Any] = {"order": None, "m": 3, "level": 0.95, "seed": 0}
+        sizes = {"shop": 1000}
+        return infer(
+            schema, measured, sizes, number, columns=[column], clustered=clustered, **options
+        ).warnings
+
+    assert warned("items", False) == ()
+    (binned,) = warned("spend", False)
+    assert "spend: known to the bin" in binned
+    (alike,) = warned("items", True)
+    assert "clusters" in alike
 
 
 def test_pairs_that_nobody_measured_are_refused_whatever_the_order(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.synthesis.posterior import Posterior, posterior
+from twinweave.tables.column import Column, Kind
 from twinweave.tables.encoding import decode
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.measurement import Measurement
@@ -60,7 +61,8 @@ class Estimate:
 class Inference:
     """estimates: in the statistic's order. m: populations drawn. n: people of the union.
 
-    warnings: what the statistic must not rest on, for nobody measured it.
+    warnings: what the statistic must not rest on, for nobody measured it, and what its intervals do
+    not count.
     """
 
     estimates: tuple[Estimate, ...]
@@ -85,9 +87,16 @@ def infer(
     m: int,
     level: float,
     seed: int,
+    clustered: bool = False,
 ) -> Inference:
-    """See `twinweave.rundir.Run.infer`, which calls it."""
-    warnings = check_columns(schema, measurements, columns, order)
+    """See `twinweave.rundir.Run.infer`, which calls it.
+
+    clustered: whether clusters of people were assigned to arms as wholes.
+    """
+    warnings = (
+        *check_columns(schema, measurements, columns, order),
+        *_unsaid(schema, columns, clustered),
+    )
     if m < 3:
         raise ConfigError("m", "below 3", "Draw 3 populations or more, 20 say.")
     if not 0.5 <= level < 1:
@@ -154,7 +163,12 @@ def _draw(
     def of(counts: NDArray[np.int64]) -> dict[str, float]:
         told = statistic(decode(own, known.people(counts).codes, rng))
         named = told if isinstance(told, Mapping) else {ALONE: told}
-        return {str(name): float(number) for name, number in named.items()}
+        try:
+            return {str(name): float(number) for name, number in named.items()}
+        except (TypeError, ValueError):
+            raise ConfigError(
+                "statistic", "gives no number", "Return a number, or numbers by name."
+            ) from None
 
     return of(rng.multinomial(known.n, shares)), of(_whole(shares, known.n, rng))
 
@@ -196,6 +210,30 @@ def check_columns(
     return (
         f"No table has {', '.join(columns)} together. The intervals hold for a statistic that "
         f"follows from tables of {size} of them; what more have in common is filled in evenly.",
+    )
+
+
+def _unsaid(schema: JointSchema, columns: Sequence[str], clustered: bool) -> Iterator[str]:
+    """What the intervals do not count."""
+    if binned := [name for name in columns if _is_coarse(schema.column(name))]:
+        yield (
+            f"{', '.join(binned)}: known to the bin and spread evenly in it, which the intervals "
+            "take for the truth. They hold for what follows from bins, shares at a bin's edge say, "
+            "and not for a mean where bins are wide."
+        )
+    if clustered:
+        yield (
+            "People are drawn one by one, and clusters of them were assigned to arms as wholes: a "
+            "difference between arms varies more than its interval says. Those of the lift report "
+            "count it."
+        )
+
+
+def _is_coarse(column: Column) -> bool:
+    """Whether a bin has several numbers or moments."""
+    low, high = column.span if column.is_numeric else (0.0, 0.0)
+    return column.is_numeric and (
+        column.kind is not Kind.INTEGER or len(column.edges) < round(high - low)
     )
 
 
