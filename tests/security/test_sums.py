@@ -14,14 +14,16 @@ from tests.campaigns import csv_mapping
 from tests.e2e.clear import Clear
 from tests.protocols.parties import Parties
 from tests.security.test_without import FEW, SHARE, A, aligned, two
+from tests.security.without import without
 from twinweave.config import RunConf
+from twinweave.errors import ConfigError
 from twinweave.privacy.events import Stage
 from twinweave.privacy.noise import OwnGaussian
 from twinweave.protocols.products.server import measure
 from twinweave.tables import encoding
 from twinweave.tables.column import VALUE_UNITS, Column, value_unit
 from twinweave.workload.plan import PlannedQuery
-from twinweave.workload.queries import Query, Side
+from twinweave.workload.queries import Query, Side, check
 
 LEAST = 5e-324
 """The smallest number above 0: a thirty-second part of it is 0."""
@@ -52,14 +54,17 @@ def divided(
 def test_the_least_clip_makes_nobody_count_for_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A unit of nothing made every row count for -2**31, beside which no noise is seen: the sums
-    were the exact number of users by region."""
-    whole, bare = tmp_path / "whole", tmp_path / "bare"
-    whole.mkdir()
-    bare.mkdir()
+    """It is refused; and were it not, nobody would count for more. Without either, a unit of
+    nothing made every row count for -2**31: the sums were the exact number of users by region."""
+    runs = [tmp_path / name for name in ("refused", "counted", "bare")]
+    for folder in runs:
+        folder.mkdir()
     users = Clear(RunConf.parse(csv_mapping(tmp_path, *FEW, users=80)))
     counts = users.table(Query(sides=(Side(party=A, columns=("region",)),)))
+    with pytest.raises(ConfigError, match="clipped outside its bounds"):
+        summed(two(runs[0]))
+    without(monkeypatch, check, "may_clip")
     most = counts * VALUE_UNITS + 8 * NOISE.noise_multiplier * VALUE_UNITS
-    assert (np.abs(summed(two(whole))) < most).all()
+    assert (np.abs(summed(two(runs[1]))) < most).all()
     monkeypatch.setattr(encoding, "value_units", divided)
-    assert np.array_equal(np.rint(summed(two(bare)) / -(2.0**31)), counts)
+    assert np.array_equal(np.rint(summed(two(runs[2])) / -(2.0**31)), counts)

@@ -82,7 +82,7 @@ ATTACKS: dict[str, Line] = {
     ),
     "clips": Line(
         "a sum up to a clip so small that its unit is rounded to nothing",
-        "counts no user for more than the units that are charged",
+        "refuses; and would count no user for more than the units that are charged",
     ),
     "clusters": Line(
         "a table of a party's clusters without its arms, or with another column of its own",

@@ -48,7 +48,7 @@ def test_a_clip_is_in_the_name_and_lies_within_the_bounds() -> None:
     assert [clipped(c).name for c in (None, 120.0, 0.25)] == names
     for clip in (None, -9.9, 500.0):
         check(schema, clipped(clip))
-    for wrong in (-10.0, 500.1, float("nan"), float("inf")):
+    for wrong in (-10.0, -10 + 1e-9, 500.1, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="clipped outside"):
             check(schema, clipped(wrong))
     with pytest.raises(ConfigError, match="only a sum"):

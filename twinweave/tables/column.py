@@ -274,6 +274,17 @@ def value_unit(column: Column, clip: float | None = None) -> float:
     return ((high if clip is None else clip) - low) / VALUE_UNITS
 
 
+LEAST_CLIP = 1e-9
+"""Of the way from the lower bound to the upper one: below, squares of what is left vanish."""
+
+
+def may_clip(column: Column, clip: float) -> bool:
+    """Whether a sum's amounts may be clipped there: clearly above the lower bound, and no higher
+    than the upper one."""
+    low, high = column.span
+    return low + LEAST_CLIP * (high - low) <= clip <= high
+
+
 def seconds(text: str) -> float:
     """ISO date or datetime (UTC) to seconds since 1970-01-01. Raises SchemaError."""
     try:

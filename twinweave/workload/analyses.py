@@ -13,7 +13,7 @@ from typing import Literal
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
-from twinweave.tables.column import Kind, Role
+from twinweave.tables.column import Kind, Role, may_clip
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.decisions import DecisionConf, MoneyConf, check_decision, check_money
 from twinweave.workload.queries import query_over
@@ -222,11 +222,10 @@ def check_lift(schema: JointSchema, conf: LiftConf) -> None:
                 "lift.values", f"{name!r} is no value column", "Give it `role: value` and bounds."
             )
     for name, clip in conf.stated_clips.items():
-        low, high = schema.column(name).span
-        if not low < clip <= high:
+        if not may_clip(schema.column(name), clip):
             raise ConfigError(
                 f"lift.clip.{name}",
-                "is not above the column's lower bound and up to its upper one",
+                "is not clearly above the column's lower bound and up to its upper one",
                 "Give a number within the bounds, `auto` or `bounds`.",
             )
     for name in conf.breakdowns:

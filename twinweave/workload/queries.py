@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed
-from twinweave.tables.column import Role
+from twinweave.tables.column import Role, may_clip
 from twinweave.tables.contingency import Axis, Cells, group_of, grouped_size
 from twinweave.tables.schema import JointSchema, Schema
 
@@ -276,11 +276,10 @@ def check(schema: JointSchema, query: Query) -> None:
                 f"{side.weight!r} is no value column",
                 "Give it `role: value` and bounds.",
             )
-        if side.weight is not None and side.clip is not None:
-            low, high = held.column(side.weight).span
-            if not low < side.clip <= high:
-                raise ConfigError(
-                    "workload",
-                    f"{side.weight!r} is clipped outside its bounds",
-                    "Give a clip above the lower bound, and no higher than the upper one.",
-                )
+        summed, clip = side.weight, side.clip
+        if summed and clip is not None and not may_clip(held.column(summed), clip):
+            raise ConfigError(
+                "workload",
+                f"{side.weight!r} is clipped outside its bounds",
+                "Give a clip clearly above the lower bound, and no higher than the upper one.",
+            )
