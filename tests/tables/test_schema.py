@@ -37,3 +37,17 @@ def test_only_the_key_is_numbered() -> None:
     ]
     with pytest.raises(SchemaError, match="only the key"):
         parse(Schema, {"party": "a", "columns": columns})
+
+
+@pytest.mark.parametrize("bounds", [[0, float("inf")], [-1.5e308, 1.5e308], [1, 1], [2, 1]])
+def test_bounds_leave_a_distance_that_can_be_computed(bounds: list[float]) -> None:
+    """A share of an infinite one is no number, and a sum of such would be no sum."""
+    spend = {"name": "spend", "kind": "continuous", "role": "value", "bounds": bounds}
+    with pytest.raises(SchemaError, match="distance must be finite, low before high"):
+        parse(
+            Schema,
+            {
+                "party": "a",
+                "columns": [{"name": "id", "kind": "categorical", "role": "key"}, spend],
+            },
+        )
