@@ -56,6 +56,9 @@ def check(found: Comparison) -> None:
         assert 0 <= arm.total <= arm.n * (1 + 1e-9)
     for effect in (told.absolute, told.incremental):
         assert effect.interval[0] <= effect.value <= effect.interval[1]
+    low, high = found.absolute.interval
+    if low <= 0 <= high:  # no effect is possible: then none is possible in numbers of users too
+        assert found.incremental.interval[0] <= 0 <= found.incremental.interval[1]
     assert told.relative is not None
     if told.relative.value is not None:
         assert told.relative.value >= -1

@@ -23,6 +23,7 @@ from tests.analysis.lift.two_parties import (
 from tests.statistics import p_between, plausible
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.design import Assumed, Foreseen, foresee
+from twinweave.analysis.lift.intervals import quantile
 from twinweave.analysis.lift.results import Verdict
 from twinweave.privacy.events import Stage
 from twinweave.privacy.noise import SPARE_COINS, DealtCoins, OwnGaussian
@@ -101,7 +102,9 @@ def test_the_noise_is_that_of_the_report() -> None:
     found, spent, level = foresee(lift_world.SCHEMA, conf, tables, assumed)
     assert found.noise_sd == pytest.approx(overall.noise_sd, rel=0.01)
     assert found.sampling_error == pytest.approx(overall.sampling_error, rel=0.05)
-    assert found.quantiles > overall.mde / overall.standard_error  # two outcomes are corrected for
+    # Two outcomes are corrected for, in the plan and in the report.
+    assert found.quantiles == pytest.approx(overall.mde / overall.standard_error)
+    assert found.quantiles > quantile(conf.level) + 0.8416
     assert spent.noise_sd == pytest.approx(value.noise_sd, rel=0.01)
     # Of three levels one is nearly empty, so that the two have half of the users, not a third.
     cell = report.conversions[0].breakdowns[0].cells[0].comparison

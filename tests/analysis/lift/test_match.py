@@ -124,6 +124,24 @@ def test_arms_that_are_not_matched_alike_get_no_verdict() -> None:
     json.dumps(to_plain(report), allow_nan=False)
 
 
+def test_an_arm_that_is_not_shown_takes_no_doubt_off_the_others() -> None:
+    """A third arm of three users, and the others matched unequally: still no verdict."""
+    rng = np.random.default_rng(6)
+    users = people(6000, rng)
+    users["arm"] = np.where(users["arm"] == 2, 0, users["arm"])
+    users["arm"][:3] = 2
+    users["at_a"] = np.ones(6000, dtype=bool)
+    users["at_b"] = rng.random(6000) < np.where(users["arm"] == 0, 0.55, 0.75)
+    conf = replace(CONF, test=(), arms={"mail": ("t1",), "tiny": ("t2",)})
+    tables = [noisy(q, exact(users, q), 1.0, rng) for q in WORKLOAD]
+    report = analyse(SCHEMA, tables, conf)
+    assert report.hidden == ("tiny",)
+    assert report.match_rates[0].state is MatchState.UNBALANCED
+    overall = report.conversions[0].overall
+    assert overall is not None
+    assert overall.verdict is Verdict.REFUSED
+
+
 def test_ids_that_never_match_are_said() -> None:
     users = people(3000, np.random.default_rng(7))
     users["at_b"] = ~users["at_a"]

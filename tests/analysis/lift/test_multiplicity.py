@@ -39,7 +39,19 @@ def test_unequal_arms_have_their_own_correlation() -> None:
 
 
 def test_small_p_values_stay_exact() -> None:
-    assert dunnett_p(1e-60, [EQUAL] * 2) == pytest.approx(2e-60, rel=0.01)
+    assert dunnett_p(1e-12, [EQUAL] * 2) == pytest.approx(2e-12, rel=0.01, abs=0)
+    assert dunnett_p(1e-60, [EQUAL] * 2) == pytest.approx(2e-60, rel=0.01, abs=0)
+
+
+@pytest.mark.parametrize("common", [0.0, 1.0, 20.0, 1e6])
+@pytest.mark.parametrize("p", [1e-200, 1e-30, 1e-9, 1e-4, 0.05, 0.5, 0.999])
+def test_an_adjusted_p_is_between_the_plain_one_and_bonferronis(p: float, common: float) -> None:
+    """Whatever the control's precision: a tiny control makes all comparisons nearly one."""
+    found = dunnett_p(p, [loading(1.0, common)] * 3)
+    assert p <= found <= min(3 * p * (1 + 1e-9), 1)
+
+
+def test_what_needs_no_correction() -> None:
     assert dunnett_p(0.0, [EQUAL] * 2) == 0
     assert dunnett_p(1.0, [EQUAL] * 2) == pytest.approx(1)
 

@@ -23,11 +23,16 @@ from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport, Relative
 from twinweave.report.contents import Contents
 from twinweave.report.display import shown_relative
-from twinweave.report.terminal.comparisons import relative_text
+from twinweave.report.terminal.comparisons import Wording, relative_text, several_arms
 from twinweave.report.terminal.summary import summary
-from twinweave.report.terminal.text import WIDTH, p_is, unit_for
+from twinweave.report.terminal.text import WIDTH, Unit, level_text, p_is, unit_for
 from twinweave.workload.analyses import Analyses
 from twinweave.workload.priority import priority_tables
+
+_POINTS = Unit(scale=100.0, decimals=2, suffix=" pp")
+_WORDING = Wording(
+    name="bought", what="users", total="sold", rate="rate", rates=_POINTS, points=_POINTS
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,33 @@ def test_summary_of_a_hidden_arm_shows_no_figure_of_it(report: LiftReport) -> No
     nobody = summary(Contents(facts=FACTS, lift=replace(hidden, hidden=("test", "control"))))
     assert "a larger epsilon or larger tables" in " ".join(nobody.split())
     assert "absolute lift" not in text
+
+
+def test_arms_whose_names_begin_alike_keep_their_own_figures() -> None:
+    """Each comparison has a name of its own, and arms stand in the order declared."""
+    rng = np.random.default_rng(2)
+    users = people(20_000, rng)
+    arms = {"campaign north": ("t1",), "campaign south": ("t2",), "west": ("none",)}
+    conf = replace(CONF, test=(), arms=arms, breakdowns=(), values=(), ratio=None)
+    queries = priority_tables(Analyses(schema=SCHEMA, lift=conf))
+    found = analyse(SCHEMA, [noisy(q, counted(users, q), 3.0, rng) for q in queries], conf)
+    lines = several_arms(found.conversions, _WORDING, conf.level)
+    relative = [line for line in lines if " vs " in line and "%" in line]
+    for one, row in zip(found.conversions, relative, strict=True):
+        assert one.overall is not None
+        assert one.overall.relative is not None
+        assert f"{100 * (one.overall.relative.value or 0):+.1f} %" in row
+    at = [line.split()[0] for line in lines[5:9]]
+    assert at == ["campaign…", "campaig…2", "west", "control"]
+    assert found.conversions[0].overall is not None
+    assert level_text(found.conversions[0].overall.level) in lines[4]  # Dunnett's, not 95%
+
+
+@pytest.mark.parametrize(
+    ("level", "text"), [(0.95, "95%"), (0.9737, "97.37%"), (0.995, "99.5%"), (0.99995, "99.995%")]
+)
+def test_a_level_is_never_rounded_to_certainty(level: float, text: str) -> None:
+    assert level_text(level) == text
 
 
 def test_several_arms_stand_side_by_side() -> None:

@@ -71,11 +71,18 @@ def _arm(estimate: Estimate, z: float, possible: Interval) -> ArmResult:
 
 
 def _incremental(test: Estimate, lift: float, interval: Interval, z: float) -> Finding:
-    """lift * n for the test arm, the noise in n included (delta method)."""
+    """lift * n for the test arm, the noise in n included (delta method).
+
+    Of the sign that the lift has, as far as its interval tells it: where n is hardly above its
+    noise, or the interval ends at what is possible, the method alone would find an effect in a
+    lift that may be none.
+    """
     size = z * z * (lift**2 * test.var_n + 2 * lift * test.n_cov)
     low, high = (sqrt(max((test.n * (end - lift)) ** 2 + size, 0.0)) for end in interval)
     value = lift * test.n
-    return Finding(value=value, interval=(value - low, value + high))
+    ends = value - low, value + high
+    signed = (min(ends[0], 0.0), max(ends[1], 0.0)) if interval[0] <= 0 <= interval[1] else ends
+    return Finding(value=value, interval=signed)
 
 
 def _relative(test: Estimate, control: Estimate, z: float) -> Relative:

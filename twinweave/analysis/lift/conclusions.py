@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.decision import decide, for_decisions
+from twinweave.analysis.lift.headlines import families
 from twinweave.analysis.lift.money import money_of
 from twinweave.analysis.lift.needed import needed
 from twinweave.analysis.lift.results import ConversionLift, Decision, LiftReport, ValueLift, Verdict
@@ -35,20 +36,19 @@ def conclude(
     if conf.decisions:
         deciding = analyse(schema, measurements, for_decisions(conf))
         decisions = decide(deciding, conf, epsilon=epsilon, delta=delta)
-    outcomes = len({c.conversion for c in report.conversions} | {v.column for v in report.values})
-    families = 1 if conf.correction == "none" else outcomes
+    many = families(conf, (*report.conversions, *report.values))
     return replace(
         report,
-        conversions=tuple(_with_needed(c, epsilon, delta, families) for c in report.conversions),
-        values=tuple(_with_needed(v, epsilon, delta, families) for v in report.values),
+        conversions=tuple(_with_needed(c, epsilon, delta, many) for c in report.conversions),
+        values=tuple(_with_needed(v, epsilon, delta, many) for v in report.values),
         money=money_of(report, conf),
         decisions=decisions,
     )
 
 
-def _with_needed(found: Outcome, epsilon: float, delta: float, families: int) -> Outcome:
+def _with_needed(found: Outcome, epsilon: float, delta: float, many: int) -> Outcome:
     overall = found.overall
     if overall is None or overall.verdict is not Verdict.INCONCLUSIVE:
         return found
-    told = needed(overall, epsilon=epsilon, delta=delta, families=families)
+    told = needed(overall, epsilon=epsilon, delta=delta, families=many)
     return replace(found, overall=replace(overall, needed=told))

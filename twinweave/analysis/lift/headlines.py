@@ -16,6 +16,7 @@ from twinweave.analysis.lift.breakdown import Pair
 from twinweave.analysis.lift.compare import verdict
 from twinweave.analysis.lift.intervals import Estimate
 from twinweave.analysis.lift.multiplicity import Compared, adjusted, dunnett_level, loading
+from twinweave.analysis.lift.needed import quantiles
 from twinweave.analysis.lift.results import Comparison, ConversionLift, ValueLift
 from twinweave.workload.analyses import CONTROL, LiftConf
 
@@ -55,21 +56,33 @@ def corrected(
         p = {i: c.p_value for i, c in compared.items()}
     else:
         p = _adjusted(control) | _adjusted(others)
-    n = len(conversions)
-    first = tuple(_told(one, p.get(i), conf) for i, one in enumerate(conversions))
-    second = tuple(_told(one, p.get(n + i), conf) for i, one in enumerate(values))
+    n, many = len(conversions), families(conf, every)
+    first = tuple(_told(one, p.get(i), conf, many) for i, one in enumerate(conversions))
+    second = tuple(_told(one, p.get(n + i), conf, many) for i, one in enumerate(values))
     return first, second, _said(conf, [control[i].family for i in control], len(others))
+
+
+def families(conf: LiftConf, every: Sequence[ConversionLift | ValueLift]) -> int:
+    """Outcomes whose verdicts are corrected for each other: what is found must do for them all."""
+    shown = {
+        one.conversion if isinstance(one, ConversionLift) else one.column
+        for one in every
+        if one.overall is not None
+    }
+    return 1 if conf.correction == "none" else max(len(shown), 1)
 
 
 def _adjusted(compared: Mapping[int, Compared]) -> dict[int, float]:
     return dict(zip(compared, adjusted(list(compared.values())), strict=True))
 
 
-def _told(one: Outcome, p: float | None, conf: LiftConf) -> Outcome:
-    if one.overall is None or p is None:
+def _told(one: Outcome, p: float | None, conf: LiftConf, many: int) -> Outcome:
+    found = one.overall
+    if found is None or p is None:
         return one
-    says = verdict(one.overall.absolute.value, p, 1 - conf.level)
-    return replace(one, overall=replace(one.overall, p_adjusted=p, verdict=says))
+    says = verdict(found.absolute.value, p, 1 - conf.level)
+    mde = quantiles(found.level, many) * found.standard_error
+    return replace(one, overall=replace(found, p_adjusted=p, verdict=says, mde=mde))
 
 
 def _loading(found: Comparison) -> float:

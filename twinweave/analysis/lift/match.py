@@ -8,6 +8,8 @@ converters alone that very difference is the lift, which only its owner can say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.breakdown import RATES, shown
 from twinweave.analysis.lift.compare import compare, within
@@ -33,62 +35,77 @@ MOST = 0.9
 
 
 def match_rates(schema: JointSchema, conf: LiftConf, counts: Counts) -> tuple[MatchRate, ...]:
-    """Of every party that the tables tell of; none where an arm is suppressed."""
-    if not all(shown(*counts.size(arm), conf.k) for arm in conf.all_arms):
+    """Of every party that the tables tell of, among the arms that are shown; none where these
+    are fewer than two, and nothing is compared."""
+    arms = [arm for arm in conf.all_arms if shown(*counts.size(arm), conf.k)]
+    if len(arms) < 2:
         return ()
-    return tuple(_match_rate(schema, conf, counts, party) for party in counts.holders)
+    return tuple(_match_rate(schema, conf, counts, party, arms) for party in counts.holders)
 
 
-def _match_rate(schema: JointSchema, conf: LiftConf, counts: Counts, party: str) -> MatchRate:
-    held = {arm: counts.held(arm, party) for arm in conf.all_arms}
+def _match_rate(
+    schema: JointSchema, conf: LiftConf, counts: Counts, party: str, shown_arms: Sequence[str]
+) -> MatchRate:
+    held = {arm: counts.held(arm, party) for arm in shown_arms}
     arms = {
         arm: Finding(value=rate.mean, interval=within(rate.limits(quantile(conf.level)), RATES))
         for arm, rate in held.items()
     }
     strict = {arm: rate.at(1 - SUSPICIOUS) for arm, rate in held.items()}
-    least = min(p_value(strict[one], strict[other]) for one, other in conf.pairs)
-    p = min(least * len(conf.pairs), 1.0)
+    pairs = [(one, other) for one, other in conf.pairs if {one, other} <= set(shown_arms)]
+    p = min(len(pairs) * min(p_value(strict[one], strict[other]) for one, other in pairs), 1.0)
     few = max(found.interval[1] for found in arms.values()) < HARDLY_ANY
     return MatchRate(
         party=party,
         arms=arms,
         p_value=p,
-        state=_state(schema, conf, counts, party, few=few, balanced=p >= SUSPICIOUS),
+        state=_state(schema, conf, counts, party, shown_arms, few=few, balanced=p >= SUSPICIOUS),
     )
 
 
 def _state(
-    schema: JointSchema, conf: LiftConf, counts: Counts, party: str, *, few: bool, balanced: bool
+    schema: JointSchema,
+    conf: LiftConf,
+    counts: Counts,
+    party: str,
+    arms: Sequence[str],
+    *,
+    few: bool,
+    balanced: bool,
 ) -> MatchState:
     here = [c for c in counts.conversions if holder(schema, conf, c) == party]
     declared = conf.holds.get(party)
     strict = quantile(1 - SUSPICIOUS)
-    held = [counts.held(arm, party).at(1 - SUSPICIOUS) for arm in conf.all_arms]
+    held = [counts.held(arm, party).at(1 - SUSPICIOUS) for arm in arms]
     if all(rate.limits(strict)[0] <= 0 for rate in held):
         return MatchState.HARDLY_ANY
-    if declared == "converters" and not _others_too(conf, counts, party, here):
+    if declared == "converters" and not _others_too(counts, party, here, arms):
         return MatchState.CONVERTERS
-    if declared is None and any(_converters(conf, counts, party, c) for c in here):
+    if declared is None and any(_converters(conf, counts, party, c, arms) for c in here):
         return MatchState.UNDECLARED
     if few and declared is None:
         return MatchState.HARDLY_ANY
     return MatchState.BALANCED if balanced else MatchState.UNBALANCED
 
 
-def _converters(conf: LiftConf, counts: Counts, party: str, conversion: str) -> bool:
+def _converters(
+    conf: LiftConf, counts: Counts, party: str, conversion: str, arms: Sequence[str]
+) -> bool:
     """Whether nearly all matched users may have this conversion, in every arm."""
-    for arm in conf.all_arms:
+    for arm in arms:
         rate = counts.rate(arm, conversion, held_by=party)
         if rate.n <= 0 or rate.mean < 0.5 or rate.limits(quantile(conf.level))[1] < NEARLY_ALL:
             return False
     return True
 
 
-def _others_too(conf: LiftConf, counts: Counts, party: str, conversions: list[str]) -> bool:
+def _others_too(
+    counts: Counts, party: str, conversions: Sequence[str], arms: Sequence[str]
+) -> bool:
     """Whether the party surely holds users who have none of its conversions, in some arm."""
     if not conversions:
         return False
-    rates = [counts.rate(arm, *conversions, held_by=party) for arm in conf.all_arms]
+    rates = [counts.rate(arm, *conversions, held_by=party) for arm in arms]
     return any(r.n > 0 and r.limits(quantile(1 - SUSPICIOUS))[1] < MOST for r in rates)
 
 

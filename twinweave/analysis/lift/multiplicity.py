@@ -25,13 +25,20 @@ _NODES = np.linspace(-9.0, 9.0, 361)
 _WEIGHTS = norm.pdf(_NODES) * (_NODES[1] - _NODES[0])
 
 _MOST = 1 - 1e-9
-"""Of a loading: at 1 all comparisons would be one."""
+"""Of a probability, whose logarithm is taken."""
+
+_STEEPEST = 0.999
+"""Of a loading: nearer to 1 the integrand has steps between the nodes. Less is on the safe side."""
+
+_FAR = 6.0
+"""Beyond this quantile a control's error that decides lies outside the nodes, and the sum of all
+tails (Bonferroni) is next to exact, or on the safe side."""
 
 
 def loading(own: float, common: float) -> float:
     """The control's error in a comparison's: two of them have the product of theirs for
     correlation. own, common: variances of the arm's mean and of the control's."""
-    return float(min((common / (own + common)) ** 0.5, _MOST)) if common else 0.0
+    return float(min((common / (own + common)) ** 0.5, _STEEPEST)) if common else 0.0
 
 
 def dunnett_p(p: float, loadings: Sequence[float]) -> float:
@@ -39,9 +46,10 @@ def dunnett_p(p: float, loadings: Sequence[float]) -> float:
 
     p: two-sided, of one comparison. loadings: of all of them.
     """
-    if len(loadings) == 1:
-        return p
-    return _tail(float(norm.isf(p / 2)), np.asarray(loadings))
+    z = float(norm.isf(p / 2))
+    if len(loadings) == 1 or z > _FAR:
+        return min(p * len(loadings), 1.0)
+    return max(_tail(z, np.asarray(loadings)), p)
 
 
 def dunnett_level(level: float, loadings: Sequence[float]) -> float:

@@ -94,7 +94,8 @@ class Comparison:
         the absolute interval excludes zero.
     p_adjusted: corrected for the other headline comparisons, see `LiftReport.correction`; the
         verdict follows it. None where a comparison is none of them, and the verdict its own.
-    mde: smallest true difference that this design finds with 80 % power at `level`.
+    mde: smallest true difference that this design finds with 80 % power: of a headline comparison
+        by the first step of its correction, the hardest, as a plan foresees it; else at `level`.
     noise_sd, sampling_error: the two parts of the absolute lift's standard error.
     needed: what would find a lift of the size estimated; of an inconclusive comparison alone.
     """

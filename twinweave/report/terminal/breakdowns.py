@@ -8,11 +8,13 @@ from twinweave.analysis.lift.results import Breakdown, Cell, Comparison, Convers
 from twinweave.report.display import shown_comparison
 from twinweave.report.terminal.text import (
     Unit,
+    level_text,
     p_is,
     p_text,
     paragraph,
     shortened,
     table,
+    told_apart,
     unit_for,
 )
 
@@ -52,7 +54,7 @@ def _column(
     if errors:
         suffix = " pp" if scale == 100 else ""
         unit = unit_for(max(errors), scale=scale, suffix=suffix)
-        interval = f"{first.level:.0%} interval"
+        interval = f"{level_text(first.level)} interval"
         if len(found) == 1:
             lines += _one_arm(first, unit, interval, truth)
         else:
@@ -97,13 +99,14 @@ def _level(cell: Cell, found: Comparison, unit: Unit, truth: Mapping[str, float]
 def _several(found: Mapping[str, Breakdown], unit: Unit, interval: str) -> list[str]:
     """A row for each level and arm, all against the same other one."""
     column = next(iter(found.values())).column
+    short = told_apart(list(found), 12)
     rows = [[column, "arm", "lift", interval, "p", "verdict"]]
     for cells in zip(*(b.cells for b in found.values()), strict=True):
         shown = [(a, c) for a, c in zip(found, cells, strict=True) if c.comparison is not None]
         for place, (arm, cell) in enumerate(shown):
             assert cell.comparison is not None
             level = "" if place else shortened(cell.level, _LEVEL)
-            rows.append([level, shortened(arm, 12), *_lift(cell, cell.comparison, unit)])
+            rows.append([level, short[arm], *_lift(cell, cell.comparison, unit)])
     return table(rows, left=2)
 
 

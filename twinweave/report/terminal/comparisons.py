@@ -16,14 +16,17 @@ from twinweave.report.terminal.needed import needed_text
 from twinweave.report.terminal.text import (
     Unit,
     headline,
+    level_text,
     p_is,
     p_text,
     paragraph,
     percent,
-    shortened,
     table,
+    told_apart,
     whole,
 )
+
+Outcome = ConversionLift | ValueLift
 
 _ARM = 9
 """Characters of an arm's name."""
@@ -46,7 +49,7 @@ class Wording:
 
 
 def two_arms(
-    one: ConversionLift | ValueLift,
+    one: Outcome,
     found: Comparison,
     wording: Wording,
     level: float,
@@ -70,18 +73,12 @@ def two_arms(
     ]
 
 
-def several_arms(
-    every: Sequence[ConversionLift | ValueLift], wording: Wording, level: float
-) -> list[str]:
+def several_arms(every: Sequence[Outcome], wording: Wording, level: float) -> list[str]:
     """All comparisons of one outcome that are shown."""
-    found = {_pair(one): one.overall for one in every if one.overall is not None}
+    named = _pairs(every)
+    found = {pair: one.overall for one, pair in named if one.overall is not None}
     shown = {pair: shown_comparison(c) for pair, c in found.items()}
-    points, interval = wording.points, f"{level:.0%} interval"
-    arms: dict[str, ShownArm] = {}
-    for one in every:
-        if one.overall is not None:
-            both = shown[_pair(one)]
-            arms = {one.arm: both.test} | arms | {one.against: both.control}
+    points, interval = wording.points, f"{level_text(level)} interval"
     effects = [["", "lift", interval, "p", "adjusted", "verdict"]]
     relative = [["", "relative lift", interval]]
     incremental = [["", "incremental", interval]]
@@ -114,7 +111,7 @@ def several_arms(
     return [
         *headline(wording.title, ""),
         *_doubts(every[0]),
-        *_arms(arms, wording, level),
+        *_arms(_arms_of(every), wording, next(iter(found.values())).level),
         "",
         *table(effects),
         *(["", *table(relative)] if len(relative) > 1 else []),
@@ -125,20 +122,20 @@ def several_arms(
         *paragraph(
             f"Standard errors from sampling and from privacy noise, their ratio, and the smallest "
             f"lift found with 80% power{f', in{points.suffix}' if points.suffix else ''}. "
-            f"Intervals hold for the arms of an outcome at once."
+            f"Intervals of lifts hold for the arms of an outcome at once."
         ),
         *(line for pair, own in found.items() for line in _needed(own, pair)),
     ]
 
 
-def among_matched(every: Sequence[ConversionLift | ValueLift], points: Unit) -> list[str]:
+def among_matched(every: Sequence[Outcome], points: Unit) -> list[str]:
     """The lift among users whom the outcome's party holds, where it is told."""
     told = []
-    for one in every:
+    for one, pair in _pairs(every):
         if one.matched is not None:
             lift, named = shown_comparison(one.matched).absolute, len(every) > 1
             told.append(
-                f"{f'{_pair(one)} ' if named else ''}{points.signed(lift.value)}{points.suffix} "
+                f"{f'{pair} ' if named else ''}{points.signed(lift.value)}{points.suffix} "
                 f"({points.between(lift.interval)}), {p_is(one.matched.p_value)}"
             )
     if not told:
@@ -166,17 +163,33 @@ def relative_text(found: ShownRelative) -> tuple[str, str]:
     return value, f"{percent(low)} to {percent(high)}"
 
 
-def _pair(one: ConversionLift | ValueLift) -> str:
-    return f"{shortened(one.arm, _ARM)} vs {shortened(one.against, _ARM)}"
+def _pairs(every: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
+    """Each comparison with its name, of which no two have the same."""
+    short = told_apart([name for one in every for name in (one.arm, one.against)], _ARM)
+    return [(one, f"{short[one.arm]} vs {short[one.against]}") for one in every]
 
 
-def _doubts(one: ConversionLift | ValueLift) -> list[str]:
+def _arms_of(every: Sequence[Outcome]) -> dict[str, ShownArm]:
+    """Every arm that is shown, the control last, as the first comparison with it has it: those
+    with the control come first, so that all intervals have one level."""
+    treated = dict.fromkeys(one.arm for one in every)
+    names = [*treated, *(one.against for one in every if one.against not in treated)]
+    arms: dict[str, ShownArm] = {}
+    for one in every:
+        if one.overall is not None:
+            told = shown_comparison(one.overall)
+            arms = {one.arm: told.test, one.against: told.control} | arms
+    return {name: arms[name] for name in dict.fromkeys(names) if name in arms}
+
+
+def _doubts(one: Outcome) -> list[str]:
     return paragraph(f"No verdict: {'; '.join(one.doubts)}.") if one.doubts else []
 
 
 def _arms(arms: dict[str, ShownArm], wording: Wording, level: float) -> list[str]:
-    rows = [["arm", "users", wording.total, wording.rate, f"{level:.0%} interval"]]
-    rows += [_arm(shortened(name, _ARM), arm, wording.rates) for name, arm in arms.items()]
+    short = told_apart(list(arms), _ARM)
+    rows = [["arm", "users", wording.total, wording.rate, f"{level_text(level)} interval"]]
+    rows += [_arm(short[name], arm, wording.rates) for name, arm in arms.items()]
     return table(rows)
 
 
@@ -190,7 +203,7 @@ def _effects(found: ShownComparison, points: Unit, level: float, truth: str) -> 
     """truth: what is known of it, or ""."""
     absolute, incremental = found.absolute, found.incremental
     low, high = incremental.interval
-    head = ["", "estimate", f"{level:.0%} interval"]
+    head = ["", "estimate", f"{level_text(level)} interval"]
     row = [
         "absolute lift",
         points.signed(absolute.value) + points.suffix,

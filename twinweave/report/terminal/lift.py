@@ -22,7 +22,7 @@ from twinweave.report.terminal.comparisons import (
     several_arms,
     two_arms,
 )
-from twinweave.report.terminal.text import Unit, p_is, paragraph, rule, unit_for
+from twinweave.report.terminal.text import Unit, level_text, p_is, paragraph, rule, unit_for
 from twinweave.workload.analyses import CONTROL
 
 
@@ -31,6 +31,9 @@ def lift_section(lift: LiftReport, facts: RunFacts) -> list[str]:
     *treated, control = (f"{' + '.join(levels)} ({arm})" for arm, levels in lift.arms.items())
     arms = f"{', '.join(treated)} against {control}"
     lines = [*paragraph(f"{lift.membership}: {arms}", " ")]
+    if lift.hidden and len(lift.hidden) < len(lift.arms) - 1:
+        why = f"fewer than {lift.k} users, or lost in the noise"
+        lines += paragraph(f"not shown: {', '.join(lift.hidden)} ({why})", " ")
     for name in dict.fromkeys(c.conversion for c in lift.conversions):
         conversions = [c for c in lift.conversions if c.conversion == name]
         lines += _outcome(conversions, _of_rates(name, conversions), lift, facts)
@@ -153,7 +156,8 @@ def _match_rate(found: MatchRate, lift: LiftReport) -> list[str]:
     balance = f" {p_is(found.p_value)}:" if tested else ""
     text = (
         f"Matched at {found.party}: {', '.join(shares)} "
-        f"({lift.level:.0%} intervals);{balance} {_SAYS[found.state].format(party=found.party)}. "
+        f"({level_text(lift.level)} intervals);{balance} "
+        f"{_SAYS[found.state].format(party=found.party)}. "
         f"{_RULE.get(found.state, _RULE_OF_MOST)}"
     )
     return ["", rule(), *paragraph(text, " ")]

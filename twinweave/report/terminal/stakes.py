@@ -14,6 +14,7 @@ from twinweave.report.display import shown_relative
 from twinweave.report.terminal.comparisons import relative_text
 from twinweave.report.terminal.needed import needed_text
 from twinweave.report.terminal.text import (
+    level_text,
     paragraph,
     percent,
     rule,
@@ -34,7 +35,7 @@ def stakes_section(lift: LiftReport) -> list[str]:
     if len(lift.decisions) > 1:
         lines += paragraph(
             f"The intervals of all {len(lift.decisions)} decisions hold together with "
-            f"{lift.level:.0%} (Bonferroni)."
+            f"{level_text(lift.level)} (Bonferroni)."
         )
     return lines
 
@@ -42,7 +43,7 @@ def stakes_section(lift: LiftReport) -> list[str]:
 def _money(found: Money) -> list[str]:
     """What an arm cost and earned, against control."""
     unit = f" {found.currency}" if found.currency else ""
-    rows = [[f"money ({found.arm})", "estimate", f"{found.level:.0%} interval"]]
+    rows = [[f"money ({found.arm})", "estimate", f"{level_text(found.level)} interval"]]
     if found.icpa is not None:
         value = "unknown" if found.icpa.value is None else _amount(found.icpa.value) + unit
         rows.append([f"cost of one more {found.conversion}", value, cost_text(found.icpa)])
@@ -84,10 +85,9 @@ _SAYS = {
 def _decision(found: Decision, lift: LiftReport) -> list[str]:
     threshold, value, interval = _figures(found, lift)
     why = f"no ruling: {'; '.join(found.doubts)}" if found.doubts else _SAYS[found.ruling]
-    level = f"{found.level:.4%}".rstrip("0%").rstrip(".")
     lines = [
         *paragraph(f"{threshold} ({found.arm}): {found.ruling.upper()}", " "),
-        *paragraph(f"Estimate {value}, {level}% interval {interval}: {why}."),
+        *paragraph(f"Estimate {value}, {level_text(found.level)} interval {interval}: {why}."),
     ]
     if found.needed is not None:
         text = needed_text(found.needed)

@@ -8,7 +8,14 @@ from twinweave.analysis.fidelity.evidence import Unmeasured
 from twinweave.analysis.fidelity.tables import FidelityReport
 from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.agreement import SyntheticEffect, SyntheticLift, SyntheticOutcome
-from twinweave.report.terminal.text import headline, paragraph, shortened, table, unit_for
+from twinweave.report.terminal.text import (
+    headline,
+    level_text,
+    paragraph,
+    shortened,
+    table,
+    unit_for,
+)
 
 _SHOWN_WORST = 3
 _SHOWN_UNMEASURED = 4
@@ -136,7 +143,7 @@ def _fairness(found: FairnessReport) -> list[str]:
 
 
 def _groups(one: GroupFairness, found: FairnessReport) -> list[str]:
-    interval = f"{found.level:.0%} interval"
+    interval = f"{level_text(found.level)} interval"
     rows = [[shortened(" x ".join(one.columns), 30), "parity", interval, "odds", interval]]
     rows.append(["real data, noisy tables", *_difference(one.measured_parity)])
     rows.append(["synthetic labels", *_difference(one.label_parity)])

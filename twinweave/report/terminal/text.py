@@ -45,6 +45,14 @@ def percent(x: float) -> str:
     return f"{_no_negative_zero(100 * x, 1):+.1f} %"
 
 
+def level_text(level: float) -> str:
+    """95%, 97.37%, 99.995%: never rounded to certainty."""
+    digits = 2
+    while digits < 9 and round(100 * level, digits) >= 100:
+        digits += 1
+    return f"{100 * level:.{digits}f}".rstrip("0").rstrip(".") + "%"
+
+
 def p_text(p: float) -> str:
     if p < 1e-4:
         return f"{p:.0e}" if p > 1e-99 else "<1e-99"
@@ -88,6 +96,18 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1, indent: str = "  ") -
 
 def shortened(text: str, width: int = 22) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def told_apart(names: Sequence[str], width: int) -> dict[str, str]:
+    """Names in `width` characters, numbered where they would be the same."""
+    short: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        told, place = shortened(name, width), 1
+        while told in short.values():
+            place += 1
+            told = f"{name[: width - 1 - len(str(place))]}…{place}"
+        short[name] = told
+    return short
 
 
 def _no_negative_zero(x: float, decimals: int) -> float:
