@@ -165,6 +165,24 @@ def test_coins_go_to_the_priority_first_and_what_does_not_fit_is_passed_over() -
     assert with_coins(int(1.05 * (cost["count"] + cost["sum"]))) >= {"count", "sum"}
 
 
+def test_a_large_sum_leaves_the_coins_to_tables_of_counts() -> None:
+    items = [
+        table("sum", 4, priority=True, sensitivity=64, coins=True),
+        *(table(f"pair {i}", 40, coins=True) for i in range(20)),
+    ]
+    free = plan(items).noise
+    words = {
+        i.name: n.words(i.cells)
+        for i, n in zip(items, free, strict=True)
+        if isinstance(n, DealtCoins)
+    }
+    pairs = sum(words.values()) - words["sum"]
+    limit = max(int(1.05 * pairs), int(1.01 * words["sum"]))
+    limited = plan(items, coin_limit=limit).noise
+    assert not isinstance(limited[0], DealtCoins)
+    assert all(isinstance(n, DealtCoins) for n in limited[1:])
+
+
 def test_training_gets_its_share() -> None:
     planned = plan(PAIRS[:5], shares=TRAIN, sgd=SGD)
     assert [e.parties for e in trainings(planned)] == [("a",), ("b",)]

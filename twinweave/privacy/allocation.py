@@ -26,6 +26,7 @@ _STEP = 1.05  # noise multipliers within a stage differ by powers of this, so th
 _SGD_STEP = 1.02  # grid of noise multipliers at which SGD is accounted for
 _SGD_GRID = range(-160, 466)  # powers of it: noise multipliers 0.04 to 10,000
 _COARSE = 16
+LARGE = 0.1  # of the coin limit
 MIN_COINS = 40  # a unit of sensitivity: fewer have a worse tail (mass 2**-coins gives a user away)
 
 
@@ -275,7 +276,11 @@ def _coins(item: WorkItem, sigma: float) -> int:
 def _coin_items(
     items: Sequence[WorkItem], sigmas: Sequence[float], limit: int | None
 ) -> frozenset[str]:
-    """Names of the items that get coins: of the dealt, priority first, then fewest, as they fit."""
+    """Names of the items that get coins: of the dealt, priority first, then fewest, as they fit.
+
+    A sum that would take more than LARGE of the limit waits until all others have theirs: the
+    same coins are worth more in the many tables of counts.
+    """
     wanted = [
         (i, _coins(i, s))
         for i, s in zip(items, sigmas, strict=True)
@@ -284,7 +289,13 @@ def _coin_items(
     names = [i.name for i, coins in wanted if i.unknown and i.cells * coins <= OWN_COINS]
     left = math.inf if limit is None else limit
     dealt = ((i, DealtCoins(coins=coins).words(i.cells)) for i, coins in wanted if not i.unknown)
-    for item, words in sorted(dealt, key=lambda d: (not d[0].priority, d[1], d[0].name)):
+
+    def turn(found: tuple[WorkItem, int]) -> tuple[bool, bool, int, str]:
+        item, words = found
+        waits = item.sensitivity > 1 and words > LARGE * left
+        return waits, not item.priority, words, item.name
+
+    for item, words in sorted(dealt, key=turn):
         if words <= left:
             left -= words
             names.append(item.name)
