@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.population import NOWHERE, Population, row_cells
-from twinweave.synthesis.tilting import Constraint, Tables, optimum, potentials, strata
+from twinweave.synthesis.tilting import Constraint, Tables, Vector, optimum, potentials, strata
 from twinweave.workload.measurement import Measurement
 
 
@@ -112,6 +112,9 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
 CONTRADICTED = 2.0
 """Chi-square over a table's cells beyond which it is not by its noise that it is not met."""
 
+MOST_DOUBT = 10.0
+"""How many times less the candidates are trusted, at most."""
+
 
 def _doubted(
     tables: Tables, target: Vector, variance: Vector, slack: Vector, potential: Vector
@@ -121,7 +124,7 @@ def _doubted(
     out = slack.copy()
     for part, misfit in zip(tables.parts, found, strict=True):
         if misfit > CONTRADICTED:
-            out[part] /= misfit
+            out[part] /= min(misfit, MOST_DOUBT)
     return out, max(found) > CONTRADICTED
 
 
