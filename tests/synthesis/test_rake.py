@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.synthesis.experiment import LAYOUT, PAIRS, measured, world
+from twinweave.synthesis import rake as raking
 from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.rake import constraints, rake
 from twinweave.synthesis.tilting import Constraint
@@ -57,6 +58,25 @@ def test_raking_weighs_misfit_by_the_noise_it_knows() -> None:
     kept = rake([precise, vague], 1000, 1000, RakeConf(strength=1e6, steps=200))
     assert kept.weights[:500].sum() == pytest.approx(0.5, abs=1e-3)
     assert kept.effective == pytest.approx(1000, rel=1e-3)
+
+
+def test_a_table_that_the_candidates_contradict_is_met_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three rows in a hundred hold a pair that the table says nobody has; their own distribution
+    counts for as much as the table. The variant that trusts it alike for every table is caught."""
+    cells = np.zeros(2000, np.int32)
+    cells[::33] = 1
+    empty = Constraint(
+        name="pair", cells=cells, target=np.array([1.0, 0.0]), variance=np.full(2, 30.0 / 2000**2)
+    )
+
+    def misfit() -> float:
+        return rake([empty], 2000, 2000, RakeConf(strength=1.0)).misfit["pair"]
+
+    assert misfit() < 2
+    monkeypatch.setattr(raking, "CONTRADICTED", np.inf)
+    assert misfit() > 4
 
 
 def test_a_linear_constraint_takes_signed_amounts() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.population import NOWHERE, Population, row_cells
-from twinweave.synthesis.tilting import Constraint, Tables, optimum, potentials, strata
+from twinweave.synthesis.tilting import Constraint, Tables, Vector, optimum, potentials, strata
 from twinweave.workload.measurement import Measurement
 
 
@@ -79,6 +79,8 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
     Few steps leave large and precise tables unmet; so the potentials of the priority tables are
     brought to their optimum at the end, given those of the others: over rows that share their
     cells in all priority tables, which are few.
+    Where the candidates contradict a table beyond its noise (a combination that hardly occurs,
+    say, and that they have), their own distribution is trusted less for it.
     users: size of the union, what `conf.strength` is a multiple of. Deterministic.
     """
     tables = Tables(wanted, n)
@@ -86,6 +88,9 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
     variance = np.concatenate([c.variance for c in wanted])
     slack = conf.strength * users * variance
     potential = potentials(tables, target, slack, np.zeros(len(target)), conf.steps)
+    slack, contradicted = _doubted(tables, target, variance, slack, potential)
+    if contradicted:
+        potential = potentials(tables, target, slack, potential, conf.steps)
     first = [i for i, c in enumerate(wanted) if c.priority]
     if first:
         own = np.concatenate(
@@ -95,9 +100,35 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
         others[own] = 0.0
         few = strata([wanted[i] for i in first], tables.tilt(others)[0])
         potential[own] = optimum(few, target[own], slack[own], potential[own])
+        less, _ = _doubted(tables, target, variance, slack, potential)
+        if (less[own] < slack[own]).any():
+            potential[own] = optimum(few, target[own], less[own], potential[own])
     weights, _ = tables.tilt(potential)
-    error = (tables.sums(weights) - target) ** 2 / variance
-    misfit = {
-        c.name: float(error[part].mean()) for c, part in zip(wanted, tables.parts, strict=True)
-    }
+    found = _misfit(tables, target, variance, weights)
+    misfit = {c.name: own for c, own in zip(wanted, found, strict=True)}
     return Raked(weights=weights, effective=float(1 / (weights**2).sum()), misfit=misfit)
+
+
+CONTRADICTED = 2.0
+"""Chi-square over a table's cells beyond which it is not by its noise that it is not met."""
+
+MOST_DOUBT = 10.0
+"""How many times less the candidates are trusted, at most."""
+
+
+def _doubted(
+    tables: Tables, target: Vector, variance: Vector, slack: Vector, potential: Vector
+) -> tuple[Vector, bool]:
+    """The slack, less by their misfit for tables that these weights contradict; whether any are."""
+    found = _misfit(tables, target, variance, tables.tilt(potential)[0])
+    out = slack.copy()
+    for part, misfit in zip(tables.parts, found, strict=True):
+        if misfit > CONTRADICTED:
+            out[part] /= min(misfit, MOST_DOUBT)
+    return out, max(found) > CONTRADICTED
+
+
+def _misfit(tables: Tables, target: Vector, variance: Vector, weights: Vector) -> list[float]:
+    """Chi-square over its cells, of each table of the weighted rows."""
+    error = (tables.sums(weights) - target) ** 2 / variance
+    return [float(error[part].mean()) for part in tables.parts]
