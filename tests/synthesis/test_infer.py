@@ -90,8 +90,9 @@ def number(table: pd.DataFrame) -> float:
         (("arm", "bought", "loyal"), {}, "order=2"),
         (("arm", "bought", "loyal"), {"order": 3}, "arm x bought x loyal"),
         (("arm", "nothing"), {}, "no such column"),
-        (("arm", "arm"), {}, "repeat"),
-        ((), {}, "are none"),
+        (("arm", "arm"), {}, "each once"),
+        ((), {}, "no list of names"),
+        ("arm", {}, "no list of names"),
         (("arm", "bought"), {"order": 3}, "not from 1 to the 2"),
         (("arm", "bought"), {"m": 2}, "below 3"),
         (("arm", "bought"), {"level": 95.0}, "confidence level"),
@@ -112,6 +113,8 @@ def test_what_cannot_be_told_is_refused(
     ("statistic", "says"),
     [
         (lambda table: float("nan"), "no finite number"),
+        (lambda table: None, "gives no number"),
+        (lambda table: table["age"].value_counts(), "gives no number"),
         (lambda table: {str(table["age"].value_counts().iloc[0]): 1.0}, "other names"),
     ],
 )
