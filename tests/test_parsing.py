@@ -62,3 +62,14 @@ def test_bounds_that_are_no_pair_are_named(wrong: Any) -> None:
     column = next(c for c in data["data"]["parties"][0]["columns"] if c.get("bounds"))
     column["bounds"] = wrong
     assert "bounds" in (refused(data) or "")
+
+
+@pytest.mark.parametrize("wrong", ["none", None, [3]])
+def test_a_field_of_several_kinds_is_named_without_them(wrong: Any) -> None:
+    data = copy.deepcopy(PLAIN)
+    data["data"]["lift"]["money"]["cost"] = wrong
+    told = refused(data)
+    assert told is not None
+    assert "'data.lift.money.cost'" in told
+    assert "cost.float" not in told
+    assert "cost.dict" not in told

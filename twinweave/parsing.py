@@ -67,11 +67,14 @@ def _fault(told: Any, where: str, data: Any) -> AppError:
 
 
 def _path(loc: Sequence[Any], data: Any) -> Iterator[str]:
-    """The keys that lead to a fault, without the members of unions that pydantic puts between."""
+    """The keys that lead to a fault, without the members of unions that pydantic puts between,
+    and behind a value that is no mapping or list."""
     for place, part in enumerate(loc):
-        inside = _inside(data, part)
-        member = isinstance(part, str) and isinstance(data, Mapping | list | tuple)
-        if member and not inside and place + 1 < len(loc):
+        inside, nested = _inside(data, part), isinstance(data, Mapping | list | tuple)
+        if place and not nested:
+            return
+        last = place + 1 == len(loc) and isinstance(data, Mapping)  # a field that lacks
+        if isinstance(part, str) and nested and not inside and not last:
             continue
         data = data[part] if inside else None
         yield str(part)

@@ -166,7 +166,10 @@ def test_a_design_effect_is_on_the_sampling_error_alone(found: Foresight) -> Non
         {"values": {"spend": {"mean": 1, "sd": 0}}},
         {"matched": 0},
         {"design_effect": 0.5},
+        {"values": {"spend": {"mean": float("nan"), "sd": 1}}},
+        {"rates": {"converted": []}},
         {"lifts": {"converted": 0}},
+        {"lifts": {"converted": float("nan")}},
         {"unknown": 1},
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 from twinweave.analysis.lift.design import Assumed
 from twinweave.config import RunConf
@@ -26,6 +27,8 @@ class Amount(Parsed):
 
     def __post_init__(self) -> None:
         check_positive("plan.values", self, "sd")
+        if not isfinite(self.mean):
+            raise ConfigError("plan.values", "has no finite mean", "Give a number, 1.2 say.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +59,16 @@ class PlanConf(Parsed):
             raise ConfigError("plan.rows", "must be 1 or more", "Give the size of the table.")
         if not all(0 < s < 1 for s in self.arms.values()) or sum(self.arms.values()) > 1 + 1e-9:
             raise ConfigError("plan.arms", "are no shares of one whole", "Give e.g. .5 and .5.")
+        if not all(map(self.rates_of, self.rates)):
+            raise ConfigError("plan.rates", "has none", "Give a rate or several, [.01,.05] say.")
         if not all(0 < rate < 1 for name in self.rates for rate in self.rates_of(name)):
             raise ConfigError("plan.rates", "not in (0, 1)", "Give a rate, .05 say.")
         if self.design_effect is not None:
             check_positive("plan", self, "design_effect", least=1.0)
-        if not all(self.lifts.values()):
-            raise ConfigError("plan.lifts", "is 0", "Give the absolute lift to find, .01 say.")
+        if not all(lift and isfinite(lift) for lift in self.lifts.values()):
+            raise ConfigError(
+                "plan.lifts", "is 0, or not finite", "Give the absolute lift to find, .01 say."
+            )
 
     def rates_of(self, conversion: str) -> tuple[float, ...]:
         """Base rates to plan for."""

@@ -167,7 +167,7 @@ def _draw(
             return {str(name): float(number) for name, number in named.items()}
         except (TypeError, ValueError):
             raise ConfigError(
-                "statistic", "gives no number", "Return a number, or numbers by name."
+                "statistic", "gives no number", "Return a number, or a dict of numbers by name."
             ) from None
 
     return of(rng.multinomial(known.n, shares)), of(_whole(shares, known.n, rng))
@@ -191,8 +191,8 @@ def check_columns(
     columns than that have together is filled in as evenly as the tables allow.
     Raises ConfigError for no or unknown columns, and naming columns that no table has together.
     """
-    if not columns or len(set(columns)) != len(columns):
-        raise ConfigError("columns", "are none, or repeat", "Name each column once.")
+    if isinstance(columns, str) or not columns or len(set(columns)) != len(columns):
+        raise ConfigError("columns", "are no list of names, each once", 'Give ["arm"], say.')
     if unknown := [name for name in columns if name not in schema.names]:
         raise ConfigError(
             "columns", f"no such column: {unknown}", f"Columns: {', '.join(schema.names)}."

@@ -197,6 +197,15 @@ class LiftConf(Parsed):
 
 def check_lift(schema: JointSchema, conf: LiftConf) -> None:
     """Raise ConfigError unless `conf` fits the schema: columns, roles, levels, holders."""
+    for own in ("membership", "conversions", "values", "breakdowns"):
+        named = getattr(conf, own)
+        for name in (named,) if isinstance(named, str) else named:
+            if name not in schema.names:
+                raise ConfigError(
+                    f"lift.{own}",
+                    f"{name!r} is no column of any party, or a key",
+                    f"Columns: {', '.join(schema.names)}.",
+                )
     membership = schema.column(conf.membership)
     if membership.role is not Role.MEMBERSHIP:
         raise ConfigError(

@@ -14,6 +14,7 @@ from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.conclusions import conclude
 from twinweave.analysis.lift.decision import decide, for_decisions
 from twinweave.analysis.lift.results import Decision, LiftReport, Ruling, Verdict
+from twinweave.report.terminal.stakes import stakes_section
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.decisions import DecisionConf, MoneyConf
 
@@ -88,8 +89,13 @@ def test_no_ruling_where_the_lift_is_in_doubt() -> None:
     assert "`lift.ratio`" in found.doubts[0]
 
 
-def test_no_decision_about_an_arm_that_is_not_shown() -> None:
-    assert report(conf(at("lift", 0.001), k=10**6), np.random.default_rng(5)).decisions == ()
+@pytest.mark.parametrize("metric", list(TRUE))
+def test_a_decision_about_an_arm_that_is_not_shown_says_so(metric: str) -> None:
+    found = report(conf(at(metric, 0.001), k=10**6), np.random.default_rng(5))
+    (decision,) = found.decisions
+    assert (decision.ruling, decision.value, decision.intervals) == (Ruling.UNRESOLVED, None, ())
+    assert decision.doubts == ("test and control too small to show, or lost in the noise",)
+    assert "no ruling: test and control" in " ".join(" ".join(stakes_section(found)).split())
 
 
 def test_what_would_resolve_it_counts_from_the_threshold() -> None:

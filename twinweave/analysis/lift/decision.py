@@ -13,7 +13,7 @@ from math import hypot, inf
 from twinweave.analysis.lift.money import against_control, money_of, paid_for
 from twinweave.analysis.lift.needed import needed_for, quantiles
 from twinweave.analysis.lift.results import Comparison, Decision, LiftReport, Money, Needed, Ruling
-from twinweave.workload.analyses import LiftConf
+from twinweave.workload.analyses import CONTROL, LiftConf
 from twinweave.workload.decisions import DecisionConf
 
 Pieces = tuple[tuple[float, float | None], ...]
@@ -28,7 +28,8 @@ def for_decisions(conf: LiftConf) -> LiftConf:
 def decide(
     report: LiftReport, conf: LiftConf, *, epsilon: float, delta: float
 ) -> tuple[Decision, ...]:
-    """One for each declared decision whose outcome is shown.
+    """One for each declared decision, in their order; unresolved, and why, where its outcome or
+    metric is not shown.
 
     report: of `for_decisions(conf)`.
     """
@@ -38,13 +39,13 @@ def decide(
         arm = decision.arm or next(iter(conf.treated))
         outcome = _outcome(conf, decision)
         entry = against_control(report, outcome, arm)
-        if entry is None or entry.overall is None:
-            continue
-        stake = _stake(decision, entry.overall, money.get(arm), conf)
-        if stake is None:
+        overall = entry.overall if entry is not None else None
+        stake = _stake(decision, overall, money.get(arm), conf) if overall is not None else None
+        if entry is None or overall is None or stake is None:
+            found.append(_not_shown(decision, outcome, arm, report))
             continue
         ruling = Ruling.UNRESOLVED if entry.doubts else stake.ruling
-        needs = stake.needed(entry.overall, epsilon, delta)
+        needs = stake.needed(overall, epsilon, delta)
         found.append(
             Decision(
                 metric=decision.metric,
@@ -61,6 +62,26 @@ def decide(
             )
         )
     return tuple(found)
+
+
+def _not_shown(decision: DecisionConf, outcome: str, arm: str, report: LiftReport) -> Decision:
+    hidden = [name for name in report.hidden if name in (arm, CONTROL)]
+    why = (
+        f"{' and '.join(hidden)} too small to show, or lost in the noise"
+        if hidden
+        else f"no {decision.metric} of {outcome} is known"
+    )
+    return Decision(
+        metric=decision.metric,
+        outcome=outcome,
+        arm=arm,
+        at=decision.at,
+        ruling=Ruling.UNRESOLVED,
+        level=report.level,
+        value=None,
+        intervals=(),
+        doubts=(why,),
+    )
 
 
 def _outcome(conf: LiftConf, decision: DecisionConf) -> str:

@@ -114,6 +114,8 @@ def _figures(found: Decision, lift: LiftReport) -> tuple[str, str, str]:
             rate = found.outcome in {c.conversion for c in lift.conversions}
             scale, suffix = (100.0, " pp") if rate else (1.0, "")
             name = f"{found.outcome}: lift"
+    if not found.intervals:
+        return f"{name} ≥ {found.at * scale:g}{suffix}", "unknown", "not known"
     ((low, high),) = found.intervals
     assert high is not None  # of a relative lift and a cost alone it may be
     unit = unit_for((high - low) / 4, scale=scale, suffix=suffix)
