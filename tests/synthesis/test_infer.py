@@ -118,7 +118,6 @@ def test_what_cannot_be_told_is_refused(
         (lambda table: None, "gives no number"),
         (lambda table: table["age"].value_counts(), "gives no number"),
         (lambda table: {str(table["age"].value_counts().iloc[0]): 1.0}, "other names"),
-        (lambda table: None, "gives no number"),
         (lambda table: {"age": "old"}, "gives no number"),
     ],
 )
