@@ -106,7 +106,11 @@ def test_arms_whose_names_begin_alike_keep_their_own_figures() -> None:
     """Each comparison has a name of its own, and arms stand in the order declared."""
     rng = np.random.default_rng(2)
     users = people(20_000, rng)
-    arms = {"campaign north": ("t1",), "campaign south": ("t2",), "west": ("none",)}
+    arms: dict[str, tuple[str, ...]] = {
+        "campaign north": ("t1",),
+        "campaign south": ("t2",),
+        "west": ("none",),
+    }
     conf = replace(CONF, test=(), arms=arms, breakdowns=(), values=(), ratio=None)
     queries = priority_tables(Analyses(schema=SCHEMA, lift=conf))
     found = analyse(SCHEMA, [noisy(q, counted(users, q), 3.0, rng) for q in queries], conf)
