@@ -36,6 +36,7 @@ def mapping(output: Path, *overrides: str) -> dict[str, Any]:
         ]
     )
     data["generator"] = None
+    data["data"]["lift"]["breakdowns"] = ["region", "channel"]  # of everyone, and of matched users
     for party in data["data"]["parties"]:
         kept = COLUMNS[party["name"]]
         party["columns"] = [c for c in party["columns"] if c["name"] in kept]

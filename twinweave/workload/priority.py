@@ -72,7 +72,7 @@ def _sum(schema: JointSchema, lift: LiftConf, value: str, by: str | None = None)
     return replace(counted, sides=sides)
 
 
-_HEADLINE = 6.0
+_HEADLINE = 8.0
 
 
 def importance(schema: JointSchema, query: Query) -> float:

@@ -136,10 +136,11 @@ def test_a_level_is_never_rounded_to_certainty(level: float, text: str) -> None:
 def test_several_arms_stand_side_by_side() -> None:
     rng = np.random.default_rng(2)
     users = people(20_000, rng)
+    arms: dict[str, tuple[str, ...]] = {"the first of them": ("t1",), "second": ("t2",)}
     conf = replace(
         CONF,
         test=(),
-        arms={"the first of them": ("t1",), "second": ("t2",)},
+        arms=arms,
         conversions=("bought", "visited"),
         breakdowns=("region", "channel"),
         ratio=None,
