@@ -29,6 +29,9 @@ MOST_STEPS = 200
 LEAST_GAIN = 1e-12
 """Of a step, in the dual, below which the optimum is found."""
 
+DAMPING = 1e-12
+"""Added to the curvature: margins that several exact tables share leave it singular."""
+
 LEAST_LENGTH = 1e-6
 """Of a halved step, below which rounding leaves nothing to gain."""
 
@@ -155,8 +158,7 @@ def potentials(tables: Tables, target: Vector, slack: Vector, start: Vector, ste
 def optimum(tables: Tables, target: Vector, slack: Vector, start: Vector) -> Vector:
     """The dual's optimum by Newton's method with halved steps: (targets,).
 
-    For few rows: a step takes time as targets cubed, and as rows times tables squared. slack:
-    above 0, which makes the dual strictly convex.
+    For few rows: a step takes time as targets cubed, and as rows times tables squared.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -168,7 +170,7 @@ def optimum(tables: Tables, target: Vector, slack: Vector, start: Vector) -> Vec
         sums = at @ weights
         slope = sums - target + slack * potential
         weighted.data = at.data * weights[row]
-        curvature = (weighted @ at.T).toarray() - np.outer(sums, sums) + np.diag(slack)
+        curvature = (weighted @ at.T).toarray() - np.outer(sums, sums) + np.diag(slack + DAMPING)
         step = -cho_solve(cho_factor(curvature), slope)
         gain = float(-slope @ step)
         if gain < LEAST_GAIN:

@@ -46,4 +46,4 @@ def unmeasured(
 
 def _together(query: Query) -> set[str]:
     """The columns of one table, with the one that it sums."""
-    return {*query.columns, *([] if query.weight is None else [query.weight[0]])}
+    return {*query.columns, *([] if query.weight is None else [query.weight])}

@@ -22,7 +22,8 @@ _SHOWN_UNMEASURED = 4
 
 NO_INFERENCE = (
     "They are no people: an interval or p-value computed from rows as if they were is wrong "
-    "(95% intervals held the truth in 20 to 90% of cases). run.infer gives valid ones."
+    "(95% intervals of relations that were not measured held the truth in 20 to 90% of cases). "
+    "run.infer gives valid ones."
 )
 
 
