@@ -19,7 +19,7 @@ from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.fit import Mixture
 from twinweave.synthesis.population import Population
 from twinweave.synthesis.rake import Raked, constraints, rake, sizes
-from twinweave.synthesis.resample import exchange, resample
+from twinweave.synthesis.resample import exchange, resample, within
 from twinweave.synthesis.tilting import Constraint
 from twinweave.workload.measurement import Measurement
 
@@ -82,9 +82,14 @@ class Offer:
 
     def choose(self, n: int, exchanges: int, rng: np.random.Generator) -> Rows:
         """n rows by weight, closer to the weighted tables than independent draws."""
-        weights = self.raked.weights
+        weights, presence = self.raked.weights, self.rows.presence
         chosen = resample(weights, self.rows, n, rng)
-        return self.rows.take(exchange(chosen, weights, self.tables, exchanges, rng))
+        return self.rows.take(exchange(chosen, weights, presence, self.tables, exchanges, rng))
+
+    def divided(self, people: Population, n: int) -> Offer:
+        """The weights of each presence pattern scaled to its whole number of the n rows."""
+        weights = within(self.raked.weights, self.rows, people.patterns, people.whole(n))
+        return replace(self, raked=replace(self.raked, weights=weights))
 
     def among(self, inside: NDArray[np.bool_]) -> Offer:
         """The candidates inside alone, in the same proportions: the conditional distribution."""
@@ -128,7 +133,8 @@ def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Rows:
         raise SourceError(
             "no synthetic row has the levels given together. Give fewer, or more common ones."
         )
-    return found.among(inside).choose(n, basis.conf.exchanges, rng)
+    chosen_from = found.among(inside) if given else found.divided(basis.people, n)
+    return chosen_from.choose(n, basis.conf.exchanges, rng)
 
 
 def _has(rows: Rows, given: Codes) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -26,7 +27,7 @@ NOWHERE = -1
 class Population:
     """Estimated users of the union by presence pattern.
 
-    patterns: bool (patterns, parties), every non-empty combination. users: float64
+    patterns: bool (patterns, parties), every non-empty combination that can be. users: float64
     (patterns,), non-negative.
     """
 
@@ -35,11 +36,32 @@ class Population:
 
     @property
     def size(self) -> int:
-        return max(1, round(float(self.users.sum())))
+        """Users of the union, whole ones."""
+        return max(1, int(self.counts.sum()))
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Whole users by pattern: (patterns,). Every party has as many as its public size: of
+        those whom several hold the nearest number, of those whom one alone holds the rest."""
+        count = np.rint(self.users).astype(np.int64)
+        sizes = np.rint(self.users @ self.patterns).astype(np.int64)
+        alone = self.patterns.sum(axis=1) == 1
+        count[alone] = 0
+        for party, size in enumerate(sizes):
+            held = np.flatnonzero(self.patterns[:, party] & ~alone)
+            while count[held].sum() > size:  # rounded up
+                count[held[count[held].argmax()]] -= 1
+        own = self.patterns[alone].argmax(axis=1)
+        count[alone] = (sizes - count @ self.patterns)[own]
+        return count
+
+    def whole(self, n: int) -> NDArray[np.int64]:
+        """n rows by pattern: (patterns,); `counts` where they are as many as the users."""
+        return self.counts if n == self.size else _apportion(self.users, n)
 
     def presence(self, n: int) -> NDArray[np.bool_]:
         """n rows with the patterns in proportion: bool (n, parties)."""
-        return np.repeat(self.patterns, _apportion(self.users, n), axis=0)
+        return np.repeat(self.patterns, self.whole(n), axis=0)
 
     def latents(self, n: int) -> Latents:
         """n components, a pattern's number proportional to the root of its users.

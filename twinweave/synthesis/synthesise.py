@@ -109,7 +109,7 @@ def synthesise(
     rng = np.random.default_rng([task.seed, 1])
     offered = offer(basis, basis.candidates(n), rng)
     return SynthesisResult(
-        rows=offered.choose(n, basis.conf.exchanges, rng),
+        rows=offered.divided(people, n).choose(n, basis.conf.exchanges, rng),
         population=people,
         effective=offered.raked.effective,
         misfit=offered.raked.misfit,
