@@ -112,7 +112,16 @@ def offer(basis: Basis, n: int, rng: np.random.Generator) -> Offer:
     return Offer(rows=rows, tables=tables, raked=rake(tables, len(rows), users, basis.conf))
 
 
-def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Rows:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """rows: as asked for. everyone, weights: candidates of everyone, and what they weigh."""
+
+    rows: Rows = field(repr=False)
+    everyone: Rows = field(repr=False)
+    weights: NDArray[np.float64] = field(repr=False)
+
+
+def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Drawn:
     """n rows of everyone, or of those who have the codes given.
 
     As many candidates are weighed as for a whole union, or few rows would have to meet all
@@ -134,7 +143,8 @@ def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Rows:
             "no synthetic row has the levels given together. Give fewer, or more common ones."
         )
     chosen_from = found.among(inside) if given else found.divided(basis.people, n)
-    return chosen_from.choose(n, basis.conf.exchanges, rng)
+    rows = chosen_from.choose(n, basis.conf.exchanges, rng)
+    return Drawn(rows=rows, everyone=found.rows, weights=found.raked.weights)
 
 
 def _has(rows: Rows, given: Codes) -> NDArray[np.bool_]:

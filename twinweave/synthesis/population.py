@@ -57,7 +57,12 @@ class Population:
 
     def whole(self, n: int) -> NDArray[np.int64]:
         """n rows by pattern: (patterns,); `counts` where they are as many as the users."""
-        return self.counts if n == self.size else _apportion(self.users, n)
+        return self.counts if n == self.size else _apportion(self._expected, n)
+
+    @property
+    def _expected(self) -> NDArray[np.float64]:
+        """The users, half of one at least where rounding has made one."""
+        return np.where(self.counts > 0, np.maximum(self.users, 0.5), self.users)
 
     def presence(self, n: int) -> NDArray[np.bool_]:
         """n rows with the patterns in proportion: bool (n, parties)."""
@@ -67,10 +72,10 @@ class Population:
         """n components, a pattern's number proportional to the root of its users.
 
         Small patterns get more components than users: a small overlap of the parties is
-        where all that is known across them sits. Each pattern of a user or more has one.
+        where all that is known across them sits. Each pattern of a whole user has one.
         """
-        real = self.users >= min(1.0, self.users.max())
-        patterns, users = self.patterns[real], self.users[real]
+        real = self.counts > 0
+        patterns, users = self.patterns[real], self._expected[real]
         count = 1 + _apportion(np.sqrt(users), max(n - len(users), 0))
         each = users * (self.users.sum() / users.sum()) / count
         return Latents(presence=np.repeat(patterns, count, axis=0), users=np.repeat(each, count))

@@ -16,6 +16,7 @@ from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import TRUTH, Cleaned, clean
 from twinweave.tables.column import GROUPS, VALUE_UNITS, Column, Kind, Role, seconds
 from twinweave.tables.contingency import ABSENT
+from twinweave.tables.densities import densities
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
 
@@ -124,13 +125,36 @@ def column_codes(column: Column, cells: pd.Series) -> Codes:
     return coded
 
 
+ByCode = Mapping[str, NDArray[np.float64]]
+"""By column, users of each of its codes, none of them negative: (size,)."""
+
+
+def by_code(
+    codes: NDArray[np.integer[Any]],
+    columns: Sequence[Column],
+    weights: NDArray[np.float64] | None = None,
+) -> ByCode:
+    """Users by code of every column. codes: (n, len(columns)). weights: of each row, (n,)."""
+    found = {}
+    for i, column in enumerate(columns):
+        held = codes[:, i] != ABSENT
+        own = None if weights is None else weights[held]
+        counts = np.bincount(codes[held, i], own, column.size)
+        found[column.name] = counts.astype(np.float64)
+    return found
+
+
 def decode(
-    columns: Sequence[Column], codes: NDArray[np.integer[Any]], rng: np.random.Generator
+    columns: Sequence[Column],
+    codes: NDArray[np.integer[Any]],
+    rng: np.random.Generator,
+    users: ByCode | None = None,
 ) -> pd.DataFrame:
     """Rows of the columns' own types from codes (n, len(columns)).
 
-    Numbers and dates are uniform within their bin (whole numbers and seconds where the kind
-    asks so). A boolean of levels 0 and 1, or any two levels false and true, are bool; levels that
+    Numbers and dates are drawn within their bin (whole numbers and seconds where the kind
+    asks so): uniformly, or where `users` has the column, under a density that meets those of the
+    bins beside it. A boolean of levels 0 and 1, or any two levels false and true, are bool; levels that
     are all numbers are int64 or float64; other levels are text. The missing level and ABSENT
     become NaN, NA (and the column Int64 or boolean), None or NaT. Raises SchemaError.
     """
@@ -138,10 +162,19 @@ def decode(
 
     if codes.ndim != 2 or codes.shape[1] != len(columns):
         raise SchemaError("decode: codes are not (rows, columns). Pass one column a schema column.")
-    return pd.DataFrame({c.name: decode_column(c, codes[:, i], rng) for i, c in enumerate(columns)})
+    known = users or {}
+    made = {
+        c.name: decode_column(c, codes[:, i], rng, known.get(c.name)) for i, c in enumerate(columns)
+    }
+    return pd.DataFrame(made)
 
 
-def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.random.Generator) -> Any:
+def decode_column(
+    column: Column,
+    codes: NDArray[np.integer[Any]],
+    rng: np.random.Generator,
+    counts: NDArray[np.floating[Any]] | None = None,
+) -> Any:
     """One column of `decode`, as an array for a data frame. Raises SchemaError."""
     import pandas as pd
 
@@ -150,7 +183,7 @@ def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.rando
     if not column.is_numeric:
         return _level_cells(column, codes)
     gone = (codes == ABSENT) | (codes >= len(column.edges) + 1)
-    numbers = _within_bins(column, np.where(gone, 0, codes), rng)
+    numbers = _within_bins(column, np.where(gone, 0, codes), rng, counts)
     if column.kind is Kind.CONTINUOUS:
         return np.where(gone, np.nan, numbers)
     whole = numbers.astype(np.int64)
@@ -257,21 +290,26 @@ def contents(table: EncodedTable) -> str:
 
 
 def _within_bins(
-    column: Column, bins: NDArray[np.integer[Any]], rng: np.random.Generator
+    column: Column,
+    bins: NDArray[np.integer[Any]],
+    rng: np.random.Generator,
+    counts: NDArray[np.floating[Any]] | None,
 ) -> NDArray[np.float64]:
-    """Uniform numbers of the bins: half-open [a, b), the last one closed."""
+    """Numbers of the bins: half-open [a, b), the last one closed."""
     points = np.array((column.span[0], *column.edges, column.span[1]))
-    low, high = points[:-1], points[1:]
-    draw = rng.random(len(bins))
-    if column.kind is Kind.CONTINUOUS:
-        below = np.append(np.nextafter(high[:-1], low[:-1]), high[-1])
-        drawn = np.minimum(low[bins] + draw * (high - low)[bins], below[bins])
-        return np.asarray(drawn, dtype=np.float64)
-    first = np.ceil(low)
-    count = np.append(np.ceil(high[:-1]), np.floor(high[-1]) + 1) - first
-    count = np.maximum(count, 1)
-    whole = np.minimum(np.floor(draw * count[bins]), count[bins] - 1)
-    return np.asarray(first[bins] + whole, dtype=np.float64)
+    if column.kind is not Kind.CONTINUOUS:  # whole ones from each first to the next bin's first
+        points = np.append(np.ceil(points[:-1]), np.floor(points[-1]) + 1)
+    low, width = points[:-1], np.diff(points)
+    if counts is None:
+        place = rng.random(len(bins))
+    else:
+        users = np.asarray(counts[: len(low)], dtype=np.float64)
+        place = densities(users, np.maximum(width, 1e-300)).draw(bins, rng)
+    drawn = low[bins] + place * width[bins]
+    if column.kind is not Kind.CONTINUOUS:
+        return np.asarray(np.minimum(np.floor(drawn), np.maximum(points[1:] - 1, low)[bins]))
+    below = np.append(np.nextafter(points[1:-1], low[:-1]), points[-1])
+    return np.asarray(np.minimum(drawn, below[bins]))
 
 
 def _floats(cells: pd.Series) -> NDArray[np.float64]:
