@@ -61,7 +61,10 @@ def test_exchanges_bring_the_rows_closer_to_the_weighted_tables() -> None:
     weights = np.random.default_rng(22).gamma(2, size=8000)
     weights /= weights.sum()
     first = np.random.default_rng(23).choice(8000, 2000, p=weights)
-    runs = [exchange(first, weights, all_alike(rows), wanted, 60, np.random.default_rng(24)) for _ in range(2)]
+    runs = [
+        exchange(first, weights, all_alike(rows), wanted, 60, np.random.default_rng(24))
+        for _ in range(2)
+    ]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert chi_square(first, weights, wanted) > 0.4  # about 1, less where cells are few
     assert chi_square(runs[0], weights, wanted) < 0.05

@@ -28,7 +28,9 @@ def at(found: Densities, place: float) -> NDArray[np.float64]:
 
 @settings(max_examples=200)
 @given(Bins)
-def test_densities_are_continuous_at_inner_edges_and_proper(bins: list[tuple[float, float]]) -> None:
+def test_densities_are_continuous_at_inner_edges_and_proper(
+    bins: list[tuple[float, float]],
+) -> None:
     counts, widths = np.array(bins).T
     found = densities(counts, widths)
     assert (found.shares >= 0).all()

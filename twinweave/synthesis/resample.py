@@ -36,7 +36,8 @@ def within(weights: Vector, rows: Rows, patterns: NDArray[np.bool_], shares: Ind
     held = np.bincount(kind, weights, len(patterns))
     factor = np.divide(shares, held, out=np.zeros(len(held)), where=held > 0)
     found: Vector = weights * factor[kind]
-    return found / found.sum()
+    found /= found.sum()
+    return found
 
 
 def resample(weights: Vector, rows: Rows, n: int, rng: np.random.Generator) -> Index:

@@ -46,7 +46,7 @@ class Densities:
         root = (1 - u) ** (1 / (power + 1))
         bump = 0.5 - np.sin(np.arcsin(1 - 2 * u) / 3)
         places = np.choose(kind, [u, 1 - root, root, bump])
-        return np.clip(places, 0.0, np.nextafter(1.0, 0.0))
+        return np.asarray(np.clip(places, 0.0, np.nextafter(1.0, 0.0)))
 
 
 def densities(counts: Floats, widths: Floats) -> Densities:

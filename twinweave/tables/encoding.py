@@ -115,6 +115,8 @@ def column_codes(column: Column, cells: pd.Series) -> Codes:
     if column.is_numeric:
         numbers = _moments(cells) if column.kind is Kind.DATETIME else _floats(cells)
         codes = np.searchsorted(np.asarray(column.edges), numbers, side="right")
+        for place, value in enumerate(column.special):
+            codes[numbers == value] = column.bin_count + place
         gone = np.isnan(numbers)
     else:
         codes = pd.Index(column.levels).get_indexer(pd.Index(cells.to_numpy(dtype=object)))
@@ -154,9 +156,10 @@ def decode(
 
     Numbers and dates are drawn within their bin (whole numbers and seconds where the kind
     asks so): uniformly, or where `users` has the column, under a density that meets those of the
-    bins beside it. A boolean of levels 0 and 1, or any two levels false and true, are bool; levels that
-    are all numbers are int64 or float64; other levels are text. The missing level and ABSENT
-    become NaN, NA (and the column Int64 or boolean), None or NaT. Raises SchemaError.
+    bins beside it; special values are themselves. A boolean of levels 0 and 1, or any two levels
+    false and true, are bool; levels that are all numbers are int64 or float64; other levels are
+    text. The missing level and ABSENT become NaN, NA (and the column Int64 or boolean), None or
+    NaT. Raises SchemaError.
     """
     import pandas as pd
 
@@ -173,7 +176,7 @@ def decode_column(
     column: Column,
     codes: NDArray[np.integer[Any]],
     rng: np.random.Generator,
-    counts: NDArray[np.floating[Any]] | None = None,
+    users: NDArray[np.floating[Any]] | None = None,
 ) -> Any:
     """One column of `decode`, as an array for a data frame. Raises SchemaError."""
     import pandas as pd
@@ -182,8 +185,10 @@ def decode_column(
         raise SchemaError(f"column {column.name!r}: code outside its domain. Check the schema.")
     if not column.is_numeric:
         return _level_cells(column, codes)
-    gone = (codes == ABSENT) | (codes >= len(column.edges) + 1)
-    numbers = _within_bins(column, np.where(gone, 0, codes), rng, counts)
+    gone = (codes == ABSENT) | (codes >= column.bin_count + len(column.special))
+    numbers = _within_bins(column, _bins_alone(column, codes), rng, users)
+    for place, value in enumerate(column.special):
+        numbers[codes == column.bin_count + place] = value
     if column.kind is Kind.CONTINUOUS:
         return np.where(gone, np.nan, numbers)
     whole = numbers.astype(np.int64)
@@ -289,27 +294,41 @@ def contents(table: EncodedTable) -> str:
     return digest.hexdigest()
 
 
+def _bins_alone(column: Column, codes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The codes of bins; the first bin in place of all others."""
+    return np.where((codes >= 0) & (codes < column.bin_count), codes, 0)
+
+
 def _within_bins(
     column: Column,
     bins: NDArray[np.integer[Any]],
     rng: np.random.Generator,
-    counts: NDArray[np.floating[Any]] | None,
+    users: NDArray[np.floating[Any]] | None,
 ) -> NDArray[np.float64]:
-    """Numbers of the bins: half-open [a, b), the last one closed."""
+    """Numbers of the bins: half-open [a, b), the last one closed; none that is special."""
     points = np.array((column.span[0], *column.edges, column.span[1]))
-    if column.kind is not Kind.CONTINUOUS:  # whole ones from each first to the next bin's first
+    whole = column.kind is not Kind.CONTINUOUS
+    if whole:  # from each bin's first number to the next one's
         points = np.append(np.ceil(points[:-1]), np.floor(points[-1]) + 1)
     low, width = points[:-1], np.diff(points)
-    if counts is None:
+    if whole:
+        inside = np.searchsorted(points, column.special, side="right") - 1
+        width = np.maximum(width - np.bincount(inside, minlength=len(low)), 1)
+    if users is None:
         place = rng.random(len(bins))
     else:
-        users = np.asarray(counts[: len(low)], dtype=np.float64)
-        place = densities(users, np.maximum(width, 1e-300)).draw(bins, rng)
+        own = np.asarray(users[: len(low)], dtype=np.float64)
+        place = densities(own, width).draw(bins, rng)
     drawn = low[bins] + place * width[bins]
-    if column.kind is not Kind.CONTINUOUS:
-        return np.asarray(np.minimum(np.floor(drawn), np.maximum(points[1:] - 1, low)[bins]))
+    if whole:
+        drawn = np.minimum(np.floor(drawn), (low + width - 1)[bins])
+        for value in sorted(column.special):  # numbers from it on are one further
+            drawn += (low[bins] <= value) & (drawn >= value)
+        return np.asarray(drawn)
     below = np.append(np.nextafter(points[1:-1], low[:-1]), points[-1])
-    return np.asarray(np.minimum(drawn, below[bins]))
+    drawn = np.minimum(drawn, below[bins])
+    middle = (low + width / 2)[bins]
+    return np.where(np.isin(drawn, column.special), np.nextafter(drawn, middle), drawn)
 
 
 def _floats(cells: pd.Series) -> NDArray[np.float64]:

@@ -212,7 +212,7 @@ def _check_agreement(name: str, party: str, a: Column, other: str, b: Column) ->
             f"column {name!r} is at {party!r} and at {other!r} but not shared at both. "
             "Mark it `shared: true` at both parties or rename one."
         )
-    facts = ("kind", "role", "levels", "bounds", "bins", "missing", "invalid")
+    facts = ("kind", "role", "levels", "bounds", "bins", "special", "missing", "invalid")
     if differ := [f for f in facts if getattr(a, f) != getattr(b, f)]:
         raise SchemaError(
             f"column {name!r}: schemas of {party!r} and {other!r} disagree on "
