@@ -106,10 +106,44 @@ class Offer:
 def offer(basis: Basis, n: int, rng: np.random.Generator) -> Offer:
     """n candidates of everyone, weighed."""
     users = float(basis.people.users.sum())
-    rows = basis.source.rows(basis.people, n, rng)
+    rows = _possible(basis, n, rng)
     tables = constraints(basis.measurements, basis.layout, rows, users)
     tables += sizes(basis.people, basis.layout, rows)
     return Offer(rows=rows, tables=tables, raked=rake(tables, len(rows), users, basis.conf))
+
+
+def _possible(basis: Basis, n: int, rng: np.random.Generator) -> Rows:
+    """About n candidates that keep the rules between columns.
+
+    What follows from other columns is set; other rows that break a rule are left out, and so many
+    more are drawn once that there should be n.
+    Raises SourceError where none keeps them.
+    """
+    rows = _keeping(basis, n, rng)
+    if not len(rows):
+        raise SourceError(
+            "no synthetic row keeps the rules between columns (implies, impossible). Do two of "
+            "them contradict each other, or the data?"
+        )
+    missing = n - len(rows)
+    if not missing:
+        return rows
+    more = min(-(-missing * n // len(rows)), _MORE * n)
+    return Rows.joined([rows, _keeping(basis, more, rng)])
+
+
+_MORE = 10
+"""Times the candidates wanted: so many are drawn, at most, for those that break rules."""
+
+
+def _keeping(basis: Basis, n: int, rng: np.random.Generator) -> Rows:
+    rows, names, rules = (
+        basis.source.rows(basis.people, n, rng),
+        basis.layout.names,
+        basis.layout.rules,
+    )
+    rows = replace(rows, codes=rules.derive(names, rows.codes))
+    return rows.take(np.flatnonzero(rules.possible(names, rows.codes)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
