@@ -218,7 +218,7 @@ def _unsaid(schema: JointSchema, columns: Sequence[str], clustered: bool) -> Ite
     """What the intervals do not count."""
     if binned := [name for name in columns if _is_coarse(schema.column(name))]:
         yield (
-            f"{', '.join(binned)}: known to the bin and spread evenly in it, which the intervals "
+            f"{', '.join(binned)}: known to the bin and drawn within it, which the intervals "
             "take for the truth. They hold for what follows from bins, shares at a bin's edge say, "
             "and not for a mean where bins are wide."
         )
