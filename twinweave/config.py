@@ -20,6 +20,7 @@ from twinweave.spec import CrossTables, SecureSum
 from twinweave.synthesis.conf import SynthesisConf
 from twinweave.tables.campaign import MAX_SPEND, TrueLift, true_lift
 from twinweave.tables.column import Column
+from twinweave.tables.rules import Implies, Impossible
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source
 from twinweave.workload.analyses import Analyses, FairnessConf, LiftConf, check_fairness, check_lift
@@ -46,11 +47,14 @@ class DataConf(Parsed):
 
     pools: groups of parties that hold the same columns of different people, each asked as one
         (see JointSchema). The run ends before anything is released where a person is at two.
+    implies, impossible: public rules between columns, that every synthetic row keeps.
     """
 
     name: str
     parties: tuple[PartyConf, ...]
     pools: tuple[tuple[str, ...], ...] = ()
+    implies: tuple[Implies, ...] = ()
+    impossible: tuple[Impossible, ...] = ()
     root: str = "."
     lift: LiftConf | None = None
     fairness: FairnessConf | None = None
@@ -91,7 +95,12 @@ class DataConf(Parsed):
 
     @property
     def schema(self) -> JointSchema:
-        return JointSchema(schemas=tuple(p.schema for p in self.parties), pools=self.pools)
+        return JointSchema(
+            schemas=tuple(p.schema for p in self.parties),
+            pools=self.pools,
+            implies=self.implies,
+            impossible=self.impossible,
+        )
 
     @property
     def analyses(self) -> Analyses:

@@ -271,6 +271,7 @@ class Run:
         from twinweave.synthesis.decode import decode_rows
         from twinweave.synthesis.given import given_codes
         from twinweave.synthesis.synthesise import Task, more_rows
+        from twinweave.tables.encoding import by_code
 
         if n < 1:
             raise ConfigError("n", "below 1", "Ask for one row or more.")
@@ -284,8 +285,10 @@ class Run:
             conf=conf.synthesis,
             seed=seed,
         )
-        rows = more_rows(source, task, n, given_codes(self.schema, given or {}))
-        return decode_rows(self.schema, rows, seed).joint
+        drawn = more_rows(source, task, n, given_codes(self.schema, given or {}))
+        columns, size = self.schema.columns, sum(self.report["sizes"].values())
+        users = by_code(drawn.everyone.codes, columns, size * drawn.weights)
+        return decode_rows(self.schema, drawn.rows, seed, users).joint
 
     def infer(
         self,

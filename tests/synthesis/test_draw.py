@@ -66,13 +66,13 @@ def test_more_rows_meet_the_measurements_as_the_runs_own_do(
     users = float(result.population.users.sum())
     own = misfit(result.rows, task.measurements, users)
     for seed, n in ((5, 3000), (6, 15_000)):
-        more = more_rows(result.source, replace(task, seed=seed), n, {})
+        more = more_rows(result.source, replace(task, seed=seed), n, {}).rows
         assert len(more) == n
         assert misfit(more, task.measurements, users) < 1.3 * own
         assert lift_of(more) == pytest.approx(LIFT, abs=0.03)
     # The broken variant: candidates as they were offered, not weighed to meet the tables.
     monkeypatch.setattr(draw, "rake", _even)
-    more = more_rows(result.source, replace(task, seed=5), 3000, {})
+    more = more_rows(result.source, replace(task, seed=5), 3000, {}).rows
     assert misfit(more, task.measurements, users) > 3 * own
 
 
@@ -81,7 +81,7 @@ def test_a_few_rows_are_drawn_from_the_same_distribution(
 ) -> None:
     """Rows drawn in step vary less than independent ones: at most 1e-4 of honest draws fail."""
     task, result = fitted
-    drawn = [more_rows(result.source, replace(task, seed=s), 100, {}) for s in range(10)]
+    drawn = [more_rows(result.source, replace(task, seed=s), 100, {}).rows for s in range(10)]
     assert agree(Rows.joined(drawn), result.rows)
 
 
@@ -90,7 +90,7 @@ def test_given_a_level_rows_are_the_conditional_distribution(
 ) -> None:
     task, result = fitted
     given = {ARM: np.array([1], dtype=np.int32)}
-    more = more_rows(result.source, replace(task, seed=7), 3000, given)
+    more = more_rows(result.source, replace(task, seed=7), 3000, given).rows
     assert (more.codes[:, ARM] == 1).all()
     inside = result.rows.take(np.flatnonzero(result.rows.codes[:, ARM] == 1))
     assert agree(more, inside)
@@ -106,14 +106,14 @@ def test_rare_levels_are_offered_for_until_there_are_enough(
 ) -> None:
     task, result = fitted
     given = {i: np.array([c], dtype=np.int32) for i, c in enumerate((2, 1, 1, 3))}
-    more = more_rows(result.source, replace(task, seed=3), 1000, given)
+    more = more_rows(result.source, replace(task, seed=3), 1000, given).rows
     assert len(more) == 1000
     assert (more.codes == (2, 1, 1, 3)).all()
 
 
 def test_the_seed_decides(fitted: tuple[Task, SynthesisResult]) -> None:
     task, result = fitted
-    rows = [more_rows(result.source, replace(task, seed=s), 50, {}).codes for s in (1, 1, 2)]
+    rows = [more_rows(result.source, replace(task, seed=s), 50, {}).rows.codes for s in (1, 1, 2)]
     assert np.array_equal(rows[0], rows[1])
     assert not np.array_equal(rows[0], rows[2])
 

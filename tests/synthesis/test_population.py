@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,21 @@ def test_a_small_overlap_gets_components_beyond_its_share() -> None:
 def test_a_missing_size_is_named() -> None:
     with pytest.raises(ConfigError, match="ads"):
         population(LAYOUT.parties, {"shop": 5}, [])
+
+
+def test_whole_users_have_the_public_sizes_however_overlaps_are_rounded() -> None:
+    patterns = np.array(list(product((True, False), repeat=3))[:-1])
+    rng = np.random.default_rng(4)
+    for scale in (1.0, 40.0, 9000.0):
+        exact = rng.exponential(scale, (50, 7))
+        exact[:, [3, 5, 6]] = np.ceil(exact @ patterns)[:, [0, 1, 2]] - (
+            exact[:, [0, 1, 2, 4]] @ patterns[[0, 1, 2, 4]]
+        )
+        for users in exact:
+            people = Population(patterns=patterns, users=users)
+            assert np.array_equal(people.counts @ patterns, np.rint(users @ patterns))
+            assert (people.counts >= 0).all()
+            assert np.abs(people.counts - users).max() < 3
+            assert people.presence(people.size).sum(axis=0).tolist() == (
+                np.rint(users @ patterns).tolist()
+            )

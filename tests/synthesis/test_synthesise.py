@@ -41,6 +41,7 @@ def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose() -> None:
     sizes = sizes_of(rows)
     kept = synthesise(None, task(measured(rows, PAIRS, 10, 9), sizes, QUICK))
     assert abs(len(kept.rows) - len(rows)) < 100
+    assert sizes_of(kept.rows) == sizes  # the public ones, to a person
     assert lift_of(kept.rows) == pytest.approx(lift_of(rows), abs=0.03)
     assert max(kept.misfit.values()) < 2
     assert kept.effective > len(rows)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.tables.column import Role
+from twinweave.tables.rules import Rules
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.queries import Side
 
@@ -28,7 +29,8 @@ class UnionLayout:
 
     sizes: discrete codes of each column. holders: for each column, the indices of the
     parties that hold it. roles: of each column, or () where they do not matter. pools: indices
-    of parties of whom a row is present at one at most (`JointSchema.pools`). All public.
+    of parties of whom a row is present at one at most (`JointSchema.pools`). rules: between
+    columns, that rows keep. All public.
     """
 
     parties: tuple[str, ...]
@@ -37,6 +39,7 @@ class UnionLayout:
     holders: tuple[tuple[int, ...], ...]
     roles: tuple[Role, ...] = ()
     pools: tuple[tuple[int, ...], ...] = ()
+    rules: Rules = field(default_factory=Rules)
 
     @classmethod
     def of(cls, schema: JointSchema) -> UnionLayout:
@@ -48,6 +51,7 @@ class UnionLayout:
             holders=tuple(tuple(index[p] for p in schema.holders(n)) for n in schema.names),
             roles=tuple(c.role for c in schema.columns),
             pools=tuple(tuple(index[p] for p in unit) for unit in schema.units if unit[1:]),
+            rules=schema.rules,
         )
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows
-from twinweave.tables.encoding import decode, plain_dtype
+from twinweave.tables.encoding import ByCode, by_code, decode, plain_dtype
 from twinweave.tables.schema import JointSchema
 from twinweave.tables.sdv_metadata import to_sdv_metadata
 
@@ -59,16 +59,21 @@ class SyntheticTables:
         return metadata
 
 
-def decode_rows(schema: JointSchema, rows: Rows, seed: int) -> SyntheticTables:
+def decode_rows(
+    schema: JointSchema, rows: Rows, seed: int, users: ByCode | None = None
+) -> SyntheticTables:
     """Decode union rows; numbers and dates are drawn within their bins, seeded.
 
-    Ids count the rows: "synthetic-0000042". Raises SchemaError when rows do not fit.
+    users: by code of every column, which the density within a bin follows from; None: the rows'
+    own. Ids count the rows: "synthetic-0000042". Raises SchemaError when rows do not fit.
     """
     import pandas as pd
 
     keys = {s.key.name for s in schema.schemas}
     key = keys.pop() if len(keys) == 1 else _unused("synthetic_id", schema.names)
-    values = decode(schema.columns, rows.codes, np.random.default_rng([seed, 4]))
+    rng = np.random.default_rng([seed, 4])
+    known = by_code(rows.codes, schema.columns) if users is None else users
+    values = decode(schema.columns, rows.codes, rng, known)
     ids = pd.DataFrame({key: _ids(len(rows))})
     present: dict[str, str] = {}
     for party in schema.parties:

@@ -19,7 +19,7 @@ from twinweave.synthesis.conf import RakeConf
 from twinweave.synthesis.fit import Mixture
 from twinweave.synthesis.population import Population
 from twinweave.synthesis.rake import Raked, constraints, rake, sizes
-from twinweave.synthesis.resample import exchange, resample
+from twinweave.synthesis.resample import exchange, resample, within
 from twinweave.synthesis.tilting import Constraint
 from twinweave.workload.measurement import Measurement
 
@@ -82,9 +82,14 @@ class Offer:
 
     def choose(self, n: int, exchanges: int, rng: np.random.Generator) -> Rows:
         """n rows by weight, closer to the weighted tables than independent draws."""
-        weights = self.raked.weights
+        weights, presence = self.raked.weights, self.rows.presence
         chosen = resample(weights, self.rows, n, rng)
-        return self.rows.take(exchange(chosen, weights, self.tables, exchanges, rng))
+        return self.rows.take(exchange(chosen, weights, presence, self.tables, exchanges, rng))
+
+    def divided(self, people: Population, n: int) -> Offer:
+        """The weights of each presence pattern scaled to its whole number of the n rows."""
+        weights = within(self.raked.weights, self.rows, people.patterns, people.whole(n))
+        return replace(self, raked=replace(self.raked, weights=weights))
 
     def among(self, inside: NDArray[np.bool_]) -> Offer:
         """The candidates inside alone, in the same proportions: the conditional distribution."""
@@ -101,13 +106,56 @@ class Offer:
 def offer(basis: Basis, n: int, rng: np.random.Generator) -> Offer:
     """n candidates of everyone, weighed."""
     users = float(basis.people.users.sum())
-    rows = basis.source.rows(basis.people, n, rng)
+    rows = _possible(basis, n, rng)
     tables = constraints(basis.measurements, basis.layout, rows, users)
     tables += sizes(basis.people, basis.layout, rows)
     return Offer(rows=rows, tables=tables, raked=rake(tables, len(rows), users, basis.conf))
 
 
-def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Rows:
+def _possible(basis: Basis, n: int, rng: np.random.Generator) -> Rows:
+    """About n candidates that keep the rules between columns.
+
+    What follows from other columns is set; other rows that break a rule are left out, and so many
+    more are drawn once that there should be n.
+    Raises SourceError where none keeps them.
+    """
+    rows = _keeping(basis, n, rng)
+    if not len(rows):
+        raise SourceError(
+            "no synthetic row keeps the rules between columns (implies, impossible). Do two of "
+            "them contradict each other, or the data?"
+        )
+    missing = n - len(rows)
+    if not missing:
+        return rows
+    more = min(-(-missing * n // len(rows)), _MORE * n)
+    return Rows.joined([rows, _keeping(basis, more, rng)])
+
+
+_MORE = 10
+"""Times the candidates wanted: so many are drawn, at most, for those that break rules."""
+
+
+def _keeping(basis: Basis, n: int, rng: np.random.Generator) -> Rows:
+    rows, names, rules = (
+        basis.source.rows(basis.people, n, rng),
+        basis.layout.names,
+        basis.layout.rules,
+    )
+    rows = replace(rows, codes=rules.derive(names, rows.codes))
+    return rows.take(np.flatnonzero(rules.possible(names, rows.codes)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """rows: as asked for. everyone, weights: candidates of everyone, and what they weigh."""
+
+    rows: Rows = field(repr=False)
+    everyone: Rows = field(repr=False)
+    weights: NDArray[np.float64] = field(repr=False)
+
+
+def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Drawn:
     """n rows of everyone, or of those who have the codes given.
 
     As many candidates are weighed as for a whole union, or few rows would have to meet all
@@ -128,7 +176,9 @@ def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Rows:
         raise SourceError(
             "no synthetic row has the levels given together. Give fewer, or more common ones."
         )
-    return found.among(inside).choose(n, basis.conf.exchanges, rng)
+    chosen_from = found.among(inside) if given else found.divided(basis.people, n)
+    rows = chosen_from.choose(n, basis.conf.exchanges, rng)
+    return Drawn(rows=rows, everyone=found.rows, weights=found.raked.weights)
 
 
 def _has(rows: Rows, given: Codes) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from twinweave.errors import ConfigError
 from twinweave.synthesis.posterior import Posterior, posterior
 from twinweave.tables.column import Column, Kind
-from twinweave.tables.encoding import decode
+from twinweave.tables.encoding import by_code, decode
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.measurement import Measurement
 
@@ -161,7 +161,8 @@ def _draw(
     shares = known.shares(rng)
 
     def of(counts: NDArray[np.int64]) -> dict[str, float]:
-        told = statistic(decode(own, known.people(counts).codes, rng))
+        codes = known.people(counts).codes
+        told = statistic(decode(own, codes, rng, by_code(codes, own)))
         named = told if isinstance(told, Mapping) else {ALONE: told}
         try:
             return {str(name): float(number) for name, number in named.items()}
@@ -217,7 +218,7 @@ def _unsaid(schema: JointSchema, columns: Sequence[str], clustered: bool) -> Ite
     """What the intervals do not count."""
     if binned := [name for name in columns if _is_coarse(schema.column(name))]:
         yield (
-            f"{', '.join(binned)}: known to the bin and spread evenly in it, which the intervals "
+            f"{', '.join(binned)}: known to the bin and drawn within it, which the intervals "
             "take for the truth. They hold for what follows from bins, shares at a bin's edge say, "
             "and not for a mean where bins are wide."
         )

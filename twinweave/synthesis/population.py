@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -26,7 +27,7 @@ NOWHERE = -1
 class Population:
     """Estimated users of the union by presence pattern.
 
-    patterns: bool (patterns, parties), every non-empty combination. users: float64
+    patterns: bool (patterns, parties), every non-empty combination that can be. users: float64
     (patterns,), non-negative.
     """
 
@@ -35,20 +36,46 @@ class Population:
 
     @property
     def size(self) -> int:
-        return max(1, round(float(self.users.sum())))
+        """Users of the union, whole ones."""
+        return max(1, int(self.counts.sum()))
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Whole users by pattern: (patterns,). Every party has as many as its public size: of
+        those whom several hold the nearest number, of those whom one alone holds the rest."""
+        count = np.rint(self.users).astype(np.int64)
+        sizes = np.rint(self.users @ self.patterns).astype(np.int64)
+        alone = self.patterns.sum(axis=1) == 1
+        count[alone] = 0
+        for party, size in enumerate(sizes):
+            held = np.flatnonzero(self.patterns[:, party] & ~alone)
+            while count[held].sum() > size:  # rounded up
+                count[held[count[held].argmax()]] -= 1
+        own = self.patterns[alone].argmax(axis=1)
+        count[alone] = (sizes - count @ self.patterns)[own]
+        return count
+
+    def whole(self, n: int) -> NDArray[np.int64]:
+        """n rows by pattern: (patterns,); `counts` where they are as many as the users."""
+        return self.counts if n == self.size else _apportion(self._expected, n)
+
+    @property
+    def _expected(self) -> NDArray[np.float64]:
+        """The users, half of one at least where rounding has made one."""
+        return np.where(self.counts > 0, np.maximum(self.users, 0.5), self.users)
 
     def presence(self, n: int) -> NDArray[np.bool_]:
         """n rows with the patterns in proportion: bool (n, parties)."""
-        return np.repeat(self.patterns, _apportion(self.users, n), axis=0)
+        return np.repeat(self.patterns, self.whole(n), axis=0)
 
     def latents(self, n: int) -> Latents:
         """n components, a pattern's number proportional to the root of its users.
 
         Small patterns get more components than users: a small overlap of the parties is
-        where all that is known across them sits. Each pattern of a user or more has one.
+        where all that is known across them sits. Each pattern of a whole user has one.
         """
-        real = self.users >= min(1.0, self.users.max())
-        patterns, users = self.patterns[real], self.users[real]
+        real = self.counts > 0
+        patterns, users = self.patterns[real], self._expected[real]
         count = 1 + _apportion(np.sqrt(users), max(n - len(users), 0))
         each = users * (self.users.sum() / users.sum()) / count
         return Latents(presence=np.repeat(patterns, count, axis=0), users=np.repeat(each, count))

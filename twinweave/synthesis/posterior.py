@@ -129,9 +129,10 @@ def _kinds(layout: UnionLayout, people: Population) -> tuple[Rows, Vector]:
             )
         own = np.full((count, len(layout.names)), ABSENT, dtype=np.int32)
         own[:, seen] = Axis(sizes=of).codes()
+        own = own[layout.rules.possible(layout.names, own)]
         codes.append(own)
-        presence.append(np.repeat(pattern[None, :], count, axis=0))
-        base.append(np.full(count, users / count))
+        presence.append(np.repeat(pattern[None, :], len(own), axis=0))
+        base.append(np.full(len(own), users / max(len(own), 1)))
     share = np.concatenate(base)
     rows = Rows(codes=np.concatenate(codes), presence=np.concatenate(presence))
     return rows, share / share.sum()

@@ -23,11 +23,29 @@ LEAST_NOISE = 25.0
 """Variance, in rows, below which a priority cell counts no more: rows are whole."""
 
 
-def resample(weights: Vector, rows: Rows, n: int, rng: np.random.Generator) -> Index:
-    """Indices of n rows by systematic resampling in the order of the rows' codes.
+def within(weights: Vector, rows: Rows, patterns: NDArray[np.bool_], shares: Index) -> Vector:
+    """The weights, those of each presence pattern in proportion to its share: sum 1.
 
-    A row of weight w appears floor(n w) or ceil(n w) times (Kitagawa 1996, appendix); in
-    sorted order the tables of the first columns stay closer than by independent draws.
+    patterns: (patterns, parties), each once; shares: (patterns,). Rows resampled by them are
+    divided exactly so where that makes whole numbers. A pattern of which there is no row gives
+    its share to the others.
+    """
+    code = 2 ** np.arange(patterns.shape[1])
+    order = np.argsort(patterns @ code)
+    kind = order[np.searchsorted(patterns @ code, rows.presence @ code, sorter=order)]
+    held = np.bincount(kind, weights, len(patterns))
+    factor = np.divide(shares, held, out=np.zeros(len(held)), where=held > 0)
+    found: Vector = weights * factor[kind]
+    found /= found.sum()
+    return found
+
+
+def resample(weights: Vector, rows: Rows, n: int, rng: np.random.Generator) -> Index:
+    """Indices of n rows by systematic resampling in the order of the rows' presence and codes.
+
+    A row of weight w appears floor(n w) or ceil(n w) times (Kitagawa 1996, appendix), and so do
+    the rows of a presence pattern together; in sorted order the tables of the first columns stay
+    closer than by independent draws.
     """
     order = np.lexsort(np.column_stack([rows.codes, rows.presence]).T)
     edges = np.cumsum(weights[order]) * n
@@ -39,28 +57,32 @@ def resample(weights: Vector, rows: Rows, n: int, rng: np.random.Generator) -> I
 def exchange(
     chosen: Index,
     weights: Vector,
+    presence: NDArray[np.bool_],
     wanted: Sequence[Constraint],
     rounds: int,
     rng: np.random.Generator,
 ) -> Index:
-    """Swap chosen rows for candidates drawn by weight where that brings all tables closer.
+    """Swap chosen rows for candidates of the same presence, drawn by weight, where that brings all
+    tables closer.
 
     Closer: Pearson's chi-square between the chosen rows' tables and the weighted candidates'
     over all cells of the constraints; cells of priority tables add their chi-square against
     the noise, which in a large table is far smaller than what chance leaves. Each round offers
     swaps for a sixteenth of the rows and makes the best at once, a tenth of them at most: so
     many that all tables together come closer, for each is judged as if it were alone.
+
+    presence: bool (candidates, parties): how many rows each party has stays as it is.
     """
     n, tables = len(chosen), Tables(wanted, len(weights))
     aim = n * tables.sums(weights)
     missing = aim - tables.sums(np.bincount(chosen, minlength=len(weights)).astype(np.float64))
     worth = 1 / (n * tables.sums(weights, power=2) + 1) + _precision(wanted, n)
-    edges = np.cumsum(weights)
+    alike = _Alike(weights, presence)
     batch = min(BATCH, -(-n // 16))
     out = chosen.copy()
     for _ in range(rounds):
         places = rng.choice(n, batch, replace=False)
-        offered = np.searchsorted(edges, rng.random(batch) * edges[-1]).clip(max=len(weights) - 1)
+        offered = alike.draw(out[places], rng)
         old, new = tables.of(out[places]), tables.of(offered)
         gain = _gain(missing, worth, old, new)
         best = np.argsort(-gain, kind="stable")[: -(-batch // 10)]
@@ -68,6 +90,24 @@ def exchange(
         best, missing = _together(best, missing, worth, old, new)
         out[places[best]] = offered[best]
     return out
+
+
+class _Alike:
+    """Draws candidates by weight among those of the same presence."""
+
+    def __init__(self, weights: Vector, presence: NDArray[np.bool_]) -> None:
+        self.kind = np.unique(presence, axis=0, return_inverse=True)[1].reshape(-1)
+        self.order = np.argsort(self.kind, kind="stable")
+        self.edges = np.concatenate([[0.0], np.cumsum(weights[self.order])])
+        self.first = np.searchsorted(self.kind[self.order], np.arange(self.kind.max() + 2))
+
+    def draw(self, rows: Index, rng: np.random.Generator) -> Index:
+        kind = self.kind[rows]
+        first, end = self.first[kind], self.first[kind + 1]
+        low, high = self.edges[first], self.edges[end]
+        at = np.searchsorted(self.edges, low + rng.random(len(rows)) * (high - low), side="right")
+        found: Index = self.order[np.clip(at - 1, first, end - 1)]
+        return found
 
 
 def _precision(wanted: Sequence[Constraint], n: int) -> Vector:

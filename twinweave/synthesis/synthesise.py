@@ -20,7 +20,7 @@ from twinweave.generators import registry
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import SynthesisConf
-from twinweave.synthesis.draw import Basis, Codes, Source, draw, offer
+from twinweave.synthesis.draw import Basis, Codes, Drawn, Source, draw, offer
 from twinweave.synthesis.fit import fit
 from twinweave.synthesis.population import Population, population
 from twinweave.workload.measurement import Measurement, of_rows, one_way_tables
@@ -109,7 +109,7 @@ def synthesise(
     rng = np.random.default_rng([task.seed, 1])
     offered = offer(basis, basis.candidates(n), rng)
     return SynthesisResult(
-        rows=offered.choose(n, basis.conf.exchanges, rng),
+        rows=offered.divided(people, n).choose(n, basis.conf.exchanges, rng),
         population=people,
         effective=offered.raked.effective,
         misfit=offered.raked.misfit,
@@ -118,7 +118,7 @@ def synthesise(
     )
 
 
-def more_rows(source: Source, task: Task, n: int, given: Codes) -> Rows:
+def more_rows(source: Source, task: Task, n: int, given: Codes) -> Drawn:
     """n further rows from what `synthesise` fitted, of everyone or of those with given codes.
 
     They meet the measurements as the run's own do; drawn under the task's seed.

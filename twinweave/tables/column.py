@@ -80,13 +80,16 @@ class Normal(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column(Parsed):
-    """One column. Discrete code of a cell: 0..size-1; MISSING, where allowed, is size-1.
+    """One column. Discrete code of a cell: 0..size-1: levels or bins in
+    order, special numbers, and MISSING, where allowed, last.
 
     levels: public domain of a categorical column; of a boolean one, its two spellings,
         false first (default "0", "1").
     bounds: inclusive public bounds of a number, or ISO dates of a datetime column.
     bins: number of equal-width bins (default 16, never more than the integers in range),
         or the inner edges themselves; a value on an edge belongs to the upper bin.
+    special: public numbers that many rows share (no claim, a price, a limit): each has a code of
+        its own behind the bins, which then hold the other numbers.
 
     normalise: of the key, the same at every party: what does not tell two ids apart.
     numbered: of the key: it is the row's number, from 0, for tables without ids whose rows are in
@@ -107,6 +110,7 @@ class Column(Parsed):
     levels: tuple[str, ...] = ()
     bounds: tuple[float, float] | tuple[str, str] | None = None
     bins: int | tuple[float, ...] | None = None
+    special: tuple[float, ...] = ()
     missing: Rule = Rule.ERROR
     invalid: Rule = Rule.ERROR
     normalise: tuple[Normal, ...] = ()
@@ -123,6 +127,8 @@ class Column(Parsed):
         if self.role is Role.CLUSTER:
             self._check_cluster()
             return
+        if self.special and self.kind not in (Kind.INTEGER, Kind.CONTINUOUS):
+            raise self._error("only numbers are special", "List levels under `levels`.")
         if self.kind is Kind.CATEGORICAL:
             self._check_levels()
         elif self.kind is Kind.BOOLEAN:
@@ -132,6 +138,7 @@ class Column(Parsed):
                 raise self._error("a boolean has two levels", "Name both, false first.")
         else:
             self._check_bounds()
+            self._check_special()
         if self.missing is Rule.CLIP:
             raise self._error("a missing cell cannot be clipped", "Use error, level or drop.")
         if self.invalid is Rule.CLIP and not self.is_numeric:
@@ -174,6 +181,11 @@ class Column(Parsed):
         return tuple(float(c) for c in np.linspace(lo, hi, wanted + 1)[1:-1])
 
     @property
+    def bin_count(self) -> int:
+        """Bins of a numeric column; the codes of special numbers follow theirs."""
+        return len(self.edges) + 1
+
+    @property
     def has_missing_level(self) -> bool:
         return Rule.LEVEL in (self.missing, self.invalid)
 
@@ -181,9 +193,11 @@ class Column(Parsed):
     def labels(self) -> tuple[str, ...]:
         """Name of every code, in order; bins are written "[lo, hi)", the last one "[lo, hi]".
 
-        An integer column's are "lo to hi", both inside, or the number alone.
+        An integer column's are "lo to hi", both inside, or the number alone; so is a special
+        number's.
         """
-        extra = (MISSING,) if self.has_missing_level else ()
+        extra = tuple(_written(v, self.kind) for v in self.special)
+        extra += (MISSING,) if self.has_missing_level else ()
         if self.role is Role.CLUSTER:
             return tuple(f"group {i}" for i in range(1, GROUPS + 1))
         if not self.is_numeric:
@@ -259,6 +273,26 @@ class Column(Parsed):
                 raise self._error(
                     "bounds and edges of an integer column must be whole",
                     "Round them or use kind continuous.",
+                )
+
+    def _check_special(self) -> None:
+        low, high = self.span
+        if len(set(self.special)) < len(self.special) or not all(
+            low <= v <= high for v in self.special
+        ):
+            raise self._error(
+                "special values repeat or lie outside the bounds", "Give each once, inside them."
+            )
+        if self.kind is not Kind.INTEGER:
+            return
+        if any(v != int(v) for v in self.special):
+            raise self._error("a special value of an integer column is whole", "Round it.")
+        points = (low, *self.edges, high + 1)
+        for first, end in pairwise(points):
+            if sum(first <= v < end for v in self.special) >= end - first:
+                raise self._error(
+                    "a bin holds no number but special ones",
+                    "Leave a value that is a bin by itself out of `special`, or merge bins.",
                 )
 
     def _error(self, rule: str, remedy: str) -> SchemaError:

@@ -278,14 +278,14 @@ class Contingency:
 def group_of(column: Column, groups: int) -> Index:
     """The group of every code, int64 (size,): equal runs of neighbouring codes, in order.
 
-    From the public schema alone. Missing, where the column has that level, is a group of its
-    own beside the `groups` of the rest. 0 groups: every code is its own.
+    From the public schema alone. Special numbers and missing, where the column has them, are
+    groups of their own beside the `groups` of the rest. 0 groups: every code is its own.
     """
-    own = column.size - column.has_missing_level
+    apart = len(column.special) + column.has_missing_level
+    own = column.size - apart
     if not 0 < groups < own:
         return np.arange(column.size)
-    group = np.arange(own) * groups // own
-    return np.append(group, groups) if column.has_missing_level else group
+    return np.append(np.arange(own) * groups // own, groups + np.arange(apart))
 
 
 def grouped_size(column: Column, groups: int) -> int:

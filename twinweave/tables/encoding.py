@@ -16,6 +16,7 @@ from twinweave.parsing import canonical_json
 from twinweave.tables.cleaning import TRUTH, Cleaned, clean
 from twinweave.tables.column import GROUPS, VALUE_UNITS, Column, Kind, Role, seconds
 from twinweave.tables.contingency import ABSENT
+from twinweave.tables.densities import densities
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
 
@@ -114,6 +115,8 @@ def column_codes(column: Column, cells: pd.Series) -> Codes:
     if column.is_numeric:
         numbers = _moments(cells) if column.kind is Kind.DATETIME else _floats(cells)
         codes = np.searchsorted(np.asarray(column.edges), numbers, side="right")
+        for place, value in enumerate(column.special):
+            codes[numbers == value] = column.bin_count + place
         gone = np.isnan(numbers)
     else:
         codes = pd.Index(column.levels).get_indexer(pd.Index(cells.to_numpy(dtype=object)))
@@ -124,24 +127,57 @@ def column_codes(column: Column, cells: pd.Series) -> Codes:
     return coded
 
 
+ByCode = Mapping[str, NDArray[np.float64]]
+"""By column, users of each of its codes, none of them negative: (size,)."""
+
+
+def by_code(
+    codes: NDArray[np.integer[Any]],
+    columns: Sequence[Column],
+    weights: NDArray[np.float64] | None = None,
+) -> ByCode:
+    """Users by code of every column. codes: (n, len(columns)). weights: of each row, (n,)."""
+    found = {}
+    for i, column in enumerate(columns):
+        held = codes[:, i] != ABSENT
+        own = None if weights is None else weights[held]
+        counts = np.bincount(codes[held, i], own, column.size)
+        found[column.name] = counts.astype(np.float64)
+    return found
+
+
 def decode(
-    columns: Sequence[Column], codes: NDArray[np.integer[Any]], rng: np.random.Generator
+    columns: Sequence[Column],
+    codes: NDArray[np.integer[Any]],
+    rng: np.random.Generator,
+    users: ByCode | None = None,
 ) -> pd.DataFrame:
     """Rows of the columns' own types from codes (n, len(columns)).
 
-    Numbers and dates are uniform within their bin (whole numbers and seconds where the kind
-    asks so). A boolean of levels 0 and 1, or any two levels false and true, are bool; levels that
-    are all numbers are int64 or float64; other levels are text. The missing level and ABSENT
-    become NaN, NA (and the column Int64 or boolean), None or NaT. Raises SchemaError.
+    Numbers and dates are drawn within their bin (whole numbers and seconds where the kind
+    asks so): uniformly, or where `users` has the column, under a density that meets those of the
+    bins beside it; special values are themselves. A boolean of levels 0 and 1, or any two levels
+    false and true, are bool; levels that are all numbers are int64 or float64; other levels are
+    text. The missing level and ABSENT become NaN, NA (and the column Int64 or boolean), None or
+    NaT. Raises SchemaError.
     """
     import pandas as pd
 
     if codes.ndim != 2 or codes.shape[1] != len(columns):
         raise SchemaError("decode: codes are not (rows, columns). Pass one column a schema column.")
-    return pd.DataFrame({c.name: decode_column(c, codes[:, i], rng) for i, c in enumerate(columns)})
+    known = users or {}
+    made = {
+        c.name: decode_column(c, codes[:, i], rng, known.get(c.name)) for i, c in enumerate(columns)
+    }
+    return pd.DataFrame(made)
 
 
-def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.random.Generator) -> Any:
+def decode_column(
+    column: Column,
+    codes: NDArray[np.integer[Any]],
+    rng: np.random.Generator,
+    users: NDArray[np.floating[Any]] | None = None,
+) -> Any:
     """One column of `decode`, as an array for a data frame. Raises SchemaError."""
     import pandas as pd
 
@@ -149,8 +185,10 @@ def decode_column(column: Column, codes: NDArray[np.integer[Any]], rng: np.rando
         raise SchemaError(f"column {column.name!r}: code outside its domain. Check the schema.")
     if not column.is_numeric:
         return _level_cells(column, codes)
-    gone = (codes == ABSENT) | (codes >= len(column.edges) + 1)
-    numbers = _within_bins(column, np.where(gone, 0, codes), rng)
+    gone = (codes == ABSENT) | (codes >= column.bin_count + len(column.special))
+    numbers = _within_bins(column, _bins_alone(column, codes), rng, users)
+    for place, value in enumerate(column.special):
+        numbers[codes == column.bin_count + place] = value
     if column.kind is Kind.CONTINUOUS:
         return np.where(gone, np.nan, numbers)
     whole = numbers.astype(np.int64)
@@ -256,22 +294,41 @@ def contents(table: EncodedTable) -> str:
     return digest.hexdigest()
 
 
+def _bins_alone(column: Column, codes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The codes of bins; the first bin in place of all others."""
+    return np.where((codes >= 0) & (codes < column.bin_count), codes, 0)
+
+
 def _within_bins(
-    column: Column, bins: NDArray[np.integer[Any]], rng: np.random.Generator
+    column: Column,
+    bins: NDArray[np.integer[Any]],
+    rng: np.random.Generator,
+    users: NDArray[np.floating[Any]] | None,
 ) -> NDArray[np.float64]:
-    """Uniform numbers of the bins: half-open [a, b), the last one closed."""
+    """Numbers of the bins: half-open [a, b), the last one closed; none that is special."""
     points = np.array((column.span[0], *column.edges, column.span[1]))
-    low, high = points[:-1], points[1:]
-    draw = rng.random(len(bins))
-    if column.kind is Kind.CONTINUOUS:
-        below = np.append(np.nextafter(high[:-1], low[:-1]), high[-1])
-        drawn = np.minimum(low[bins] + draw * (high - low)[bins], below[bins])
-        return np.asarray(drawn, dtype=np.float64)
-    first = np.ceil(low)
-    count = np.append(np.ceil(high[:-1]), np.floor(high[-1]) + 1) - first
-    count = np.maximum(count, 1)
-    whole = np.minimum(np.floor(draw * count[bins]), count[bins] - 1)
-    return np.asarray(first[bins] + whole, dtype=np.float64)
+    whole = column.kind is not Kind.CONTINUOUS
+    if whole:  # from each bin's first number to the next one's
+        points = np.append(np.ceil(points[:-1]), np.floor(points[-1]) + 1)
+    low, width = points[:-1], np.diff(points)
+    if whole:
+        inside = np.searchsorted(points, column.special, side="right") - 1
+        width = np.maximum(width - np.bincount(inside, minlength=len(low)), 1)
+    if users is None:
+        place = rng.random(len(bins))
+    else:
+        own = np.asarray(users[: len(low)], dtype=np.float64)
+        place = densities(own, width).draw(bins, rng)
+    drawn = low[bins] + place * width[bins]
+    if whole:
+        drawn = np.minimum(np.floor(drawn), (low + width - 1)[bins])
+        for value in sorted(column.special):  # numbers from it on are one further
+            drawn += (low[bins] <= value) & (drawn >= value)
+        return np.asarray(drawn)
+    below = np.append(np.nextafter(points[1:-1], low[:-1]), points[-1])
+    drawn = np.minimum(drawn, below[bins])
+    middle = (low + width / 2)[bins]
+    return np.where(np.isin(drawn, column.special), np.nextafter(drawn, middle), drawn)
 
 
 def _floats(cells: pd.Series) -> NDArray[np.float64]:

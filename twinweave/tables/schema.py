@@ -12,6 +12,7 @@ from twinweave.errors import SchemaError
 from twinweave.names import check_name
 from twinweave.parsing import Parsed
 from twinweave.tables.column import Column, Role
+from twinweave.tables.rules import Implies, Impossible, Rules, compiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +79,14 @@ class JointSchema(Parsed):
     pools: groups of parties that hold the same columns of different people (branches of one
     bank): what is asked of one is asked of all of them together. That no person is at two
     members is checked in every run, once the ids are aligned.
+    implies, impossible: public rules between columns, of one party or of several, that every
+    synthetic row keeps.
     """
 
     schemas: tuple[Schema, ...]
     pools: tuple[tuple[str, ...], ...] = ()
+    implies: tuple[Implies, ...] = ()
+    impossible: tuple[Impossible, ...] = ()
 
     def __post_init__(self) -> None:
         parties = [s.party for s in self.schemas]
@@ -98,6 +103,12 @@ class JointSchema(Parsed):
             _check_pool(self, pool)
         for column in self.with_role(Role.CLUSTER):
             _check_cluster(self, column.name)
+        compiled(self.columns, self.implies, self.impossible)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """`implies` and `impossible` in codes."""
+        return compiled(self.columns, self.implies, self.impossible)
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -212,7 +223,7 @@ def _check_agreement(name: str, party: str, a: Column, other: str, b: Column) ->
             f"column {name!r} is at {party!r} and at {other!r} but not shared at both. "
             "Mark it `shared: true` at both parties or rename one."
         )
-    facts = ("kind", "role", "levels", "bounds", "bins", "missing", "invalid")
+    facts = ("kind", "role", "levels", "bounds", "bins", "special", "missing", "invalid")
     if differ := [f for f in facts if getattr(a, f) != getattr(b, f)]:
         raise SchemaError(
             f"column {name!r}: schemas of {party!r} and {other!r} disagree on "

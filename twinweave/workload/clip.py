@@ -131,7 +131,8 @@ def choose_clip(column: Column, counts: Floats, variance: float, contrast: Contr
     of those that at most MOST_CLIPPED of the positive amounts lie above. Deterministic.
 
     counts: (column.size,) noisy users by bin, each with noise of `variance`. Amounts are taken as
-    uniform in their bin, but as 0 in the bin that holds 0; so are those that are missing.
+    uniform in their bin, but as 0 in the bin that holds 0 (unless 0 is special); so are those that
+    are missing.
     """
     users = non_negative(counts)
     amounts, positive = _amounts(column)
@@ -165,22 +166,24 @@ def _signal_to_noise(
 
 
 def _ends(column: Column) -> tuple[Floats, Floats]:
-    """(bins,) lower and upper end of each: of an integer column its least and highest number."""
+    """(bins and special numbers,) lower and upper end of each: of an integer column its least and
+    highest number."""
     low, high = column.span
     lows, highs = np.array((low, *column.edges)), np.array((*column.edges, high))
     if column.kind is Kind.INTEGER:
         highs[:-1] -= 1
-    return lows, highs
+    return np.append(lows, column.special), np.append(highs, column.special)
 
 
 def _amounts(column: Column) -> tuple[Floats, NDArray[np.bool_]]:
-    """(bins, _POINTS) amounts that stand for each bin's, and which bins' are positive: (bins,)."""
+    """(bins and special numbers, _POINTS) amounts that stand for each, and which are positive:
+    (bins and special numbers,)."""
     low, high = column.span
     lows, highs = _ends(column)
     places = (np.arange(_POINTS) + 0.5) / _POINTS
     amounts = lows[:, None] + (highs - lows)[:, None] * places
     positive = lows > 0
-    if low <= 0 <= high:
+    if low <= 0 <= high and 0 not in column.special:
         amounts[int(np.searchsorted(column.edges, 0.0, side="right"))] = 0.0
     return amounts, positive
 

@@ -38,7 +38,8 @@ class Spread:
 
     Uniform within a bin. Amounts in the lowest bin, which holds those who have none, count as
     none: that makes the ratio of moments too large, if anything, since what is left out has less
-    than the edge above it. A bin of its own for them (an edge just above the bound) loses nothing.
+    than the edge above it. A bin of its own for them (an edge just above the bound), or the bound
+    among the column's special values, loses nothing.
 
     counts: users in every bin, not negative. low, high: edges of the bins above the lower bound.
     error: standard deviation of the noise on a count.
@@ -70,7 +71,10 @@ class Spread:
         half = 0.5 if column.kind is Kind.INTEGER else 0.0  # a whole number stands in the middle
         points = np.array((least, *column.edges, most + 2 * half)) - half - least
         low, high = points[:-1].copy(), points[1:].copy()
-        low[0] = high[0] = 0.0
+        if least not in column.special:
+            low[0] = high[0] = 0.0
+        alone = np.array(column.special) - least
+        low, high = np.append(low, alone), np.append(high, alone)
         if column.has_missing_level:  # counts as an amount of 0
             low, high = np.append(low, -least), np.append(high, -least)
         return cls(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.tables.cleaning import TRUTH
-from twinweave.tables.column import seconds
+from twinweave.tables.column import Column, Kind, seconds
 from twinweave.tables.dtypes import (
     EXACT,
     as_moments,
@@ -34,6 +34,7 @@ NEARLY = 0.95  # of the cells, or of distinct ids
 _PLACEHOLDERS = 3  # different words for "nothing" in one column
 _FAR = seconds("9000-01-01")  # databases write 9999-12-31 for "open end"
 _FEW_NUMBERS = 2  # a number with no more distinct values than this is a category
+_SHARED, _OF_BIN = 0.05, 0.25  # of the rows, and of its bin: a number with more is special
 _DIGITS = frozenset(("0", "1", "false", "true"))  # flags, even where only one of them occurs
 _NOTHING = frozenset(
     ("?", "-", "--", ".", "n/a", "na", "#n/a", "#na", "nan", "null", "nil", "<na>", "(null)", r"\n")
@@ -152,6 +153,9 @@ def _numbers_or_moments(
         kind = "integer" if whole else "continuous"
         facts: dict[str, Any] = {"kind": kind, "bounds": _rounded(seen, whole)}
         note = "CONFIRM bounds: read from the rows, then rounded outwards"
+        if special := _special(seen, facts):
+            facts["special"] = special
+            note += "; CONFIRM special: many rows share these numbers"
         return facts, note + _set_aside(facts, int((~np.isfinite(numbers)).sum()), placeholder)
     if _nearly_all(moments, text[~missing]):
         seen = moments[np.isfinite(moments)]
@@ -161,6 +165,22 @@ def _numbers_or_moments(
         far = "9999" if len(usual) < len(seen) else None
         return facts, note + _set_aside(facts, int(np.isnan(moments).sum()), far)
     return None
+
+
+def _special(seen: Numbers, facts: Mapping[str, Any]) -> list[float]:
+    """Numbers that many rows share, and that a bin of the usual width would spread out."""
+    values, count = np.unique(seen, return_counts=True)
+    low, high = facts["bounds"]
+    column = Column(name="x", kind=Kind(facts["kind"]), bounds=(low, high))
+    whole = column.kind is Kind.INTEGER
+    bins = np.searchsorted(column.edges, values, side="right")
+    within = np.bincount(bins, count, column.bin_count)[bins]
+    found = values[(count >= _SHARED * len(seen)) & (count > _OF_BIN * within)]
+    if whole:  # in a bin of its own it is told apart anyway
+        points = np.array((low, *column.edges, high + 1))
+        at = np.searchsorted(column.edges, found, side="right")
+        found = found[np.diff(points)[at] > 1]
+    return [int(v) if whole else float(v) for v in found]
 
 
 def _commas(levels: list[str]) -> bool:

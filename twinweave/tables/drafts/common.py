@@ -177,6 +177,8 @@ def merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any] | None:
     if "bounds" in a:
         (low, high), (other_low, other_high) = a["bounds"], b["bounds"]
         facts["bounds"] = [min(low, other_low), max(high, other_high)]
+        if special := sorted({*a.get("special", ()), *b.get("special", ())}):
+            facts["special"] = special
     elif facts["kind"] == "categorical":
         facts["levels"] = sorted({*a["levels"], *b["levels"]})
         if len(facts["levels"]) > MAX_LEVELS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ def _with_roles(draft: PartyDraft, guess: Experiment | None) -> PartyDraft:
         if role == "value":  # a user without one counts as 0
             low, high = facts["bounds"]
             facts["bounds"] = [min(low, type(low)(0)), high]
-            facts |= _value_bins(high, whole=facts["kind"] == "integer") if low >= 0 else {}
+            if low >= 0:
+                facts = _with_value_bins(facts)
         note = _also(column.note, f"CONFIRM role {role}")
         draft = _with_column(draft, column.name, replace(column, facts=facts, note=note))
     return draft
@@ -181,14 +183,22 @@ _PARTS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 """Of a value's upper bound: amounts are many far below it, and few near it."""
 
 
-def _value_bins(high: float, *, whole: bool) -> dict[str, Any]:
+def _with_value_bins(facts: dict[str, Any]) -> dict[str, Any]:
     """Bins that a clip can be chosen from, by the bounds alone: 0 by itself, then narrow ones.
     None of few whole numbers, each of which is a bin."""
-    if whole and high < DEFAULT_BINS:
-        return {}
-    if whole:
-        return {"bins": sorted({1, *(max(2, round(high * part)) for part in _PARTS)})}
-    return {"bins": [float(f"{high * part:.6g}") for part in (_PARTS[0] / 1000, *_PARTS)]}
+    high, special = facts["bounds"][1], facts.get("special", [])
+    if facts["kind"] != "integer":
+        zero = () if 0 in special else (_PARTS[0] / 1000,)
+        return {**facts, "bins": [float(f"{high * part:.6g}") for part in (*zero, *_PARTS)]}
+    if high < DEFAULT_BINS:
+        return facts
+    bins = sorted({1, *(max(2, round(high * part)) for part in _PARTS)})
+    told = {key: fact for key, fact in facts.items() if key != "special"}
+    starts = [0, *bins]
+    alone = [a for a, b in pairwise([*starts, high + 1]) if b == a + 1]
+    if special := [v for v in special if v not in alone]:
+        told["special"] = special
+    return {**told, "bins": bins}
 
 
 def _also(note: str, more: str) -> str:
