@@ -35,6 +35,7 @@ _PLACEHOLDERS = 3  # different words for "nothing" in one column
 _FAR = seconds("9000-01-01")  # databases write 9999-12-31 for "open end"
 _FEW_NUMBERS = 2  # a number with no more distinct values than this is a category
 _SHARED, _OF_BIN = 0.05, 0.25  # of the rows, and of its bin: a number with more is special
+_MANY = 25  # rows, at least, that share it
 _DIGITS = frozenset(("0", "1", "false", "true"))  # flags, even where only one of them occurs
 _NOTHING = frozenset(
     ("?", "-", "--", ".", "n/a", "na", "#n/a", "#na", "nan", "null", "nil", "<na>", "(null)", r"\n")
@@ -175,7 +176,8 @@ def _special(seen: Numbers, facts: Mapping[str, Any]) -> list[float]:
     whole = column.kind is Kind.INTEGER
     bins = np.searchsorted(column.edges, values, side="right")
     within = np.bincount(bins, count, column.bin_count)[bins]
-    found = values[(count >= _SHARED * len(seen)) & (count > _OF_BIN * within)]
+    many = max(_SHARED * len(seen), _MANY)
+    found = values[(count >= many) & (count > _OF_BIN * within)]
     if whole:  # in a bin of its own it is told apart anyway
         points = np.array((low, *column.edges, high + 1))
         at = np.searchsorted(column.edges, found, side="right")
