@@ -49,7 +49,12 @@ def test_every_fault_is_told_at_once_and_no_input() -> None:
     data["protocol"]["noise"] = "tell-tale"
     with pytest.raises(SchemaError) as caught:
         RunConf.parse(data)
-    for part in ("'age': bounds and their distance must", "'loyalty': needs its", "epsilon must be", "protocol.noise"):
+    for part in (
+        "'age': bounds and their distance must",
+        "'loyalty': needs its",
+        "epsilon must be",
+        "protocol.noise",
+    ):
         assert part in str(caught.value)
     assert "tell-tale" not in f"{caught.value} {caught.value.__context__}"
 
