@@ -288,10 +288,10 @@ def test_every_mode_of_every_generator_draws_the_charged_noise(
         summed = self._sum.clone()
         add_noise(self)
         assert float(summed.norm()) > 0
-        left = self.released - summed
-        moved = self._active.bool() if self._active is not None else torch.ones(len(left)).bool()
-        noises[True].append(left[moved])
-        noises[False].append(self.released[~moved])
+        left = (self.released - summed).cpu()
+        moved = torch.ones(len(left)) if self._active is None else self._active.cpu()
+        noises[True].append(left[moved.bool()])
+        noises[False].append(self.released.cpu()[~moved.bool()])
 
     monkeypatch.setattr(CryptographicOptimizer, "add_noise", added)
     a_round(name, mode)
