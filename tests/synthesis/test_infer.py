@@ -96,7 +96,9 @@ def number(table: pd.DataFrame) -> float:
         ((), {}, "no list of names"),
         ("arm", {}, "no list of names"),
         (("arm", "bought"), {"order": 3}, "not from 1 to the 2"),
-        (("arm", "bought"), {"m": 2}, "below 3"),
+        (("arm", "bought"), {"m": 2}, "3 or more"),
+        (("arm", "bought"), {"m": 2.5}, "3 or more"),
+        (("arm", "bought"), {"seed": -1}, "0 or more"),
         (("arm", "bought"), {"level": 95.0}, "confidence level"),
     ],
 )

@@ -97,8 +97,10 @@ def infer(
         *check_columns(schema, measurements, columns, order),
         *_unsaid(schema, columns, clustered),
     )
-    if m < 3:
-        raise ConfigError("m", "below 3", "Draw 3 populations or more, 20 say.")
+    if not isinstance(m, int) or m < 3:
+        raise ConfigError("m", "no whole number of 3 or more", "Draw 20 populations, say.")
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigError("seed", "no whole number of 0 or more", "Give a seed such as 0.")
     if not 0.5 <= level < 1:
         raise ConfigError("level", "not in [0.5, 1)", "Give a confidence level, 0.95 say.")
     rng = np.random.default_rng([seed, 7])

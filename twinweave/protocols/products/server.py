@@ -148,4 +148,4 @@ def sections(spec: RunSpec) -> Iterator[str]:
     counted = Counter(tuple(sorted(s.label for s in p.query.sides)) for p in spec.plan)
     for names in sorted(counted, key=len):
         where = f"at {names[0]}" if len(names) == 1 else "across " + " and ".join(names)
-        yield f"{counted[names]} tables {where}"
+        yield f"{counted[names]} table{'s' * (counted[names] != 1)} {where}"
