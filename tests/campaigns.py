@@ -32,6 +32,7 @@ def mapping(output: Path, *overrides: str) -> dict[str, Any]:
             "privacy.delta=1e-5",
             "privacy.guard.mode=off",
             "workload=all",
+            "audit=off",
             *overrides,
         ]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from twinweave.tables.rules import Implies, Impossible
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source
 from twinweave.workload.analyses import Analyses, FairnessConf, LiftConf, check_fairness, check_lift
+from twinweave.workload.audit import AuditConf
 from twinweave.workload.selection import SelectionConf
 from twinweave.workload.tables import WorkloadConf
 
@@ -191,6 +192,7 @@ MAX_PATTERNS = 1 << 12
 class RunConf(Parsed):
     """Everything that defines a run. `output` is the run directory, where the server runs.
 
+    audit: off for configurations written before there was one.
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     resume: the folder of an unfinished run to go on with, whose own configuration then holds.
     objective: what a sweep works with: `noise_ratio`, of noise and sampling error of the first
@@ -207,6 +209,7 @@ class RunConf(Parsed):
     federation: FederationConf
     seed: int
     output: str
+    audit: AuditConf = field(default_factory=lambda: AuditConf(mode="off"))
     engine: Literal["flower", "inprocess"] = "flower"
     superlink: str | None = None
     resume: str | None = None
@@ -258,6 +261,11 @@ class RunConf(Parsed):
                 "of them it reads the other's rows",
                 "Choose protocol.cross_tables=homomorphic, or leave protocol.colluding at 0.",
             )
+
+    @property
+    def audits(self) -> bool:
+        """Whether synthetic tables are made, and audited."""
+        return self.generator is not None and self.audit.mode != "off"
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> RunConf:
