@@ -9,11 +9,14 @@ prepare()  # before Flower is imported
 from flwr.clientapp import ClientApp
 
 from clients.handling import begins, handles
+from twinweave.analysis.audit.party import audit
 from twinweave.protocols.alignment import messages as alignment
 from twinweave.protocols.alignment.party import Aligned, blind, match
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.channel.party import setup
-from twinweave.protocols.party import Introduced, Joined
+from twinweave.protocols.evaluation import messages as evaluation
+from twinweave.protocols.evaluation.party import evaluating
+from twinweave.protocols.party import Introduced, Joined, Released
 from twinweave.protocols.products import messages as products
 from twinweave.protocols.products.party import agree, open_, share
 from twinweave.protocols.products.state import Agreed, Shared
@@ -33,3 +36,6 @@ app.query("share")(handles(products.ShareRequest, products.ShareReply, Aligned, 
 app.query("open")(handles(products.OpenRequest, products.OpenReply, Shared)(open_))
 app.train("generator")(handles(training.TrainRequest, Upload, Shared, Trained)(train))
 app.train("reveal")(handles(training.RevealSumRequest, Revealed, Trained)(reveal))
+app.evaluate("synthetic")(
+    handles(evaluation.EvaluateRequest, evaluation.EvaluateReply, Released)(evaluating(audit))
+)

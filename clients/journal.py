@@ -24,7 +24,7 @@ from twinweave.errors import BY_NAME, AppError, ProtocolError
 from twinweave.protocols import wire
 from twinweave.protocols.alignment.party import Aligned
 from twinweave.protocols.channel.messages import ErrorReply
-from twinweave.protocols.party import Finished, Introduced, Joined
+from twinweave.protocols.party import Finished, Introduced, Joined, Released
 from twinweave.protocols.products.state import Agreed, Shared
 from twinweave.protocols.training.party import Trained
 from twinweave.site import PARTY_LOG, Site
@@ -33,7 +33,8 @@ KEPT = 24 * 3600.0
 """Seconds after the last answer of a run for which a party still repeats its answers."""
 
 STATES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Joined, Introduced, Aligned, Shared, Agreed, Trained, Finished)
+    cls.__name__: cls
+    for cls in (Joined, Introduced, Aligned, Shared, Agreed, Trained, Released, Finished)
 }
 _COUNTERS = ("step", "hop", "round")  # of requests that a phase sends several times in a run
 

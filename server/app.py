@@ -47,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
 def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
     """What becomes of a run's findings: files, and lines on the terminal."""
     from server import outputs
-    from server.generator import first_weights
+    from server.generator import first_weights, synthetic_rows
     from server.simulation import show_cleaning
     from strategies.weave import Stages
 
@@ -72,6 +72,7 @@ def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
         report=lambda findings: report(findings, synthesis=False),
         begin=lambda findings: first_weights(conf, findings),
         spent=lambda ledger: outputs.write_ledger(conf, ledger),
+        synthesise=lambda findings: synthetic_rows(conf, findings),
         finish=finish,
     )
 

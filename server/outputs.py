@@ -7,7 +7,8 @@ here once the parties have answered, in this order:
    view of its tables, and report.json: what was paid for is on disk, and told, before any
    training;
 2. generator.npy where a generator was trained, mixture.npz, which more rows are drawn from,
-   and the synthetic tables in synthetic/, with a README of what they are no evidence for;
+   and the synthetic tables in synthetic/, with a README of what they are no evidence for; none
+   of it where the audit's gate withholds the tables;
 3. ledger.json and report.json again, with the training in them.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 from server.generator import synthetic_rows
 from strategies.measuring import Findings
 from twinweave import rundir
+from twinweave.analysis.audit.report import AuditReport, audit_report
 from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.conclusions import conclude
 from twinweave.analysis.lift.results import LiftReport
@@ -69,7 +71,9 @@ def write_report(
     data, first = conf.data, findings.first
     selected = first.selected if first else None
     lift = _lift(conf, findings)
-    synthetic, written = _synthetic(conf, findings, lift) if synthesis else (None, {})
+    synthetic, audited, written = (
+        _synthetic(conf, findings, lift) if synthesis else (None, None, {})
+    )
     contents = Contents(
         facts=_facts(conf, findings, ledger, written, seconds()),
         overlaps=overlaps_found(data.schema.parties, findings.rows, findings.measurements),
@@ -77,6 +81,7 @@ def write_report(
         scores=selected.scores if selected else (),
         choice=selected.choice if selected else None,
         synthetic=synthetic,
+        audit=audited,
     )
     rundir.write_json(out / rundir.REPORT, report_record(contents))
     return summary(contents, told=told)
@@ -96,17 +101,15 @@ def _lift(conf: RunConf, findings: Findings) -> LiftReport | None:
 
 def _synthetic(
     conf: RunConf, findings: Findings, lift: LiftReport | None
-) -> tuple[SyntheticFindings | None, dict[str, Path]]:
-    """What there is to say of the synthetic tables, and where they lie: {name: file}."""
+) -> tuple[SyntheticFindings | None, AuditReport | None, dict[str, Path]]:
+    """What there is to say of the synthetic tables and of their audit, and where they lie:
+    {name: file}; {}, and nothing written that they could be drawn from, where they are withheld.
+    """
     if conf.generator is None:
-        return None, {}
+        return None, None, {}
     out = Path(conf.output)
-    if findings.weights is not None:
-        rundir.write_array(out / rundir.WEIGHTS, findings.weights)
-    result = synthetic_rows(conf, findings)
-    rundir.write_source(out, result.source)
+    result = findings.synthetic or synthetic_rows(conf, findings)
     decoded = decode_rows(findings.spec.schema, result.rows, conf.seed)
-    written = rundir.write_synthetic(out / rundir.SYNTHETIC, decoded, csv=conf.synthesis.csv)
     found = examine(
         result,
         decoded,
@@ -118,8 +121,24 @@ def _synthetic(
         lift_conf=conf.data.lift,
         fairness_conf=conf.data.fairness,
     )
+    audited = _audit(conf, findings)
+    if audited is not None and audited.gate.withheld:
+        return found, audited, {}
+    if findings.weights is not None:
+        rundir.write_array(out / rundir.WEIGHTS, findings.weights)
+    rundir.write_source(out, result.source)
+    written = rundir.write_synthetic(out / rundir.SYNTHETIC, decoded, csv=conf.synthesis.csv)
     rundir.write_text(out / rundir.SYNTHETIC / "README.md", synthetic_readme(found))
-    return found, written
+    return found, audited, written
+
+
+def _audit(conf: RunConf, findings: Findings) -> AuditReport | None:
+    """What is known of the synthetic rows' audit; None where no party was asked."""
+    plan = findings.spec.audit
+    if plan is None or findings.synthetic is None:
+        return None
+    parties = findings.spec.parties
+    return audit_report(plan, conf.audit.gate, parties, findings.evaluated)
 
 
 def _facts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -46,6 +47,8 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "pins": {name: pin for name, pin in pins.items() if name != party.name},
             "guard": to_plain(conf.privacy.guard),
             "pools": [list(pool) for pool in conf.data.pools],
+            "holdout_key": holdout_key(conf.data.name),
+            "verdicts": conf.audit.gate == "parties",
             "work": str(work),
             "simulated": simulated,
         }
@@ -54,6 +57,14 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     shutil.rmtree(sites, ignore_errors=True)
     durable.rename(aside, sites)  # last: whoever finds the folder finds all of it
     return sites
+
+
+def holdout_key(dataset: str) -> str:
+    """The key under which a simulation sets users aside: of a dataset, the same in every run.
+
+    Nobody is kept from knowing it, for one machine plays every party.
+    """
+    return hashlib.sha256(f"twinweave simulated holdout {dataset}".encode()).hexdigest()
 
 
 def show_cleaning(sites: str) -> None:

@@ -21,12 +21,14 @@ from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.channel.server import Roster, roster, unheard
+from twinweave.protocols.evaluation.messages import EvaluateReply
 from twinweave.protocols.products.kinds import check_sizes
 from twinweave.protocols.products.server import measure, sections
 from twinweave.protocols.steps import Question
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.protocols.training.server import Weights
 from twinweave.spec import RunSpec
+from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.plan import PlannedQuery
 
@@ -42,6 +44,8 @@ class Findings:
     the run come after them. first: what chose them, where a first pass did.
     dealt: for the secure sums to come. training: as it was planned; weights: of the trained
     generator, float32 (parameters,); both None without training.
+    synthetic: the rows that the parties were asked to look at, None where they were not.
+    evaluated: what each party that answered said of them.
     """
 
     spec: RunSpec
@@ -52,6 +56,8 @@ class Findings:
     training: TrainingPlan | None = None
     first: FirstPass | None = field(default=None, repr=False)
     weights: Weights | None = field(default=None, repr=False)
+    synthetic: SynthesisResult | None = field(default=None, repr=False)
+    evaluated: Mapping[str, EvaluateReply] = field(default_factory=dict, repr=False)
 
     @property
     def rows(self) -> dict[str, int]:

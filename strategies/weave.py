@@ -16,6 +16,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from strategies.evaluating import hand_over
 from strategies.exchange import Exchange
 from strategies.measuring import Findings, measure_tables, measured_before, rejoin
 from twinweave.checkpoint import Asked, Begun, Checkpoint, Closed, Paid, Round
@@ -29,6 +30,7 @@ from twinweave.protocols.training.party import REVEAL, TRAIN
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.protocols.training.server import Training, Weights
 from twinweave.spec import RunSpec
+from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.workload.measurement import one_way_tables
 
 log = logging.getLogger("twinweave.run")
@@ -40,7 +42,8 @@ class Stages:
 
     measured: writes them as soon as they are paid for. report: on them, before the training.
     begin: the generator's first weights. spent: the ledger, whenever more is about to be
-    released, or less was than was said. finish: final synthesis, audit and report, from all.
+    released, or less was than was said. synthesise: the synthetic rows, for the parties to look
+    at; None: they are shown nothing. finish: report, from all.
     """
 
     begin: Callable[[Findings], Weights]
@@ -48,6 +51,7 @@ class Stages:
     measured: Callable[[Findings], None] = lambda _: None
     report: Callable[[Findings], None] = lambda _: None
     spent: Callable[[Ledger], None] = lambda _: None
+    synthesise: Callable[[Findings], SynthesisResult] | None = None
 
 
 def conduct(
@@ -80,17 +84,18 @@ def conduct(
     else:
         log.info("run %s goes on: its tables are measured, and not asked for again", spec.run[:8])
         findings = measured_before(conf, spec, paid)
-    if findings.training is None or conf.generator is None:
-        stages.finish(replace(findings, ledger=_with_training(findings, kept)))
-        return
-
-    if (last := kept.last(Round)) is None or last.number < spec.trained.generator.rounds:
-        stages.report(findings)
 
     def join(wanted: int, least: int) -> Exchange:
         members = findings.roster
         return parties or rejoin(grid, conf, spec, sites, members, wanted=wanted, least=least)
 
+    if findings.training is None or conf.generator is None:
+        findings = replace(findings, ledger=_with_training(findings, kept))
+        hand_over(conf, findings, stages, join)
+        return
+
+    if (last := kept.last(Round)) is None or last.number < spec.trained.generator.rounds:
+        stages.report(findings)
     Weave(conf, findings, findings.training, stages, kept, join).start(grid)
 
 
@@ -121,6 +126,7 @@ class Weave(Strategy):
         join: Callable[[int, int], Exchange],
     ) -> None:
         """join: finds the parties that are wanted, or at least so many."""
+        self._conf = conf
         self._timeout = conf.protocol.timeout
         self._stages = stages
         self._kept = kept
@@ -168,7 +174,8 @@ class Weave(Strategy):
             except BaseException:
                 self._stages.spent(_with_training(self._findings, self._kept))
                 raise
-        self._stages.finish(replace(self._findings, ledger=ledger, weights=self._weights))
+        findings = replace(self._findings, ledger=ledger, weights=self._weights)
+        hand_over(self._conf, findings, self._stages, self._join, gone=self._gone)
         return result
 
     def summary(self) -> None:

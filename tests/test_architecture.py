@@ -228,7 +228,7 @@ def test_a_message_to_a_party_passes_one_handler_made_from_its_step() -> None:
         for node in ast.walk(app)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Call)
     ]
-    phases = sum(name in ("query", "train") for name in made)
+    phases = sum(name in ("query", "train", "evaluate") for name in made)
     assert phases == sum(name in ("handles", "begins") for name in made) > 5
     assert len(made) == 2 * phases
 

@@ -20,6 +20,7 @@ from twinweave.spec import RESERVE_UNITS, VERSION, RunSpec, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
 from twinweave.workload import selection
+from twinweave.workload.audit import COUNTED, HIT_CELLS, AuditPlan
 from twinweave.workload.choice import Selected, select
 from twinweave.workload.clip import choose_clips, clip_queries, clipped
 from twinweave.workload.measurement import Measurement
@@ -40,21 +41,22 @@ def plan(conf: RunConf, run: str) -> RunSpec:
     overlap = _overlap(conf)
     counting = overlap.events(analyses.schema) if overlap else ()
     if first:
-        tables, reserved = _with_noise(conf, first, Stage.SELECTION, counting)
+        noise = _with_noise(conf, first, Stage.SELECTION, counting)
     else:
-        tables, reserved = _with_noise(conf, _tables(conf), Stage.MEASUREMENT, counting)
+        noise = _with_noise(conf, _tables(conf), Stage.MEASUREMENT, counting)
     return RunSpec(
         version=VERSION,
         run=run,
         schema=analyses.schema,
-        plan=tables,
+        plan=noise.tables,
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         alignment=conf.protocol.alignment,
         training=_training(conf),
-        reserved=reserved,
+        reserved=noise.reserved,
         cross_tables=conf.protocol.cross_tables,
         overlap=overlap,
+        audit=_audit(conf, noise.evaluation),
     )
 
 
@@ -133,7 +135,7 @@ def plan_second(
     selected = select(coarse, analyses, conf.selection) if coarse else None
     known = {m.query.name for m in found}
     queries = tuple(q for q in _tables(conf, selected) if q.name not in known)
-    settled = (*spec.tables.events(), *training)
+    settled = (*spec.tables.events(), *spec.evaluation(), *training)
     assert spec.reserve is not None
     # What is composed is rounded, so that it is looked at in all as well.
     noise = calibrate_within(
@@ -161,30 +163,42 @@ def too_large(conf: RunConf, first: FirstPass | None) -> tuple[str, ...]:
     return left_out(conf.data.analyses, conf.settled_workload, choice)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _FirstNoise:
+    """The first plan's tables; and noise multipliers: of a first pass, reserved for the tables of
+    later; of the counts of an audit, where it makes any."""
+
+    tables: tuple[PlannedQuery, ...]
+    reserved: float | None
+    evaluation: float | None
+
+
 def _with_noise(
     conf: RunConf, queries: tuple[Query, ...], stage: Stage, counting: Sequence[Event]
-) -> tuple[tuple[PlannedQuery, ...], float | None]:
-    """The first plan: the queries with the noise that their stage's share of the budget gives
-    them; and, of a first pass, the noise multiplier reserved for the tables of later.
+) -> _FirstNoise:
+    """The noise that each stage's share of the budget gives to what it releases.
 
     The training is stood in for, so that its share stays reserved too. counting: what the count
     of users in common costs.
     """
     later = [_LATER] if stage is Stage.SELECTION else []
+    counts = _counts(conf)
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         shares=conf.privacy.shares,
         priority_share=conf.privacy.priority_share,
-        items=[*_items(conf, queries, stage), *later],
+        items=[*_items(conf, queries, stage), *later, *counts],
         sgd=_nominal_training(conf),
         fixed=counting,
         coin_limit=conf.protocol.coin_limit,
     ).noise
-    tables = _planned(queries, stage, noise)
-    if not later:
-        return tables, None
-    return tables, cast("OwnGaussian", noise[-1]).noise_multiplier  # it asks for no coins
+    own = cast("Sequence[OwnGaussian]", noise[len(queries) :])  # they ask for no coins
+    return _FirstNoise(
+        tables=_planned(queries, stage, noise),
+        reserved=own[0].noise_multiplier if later else None,
+        evaluation=own[-1].noise_multiplier if counts else None,
+    )
 
 
 def _planned(
@@ -199,6 +213,35 @@ def _planned(
 _LATER = WorkItem(
     name="tables chosen later", cells=1, parties=("everyone",), sensitivity=RESERVE_UNITS
 )
+
+
+def _counts(conf: RunConf) -> list[WorkItem]:
+    """What the audit may tell the server, for the evaluation stage's share; [] without one."""
+    if not conf.audits or not conf.privacy.shares.get(Stage.EVALUATION):
+        return []
+    return [
+        WorkItem(
+            name=f"audit at {party}: {name}",
+            cells=HIT_CELLS,
+            parties=(party,),
+            stage=Stage.EVALUATION,
+        )
+        for party in conf.data.schema.parties
+        for name in COUNTED
+    ]
+
+
+def _audit(conf: RunConf, noise: float | None) -> AuditPlan | None:
+    if not conf.audits:
+        return None
+    return AuditPlan(
+        mode=conf.audit.mode,
+        holdout=conf.audit.holdout,
+        threshold=conf.audit.threshold,
+        counted=COUNTED if noise is not None else (),
+        noise_multiplier=noise,
+        verdict=conf.audit.gate == "parties",
+    )
 
 
 def _items(conf: RunConf, queries: Sequence[Query], stage: Stage) -> list[WorkItem]:
@@ -240,7 +283,7 @@ def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> Trai
             )
             for unit in spec.schema.units
         ],
-        fixed=[*spec.tables.events(), *spec.later],
+        fixed=[*spec.tables.events(), *spec.later, *spec.evaluation()],
     )
     sigma = {p: s for unit, s in zip(spec.schema.units, noise.training, strict=True) for p in unit}
     plans = {p: replace(own, noise_multiplier=sigma[p]) for p, own in rates.items()}

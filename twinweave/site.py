@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from twinweave.errors import BudgetError, ProtocolError
+from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.parsing import Parsed, check_positive
 from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON, GuardConf
 from twinweave.tables.column import Column
+from twinweave.tables.holdout import check_key
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
+from twinweave.workload.audit import AuditPlan
 
 PARTY_LOG = "party.log"
 """In the party's private folder: what cleaning changed, what went wrong. Nobody else reads it."""
@@ -29,6 +31,9 @@ class Site(Parsed):
     max_epsilon, max_delta: the most that one run may cost, guard on or off.
     max_rows: the most rows that all parties of a run may have together; what a party needs of
     memory and time grows with it.
+    holdout_key: 64 hex digits that all parties share and the server lacks; which users are set
+    aside for the audit follows from it. None: this party sets nobody aside.
+    verdicts: whether this party tells its exact word on synthetic tables, if a run asks for it.
     work: private folder for the party's own record of its runs.
     simulated: written for a simulation, from the run's own configuration.
     """
@@ -44,6 +49,8 @@ class Site(Parsed):
     max_epsilon: float = MOST_EPSILON
     max_delta: float = MOST_DELTA
     max_rows: int = 20_000_000
+    holdout_key: str | None = field(default=None, repr=False)
+    verdicts: bool = False
     work: str = field(default=".twinweave")
     simulated: bool = False
 
@@ -52,6 +59,8 @@ class Site(Parsed):
         check_positive("site", self, "max_delta", most=MOST_DELTA)
         check_positive("site", self, "max_rows")
         self.guard.check_delta("site.guard.delta")
+        if self.holdout_key is not None:
+            check_key("site.holdout_key", self.holdout_key)
 
     def check_budget(self, epsilon: float, delta: float) -> None:
         """Raise BudgetError where a run's (epsilon, delta) is more than this party allows one."""
@@ -69,6 +78,22 @@ class Site(Parsed):
             raise ProtocolError(
                 f"site 'max_rows': the parties say they have {rows} rows together, above this "
                 f"party's limit of {self.max_rows}. Raise it in the site file if they do."
+            )
+
+    def check_audit(self, plan: AuditPlan) -> None:
+        """Raise ConfigError or ProtocolError where this party does not take part in an audit."""
+        if plan.holdout and self.holdout_key is None:
+            raise ConfigError(
+                "site.holdout_key",
+                "is missing, and the run sets users aside for its audit",
+                "Agree on a key with the other parties, not with the server (`openssl rand -hex "
+                "32` makes one), or run with audit=off.",
+            )
+        if plan.verdict and not self.verdicts:
+            raise ProtocolError(
+                "the run asks for this party's exact word on the synthetic tables (audit.gate="
+                "parties), a bit outside (epsilon, delta). Set `verdicts: true` in the site file "
+                "to allow it, or run with audit.gate=counts."
             )
 
     @property

@@ -21,10 +21,11 @@ from twinweave.privacy.accountant import LEAST_DELTA
 from twinweave.privacy.events import MOST_NOISE, DiscreteGaussian, Event, Stage
 from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.audit import AuditPlan
 from twinweave.workload.overlap import OverlapCheck
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
-VERSION = 6
+VERSION = 7
 
 RESERVE_UNITS = 1024
 """Sensitivity of the release that stands for tables chosen later: in many units it is as good as
@@ -63,6 +64,7 @@ class RunSpec(Parsed):
     cross_tables: the protocol of the products between parties.
     overlap: noise of the counts by which a run stops that matches hardly anyone; None for a
         second plan, which comes after them.
+    audit: of the synthetic tables, and who is set aside for it; None for a run without.
     """
 
     version: int
@@ -76,6 +78,7 @@ class RunSpec(Parsed):
     reserved: float | None = None
     cross_tables: CrossTables = "secret_sharing"
     overlap: OverlapCheck | None = None
+    audit: AuditPlan | None = None
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -155,6 +158,17 @@ class RunSpec(Parsed):
                 mechanism=self.reserve,
             ),
         )
+
+    @property
+    def holdout(self) -> float:
+        """Part of the users that every party sets aside."""
+        return self.audit.holdout if self.audit else 0.0
+
+    def evaluation(self, *parties: str) -> tuple[Event, ...]:
+        """What the audit releases at these parties, or at every one."""
+        if self.audit is None:
+            return ()
+        return tuple(e for p in parties or self.parties for e in self.audit.events(p))
 
     @property
     def trained(self) -> TrainingSpec:

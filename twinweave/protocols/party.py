@@ -3,7 +3,8 @@
 Each step of a protocol is a function of (request, state, site) to (reply, next state). The
 states are typed, so that a phase out of its order finds no state to work on:
 
-    Joined -> Introduced -> Aligned -> Shared (-> Agreed -> Shared) (-> Trained ...) -> Finished
+    Joined -> Introduced -> Aligned -> Shared (-> Agreed -> Shared) (-> Trained ...)
+        (-> Released) -> Finished
 
 and each holds the one before it. What leaves is sealed for a peer, blinded by every party, under
 masks, or carries noise that the guard has been charged for.
@@ -70,6 +71,13 @@ class Introduced:
     joined: Joined
     hellos: dict[str, str]
     training: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """A party that waits for the synthetic tables; slots, seeds and models are gone."""
+
+    introduced: Introduced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +151,23 @@ class Party:
         """The encoded table. Raises ProtocolError when it changed since setup."""
         from twinweave.tables.encoding import contents
 
-        table = read_table(self.site, self.run)
+        table = self._rows.used
         if contents(table) != self.state.joined.contents:
             raise ProtocolError("the table changed during the run. Start a new run.")
         return table
+
+    @property
+    def aside(self) -> EncodedTable:
+        """The rows that were set aside: nothing but the audit may see them."""
+        return self._rows.aside
+
+    @property
+    def _rows(self) -> Divided:
+        return read_rows(self.site, self.run, self.spec.holdout)
+
+    def done(self) -> Released | Finished:
+        """The state after the last release, but for the evaluation of a run that has one."""
+        return Released(introduced=self.state) if self.spec.audit else Finished(run=self.run)
 
     def units(self, summed: Summed) -> NDArray[np.int32]:
         """What a weighted side sums of every row: (n,) int32, in units.
@@ -267,12 +288,25 @@ class Party:
         return replace(receipt, fresh=True)
 
 
-def read_table(site: Site, run: str) -> EncodedTable:
-    """Read, clean and encode the party's table; once a run in one process.
+@dataclass(frozen=True, kw_only=True)
+class Divided:
+    """A party's rows: those that a run is about, and those set aside for its audit.
 
-    A process can outlive a run, and the table may change between runs.
+    fingerprint: of the ids of both.
     """
-    return _read_table(canonical_json(site), run)[0]
+
+    used: EncodedTable = field(repr=False)
+    aside: EncodedTable = field(repr=False)
+    fingerprint: str
+
+
+def read_rows(site: Site, run: str, holdout: float) -> Divided:
+    """Read, clean, encode and divide the party's table; once a run in one process.
+
+    A process can outlive a run, and the table may change between runs. holdout: part of the
+    users that is set aside, under the site's key.
+    """
+    return _divided(canonical_json(site), run, holdout)
 
 
 def tell_cleaning(site: Site, run: str) -> None:
@@ -282,6 +316,16 @@ def tell_cleaning(site: Site, run: str) -> None:
         log.info("cleaning: %s", line)
     for line in report.warnings():
         log.warning("cleaning: %s", line)
+
+
+@lru_cache(maxsize=4)
+def _divided(site: str, run: str, holdout: float) -> Divided:
+    from twinweave.tables.encoding import fingerprint
+    from twinweave.tables.holdout import divide
+
+    table, key = _read_table(site, run)[0], parse(Site, json.loads(site)).holdout_key
+    used, aside = divide(table, bytes.fromhex(key) if key else None, holdout)
+    return Divided(used=used, aside=aside, fingerprint=fingerprint(table))
 
 
 @lru_cache(maxsize=4)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import Overlap
@@ -55,7 +56,8 @@ class Contents:
 
     overlaps: what the noisy tables tell of users in common. lift: None for data without an
     experiment. choice, scores: None and empty for a run without
-    feature selection. synthetic: None for a run without a generator.
+    feature selection. synthetic: None for a run without a generator; audit: and where no party
+    was asked to look at its rows.
     """
 
     facts: RunFacts
@@ -64,3 +66,4 @@ class Contents:
     scores: tuple[FeatureScore, ...] = ()
     choice: Choice | None = None
     synthetic: SyntheticFindings | None = None
+    audit: AuditReport | None = None

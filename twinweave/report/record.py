@@ -47,6 +47,7 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "lift": to_plain(contents.lift),
         "selection": _selection(contents),
         "synthetic": _synthetic(contents),
+        "audit": to_plain(contents.audit),
         "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
         "who_sees_what": list(WHO_SEES_WHAT),
         "files": dict(facts.files),

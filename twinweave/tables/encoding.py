@@ -53,6 +53,15 @@ class EncodedTable:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: NDArray[np.bool_]) -> EncodedTable:
+        """The table of some of its rows. rows: (n,), which."""
+        return EncodedTable(
+            schema=self.schema,
+            ids=self.ids[rows],
+            codes=self.codes[rows],
+            amounts={name: own[rows] for name, own in self.amounts.items()},
+        )
+
     def column(self, name: str) -> Codes:
         """(n,) int32 codes of one column. Raises SchemaError."""
         self.schema.column(name)

@@ -7,7 +7,7 @@ import os
 from twinweave.errors import ProtocolError, SchemaError
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
-from twinweave.protocols.party import Introduced, Joined, Party, read_table, tell_cleaning
+from twinweave.protocols.party import Introduced, Joined, Party, read_rows, tell_cleaning
 from twinweave.protocols.products.kinds import check_installed
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.site import Site
@@ -20,7 +20,7 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
     Raises SchemaError, ConfigError, ProtocolError or BudgetError: a specification that this
     party does not accept whole is refused before anything else happens.
     """
-    from twinweave.tables.encoding import contents, fingerprint
+    from twinweave.tables.encoding import contents
 
     spec = RunSpec.loads(request.spec)
     if spec.run != request.run:
@@ -29,21 +29,23 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
     check_schema(spec, site)
     check_installed(spec.cross_tables)
     spec.tables.check()
+    if spec.audit is not None:
+        site.check_audit(spec.audit)
     if spec.training is not None:
         sums_of(spec)
-    table = read_table(site, spec.run)
+    rows = read_rows(site, spec.run, spec.holdout)
     tell_cleaning(site, spec.run)
     joined = Joined(
         run=request.run,
         spec=spec.dumps(),
         secret=os.urandom(32),
-        rows=len(table),
-        fingerprint=fingerprint(table),
-        contents=contents(table),
+        rows=len(rows.used),
+        fingerprint=rows.fingerprint,
+        contents=contents(rows.used),
     )
     party = Party(site, Introduced(joined=joined, hellos={}))
-    own = [*spec.tables.events(party.name), *spec.later]
-    party.foresee(own, [*spec.tables.events(), *spec.later])
+    own = [*spec.tables.events(party.name), *spec.later, *spec.evaluation(party.name)]
+    party.foresee(own, [*spec.tables.events(), *spec.later, *spec.evaluation()])
     party.guard.watch(joined.fingerprint)
     return SetupReply(hello=party.hello.dumps(), guard=site.guard.mode), joined
 

@@ -9,7 +9,7 @@ from twinweave.privacy.mechanisms import release_table
 from twinweave.protocols.alignment.party import Aligned
 from twinweave.protocols.alignment.tags import to_table_order
 from twinweave.protocols.counting import counted
-from twinweave.protocols.party import Finished, Party
+from twinweave.protocols.party import Finished, Party, Released
 from twinweave.protocols.pools.party import across, pooled_tables
 from twinweave.protocols.products.kinds import check_sizes, party_end
 from twinweave.protocols.products.messages import (
@@ -101,7 +101,9 @@ def _begin(request: ShareRequest, state: Aligned | Agreed, site: Site) -> Pass:
     return here
 
 
-def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, Shared | Finished]:
+def open_(
+    request: OpenRequest, state: Shared, site: Site
+) -> tuple[OpenReply, Shared | Released | Finished]:
     """Shares of the cross tables with noise, uniform alone; charged before any noise is drawn."""
     here = Pass(Party(site, state.aligned.introduced), state)
     party = here.party
@@ -138,5 +140,5 @@ def open_(request: OpenRequest, state: Shared, site: Site) -> tuple[OpenReply, S
     reply = OpenReply(shares=shares, sealed=sealed, dealt=dealt)
     over = party.spec.training is None and request.step == int(party.spec.two_passes)
     if over and not any(end.opens(peer, request.hop + 1) for peer in here.peers):
-        return reply, Finished(run=party.run)
+        return reply, party.done()
     return reply, state

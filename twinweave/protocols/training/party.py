@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from twinweave.errors import DivergedError, ProtocolError
 from twinweave.generators.rounds import train_round
 from twinweave.generators.union import UnionLayout
-from twinweave.protocols.party import Finished, Party
+from twinweave.protocols.party import Finished, Party, Released
 from twinweave.protocols.products.state import Shared
 from twinweave.protocols.secure_sum.interface import Progress, Revealed, Upload
 from twinweave.protocols.secure_sum.updates import summing
@@ -48,7 +48,7 @@ class Trained:
 
 def train(
     request: TrainRequest, state: Shared | Trained, site: Site
-) -> tuple[Upload, Trained | Finished]:
+) -> tuple[Upload, Trained | Released | Finished]:
     """Take this round's private steps, charged first; protect the update.
 
     A round that is charged for ends with an update, whatever the rows are; but for one out of
@@ -81,7 +81,7 @@ def train(
         raise DivergedError(DIVERGED)
     summed, upload = summed.protect(update, request.round, terms)
     if request.round + 1 == party.spec.trained.generator.rounds and summed.needs_no_request:
-        return upload, Finished(run=party.run)
+        return upload, party.done()
     return upload, Trained(
         shared=shared,
         round=request.round,
@@ -92,14 +92,14 @@ def train(
 
 def reveal(
     request: RevealSumRequest, state: Trained, site: Site
-) -> tuple[Revealed, Trained | Finished]:
+) -> tuple[Revealed, Trained | Released | Finished]:
     """Help to open the last round's sum, or refuse."""
     if request.round != state.round:
         raise ProtocolError("the sum to open is of another round. Start a new run.")
     party = Party(site, state.shared.aligned.introduced)
     summed, revealed = summing(party, state.sums).reveal(request)
     if request.round + 1 == party.spec.trained.generator.rounds:
-        return revealed, Finished(run=party.run)
+        return revealed, party.done()
     return revealed, replace(state, sums=summed.progress)
 
 

@@ -86,9 +86,12 @@ def accept_training(party: Party) -> None:
         return
     plan, rounds = TrainingPlan.loads(text), spec.training.generator.rounds
     plan.check(spec, party.rows)
-    own = [*spec.tables.events(party.name), *spec.later, plan.event(party.name, rounds)]
-    everyones = [*spec.tables.events(), *spec.later, *plan.events(spec.schema.units, rounds)]
-    party.foresee(own, everyones)
+    own = [*spec.tables.events(party.name), *spec.later, *spec.evaluation(party.name)]
+    everyones = [*spec.tables.events(), *spec.later, *spec.evaluation()]
+    party.foresee(
+        [*own, plan.event(party.name, rounds)],
+        [*everyones, *plan.events(spec.schema.units, rounds)],
+    )
 
 
 def row_weights(rows: Mapping[str, int]) -> dict[str, float]:

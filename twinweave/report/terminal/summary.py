@@ -5,6 +5,7 @@ from __future__ import annotations
 from twinweave.analysis.overlap import Overlap
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.report.display import shown_finding
+from twinweave.report.terminal.audit import audit_section
 from twinweave.report.terminal.lift import lift_section
 from twinweave.report.terminal.selection import selection_section
 from twinweave.report.terminal.stakes import stakes_section
@@ -26,6 +27,8 @@ def summary(contents: Contents, *, told: bool = False) -> str:
         lines += _measured(contents)
     if contents.synthetic is not None:
         lines += synthetic_section(contents.synthetic)
+    if contents.audit is not None:
+        lines += audit_section(contents.audit)
     lines += _privacy(facts) + _files(facts)
     return "\n".join([*lines, rule("═"), ""])
 

@@ -1,0 +1,52 @@
+"""What a party's audit is given, and what it gives back: private to the party, both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.generators.union import Rows
+from twinweave.tables.encoding import EncodedTable
+from twinweave.tables.schema import JointSchema
+from twinweave.workload.audit import AuditPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A party's own rows beside the synthetic ones.
+
+    used: rows that the run was about. aside: rows that no release ever saw. synthetic: codes of
+    the synthetic people present at the party, (m, its coded columns); joint: all of them, over
+    the union's columns. epsilon, delta: of the run.
+    """
+
+    party: str
+    schema: JointSchema
+    used: EncodedTable = field(repr=False)
+    aside: EncodedTable = field(repr=False)
+    synthetic: NDArray[np.int32] = field(repr=False)
+    joint: Rows = field(repr=False)
+    plan: AuditPlan
+    epsilon: float
+    delta: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """report: the party's own file, JSON-ready. withheld: its exact word on the tables.
+
+    hits: by attack of COUNTED, the exact table of HIT_CELLS: int64. Each row counts once at most,
+    and whether it is hit follows from it and the synthetic rows alone.
+    """
+
+    report: Mapping[str, Any] = field(repr=False)
+    withheld: bool
+    hits: Mapping[str, NDArray[np.int64]] = field(repr=False)
+
+
+Audit = Callable[[Evidence], Audited]

@@ -1,0 +1,70 @@
+"""The summary's section on the audit: what attacks reached, what canaries prove, and the gate."""
+
+from __future__ import annotations
+
+from twinweave.analysis.audit.report import AuditReport
+from twinweave.analysis.audit.results import LEVEL, AttackFinding, Gate, LowerBound
+from twinweave.report.terminal.text import headline, level_text, paragraph, table
+
+_STATES = {"open": "TABLES HANDED OUT", "withheld": "TABLES WITHHELD", "off": "no gate"}
+
+
+def audit_section(found: AuditReport) -> list[str]:
+    """Lines of at most WIDTH characters."""
+    looked = ", ".join(found.looked) or "nobody"
+    lines = [
+        *headline(f"Audit, {found.mode}", _STATES[found.gate.state]),
+        *paragraph(
+            f"Looked at by {looked}, each on its own rows; {found.holdout:.0%} of the users were "
+            "set aside for it, and no release is about them."
+        ),
+    ]
+    if found.attacks:
+        lines += ["", *_attacks(found)]
+    if found.bounds:
+        lines += ["", *_bounds(found.bounds)]
+    return [*lines, *_gate(found.gate)]
+
+
+def _attacks(found: AuditReport) -> list[str]:
+    interval = f"{level_text(LEVEL)} interval"
+    rows = [["attack, by noisy counts", "used", "set aside", "advantage", interval, "at most"]]
+    for party, own in found.attacks.items():
+        rows += [[f"{one.name} at {party}", *_attack(one)] for one in own]
+    return table(rows)
+
+
+def _attack(found: AttackFinding) -> list[str]:
+    low, high = found.interval
+    return [
+        f"{found.success:.1%}",
+        f"{found.control:.1%}",
+        f"{found.advantage:+.1%}",
+        f"{low:+.1%} to {high:+.1%}",
+        f"{found.threshold:.1%}" + (" EXCEEDED" if found.exceeds else ""),
+    ]
+
+
+def _bounds(found: tuple[LowerBound, ...]) -> list[str]:
+    rows = [["epsilon of", "claimed", "proven", "provable", "confidence"]]
+    for one in found:
+        over = " EXCEEDED" if one.exceeds else ""
+        rows.append(
+            [
+                one.path,
+                f"{one.claimed:.3g}",
+                f"{one.bound:.3g}{over}",
+                f"{one.ceiling:.3g}",
+                f"{one.confidence:.4g}",
+            ]
+        )
+    return table(rows)
+
+
+def _gate(gate: Gate) -> list[str]:
+    lines: list[str] = []
+    for reason in gate.reasons:
+        lines += paragraph(f"WITHHELD, {reason.source}: {reason.what}. {reason.remedy}")
+    if gate.unseen:
+        lines += paragraph(f"Not seen by the gate: {' '.join(gate.unseen)}")
+    return lines
