@@ -131,18 +131,20 @@ def _final(site: Site, journal: Journal, phase: str, request: Any, mark: str) ->
 def named(site: Site) -> Iterator[None]:
     """Put the party's name in front of every AppError, and hide any other failure.
 
-    What is logged goes into the party's own log.
+    What is logged goes into the party's own log, and nowhere else.
     """
     own = OwnLog(site)
     log.addHandler(own)
-    level = log.level
+    level, handed_on = log.level, log.propagate
     log.setLevel(logging.INFO)
+    log.propagate = False
     try:
         with _in_words(site):
             yield
     finally:
         log.removeHandler(own)
         log.setLevel(level)
+        log.propagate = handed_on
 
 
 @contextmanager

@@ -18,11 +18,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+import twinweave
 from scripts.sweeps import outcome
 from server.opening import opened
 from twinweave.checkpoint import FOLDER
 from twinweave.config import RunConf, conf_folder, plain
+from twinweave.errors import WithheldError
 from twinweave.folder import drop_if_empty
+from twinweave.rundir import REPORT
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="run", version_base=None)
@@ -61,7 +64,19 @@ def play(conf: RunConf) -> RunConf:
         if isinstance(error, KeyboardInterrupt):
             _tell_how_to_go_on(Path(conf.output))
         raise
+    _check_gate(Path(conf.output))
     return conf
+
+
+def _check_gate(out: Path) -> None:
+    """Raise WithheldError where the run's tables are withheld; where its folder is not here,
+    the run's own last lines say so."""
+    if not (out / REPORT).exists():
+        return
+    audit = twinweave.load(out).report.get("audit")
+    if audit is not None and audit["gate"]["state"] == "withheld":
+        why = "; ".join(f"{r['source']}: {r['what']}" for r in audit["gate"]["reasons"])
+        raise WithheldError(f"the synthetic tables are withheld. {why}. {out / REPORT} has more.")
 
 
 def _tell_how_to_go_on(out: Path) -> None:

@@ -48,11 +48,11 @@ def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
     """What becomes of a run's findings: files, and lines on the terminal."""
     from server import outputs
     from server.generator import first_weights, synthetic_rows
-    from server.simulation import show_cleaning
+    from server.simulation import show_own
     from strategies.weave import Stages
 
     started = time.perf_counter()
-    cleaned = cache(lambda: show_cleaning(sites))  # told once, with the first report
+    cleaned = cache(lambda: show_own(sites, "cleaning"))  # once, with the first report
 
     told = False  # of what was measured, by this process: its lines are not printed twice
 
@@ -65,6 +65,7 @@ def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
 
     def finish(findings: Findings) -> None:
         outputs.write_ledger(conf, findings.ledger)
+        show_own(sites, "audit")
         report(findings, synthesis=conf.generator is not None)
 
     return Stages(

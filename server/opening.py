@@ -38,12 +38,14 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
     """The configuration that an unfinished run began with, to go on with it.
 
     asked: with `resume`, and what the overrides made of the rest; without a generator, the run
-    ends without training. Raises OutputError or ConfigError.
+    ends without training, and with audit=off nobody looks at its rows. Raises OutputError or
+    ConfigError.
     """
     out = Path(str(asked.resume)).resolve()
     stored = _stored(out)
     ends = asked.generator is None
-    free = _FREE | ({"generator"} if ends else set())
+    unseen = asked.audit.mode == "off" and any(_key(o) == "audit" for o in overrides)
+    free = _FREE | ({"generator"} if ends else set()) | ({"audit"} if unseen else set())
     said = [_path(o) for o in overrides if _key(o) not in free]
     for path in _differences(to_plain(asked), to_plain(stored)):
         if any(_within(path, name) or _within(name, path) for name in said):
@@ -57,6 +59,7 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
         stored,
         workload=stored.settled_workload,  # of the run as it began, with its generator
         generator=None if ends else stored.generator,
+        audit=asked.audit if unseen else stored.audit,
         superlink=asked.superlink or stored.superlink,
         resume=str(out),
         output=str(out),

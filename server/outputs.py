@@ -34,6 +34,7 @@ from twinweave.report.readme import synthetic_readme
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
 from twinweave.synthesis.decode import decode_rows
+from twinweave.workload.analyses import LiftConf
 
 
 def write_measured(conf: RunConf, findings: Findings) -> None:
@@ -88,15 +89,22 @@ def write_report(
 
 
 def _lift(conf: RunConf, findings: Findings) -> LiftReport | None:
-    if conf.data.lift is None:
+    lift = _lift_conf(conf, findings)
+    if lift is None:
         return None
     return conclude(
         findings.spec.schema,
         findings.measurements,
-        conf.data.lift,
+        lift,
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
     )
+
+
+def _lift_conf(conf: RunConf, findings: Findings) -> LiftConf | None:
+    """The experiment of those who are not set aside."""
+    used = 1 - findings.spec.holdout
+    return None if conf.data.lift is None else conf.data.lift.of_part(used)
 
 
 def _synthetic(
@@ -118,7 +126,7 @@ def _synthetic(
         seed=conf.seed,
         k=conf.privacy.k,
         lift=lift,
-        lift_conf=conf.data.lift,
+        lift_conf=_lift_conf(conf, findings),
         fairness_conf=conf.data.fairness,
     )
     audited = _audit(conf, findings)
@@ -158,6 +166,7 @@ def _facts(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
         ledger=ledger,
+        set_aside=findings.spec.holdout,
         guards=_guards(conf, findings),
         too_large=too_large(conf, first),
         max_cells=conf.workload.max_cells,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -16,6 +15,7 @@ from twinweave.names import slugs
 from twinweave.parsing import to_plain
 from twinweave.protocols.channel.identity import Identity
 from twinweave.site import PARTY_LOG
+from twinweave.tables.holdout import simulated_key
 
 log = logging.getLogger("twinweave.run")
 
@@ -47,7 +47,7 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "pins": {name: pin for name, pin in pins.items() if name != party.name},
             "guard": to_plain(conf.privacy.guard),
             "pools": [list(pool) for pool in conf.data.pools],
-            "holdout_key": holdout_key(conf.data.name),
+            "holdout_key": simulated_key(conf.data.name),
             "verdicts": conf.audit.gate == "parties",
             "work": str(work),
             "simulated": simulated,
@@ -59,24 +59,17 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     return sites
 
 
-def holdout_key(dataset: str) -> str:
-    """The key under which a simulation sets users aside: of a dataset, the same in every run.
-
-    Nobody is kept from knowing it, for one machine plays every party.
-    """
-    return hashlib.sha256(f"twinweave simulated holdout {dataset}".encode()).hexdigest()
-
-
-def show_cleaning(sites: str) -> None:
-    """Print what cleaning changed, from every simulated party's own log; the run's log, which may
-    be handed on, does not get it. In a deployment (sites "") there is nothing to print from."""
+def show_own(sites: str, what: str) -> None:
+    """Print what every simulated party's own log says of `what` ("cleaning", "audit"); the run's
+    log, which may be handed on, does not get it. In a deployment (sites "") there is nothing to
+    print from."""
     for file in sorted(Path(sites).glob("*.yaml")) if sites else []:
         site = json.loads(file.read_text())
         own = Path(site["work"]) / PARTY_LOG
         if not own.exists():  # of a run that goes on without what the party wrote before
             continue
         for line in own.read_text(encoding="utf-8").splitlines():
-            stamp, _, text = line.partition("cleaning: ")
+            stamp, _, text = line.partition(f"{what}: ")
             loud = "warning: " if "WARNING" in stamp else ""
             if text:
                 log.info("%s%s: %s", loud, site["party"], text, extra={PRIVATE: True})

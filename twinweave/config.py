@@ -267,6 +267,11 @@ class RunConf(Parsed):
         """Whether synthetic tables are made, and audited."""
         return self.generator is not None and self.audit.mode != "off"
 
+    @property
+    def holdout(self) -> float:
+        """Part of the users that is set aside, for an audit."""
+        return self.audit.holdout if self.audits else 0.0
+
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> RunConf:
         """Build from plain nested mappings. Raises ConfigError or SchemaError."""

@@ -17,6 +17,7 @@ Every class owns one exit status, which the commands in `scripts` pass to the sh
     19 InternalError    an unexpected failure at a party, told in that party's log alone
     20 OutputError      the folder of a run, or of a party, cannot be written
     21 DivergedError    a training diverged, and every try would again
+    22 WithheldError    the audit's gate withholds the synthetic tables
     130 interrupted from the keyboard
 """
 
@@ -148,6 +149,12 @@ class DivergedError(AppError):
     exit_code = 21
 
 
+class WithheldError(AppError):
+    """The run is finished, but for its synthetic tables: an audit withholds them."""
+
+    exit_code = 22
+
+
 @contextmanager
 def unquoted() -> Iterator[None]:
     """Let an AppError out without its cause: that of a reading library could quote a cell."""
@@ -173,5 +180,6 @@ BY_NAME: dict[str, type[AppError]] = {
         InternalError,
         OutputError,
         DivergedError,
+        WithheldError,
     )
 }

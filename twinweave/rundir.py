@@ -19,6 +19,7 @@ from twinweave.errors import ConfigError, SourceError
 from twinweave.generators.union import UnionLayout
 from twinweave.names import slugs
 from twinweave.parsing import canonical_json, parse, to_plain
+from twinweave.spec import RunSpec
 from twinweave.tables.contingency import grouped_labels
 from twinweave.tables.schema import JointSchema
 from twinweave.tables.sdv_metadata import TIME_FORMAT
@@ -235,6 +236,11 @@ class Run:
     @cached_property
     def schema(self) -> JointSchema:
         return parse(JointSchema, self._json(SPEC)["schema"])
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """What the parties accepted. Raises ProtocolError for a run of another release."""
+        return parse(RunSpec, self._json(SPEC))
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:

@@ -67,13 +67,17 @@ class Foresight:
 
 def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
     """Raises ConfigError, BudgetError, or SourceError where a table cannot be counted."""
-    schema, lift = conf.data.schema, conf.data.lift
+    schema, used = conf.data.schema, 1 - conf.holdout
+    lift = conf.data.lift.of_part(used) if conf.data.lift else None
     asked.check(schema, lift)
-    rows = rows_of(conf, asked)
+    tables = rows_of(conf, asked)
+    rows = {party: round(n * used) for party, n in tables.items()}
     spec, later = _passes(conf, rows)
     training = plan_training(conf, spec, rows) if spec.training is not None else None
     ledger = _ledger(spec, later, training)
-    said = [", ".join(_size(party, n, asked) for party, n in rows.items())]
+    said = [", ".join(_size(party, n, asked) for party, n in tables.items())]
+    if conf.holdout:
+        said.append(f"{conf.holdout:.0%} of the users set aside for the audit (audit=off: nobody)")
     if any(is_coarse(planned.query) for planned in spec.plan):
         said.append("a selection keeps as many columns as it may")
     if lift is not None and lift.chosen_clips:
@@ -150,7 +154,7 @@ def _ledger(
     spec: RunSpec, later: tuple[PlannedQuery, ...], training: TrainingPlan | None
 ) -> Ledger:
     """What the run will release."""
-    events = [*spec.tables.events(), *(planned.event for planned in later)]
+    events = [*spec.tables.events(), *(planned.event for planned in later), *spec.evaluation()]
     if training is not None:
         events += training.events(spec.schema.units, spec.trained.generator.rounds)
     return Ledger(events=tuple(events))

@@ -25,6 +25,7 @@ class RunFacts:
     too_large: names of the tables left out for having more than max_cells cells.
     scope: which tables were asked for, `priority` (the analyses' alone) or `all`.
     synthetic: {name of a synthetic table: path of its Parquet file}.
+    set_aside: part of the users whom no release is about.
     clips: {value column: where its amounts are clipped}, where that is below its upper bound.
     truth: {outcome: true absolute lift} where the data is simulated or known;
     truth_by: {conversion: {column: {level: true absolute lift}}}.
@@ -45,6 +46,7 @@ class RunFacts:
     scope: Literal["priority", "all"] = "all"
     synthetic: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
+    set_aside: float = 0.0
     clips: Mapping[str, float] = field(default_factory=dict)
     truth: Mapping[str, float] = field(default_factory=dict)
     truth_by: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)

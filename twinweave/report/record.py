@@ -36,6 +36,7 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "data": facts.data,
         "seconds": facts.seconds,
         "sizes": dict(facts.sizes),
+        "set_aside": facts.set_aside,
         "measured": {
             "tables": facts.tables,
             "cells": facts.cells,

@@ -69,18 +69,30 @@ def decode_rows(
     """
     import pandas as pd
 
-    keys = {s.key.name for s in schema.schemas}
-    key = keys.pop() if len(keys) == 1 else _unused("synthetic_id", schema.names)
+    key = key_of(schema)
     rng = np.random.default_rng([seed, 4])
     known = by_code(rows.codes, schema.columns) if users is None else users
     values = decode(schema.columns, rows.codes, rng, known)
     ids = pd.DataFrame({key: _ids(len(rows))})
-    present: dict[str, str] = {}
-    for party in schema.parties:
-        present[party] = _unused(f"present_{party}", (key, *schema.names, *present.values()))
+    present = presence_columns(schema)
     flags = pd.DataFrame(rows.presence, columns=list(present.values()))
     joint = pd.concat([ids, values, flags], axis=1)
     return SyntheticTables(schema=schema, joint=joint, key=key, present=present)
+
+
+def key_of(schema: JointSchema) -> str:
+    """Name of the joint table's id column."""
+    keys = {s.key.name for s in schema.schemas}
+    return keys.pop() if len(keys) == 1 else _unused("synthetic_id", schema.names)
+
+
+def presence_columns(schema: JointSchema) -> dict[str, str]:
+    """Name of each party's column of the joint table, by party."""
+    present: dict[str, str] = {}
+    for party in schema.parties:
+        taken = (key_of(schema), *schema.names, *present.values())
+        present[party] = _unused(f"present_{party}", taken)
+    return present
 
 
 def _ids(n: int) -> NDArray[np.object_]:

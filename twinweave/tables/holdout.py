@@ -8,7 +8,7 @@ nobody sees the sizes of many parts of one table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ def check_key(field: str, key: str) -> None:
             f"not {2 * KEY_BYTES} hex digits",
             "Give the key that all parties agreed on (`openssl rand -hex 32` makes one).",
         )
+
+
+def simulated_key(dataset: str) -> str:
+    """The key, in hex, under which a simulation sets users aside: the same in every run.
+
+    Nobody is kept from knowing it, for one machine plays every party.
+    """
+    return sha256(f"twinweave simulated holdout {dataset}".encode()).hexdigest()
 
 
 def is_aside(

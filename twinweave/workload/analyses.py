@@ -6,7 +6,7 @@ back from the noisy tables and from the synthetic rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import inf
 from typing import Literal
@@ -160,6 +160,10 @@ class LiftConf(Parsed):
                 "is declared, and is to be measured by `lift.cluster` too",
                 "Keep one of the two.",
             )
+
+    def of_part(self, part: float) -> LiftConf:
+        """The same for a part of the users, whoever is not set aside: what they cost."""
+        return replace(self, money=self.money.of_part(part)) if self.money else self
 
     @property
     def treated(self) -> dict[str, tuple[str, ...]]:

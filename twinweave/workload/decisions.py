@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
 
@@ -42,6 +42,12 @@ class MoneyConf(Parsed):
             check_positive("lift.money", self, "value")
         if not self.currency.isprintable() or len(self.currency) > 8:
             raise ConfigError("lift.money.currency", "is no short text", "Write EUR, say.")
+
+    def of_part(self, part: float) -> MoneyConf:
+        """The cost of a part of each arm's users: what is compared with what these did."""
+        if isinstance(self.cost, dict):
+            return replace(self, cost={arm: cost * part for arm, cost in self.cost.items()})
+        return replace(self, cost=self.cost * part)
 
     def cost_of(self, arm: str) -> float:
         """Of the campaign in one arm; `check_money` has seen to it that it is declared."""

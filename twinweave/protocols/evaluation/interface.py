@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows
-from twinweave.tables.encoding import EncodedTable
+from twinweave.tables.column import Column
+from twinweave.tables.encoding import Codes
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.audit import AuditPlan
 
@@ -19,21 +20,32 @@ from twinweave.workload.audit import AuditPlan
 class Evidence:
     """A party's own rows beside the synthetic ones.
 
-    used: rows that the run was about. aside: rows that no release ever saw. synthetic: codes of
-    the synthetic people present at the party, (m, its coded columns); joint: all of them, over
-    the union's columns. epsilon, delta: of the run.
+    used: rows that the run was about. aside: rows that no release ever saw. synthetic: of the
+    synthetic people present at the party, its own columns. All int32 (rows, columns), of
+    `columns` in their order. joint: all synthetic people, over the union's columns.
+    epsilon, delta: of the run.
     """
 
     party: str
     schema: JointSchema
-    used: EncodedTable = field(repr=False)
-    aside: EncodedTable = field(repr=False)
-    synthetic: NDArray[np.int32] = field(repr=False)
+    used: Codes = field(repr=False)
+    aside: Codes = field(repr=False)
+    synthetic: Codes = field(repr=False)
     joint: Rows = field(repr=False)
     plan: AuditPlan
     epsilon: float
     delta: float
     seed: int
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of the party's rows, in schema order."""
+        return self.schema.schema(self.party).data_columns
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Codes of each column."""
+        return tuple(column.size for column in self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from twinweave.protocols.evaluation.messages import EvaluateReply, EvaluateReque
 from twinweave.protocols.party import Finished, Party, Released
 from twinweave.site import Site
 from twinweave.tables.contingency import ABSENT
-from twinweave.tables.encoding import EncodedTable
+from twinweave.tables.encoding import Codes, EncodedTable
 from twinweave.workload.audit import HIT_CELLS, AuditPlan
 
 EVALUATE = "evaluate.synthetic"
@@ -62,9 +62,9 @@ def evidence(request: EvaluateRequest, party: Party, plan: AuditPlan) -> Evidenc
     return Evidence(
         party=party.name,
         schema=schema,
-        used=party.table,
-        aside=party.aside,
-        synthetic=own_codes(joint, party, party.table),
+        used=of_columns(party.table),
+        aside=of_columns(party.aside),
+        synthetic=own_codes(joint, party),
         joint=joint,
         plan=plan,
         epsilon=party.spec.epsilon,
@@ -91,12 +91,17 @@ def checked_rows(request: EvaluateRequest, layout: UnionLayout) -> Rows:
     return Rows(codes=codes.astype(np.int32), presence=presence)
 
 
-def own_codes(joint: Rows, party: Party, table: EncodedTable) -> NDArray[np.int32]:
-    """Synthetic rows present at the party, over its own coded columns, in their order."""
+def of_columns(table: EncodedTable) -> Codes:
+    """A table's codes without the groups of its clusters, which no synthetic row has."""
+    return table.codes[:, : len(table.schema.data_columns)]
+
+
+def own_codes(joint: Rows, party: Party) -> Codes:
+    """Synthetic rows present at the party, over its own columns, in their order."""
     parties, names = party.spec.schema.parties, party.spec.schema.names
     present = joint.presence[:, parties.index(party.name)]
-    at = [names.index(name) for name in table.schema.coded_names]
-    return joint.codes[present][:, at]
+    at = [names.index(name) for name in party.site.schema.names]
+    return np.asarray(joint.codes[present][:, at])
 
 
 def hits_of(found: Audited, name: str) -> NDArray[np.int64]:

@@ -56,9 +56,22 @@ def _heading(facts: RunFacts) -> list[str]:
         f" TWINWEAVE{right:>{WIDTH - 11}} ",
         rule("═"),
         *paragraph(f"{sizes}; {facts.tables} tables of {facts.cells:,} cells measured{took}", " "),
+        *_set_aside(facts),
         *_not_asked(facts),
         *_too_large(facts),
     ]
+
+
+def _set_aside(facts: RunFacts) -> list[str]:
+    """That figures are of a part of the users."""
+    if not facts.set_aside:
+        return []
+    used = 1 - facts.set_aside
+    return paragraph(
+        f"{facts.set_aside:.0%} of the users are set aside for the audit: counts, what is "
+        f"incremental and what it cost are of the other {used:.0%}",
+        " ",
+    )
 
 
 def _not_asked(facts: RunFacts) -> list[str]:
