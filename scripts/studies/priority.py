@@ -33,7 +33,7 @@ def main() -> None:
     for share in options.share:
         budget = ["privacy=public", f"privacy.epsilon={options.epsilon}"]
         budget += [f"privacy.priority_share={share}"]
-        conf = RunConf.parse(compose(["output=none", *budget, *options.overrides]))
+        conf = RunConf.parse(compose(["output=none", "audit=off", *budget, *options.overrides]))
         ratios = noise_ratios(conf, clear)[0] if clear else {}
         noise = "   ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
         for seed in range(options.seeds):

@@ -82,6 +82,7 @@ def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, se
             compose(
                 [
                     f"generator={generator}",
+                    "audit=off",
                     "privacy=public",
                     f"privacy.epsilon={epsilon}",
                     f"seed={seed}",

@@ -92,6 +92,7 @@ def main() -> None:
         arguments.generators, arguments.epsilon, arguments.share
     ):
         budget = [
+            "audit=off",
             "privacy=public",
             f"privacy.epsilon={epsilon}",
             f"privacy.shares.measurement={share}",

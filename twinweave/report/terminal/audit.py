@@ -41,19 +41,18 @@ def _attack(found: AttackFinding) -> list[str]:
         f"{found.control:.1%}",
         f"{found.advantage:+.1%}",
         f"{low:+.1%} to {high:+.1%}",
-        f"{found.threshold:.1%}" + (" EXCEEDED" if found.exceeds else ""),
+        f"{'over ' if found.exceeds else ''}{found.threshold:.1%}",
     ]
 
 
 def _bounds(found: tuple[LowerBound, ...]) -> list[str]:
     rows = [["epsilon of", "claimed", "proven", "provable", "confidence"]]
     for one in found:
-        over = " EXCEEDED" if one.exceeds else ""
         rows.append(
             [
                 one.path,
                 f"{one.claimed:.3g}",
-                f"{one.bound:.3g}{over}",
+                f"{'OVER: ' if one.exceeds else ''}{one.bound:.3g}",
                 f"{one.ceiling:.3g}",
                 f"{one.confidence:.4g}",
             ]

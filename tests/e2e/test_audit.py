@@ -1,0 +1,126 @@
+"""A whole run with an audit: what is set aside, asked, paid and told, and what is withheld."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import twinweave
+from scripts import audit as command
+from scripts.run import _check_gate
+from server import generator
+from tests.campaigns import GENERATORS, mapping
+from tests.whole_run import serve
+from twinweave import rundir
+from twinweave.errors import WithheldError
+from twinweave.generators.union import Rows
+from twinweave.parsing import parse
+from twinweave.privacy import accountant
+from twinweave.privacy.events import Stage
+from twinweave.privacy.ledger import Ledger
+from twinweave.spec import RunSpec
+from twinweave.tables.contingency import ABSENT
+from twinweave.tables.encoding import load_party
+from twinweave.tables.holdout import divide, simulated_key
+from twinweave.workload.audit import COUNTED
+
+EPSILON = 4.0
+
+
+def configured(folder: Path, *overrides: str) -> dict[str, Any]:
+    data = mapping(
+        folder / "out",
+        "audit=quick",
+        "protocol.alignment=prf",
+        f"privacy.epsilon={EPSILON}",
+        "privacy.shares.evaluation=0.1",
+        *overrides,
+    )
+    data["generator"] = GENERATORS["tvae"] | {"expected_batch": 300}
+    data["synthesis"]["fit"] |= {"latents": 64, "network_steps": 5, "free_steps": 30}
+    return data
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return serve(configured(tmp_path_factory.mktemp("audited")))
+
+
+def test_every_party_has_its_own_report_and_the_run_has_what_was_paid_for(ended: Path) -> None:
+    run = twinweave.load(ended)
+    told = run.report["audit"]
+    assert told["gate"]["state"] == "open"
+    assert told["looked"] == ["publisher", "advertiser"]
+    assert run.report["set_aside"] == 0.1
+    events = Ledger.restore(run.ledger).events
+    counted = [e for e in events if e.stage is Stage.EVALUATION]
+    assert len(counted) == 2 * len(COUNTED)
+    assert EPSILON * 0.99 < accountant.epsilon(events, 1e-5) <= EPSILON
+    for party in told["looked"]:
+        own = json.loads((ended / "parties" / party / "audit.json").read_text())
+        assert own["rows"]["used"] == run.report["sizes"][party]
+        assert own["rows"]["set_aside"] > 0
+        assert own["lines"]
+        assert own["lines"][0] not in (ended / rundir.LOG).read_text()  # which may be handed on
+    _check_gate(ended)
+
+
+def test_a_finished_run_is_audited_again_and_finds_the_same(
+    ended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "found.json"
+    assert command.main([str(ended), "--json", str(file)]) == 0
+    shown, again = capsys.readouterr().out, json.loads(file.read_text())
+    for party in ("publisher", "advertiser"):
+        first = json.loads((ended / "parties" / party / "audit.json").read_text())
+        for part in ("rows", "attacks", "utility", "gate"):
+            assert again[party][part] == first[part], part
+        assert all(line in shown for line in first["lines"])
+
+
+def leaking(real: Any) -> Any:
+    """A synthesis that hands out the publisher's rows as they are."""
+
+    def rows_of(conf: Any, findings: Any) -> Any:
+        spec: RunSpec = findings.spec
+        result, party = real(conf, findings), "publisher"
+        source = next(p.source for p in conf.data.parties if p.name == party)
+        key = bytes.fromhex(simulated_key(conf.data.name))
+        used, _ = divide(load_party(source, spec.schema.schema(party), party), key, spec.holdout)
+        names = spec.schema.names
+        codes = np.full((len(used), len(names)), ABSENT, dtype=np.int32)
+        for at, name in enumerate(spec.schema.schema(party).names):
+            codes[:, names.index(name)] = used.codes[:, at]
+        presence = np.zeros((len(used), 2), dtype=bool)
+        presence[:, spec.schema.parties.index(party)] = True
+        return replace(result, rows=Rows(codes=codes, presence=presence))
+
+    return rows_of
+
+
+def test_tables_that_copy_people_are_withheld(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the parties' exact word too: of few people, counts with noise say little."""
+    monkeypatch.setattr(generator, "synthetic_rows", leaking(generator.synthetic_rows))
+    data = configured(tmp_path, "audit.gate=parties", "data.parties.0.source.campaign.users=700")
+    columns = data["data"]["parties"][0]["columns"]
+    finer = [c for c in columns if c["name"] == "age"]
+    finer[0]["bins"] = 60
+    out = serve(data)
+    gate = twinweave.load(out).report["audit"]["gate"]
+    assert gate["state"] == "withheld"
+    assert {reason["source"] for reason in gate["reasons"]} == {"publisher"}
+    assert "WITHHELD" in capsys.readouterr().out
+    for name in (rundir.SYNTHETIC, rundir.MIXTURE, rundir.WEIGHTS):
+        assert not (out / name).exists(), name
+    spec = parse(RunSpec, json.loads((out / rundir.SPEC).read_text()))
+    assert spec.audit is not None
+    assert spec.audit.verdict
+    with pytest.raises(WithheldError, match="publisher"):
+        _check_gate(out)
