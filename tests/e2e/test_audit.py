@@ -13,9 +13,9 @@ import pytest
 import twinweave
 from scripts import audit as command
 from scripts.run import _check_gate
-from server import generator
+from server import generator, outputs
 from tests.campaigns import GENERATORS, mapping
-from tests.whole_run import serve
+from tests.whole_run import guard_rows, serve
 from twinweave import rundir
 from twinweave.errors import WithheldError
 from twinweave.generators.union import Rows
@@ -124,3 +124,30 @@ def test_tables_that_copy_people_are_withheld(
     assert spec.audit.verdict
     with pytest.raises(WithheldError, match="publisher"):
         _check_gate(out)
+
+
+def test_a_run_cut_short_after_the_parties_looked_goes_on_and_pays_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = configured(tmp_path, "privacy.guard.mode=on", "privacy.guard.epsilon=50")
+    out, counts = Path(data["output"]), []
+    real = outputs.write_report
+
+    def write(conf: Any, findings: Any, *args: Any, synthesis: bool, **more: Any) -> str:
+        if synthesis:
+            counts.append({p: dict(r.hits) for p, r in findings.evaluated.items()})
+            if len(counts) == 1:
+                raise KeyboardInterrupt
+        return real(conf, findings, *args, synthesis=synthesis, **more)
+
+    monkeypatch.setattr(outputs, "write_report", write)
+    with pytest.raises(KeyboardInterrupt):
+        serve(data)
+    assert not (out / rundir.SYNTHETIC).exists()
+    serve(data | {"resume": str(out)})
+    first, again = counts
+    assert all((first[p][n] == again[p][n]).all() for p in first for n in COUNTED)
+    sites = [json.loads(path.read_text()) for path in (out / "parties" / "sites").glob("*.yaml")]
+    for party, spends in guard_rows({site["party"]: site for site in sites}).items():
+        assert [phase for _, phase in spends].count("evaluate.synthetic") == 1, party
+    assert twinweave.load(out).report["audit"]["gate"]["state"] == "open"

@@ -27,6 +27,9 @@ CURIOUS: dict[str, Line] = {
         "reads no id, no hash of one, no tag blinded once, no coded row, no matrix, no secret, no "
         "count without noise",
     ),
+    "audit-counts": Line(
+        "the server", "of an audit, counts of hits with the noise that was charged, or nothing"
+    ),
     "server-view": Line(
         "the server",
         "of dealt tables, nothing that cannot be made from the specification, the tables' "
@@ -89,6 +92,14 @@ ATTACKS: dict[str, Line] = {
         "refuses before anything is charged",
     ),
     "members": Line("pool members that are no parties", "refuses before anything is charged"),
+    "audit-word": Line(
+        "an audit that asks for a party's exact word on the synthetic tables",
+        "refuses at setup, unless its site file allows that",
+    ),
+    "audit-rows": Line(
+        "synthetic rows made up to ask about one person",
+        "answers with counts that the person changes by one, under the noise that was charged",
+    ),
     "pools": Line("a pool that the site file does not name", "refuses at setup"),
     "second-plan": Line(
         "a second plan that breaks a rule of the first", "refuses before it is charged"

@@ -18,6 +18,7 @@ from twinweave.analysis.audit.report import audit_report
 from twinweave.config import RunConf, compose
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.generators.union import Rows
+from twinweave.protocols.evaluation import party as steps
 from twinweave.protocols.evaluation import server
 from twinweave.protocols.evaluation.interface import Audited, Evidence
 from twinweave.protocols.evaluation.messages import EvaluateReply, EvaluateRequest
@@ -119,12 +120,20 @@ def test_a_party_without_the_key_takes_part_in_no_audit(tmp_path: Path) -> None:
         found.setup()
 
 
+@pytest.mark.attack("audit-word")
 def test_a_partys_exact_word_is_told_only_where_it_allows_that(tmp_path: Path) -> None:
     found = Parties.of(configured(tmp_path, "audit.gate=parties"), tmp_path)
     found.setup()
     found.sites[P] = replace(found.sites[P], verdicts=False)
     with pytest.raises(ProtocolError, match="exact word"):
         found.setup()
+
+
+@pytest.mark.broken("audit-word")
+def test_where_it_allows_that_the_word_is_told(tmp_path: Path) -> None:
+    found = Parties.of(configured(tmp_path, "audit.gate=parties"), tmp_path)
+    found.setup()
+    assert evaluate(found, union_of(found, party_of(found).table.codes)).verdict == "withheld"
 
 
 def test_counts_that_cost_more_than_the_run_are_refused_at_setup(parties: Parties) -> None:
@@ -167,27 +176,38 @@ def test_the_report_stays_and_counts_with_the_charged_noise_leave(tmp_path: Path
         evaluate(parties, random_rows(parties))
 
 
+@pytest.mark.curious("audit-counts")
 def test_noise_on_the_counts_has_the_scale_of_its_charge(parties: Parties, tmp_path: Path) -> None:
-    """32 drawn cells: their mean square is within (.35, 2.2) times the variance but for chance
-    1e-4, and none at all is outside."""
+    """32 cells: their mean square is within (.35, 2.2) times the variance but for chance 1e-4."""
+    assert 0.35 < noise_ratio(parties, tmp_path) < 2.2
+
+
+@pytest.mark.broken("audit-counts", "audit-rows")
+def test_counts_without_noise_are_seen(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "release_table", lambda counts, event, receipt: counts)
+    assert not 0.35 < noise_ratio(parties, tmp_path) < 2.2
+
+
+def noise_ratio(parties: Parties, folder: Path) -> float:
+    """Mean square of what was added to a count, over the variance that was charged."""
     plan = parties.spec.audit
     assert plan is not None
     assert plan.noise_multiplier is not None
     drawn: list[float] = []
     exact = np.array([50, 60, 70, 80], dtype=np.int64)
-    for number in range(8):
-        site = replace(parties.sites[P], work=str(tmp_path / str(number)))
-        own = Parties(spec=replace(parties.spec, run=f"r{number}"), sites={P: site})
-        request = replace(request_of(parties, random_rows(parties)), run=f"r{number}")
-        joined = replace(
-            parties.states[P], run=f"r{number}", spec=own.spec.dumps(), secret=bytes([number] * 32)
-        )
+    given = Audited(report={}, withheld=False, hits=dict.fromkeys(COUNTED, exact))
+    while len(drawn) < 32:
+        run = f"r{len(drawn)}"
+        site = replace(parties.sites[P], work=str(folder / run))
+        spec = replace(parties.spec, run=run)
+        joined = replace(parties.states[P], run=run, spec=spec.dumps())
         state = Released(introduced=Introduced(joined=joined, hellos={}))
-        given = Audited(report={}, withheld=False, hits=dict.fromkeys(COUNTED, exact))
-        reply, _ = evaluating(lambda _, given=given: given)(request, state, site)  # type: ignore[misc]
-        drawn += [float(x) for t in reply.hits.values() for x in t - exact]
-    ratio = np.mean(np.square(drawn[:32])) / plan.noise_multiplier**2
-    assert 0.35 < ratio < 2.2
+        request = replace(request_of(parties, random_rows(parties)), run=run)
+        reply, _ = evaluating(lambda _: given)(request, state, site)
+        drawn += [float(x) for table in reply.hits.values() for x in table - exact]
+    return float(np.mean(np.square(drawn[:32]))) / plan.noise_multiplier**2
 
 
 def test_without_a_share_nothing_leaves_but_that_it_is_done(tmp_path: Path) -> None:
@@ -249,6 +269,7 @@ def without(found: Evidence, group: str, row: int) -> Evidence:
     return replace(found, **{group: np.delete(getattr(found, group), row, axis=0)})
 
 
+@pytest.mark.attack("audit-rows")
 @pytest.mark.parametrize("name", COUNTED)
 def test_one_user_changes_one_cell_of_a_count_by_one(parties: Parties, name: str) -> None:
     """Brute force: every tenth of 150 rows of either group left out. So the event is the charge."""
