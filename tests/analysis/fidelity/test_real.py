@@ -23,7 +23,7 @@ def people(n: int, rng: np.random.Generator) -> NDArray[np.int32]:
     """The third column follows from the first two, mostly."""
     codes = np.stack([rng.integers(0, s, n) for s in SIZES], axis=1)
     codes[:, 2] = ((codes[:, 0] + codes[:, 1]) % 2) ^ (rng.random(n) < 0.1)
-    return codes.astype(np.int32)
+    return np.asarray(codes, dtype=np.int32)
 
 
 def torn(codes: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:

@@ -252,12 +252,13 @@ def evaluate_request(parties: Parties, request: EvaluateRequest) -> None:
 def test_answers_that_were_not_asked_for_are_refused(parties: Parties) -> None:
     good = np.zeros(HIT_CELLS, dtype=np.int64)
     server.check(parties.spec, {P: EvaluateReply(hits=dict.fromkeys(COUNTED, good), verdict="")})
-    for hits, verdict in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({}, ""),
         (dict.fromkeys(COUNTED, good[:2]), ""),
         (dict.fromkeys(COUNTED, good.astype(np.float64)), ""),
         (dict.fromkeys(COUNTED, good), "pass"),
-    ):
+    ]
+    for hits, verdict in wrong:
         with pytest.raises(ProtocolError):
             server.check(parties.spec, {P: EvaluateReply(hits=hits, verdict=verdict)})
 
@@ -266,7 +267,8 @@ def test_answers_that_were_not_asked_for_are_refused(parties: Parties) -> None:
 
 
 def without(found: Evidence, group: str, row: int) -> Evidence:
-    return replace(found, **{group: np.delete(getattr(found, group), row, axis=0)})
+    fewer: dict[str, Any] = {group: np.delete(getattr(found, group), row, axis=0)}
+    return replace(found, **fewer)
 
 
 @pytest.mark.attack("audit-rows")
