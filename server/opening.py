@@ -44,7 +44,7 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
     out = Path(str(asked.resume)).resolve()
     stored = _stored(out)
     ends = asked.generator is None
-    unseen = asked.audit.mode == "off" and any(_key(o) == "audit" for o in overrides)
+    unseen = asked.audit.mode == "off"
     free = _FREE | ({"generator"} if ends else set()) | ({"audit"} if unseen else set())
     said = [_path(o) for o in overrides if _key(o) not in free]
     for path in _differences(to_plain(asked), to_plain(stored)):

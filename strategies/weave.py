@@ -91,7 +91,7 @@ def conduct(
 
     if findings.training is None or conf.generator is None:
         findings = replace(findings, ledger=_with_training(findings, kept))
-        hand_over(conf, findings, stages, join)
+        hand_over(conf, findings, stages, kept, join)
         return
 
     if (last := kept.last(Round)) is None or last.number < spec.trained.generator.rounds:
@@ -175,7 +175,7 @@ class Weave(Strategy):
                 self._stages.spent(_with_training(self._findings, self._kept))
                 raise
         findings = replace(self._findings, ledger=ledger, weights=self._weights)
-        hand_over(self._conf, findings, self._stages, self._join, gone=self._gone)
+        hand_over(self._conf, findings, self._stages, self._kept, self._join, gone=self._gone)
         return result
 
     def summary(self) -> None:

@@ -112,7 +112,14 @@ class Closed:
     came: dict[str, bool]
 
 
-Kept = TypeVar("Kept", Begun, Paid, Round, Asked, Closed)
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Before the synthetic rows leave. parties: who is asked to look, and may be charged now."""
+
+    parties: dict[str, bool]
+
+
+Kept = TypeVar("Kept", Begun, Paid, Round, Asked, Closed, Shown)
 
 
 class Checkpoint:

@@ -46,6 +46,8 @@ MIXTURE = "mixture.npz"
 SYNTHETIC = "synthetic"
 REPORT = "report.json"
 
+_NO_TABLES = f"Run with a generator; or the audit withheld its tables: {REPORT} says so."
+
 JOINT = "joint"
 """Name of the synthetic table that has all parties' columns."""
 
@@ -194,7 +196,8 @@ def read_source(path: Path, conf: RunConf, layout: UnionLayout) -> Source:
     for name in needed:
         if not (path / name).exists():
             raise SourceError(
-                f"{path}: {name} is not there: the run is of an earlier release. Start a new one."
+                f"{path}: {name} is not there: the audit withheld the run's tables ({REPORT} says "
+                "so), or the run is of an earlier release. Start a new one."
             )
     if alone:
         network.weights = np.load(path / WEIGHTS)
@@ -262,7 +265,7 @@ class Run:
             raise SourceError(f"no synthetic table {name!r}. Tables: {', '.join(known)}.")
         path = self.path / SYNTHETIC / f"{known[name]}.parquet"
         if not path.exists():
-            raise SourceError(f"{path}: is not there. {self._why('Run with a generator.')}")
+            raise SourceError(f"{path}: is not there. {self._why(_NO_TABLES)}")
         return pd.read_parquet(path)
 
     def sample(self, n: int, seed: int = 0, *, given: Given | None = None) -> pd.DataFrame:

@@ -126,9 +126,11 @@ def test_tables_that_copy_people_are_withheld(
         _check_gate(out)
 
 
+@pytest.mark.parametrize("without", [False, True])
 def test_a_run_cut_short_after_the_parties_looked_goes_on_and_pays_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: bool
 ) -> None:
+    """without: it ends with audit=off, and what was released stays in its ledger."""
     data = configured(tmp_path, "privacy.guard.mode=on", "privacy.guard.epsilon=50")
     out, counts = Path(data["output"]), []
     real = outputs.write_report
@@ -144,10 +146,17 @@ def test_a_run_cut_short_after_the_parties_looked_goes_on_and_pays_once(
     with pytest.raises(KeyboardInterrupt):
         serve(data)
     assert not (out / rundir.SYNTHETIC).exists()
-    serve(data | {"resume": str(out)})
-    first, again = counts
-    assert all((first[p][n] == again[p][n]).all() for p in first for n in COUNTED)
+    serve(data | {"resume": str(out)} | ({"audit": {"mode": "off"}} if without else {}))
+    run = twinweave.load(out)
+    events = Ledger.restore(run.ledger).events
+    assert sum(e.stage is Stage.EVALUATION for e in events) == 2 * len(COUNTED)
     sites = [json.loads(path.read_text()) for path in (out / "parties" / "sites").glob("*.yaml")]
     for party, spends in guard_rows({site["party"]: site for site in sites}).items():
         assert [phase for _, phase in spends].count("evaluate.synthetic") == 1, party
-    assert twinweave.load(out).report["audit"]["gate"]["state"] == "open"
+    first, again = counts
+    if without:
+        assert again == {}
+        assert run.report["audit"] is None
+    else:
+        assert all((first[p][n] == again[p][n]).all() for p in first for n in COUNTED)
+        assert run.report["audit"]["gate"]["state"] == "open"

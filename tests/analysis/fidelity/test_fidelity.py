@@ -40,6 +40,7 @@ def test_without_noise_the_truth_is_at_no_distance(users: dict[str, NDArray[Any]
     assert [t.name for t in found.tables] == [q.name for q in COUNTED]  # sums are left aside
     assert max(t.tvd for t in found.tables) == 0
     assert [w.ways for w in found.by_ways] == [1, 2, 3]
+    assert all(0 <= w.mse < 1 and w.cosine <= 1 + 1e-12 for w in found.by_ways)
     assert [w.tables for w in found.by_ways] == [3, 3, 1]
 
 

@@ -19,6 +19,8 @@ from twinweave.analysis.audit.results import UtilityFinding
 MOST_TABLES = 200
 """Of one number of columns; more are sampled."""
 
+_CHUNK = 1 << 15  # rows that are one-hot at once
+
 Codes = NDArray[np.integer[Any]]
 
 
@@ -104,9 +106,14 @@ def _tables(columns: int, ways: int, rng: np.random.Generator) -> Iterator[tuple
 def _gram(codes: Codes, sizes: Sequence[int]) -> NDArray[np.float64]:
     """All pair tables at once, as shares: (width, width)."""
     offsets = np.concatenate(([0], np.cumsum(sizes)[:-1]))
-    hot = np.zeros((len(codes), int(np.sum(sizes))), dtype=np.float32)
-    np.put_along_axis(hot, codes + offsets, 1.0, axis=1)
-    return (hot.T @ hot).astype(np.float64) / max(len(codes), 1)
+    width = int(np.sum(sizes))
+    total = np.zeros((width, width))
+    for start in range(0, len(codes), _CHUNK):
+        own = codes[start : start + _CHUNK] + offsets
+        hot = np.zeros((len(own), width), dtype=np.float32)
+        np.put_along_axis(hot, own, 1.0, axis=1)
+        total += hot.T @ hot
+    return total / max(len(codes), 1)
 
 
 def _pair_cells(sizes: Sequence[int]) -> NDArray[np.bool_]:

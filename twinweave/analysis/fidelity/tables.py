@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import pi, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.population import row_counts
@@ -34,6 +35,8 @@ class TableFidelity:
     between synthetic and noisy counts over the synthetic total. noise_tvd: its expectation,
     were the synthetic table the true one: 1/2 cells sd sqrt(2 / pi) / total.
     chi2: mean over cells of squared difference over noise variance, about 1 at the truth.
+    mse, cosine: mean squared difference and cosine similarity of the two as shares. Weak: most
+    cells are small in any two tables of such columns.
     priority: whether lift or audit stand on it.
     """
 
@@ -44,6 +47,8 @@ class TableFidelity:
     tvd: float
     noise_tvd: float
     chi2: float
+    mse: float
+    cosine: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,8 @@ class WaysFidelity:
     tvd: float
     noise_tvd: float
     chi2: float
+    mse: float
+    cosine: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +123,8 @@ def _table(layout: UnionLayout, rows: Rows, m: Measurement, each: float) -> Tabl
         tvd=float(np.abs(apart).sum()) / 2 / total,
         noise_tvd=len(noisy) * sqrt(2 / pi * variance) / 2 / total,
         chi2=float((apart**2).mean()) / variance,
+        mse=float((apart**2).mean()) / total**2,
+        cosine=_cosine(synthetic, noisy),
     )
 
 
@@ -127,4 +136,11 @@ def _ways(ways: int, tables: Sequence[TableFidelity]) -> WaysFidelity:
         tvd=float(np.mean([t.tvd for t in own])),
         noise_tvd=float(np.mean([t.noise_tvd for t in own])),
         chi2=float(np.mean([t.chi2 for t in own])),
+        mse=float(np.mean([t.mse for t in own])),
+        cosine=float(np.mean([t.cosine for t in own])),
     )
+
+
+def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    size = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / size if size else 0.0
