@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tests.campaigns import GENERATORS
 from tests.protocols.parties import Parties
+from tests.source import modules, tree
 from twinweave.analysis.audit.party import audit
 from twinweave.analysis.audit.report import audit_report
 from twinweave.config import RunConf, compose
@@ -111,6 +113,16 @@ def test_the_same_users_are_set_aside_at_both_parties_and_signed_sizes_are_of_th
     one, other = held.values()
     assert not set(one.table.ids) & set(other.aside.ids)
     assert set(one.aside.ids) & set(other.aside.ids)
+
+
+def test_nothing_but_the_evaluation_takes_the_rows_set_aside() -> None:
+    found = {
+        module
+        for module, path in modules("twinweave.protocols")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and node.attr == "aside"
+    }
+    assert found == {"twinweave.protocols.party", "twinweave.protocols.evaluation.party"}
 
 
 def test_a_party_without_the_key_takes_part_in_no_audit(tmp_path: Path) -> None:
