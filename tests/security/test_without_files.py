@@ -185,7 +185,7 @@ def test_a_failure_that_quotes_a_cell(
         except ValueError as error:
             raise InternalError(str(error)) from None
 
-    monkeypatch.setattr(setup, "read_table", fails)
+    monkeypatch.setattr(setup, "read_rows", fails)
     with pytest.raises(InternalError) as sound:
         deployment.start()
     assert CELL not in str(sound.value) + caplog.text
