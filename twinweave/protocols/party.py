@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ProtocolError
+from twinweave.errors import ChannelError, ProtocolError
 from twinweave.parsing import canonical_json, parse
 from twinweave.privacy.events import Event
 from twinweave.privacy.guard import Guard, Limit, Receipt
@@ -221,7 +221,28 @@ class Party:
             self.spec.digest,
             rows=joined.rows,
             run_secret=joined.secret,
+            holdout=self._holdout_proof,
         )
+
+    @property
+    def _holdout_proof(self) -> str:
+        """A function of the holdout's key and the run; "" where nobody is set aside."""
+        key = self.site.holdout_key
+        if key is None or not self.spec.holdout:
+            return ""
+        return hkdf(bytes.fromhex(key), "holdout", self.run).hex()
+
+    def check_holdout(self) -> None:
+        """Raise ChannelError unless every peer sets the same users aside.
+
+        Else users of one party would seem to be unknown to another, and every figure across
+        the two would be wrong without a sign.
+        """
+        if others := [p for p in self.peers if self._hello(p).holdout != self.hello.holdout]:
+            raise ChannelError(
+                f"{', '.join(map(repr, others))}: `holdout_key` is not that of this party, so that "
+                "other users would be set aside. Agree on one, out of band."
+            )
 
     def seal(
         self, peer: str, phase: str, label: str, content: bytes | NDArray[np.generic]

@@ -236,6 +236,7 @@ def test_a_run_replayed_in_another_run_does_not_open() -> None:
         ({"run_id": "run-0"}, PINS, "signature"),
         ({"spec_hash": "other"}, PINS, "signature"),
         ({"rows": 10**9}, PINS, "signature"),
+        ({"holdout": "ab"}, PINS, "signature"),
     ],
 )
 def test_a_wrong_hello_is_named(change: Any, pins: dict[str, str], names: str) -> None:
@@ -254,7 +255,8 @@ def test_an_old_hello_or_one_of_another_specification_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [{"party": ""}, {"run_id": 3}, {"public_key": b"x"}, {"signature": "s" * 64}]
+    "junk",
+    [{"party": ""}, {"run_id": 3}, {"public_key": b"x"}, {"signature": "s" * 64}, {"holdout": 3}],
 )
 def test_hello_refuses_junk(junk: dict[str, Any]) -> None:
     with pytest.raises(ChannelError):
@@ -267,7 +269,7 @@ def test_agreement_refuses_itself_a_foreign_key_and_small_order() -> None:
         PairKeys.agree(key, mine, mine, pins=PINS)
     with pytest.raises(ChannelError, match="not the one"):
         PairKeys.agree(X25519PrivateKey.generate(), mine, peers, pins=PINS)
-    signed = channel._signed_part("b", "run-1", "spec", 3, bytes(32))
+    signed = channel._signed_part("b", "run-1", "spec", 3, bytes(32), "")
     forged = replace(peers, public_key=bytes(32), signature=B.sign(signed))
     with pytest.raises(ChannelError, match="small order"):
         PairKeys.agree(key, mine, forged, pins=PINS)

@@ -18,8 +18,10 @@ from tests.source import modules, tree
 from twinweave.analysis.audit.party import audit
 from twinweave.analysis.audit.report import audit_report
 from twinweave.config import RunConf, compose
-from twinweave.errors import BudgetError, ConfigError, ProtocolError
+from twinweave.errors import BudgetError, ChannelError, ConfigError, ProtocolError
 from twinweave.generators.union import Rows
+from twinweave.protocols.alignment.messages import BlindRequest
+from twinweave.protocols.alignment.party import blind
 from twinweave.protocols.evaluation import party as steps
 from twinweave.protocols.evaluation import server
 from twinweave.protocols.evaluation.interface import Audited, Evidence
@@ -130,6 +132,15 @@ def test_a_party_without_the_key_takes_part_in_no_audit(tmp_path: Path) -> None:
     found.sites[P] = replace(found.sites[P], holdout_key=None)
     with pytest.raises(ConfigError, match="holdout_key"):
         found.setup()
+
+
+def test_parties_with_different_keys_stop_before_anything_is_released(tmp_path: Path) -> None:
+    found = Parties.of(configured(tmp_path), tmp_path)
+    found.sites[P] = replace(found.sites[P], holdout_key="ab" * 32)
+    hellos = found.setup().hellos
+    request = BlindRequest(run=found.spec.run, hellos=hellos, training="")
+    with pytest.raises(ChannelError, match="holdout_key"):
+        blind(request, found.states[P], found.sites[P])
 
 
 @pytest.mark.attack("audit-word")

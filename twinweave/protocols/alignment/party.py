@@ -45,6 +45,7 @@ def blind(
     party = Party(site, introduced)
     for peer in party.peers:
         party.keys(peer)  # every peer is who the pins say, or nothing goes on
+    party.check_holdout()
     site.check_rows(sum(party.rows.values()))
     accept_training(party)
     if party.spec.alignment == "prf":

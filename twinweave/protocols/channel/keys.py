@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from twinweave.errors import ChannelError
+from twinweave.names import MOST_CHARACTERS
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.identity import Identity, pinned_key
 from twinweave.protocols.keystream import encode_context, hkdf
@@ -41,7 +42,8 @@ class Hello:
     """A party's signed, ephemeral key for one run, and what its peers must know of it.
 
     spec_hash: hash of the run specification that the party accepted; rows: of its table, so
-    that no server chooses the sizes that a peer reckons with; public_key: 32 bytes, X25519;
+    that no server chooses the sizes that a peer reckons with; holdout: by which the parties see
+    that they set the same users aside, "" where they set nobody; public_key: 32 bytes, X25519;
     signature: 64 bytes, Ed25519, over all the other fields.
     """
 
@@ -51,6 +53,7 @@ class Hello:
     rows: int
     public_key: bytes
     signature: bytes
+    holdout: str = ""
 
     def __post_init__(self) -> None:
         for name in ("party", "run_id", "spec_hash"):
@@ -59,6 +62,8 @@ class Hello:
                 raise ChannelError(f"hello: {name} is not a text. Send a hello of this version.")
         if type(self.rows) is not int or not 0 <= self.rows < MAX_ROWS:
             raise ChannelError("hello: rows are not a table's size. Send a hello of this version.")
+        if not isinstance(self.holdout, str) or len(self.holdout) > MOST_CHARACTERS:
+            raise ChannelError("hello: holdout is not a text. Send a hello of this version.")
         for name, size in (("public_key", 32), ("signature", 64)):
             value = getattr(self, name)
             if not isinstance(value, bytes) or len(value) != size:
@@ -85,12 +90,22 @@ class Hello:
             raise ChannelError("a hello is malformed. Send one of this version.") from None
 
 
-def _signed_part(party: str, run_id: str, spec_hash: str, rows: int, public_key: bytes) -> bytes:
-    return encode_context("twinweave hello 2", party, run_id, spec_hash, str(rows), public_key)
+def _signed_part(
+    party: str, run_id: str, spec_hash: str, rows: int, public_key: bytes, holdout: str
+) -> bytes:
+    told = party, run_id, spec_hash, str(rows), public_key, holdout
+    return encode_context("twinweave hello 3", *told)
 
 
 def make_hello(
-    identity: Identity, party: str, run_id: str, spec_hash: str, *, rows: int, run_secret: bytes
+    identity: Identity,
+    party: str,
+    run_id: str,
+    spec_hash: str,
+    *,
+    rows: int,
+    run_secret: bytes,
+    holdout: str = "",
 ) -> tuple[X25519PrivateKey, Hello]:
     """Return the party's ephemeral private key for this run and the hello that announces it.
 
@@ -101,7 +116,7 @@ def make_hello(
     raw = hkdf(run_secret, "x25519 key of one run", party, run_id, spec_hash)
     private_key = X25519PrivateKey.from_private_bytes(raw)
     public = private_key.public_key().public_bytes_raw()
-    signature = identity.sign(_signed_part(party, run_id, spec_hash, rows, public))
+    signature = identity.sign(_signed_part(party, run_id, spec_hash, rows, public, holdout))
     return private_key, Hello(
         party=party,
         run_id=run_id,
@@ -109,6 +124,7 @@ def make_hello(
         rows=rows,
         public_key=public,
         signature=signature,
+        holdout=holdout,
     )
 
 
@@ -119,7 +135,8 @@ def verify_hello(hello: Hello, pins: Mapping[str, str], run_id: str, spec_hash: 
     wrong: not pinned, another run, another specification, signature.
     """
     identity = Ed25519PublicKey.from_public_bytes(pinned_key(pins, hello.party))
-    signed = _signed_part(hello.party, hello.run_id, hello.spec_hash, hello.rows, hello.public_key)
+    told = hello.party, hello.run_id, hello.spec_hash, hello.rows, hello.public_key
+    signed = _signed_part(*told, hello.holdout)
     try:
         identity.verify(hello.signature, signed)
     except InvalidSignature:
