@@ -117,7 +117,7 @@ def _equal_footing(share: float, n: int, m: int) -> float:
 def linkability(exposed: Exposed, people: int, level: float, seed: int) -> Mapping[str, Contrast]:
     """Are the two halves of a person's columns like the same synthetic row?
 
-    people: to attack on either side, at most.
+    people: to attack on either side.
     """
     from anonymeter.evaluators import LinkabilityEvaluator
 
@@ -140,7 +140,7 @@ def linkability(exposed: Exposed, people: int, level: float, seed: int) -> Mappi
 def inference(exposed: Exposed, people: int, level: float, seed: int) -> Mapping[str, Contrast]:
     """Is a secret column guessed from all others, by the most similar synthetic row?
 
-    people: to attack on either side, at most. By column: SECRETS, or each where there is none.
+    people: to attack on either side. By column: SECRETS, or each where there is none.
     """
     from anonymeter.evaluators import InferenceEvaluator
 
@@ -170,8 +170,7 @@ def _targets(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """As many people of either side, drawn under the seed, and the synthetic rows."""
     rng = np.random.default_rng(seed)
-    each = min(people, len(exposed.members), len(exposed.control), len(exposed.synthetic))
-    used, aside = drawn(exposed.members, each, rng), drawn(exposed.control, each, rng)
+    used, aside = drawn(exposed.members, people, rng), drawn(exposed.control, people, rng)
     a, b, c = _frames(exposed.columns, used, aside, exposed.synthetic)
     return a, b, c
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,14 +43,15 @@ threshold of .1 it may be right about three used rows in a hundred. A table with
 copied lets it be right about nine."""
 
 LEAST = 100
-"""Rows set aside, at least, for membership inference: half of them are the attacker's."""
+"""Rows used, set aside and synthetic, each: with fewer nothing is attacked. Half of those set aside
+are the attacker's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attacks:
     """What attacks found. left_out: attacks that were not played, and why, in sentences.
 
-    closest: information, no guarantee; None where too few rows were set aside.
+    closest: information, no guarantee; None where nothing was attacked.
     """
 
     findings: tuple[AttackFinding, ...]
@@ -60,80 +61,82 @@ class Attacks:
 
 def attack(exposed: Exposed, effort: Effort, *, threshold: float, seed: int) -> Attacks:
     """Play every attack. threshold: what success - control may be. Deterministic under the seed."""
+    if exposed.fewest < LEAST:
+        said = (
+            f"nothing was attacked: it takes {LEAST} rows used, set aside and synthetic each, and "
+            f"there are {len(exposed.members)}, {len(exposed.control)} and "
+            f"{len(exposed.synthetic)}. Set more rows aside (audit.holdout)."
+        )
+        return Attacks(findings=(), closest=None, left_out=(said,))
     rng = np.random.default_rng([seed, 7])
-    player = _Player(exposed=exposed, threshold=threshold)
-    nearest = None
-    if len(exposed.control) < LEAST or len(exposed.members) < LEAST:
-        player.says(
-            f"membership inference was not played: it takes {LEAST} rows used and as many set "
-            f"aside, and there are {len(exposed.members)} and {len(exposed.control)}. Set more "
-            "rows aside (audit.holdout)."
-        )
-    else:
-        population, aside = (drawn(h, effort.people, rng) for h in halves(exposed.control, rng))
-        suspects = Suspects(
-            used=drawn(exposed.members, effort.people, rng),
-            aside=aside,
-            population=population,
-            synthetic=drawn(exposed.synthetic, effort.synthetic, rng),
-        )
-        metric = Metric(columns=exposed.columns)
-        sizes = {"used": len(suspects.used), "aside": len(aside)}
-        ranked, certain = membership(metric, suspects, LEVEL, rng)
-        player.finds(ranked, **sizes)
-        player.finds(certain, **sizes, share=CERTAIN)
-        nearest = closest(metric, suspects)
-    contrast, having = rare_values(exposed, LEVEL)
-    if contrast is None:
-        player.says(
-            f"rare values were not looked at: fewer than {FEWEST} rows, used or set aside, have "
-            "a value or a pair of values that nobody else has."
-        )
-    else:
-        player.finds({"rare values": contrast}, **having)
+    played = _Played(threshold)
+    nearest = _membership(played, exposed, effort, rng)
+    _rare(played, exposed)
     if effort.guesses:
-        _by_package(player, effort, int(rng.integers(2**31)))
+        _by_package(played, exposed, effort, int(rng.integers(2**31)))
     return Attacks(
-        findings=tuple(player.findings), closest=nearest, left_out=tuple(player.left_out)
+        findings=tuple(played.findings), closest=nearest, left_out=tuple(played.left_out)
     )
 
 
-def _by_package(player: _Player, effort: Effort, seed: int) -> None:
-    """Anonymeter's three attacks. They see as many synthetic rows as every attacker."""
-    if not anonymeter.installed():
-        player.says(anonymeter.MISSING_PACKAGE)
+def _membership(
+    played: _Played, exposed: Exposed, effort: Effort, rng: np.random.Generator
+) -> Closest:
+    population, aside = (drawn(half, effort.people, rng) for half in halves(exposed.control, rng))
+    suspects = Suspects(
+        used=drawn(exposed.members, effort.people, rng),
+        aside=aside,
+        population=population,
+        synthetic=drawn(exposed.synthetic, effort.synthetic, rng),
+    )
+    metric = Metric(columns=exposed.columns)
+    ranked, certain = membership(metric, suspects, LEVEL, rng)
+    sizes = len(suspects.used), len(aside)
+    played.add(ranked, *sizes)
+    played.add(certain, *sizes, share=CERTAIN)
+    return closest(metric, suspects)
+
+
+def _rare(played: _Played, exposed: Exposed) -> None:
+    contrast, sizes = rare_values(exposed, LEVEL)
+    if contrast is not None:
+        played.add({"rare values": contrast}, *sizes)
         return
-    rng = np.random.default_rng(seed)
-    whole = player.exposed
-    exposed = Exposed(
-        columns=whole.columns,
-        members=whole.members,
-        control=whole.control,
-        synthetic=drawn(whole.synthetic, effort.synthetic, rng),
+    played.left_out.append(
+        f"rare values were not looked at: fewer than {FEWEST} rows, used or set aside, have a "
+        "value or a pair of values that nobody else has."
     )
+
+
+def _by_package(played: _Played, exposed: Exposed, effort: Effort, seed: int) -> None:
+    """Anonymeter's three attacks."""
+    if not anonymeter.installed():
+        played.left_out.append(anonymeter.MISSING_PACKAGE)
+        return
+    given = drawn(exposed.synthetic, effort.synthetic, np.random.default_rng(seed))
+    exposed = replace(exposed, synthetic=given)
     found, said = anonymeter.singling_out(exposed, effort.guesses, LEVEL, seed)
-    player.finds(found, used=len(exposed.members), aside=len(exposed.control))
-    player.says(*said)
-    each = min(effort.linked, len(exposed.members), len(exposed.control), len(exposed.synthetic))
-    if len(exposed.columns) > 1:
-        linked = anonymeter.linkability(exposed, each, LEVEL, seed)
-        inferred = anonymeter.inference(exposed, each, LEVEL, seed)
-        player.finds({**linked, **inferred}, used=each, aside=each)
-    else:
-        player.says("linkability and inference were not played: they take two columns.")
+    played.add(found, len(exposed.members), len(exposed.control))
+    played.left_out += said
+    if len(exposed.columns) < 2:
+        played.left_out.append("linkability and inference were not played: they take two columns.")
+        return
+    each = min(effort.linked, exposed.fewest)
+    linked = anonymeter.linkability(exposed, each, LEVEL, seed)
+    played.add(linked, each, each)
+    played.add(anonymeter.inference(exposed, each, LEVEL, seed), each, each)
 
 
-class _Player:
-    """Gathers findings against one threshold."""
+class _Played:
+    """Gathers findings against one threshold, and what was left out."""
 
-    def __init__(self, *, exposed: Exposed, threshold: float) -> None:
-        self.exposed = exposed
+    def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self.findings: list[AttackFinding] = []
         self.left_out: list[str] = []
 
-    def finds(
-        self, contrasts: Mapping[str, Contrast], *, used: int, aside: int, share: float = 1.0
+    def add(
+        self, contrasts: Mapping[str, Contrast], used: int, aside: int, *, share: float = 1.0
     ) -> None:
         """share: of the threshold, that these are held against."""
         self.findings += [
@@ -148,6 +151,3 @@ class _Player:
             )
             for name, found in contrasts.items()
         ]
-
-    def says(self, *sentences: str) -> None:
-        self.left_out += sentences

@@ -1,30 +1,25 @@
-"""Does what the output may hold, or happens to hold, give away who was in?
+"""Does a rare value that is in the output give away that somebody who has it was in?
 
-A domain that is taken from data tells that somebody has a value: the value is in the output, or in
-its metadata, or it is not. So what a table may hold must be the public schema's, and a rare value
-must be no likelier in it for having been in the real rows.
+A domain taken from data tells that: the value of one person is in the output, or it is not. What a
+table of a run may hold is the public schema's, so that a rare value must be no likelier in it for
+having been in the real rows.
 
-Rare values: of all values, and pairs of values of two columns, that exactly one person among the
-used rows and those set aside has, who that is was decided by chance. A table that knows nothing of
-single persons has the values of used ones as often as those of the others. Exact where used rows
-and others are exchangeable; the unit is a row, as one row may have many rare pairs.
+Looked at are values, and pairs of values of two columns, that exactly one person among the used
+rows and those set aside has: whether that person was used was decided by chance. A table that knows
+nothing of single persons shows the rare values of used ones as often as those of the others. The
+unit is a row, as one row may have many rare pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.analysis.attacks.intervals import Contrast, means
 from twinweave.analysis.attacks.rows import Codes, Exposed
-from twinweave.tables.column import Column, Kind
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FEWEST = 20
 """Rows on either side with a rare value, at least: the interval is a normal approximation."""
@@ -33,33 +28,11 @@ MOST_CELLS = 1_000_000
 """Of a pair of columns that is looked at."""
 
 
-def undeclared(columns: tuple[Column, ...], table: pd.DataFrame) -> tuple[str, ...]:
-    """Columns of a decoded table with a value that the public schema does not declare."""
-    return tuple(c.name for c in columns if not _declared(c, table[c.name]))
-
-
-def _declared(column: Column, cells: pd.Series) -> bool:
-    import pandas as pd
-
-    held = cells.dropna()
-    if not column.is_numeric:
-        named = column.levels
-        if pd.api.types.is_bool_dtype(held):
-            return True  # of two declared levels, one is false and the other true
-        if pd.api.types.is_numeric_dtype(held):
-            return set(held.tolist()) <= {float(level) for level in named}
-        return set(held.astype(str)) <= set(named)
-    numbers = held
-    if column.kind is Kind.DATETIME:
-        numbers = (held - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
-    low, high = column.span
-    return bool(numbers.between(low, high).all())
-
-
-def rare_values(exposed: Exposed, level: float) -> tuple[Contrast | None, Mapping[str, int]]:
+def rare_values(exposed: Exposed, level: float) -> tuple[Contrast | None, tuple[int, int]]:
     """How many of its rare values a row finds in the output: of used rows, and of others.
 
-    None where fewer than FEWEST rows on either side have one. And how many have, by side.
+    None where fewer than FEWEST rows on either side have one. And how many have: used, set
+    aside.
     """
     n = len(exposed.members)
     people = np.concatenate([exposed.members, exposed.control])
@@ -71,10 +44,8 @@ def rare_values(exposed: Exposed, level: float) -> tuple[Contrast | None, Mappin
     has = rare > 0
     score = shown / np.maximum(rare, 1)
     used, aside = score[:n][has[:n]], score[n:][has[n:]]
-    counts = {"used": len(used), "aside": len(aside)}
-    if min(counts.values()) < FEWEST:
-        return None, counts
-    return means(used, aside, level), counts
+    sizes = len(used), len(aside)
+    return (None if min(sizes) < FEWEST else means(used, aside, level)), sizes
 
 
 def _places(

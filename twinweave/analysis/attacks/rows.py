@@ -37,16 +37,21 @@ class Exposed:
     def __post_init__(self) -> None:
         for name in ("members", "control", "synthetic"):
             codes = getattr(self, name)
-            if codes.ndim != 2 or codes.shape[1] != len(self.columns) or not len(codes):
+            if codes.ndim != 2 or codes.shape[1] != len(self.columns):
                 raise SchemaError(
-                    f"attacks: {name} are no rows of the {len(self.columns)} columns. "
-                    "Give at least one row, and a code a column."
+                    f"attacks: {name} are no rows of {len(self.columns)} columns. Give a code a "
+                    "column."
                 )
             if (codes < ABSENT).any() or (codes >= self.sizes).any():
                 raise SchemaError(
                     f"attacks: {name} have a code outside its column's domain. Encode them again "
                     "with the run's schema."
                 )
+
+    @property
+    def fewest(self) -> int:
+        """Rows of the smallest of the three."""
+        return min(len(self.members), len(self.control), len(self.synthetic))
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
