@@ -15,10 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
-from twinweave.tables.column import Column
+from twinweave.generators.union import Rows
+from twinweave.synthesis.suppress import classes_of
+from twinweave.tables.column import Column, Role
 from twinweave.tables.contingency import ABSENT
+from twinweave.tables.schema import JointSchema
 
 Codes = NDArray[np.integer[Any]]
+
+JOINT = "joint"
+"""How the table of all parties is called beside theirs."""
+
+SENSITIVE = frozenset({Role.SENSITIVE, Role.LABEL, Role.CONVERSION})
+"""Columns whose values within a class are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,24 +92,33 @@ def anonymity(
     )
 
 
-def kept(codes: Codes, k: int) -> NDArray[np.bool_]:
-    """Which rows share all their codes with k - 1 others or more: (n,). The rest is suppressed.
+def of_tables(
+    schema: JointSchema, rows: Rows, quasi_identifiers: Sequence[str], wanted: int
+) -> dict[str, Anonymity]:
+    """Each party's synthetic table that has one of the quasi-identifiers, and the joint one.
 
-    codes: int (n, quasi-identifiers).
+    Over those that the table has; of its sensitive columns, outcomes and labels.
     """
-    classes = classes_of(codes)
-    return np.asarray(np.bincount(classes, minlength=1)[classes] >= k)
+    found = {}
+    for party, present in zip(schema.parties, rows.presence.T, strict=True):
+        columns = schema.schema(party).data_columns
+        at = [schema.names.index(c.name) for c in columns]
+        told = of_table(columns, rows.codes[present][:, at], quasi_identifiers, wanted)
+        if told is not None:
+            found[party] = told
+    joint = of_table(schema.columns, rows.codes, quasi_identifiers, wanted)
+    return found if joint is None else {**found, JOINT: joint}
 
 
-def classes_of(codes: Codes) -> NDArray[np.int64]:
-    """(n,) number of every row's class, 0, 1, ...: rows with equal codes are one class."""
-    found = np.zeros(len(codes), dtype=np.int64)
-    for column in codes.T:
-        own = column.astype(np.int64) - ABSENT
-        # Made dense after each column, so that the product of sizes never overflows.
-        together = found * (own.max(initial=0) + 1) + own
-        found = np.unique(together, return_inverse=True)[1].reshape(-1)
-    return found
+def of_table(
+    columns: Sequence[Column], codes: Codes, quasi_identifiers: Sequence[str], wanted: int
+) -> Anonymity | None:
+    """One table, over those of the quasi-identifiers that it has; None without one, or a row."""
+    own = [c.name for c in columns if c.name in quasi_identifiers]
+    if not own or not len(codes):
+        return None
+    sensitive = [c.name for c in columns if c.role in SENSITIVE]
+    return anonymity(columns, codes, own, sensitive, wanted=wanted)
 
 
 def _places(columns: Sequence[Column], names: Sequence[str]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,5 +103,6 @@ def test_rows_that_are_not_of_the_columns_are_refused(part: str) -> None:
     good = people(5, np.random.default_rng(0))
     rows = Exposed(columns=COLUMNS, members=good, control=good, synthetic=good)
     for bad in (good[:, 1:], good + 99, good - 2):
+        wrong: dict[str, Any] = {part: bad}
         with pytest.raises(SchemaError, match=part):
-            replace(rows, **{part: bad})
+            replace(rows, **wrong)
