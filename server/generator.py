@@ -18,9 +18,16 @@ def first_weights(conf: RunConf, findings: Findings) -> NDArray[np.float32]:
 
 
 def synthetic_rows(conf: RunConf, findings: Findings) -> synthesise.SynthesisResult:
-    """The trained generator fitted to the measurements, and its rows weighed to meet them."""
+    """The trained generator fitted to the measurements, and its rows weighed to meet them.
+
+    Without those that too few are like, where the audit suppresses.
+    """
     assert conf.generator is not None
-    return synthesise.synthetic_rows(conf.generator, _task(conf, findings), findings.weights)
+    task, audit = _task(conf, findings), conf.audit
+    result = synthesise.synthetic_rows(conf.generator, task, findings.weights)
+    if not audit.suppress:
+        return result
+    return result.anonymous(task.layout.names, audit.quasi_identifiers, audit.k)
 
 
 def _task(conf: RunConf, findings: Findings) -> synthesise.Task:

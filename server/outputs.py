@@ -21,6 +21,7 @@ from typing import Any
 from server.generator import synthetic_rows
 from strategies.measuring import Findings
 from twinweave import rundir
+from twinweave.analysis.anonymity import of_tables
 from twinweave.analysis.audit.report import AuditReport, audit_report
 from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.conclusions import conclude
@@ -145,8 +146,15 @@ def _audit(conf: RunConf, findings: Findings) -> AuditReport | None:
     plan = findings.spec.audit
     if plan is None or findings.synthetic is None:
         return None
-    parties = findings.spec.parties
-    return audit_report(plan, conf.audit.gate, parties, findings.evaluated)
+    spec = findings.spec
+    rows = findings.synthetic.rows
+    return audit_report(
+        plan,
+        conf.audit.gate,
+        spec.parties,
+        findings.evaluated,
+        anonymity=of_tables(spec.schema, rows, plan.quasi_identifiers, plan.k),
+    )
 
 
 def _facts(

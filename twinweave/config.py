@@ -232,6 +232,13 @@ class RunConf(Parsed):
             )
         self.settled_workload  # noqa: B018 (raises where it asks for too little)
         self._check_collusion()
+        for name in self.audit.quasi_identifiers:
+            if name not in self.data.schema.names:
+                raise ConfigError(
+                    "audit.quasi_identifiers",
+                    f"there is no column {name!r}",
+                    f"Name columns of: {', '.join(self.data.schema.names)}.",
+                )
         if self.federation.mode == "simulation":
             for party in self.data.parties:
                 if party.source is None:

@@ -241,6 +241,8 @@ def _audit(conf: RunConf, noise: float | None) -> AuditPlan | None:
         counted=COUNTED if noise is not None else (),
         noise_multiplier=noise,
         verdict=conf.audit.gate == "parties",
+        quasi_identifiers=conf.audit.quasi_identifiers,
+        k=conf.audit.k,
     )
 
 

@@ -24,6 +24,7 @@ class SyntheticFindings:
     rows: of the union; present: of them at each party. effective: candidates without weights
     that the weighted ones are worth: of the sampling, not of what an interval may count on.
     unmeasured: by outcome, columns whose relation with the lift comes from the generator.
+    suppressed: rows that were left out, since too few had the same quasi-identifiers.
     """
 
     generator: str
@@ -34,6 +35,7 @@ class SyntheticFindings:
     lift: SyntheticLift | None
     fairness: FairnessReport | None
     unmeasured: tuple[Unmeasured, ...] = ()
+    suppressed: int = 0
 
 
 def examine(
@@ -73,4 +75,5 @@ def examine(
         lift=told,
         fairness=fairness,
         unmeasured=() if lift_conf is None else unmeasured(schema, lift_conf, measurements),
+        suppressed=result.suppressed,
     )

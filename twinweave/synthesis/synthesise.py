@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave.errors import ConfigError
 from twinweave.generators import registry
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.union import Rows, UnionLayout
@@ -23,6 +24,7 @@ from twinweave.synthesis.conf import SynthesisConf
 from twinweave.synthesis.draw import Basis, Codes, Drawn, Source, draw, offer
 from twinweave.synthesis.fit import fit
 from twinweave.synthesis.population import Population, population
+from twinweave.synthesis.suppress import suppressed
 from twinweave.workload.measurement import Measurement, of_rows, one_way_tables
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class SynthesisResult:
 
     misfit: by table, chi-square of the weighted candidates over its cells (about 1: met up to
     the noise). trace: the fit's loss, the same over all cells, along its steps. source: what
-    was fitted; more rows can be drawn from it.
+    was fitted; more rows can be drawn from it. suppressed: rows left out as too few were alike.
     """
 
     rows: Rows = field(repr=False)
@@ -62,6 +64,23 @@ class SynthesisResult:
     misfit: dict[str, float] = field(repr=False)
     trace: tuple[float, ...]
     source: Source = field(repr=False)
+    suppressed: int = 0
+
+    def anonymous(
+        self, names: Sequence[str], quasi_identifiers: Sequence[str], k: int
+    ) -> SynthesisResult:
+        """The same without rows that share their quasi-identifiers with fewer than k - 1 others.
+
+        names: of the union's columns. Raises ConfigError where no row is left.
+        """
+        left = suppressed(self.rows, names, quasi_identifiers, k)
+        if not len(left):
+            raise ConfigError(
+                "audit.k",
+                f"no synthetic row shares its quasi-identifiers with {k - 1} others",
+                "Name fewer of them or columns with fewer levels, or lower audit.k.",
+            )
+        return replace(self, rows=left, suppressed=len(self.rows) - len(left))
 
 
 def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:

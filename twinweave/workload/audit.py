@@ -40,15 +40,30 @@ class AuditConf(Parsed):
         nobody; findings are told.
     threshold: an attack may succeed so much more often on rows that were used than on rows that
         were set aside; the tables are withheld where the whole interval lies above.
+    quasi_identifiers: columns by which somebody could be found elsewhere. Tables are described
+        over them: k-anonymity, l-diversity, t-closeness.
+    k: rows that should agree on all of them. suppress: leave out synthetic rows of smaller classes.
     """
 
     mode: Depth
     holdout: float = 0.1
     gate: Literal["counts", "parties", "off"] = "counts"
     threshold: float = 0.1
+    quasi_identifiers: tuple[str, ...] = ()
+    k: int = 5
+    suppress: bool = False
 
     def __post_init__(self) -> None:
         check_holdout("audit.holdout", self.holdout)
+        check_positive("audit", self, "k")
+        if len(set(self.quasi_identifiers)) != len(self.quasi_identifiers):
+            raise ConfigError("audit.quasi_identifiers", "columns repeat", "Name each once.")
+        if self.suppress and not self.quasi_identifiers:
+            raise ConfigError(
+                "audit.suppress",
+                "is asked for, but no quasi-identifier is named",
+                "Name columns in audit.quasi_identifiers, or leave audit.suppress at false.",
+            )
         if not 0 < self.threshold < 1:
             raise ConfigError(
                 "audit.threshold",
@@ -69,6 +84,7 @@ class AuditPlan(Parsed):
 
     counted: attacks whose hits the server is told, with noise of this multiplier; () and None
         where it is told nothing. verdict: whether it asks for each party's exact word.
+    quasi_identifiers, k: over which tables are described.
     """
 
     mode: Depth
@@ -77,6 +93,8 @@ class AuditPlan(Parsed):
     counted: tuple[str, ...] = ()
     noise_multiplier: float | None = None
     verdict: bool = False
+    quasi_identifiers: tuple[str, ...] = ()
+    k: int = 5
 
     def __post_init__(self) -> None:
         check_holdout("run specification: holdout", self.holdout)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from twinweave.workload.audit import COUNTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
 
+    from twinweave.analysis.anonymity import Anonymity
+    from twinweave.analysis.attacks.attack import Attacks
     from twinweave.analysis.audit.results import AttackFinding, Gate, UtilityFinding
     from twinweave.protocols.evaluation.interface import Audited, Evidence
 
@@ -40,10 +42,12 @@ def audit(evidence: Evidence) -> Audited:
     threshold = evidence.plan.threshold
     counted = [finding_of_hits(n, table, threshold=threshold) for n, table in hits.items()]
     attacks = [found for found in counted if found is not None]
-    attacks += attacked(evidence, rng)
+    played = attacked(evidence)
+    attacks += played.findings
     gate = decide({evidence.party: attacks})
     utility = measured(evidence, rng)
-    lines = list(told(attacks, utility, gate))
+    anonymity = described(evidence)
+    lines = [*told(attacks, utility, gate), *told_beside(played, anonymity)]
     for line in lines:
         log.info("audit: %s", line)
     report: dict[str, Any] = {
@@ -54,7 +58,10 @@ def audit(evidence: Evidence) -> Audited:
             "synthetic": len(evidence.synthetic),
         },
         "attacks": to_plain(attacks),
+        "not_attacked": to_plain(played.left_out),
+        "closest_record": to_plain(played.closest),
         "utility": to_plain(utility),
+        "anonymity": to_plain(anonymity),
         "gate": to_plain(gate),
         "lines": lines,
         "seconds": time.perf_counter() - started,
@@ -62,12 +69,34 @@ def audit(evidence: Evidence) -> Audited:
     return Audited(report=report, withheld=gate.withheld, hits=hits)
 
 
-def attacked(
-    evidence: Evidence,  # noqa: ARG001
-    rng: np.random.Generator,  # noqa: ARG001
-) -> list[AttackFinding]:
+def attacked(evidence: Evidence) -> Attacks:
     """Attacks beside the counted ones."""
-    return []
+    from twinweave.analysis.attacks.attack import EFFORTS, attack
+    from twinweave.analysis.attacks.rows import Exposed
+
+    plan = evidence.plan
+    exposed = Exposed(
+        columns=evidence.columns,
+        members=evidence.used,
+        control=evidence.aside,
+        synthetic=evidence.synthetic,
+    )
+    effort = EFFORTS["full" if plan.mode == "full" else "quick"]
+    return attack(exposed, effort, threshold=plan.threshold, seed=evidence.seed)
+
+
+def described(evidence: Evidence) -> dict[str, Anonymity]:
+    """k, l and t of the party's synthetic table, and of its own rows, over the quasi-identifiers
+    that it holds; {} without one."""
+    from twinweave.analysis.anonymity import of_table
+
+    plan = evidence.plan
+    tables = {"synthetic": evidence.synthetic, "own rows": evidence.used}
+    found = {
+        name: of_table(evidence.columns, codes, plan.quasi_identifiers, plan.k)
+        for name, codes in tables.items()
+    }
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def measured(evidence: Evidence, rng: np.random.Generator) -> list[UtilityFinding]:
@@ -105,3 +134,21 @@ def told(attacks: list[AttackFinding], utility: list[UtilityFinding], gate: Gate
         yield f"{measure.name}: {measure.value:.4g}{against}" + (" [weak]" if measure.weak else "")
     for reason in gate.reasons:
         yield f"WITHHELD: {reason.what}"
+
+
+def told_beside(played: Attacks, anonymity: Mapping[str, Anonymity]) -> Iterator[str]:
+    """What is no finding of an attack: information, and what was left out."""
+    if played.closest is not None:
+        near = played.closest
+        yield (
+            f"closest synthetic record, as information: {near.used:.2f} columns from rows used, "
+            f"{near.aside:.2f} from rows set aside (area under the curve {near.area:.3f})"
+        )
+    for table, one in anonymity.items():
+        yield (
+            f"{table}: {one.k}-anonymous over {', '.join(one.quasi_identifiers)}; {one.below:,} "
+            f"of {one.rows:,} rows share them with fewer than {one.wanted - 1} others"
+        )
+        for d in one.diversity:
+            yield f"{table}: {d.column}: {d.l}-diverse, {d.t:.2f}-close"
+    yield from played.left_out

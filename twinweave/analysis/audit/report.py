@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.gate import decide
 from twinweave.analysis.audit.rates import finding_of_hits
 from twinweave.analysis.audit.results import AttackFinding, Gate, LowerBound
@@ -19,7 +20,8 @@ class AuditReport:
     """attacks: by party, of noisy counts; empty where the evaluation stage has no share.
 
     looked, silent: parties that looked at the synthetic rows, and that did not answer. words:
-    exact ones, by party, where they were asked for. bounds: what canaries prove.
+    exact ones, by party, where they were asked for. bounds: what canaries prove. anonymity: by
+    synthetic table, over the quasi-identifiers that it has.
     """
 
     mode: str
@@ -31,6 +33,7 @@ class AuditReport:
     silent: tuple[str, ...]
     words: Mapping[str, str]
     bounds: tuple[LowerBound, ...] = ()
+    anonymity: Mapping[str, Anonymity] = field(default_factory=dict)
 
 
 def audit_report(
@@ -39,6 +42,7 @@ def audit_report(
     parties: Sequence[str],
     replies: Mapping[str, EvaluateReply],
     bounds: Sequence[LowerBound] = (),
+    anonymity: Mapping[str, Anonymity] | None = None,
 ) -> AuditReport:
     """From the parties' answers to what is known, and to whether the tables are handed out.
 
@@ -75,6 +79,7 @@ def audit_report(
         silent=silent,
         words=words,
         bounds=tuple(bounds),
+        anonymity=anonymity or {},
     )
 
 

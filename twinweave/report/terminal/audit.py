@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.audit.results import LEVEL, AttackFinding, Gate, LowerBound
 from twinweave.report.terminal.text import headline, level_text, paragraph, table
@@ -23,6 +26,8 @@ def audit_section(found: AuditReport) -> list[str]:
         lines += ["", *_attacks(found)]
     if found.bounds:
         lines += ["", *_bounds(found.bounds)]
+    if found.anonymity:
+        lines += ["", *_anonymity(found.anonymity)]
     return [*lines, *_gate(found.gate)]
 
 
@@ -58,6 +63,32 @@ def _bounds(found: tuple[LowerBound, ...]) -> list[str]:
             ]
         )
     return table(rows)
+
+
+def _anonymity(found: Mapping[str, Anonymity]) -> list[str]:
+    rows = [["synthetic table", "classes", "k", "rows below the k wanted", "l", "t"]]
+    for name, one in found.items():
+        below = f"{one.below:,} of {one.rows:,} below {one.wanted}"
+        least = min((d.l for d in one.diversity), default=None)
+        most = max((d.t for d in one.diversity), default=None)
+        rows.append(
+            [
+                name,
+                f"{one.classes:,}",
+                f"{one.k}",
+                below,
+                "-" if least is None else f"{least}",
+                "-" if most is None else f"{most:.2f}",
+            ]
+        )
+    over = ", ".join(dict.fromkeys(q for one in found.values() for q in one.quasi_identifiers))
+    return [
+        *table(rows),
+        *paragraph(
+            f"Over {over}. It describes the tables, and guarantees nothing: a synthetic row that "
+            "nobody is like may be of nobody."
+        ),
+    ]
 
 
 def _gate(gate: Gate) -> list[str]:

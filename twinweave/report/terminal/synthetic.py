@@ -33,6 +33,7 @@ def synthetic_section(found: SyntheticFindings) -> list[str]:
     lines = [
         *headline(f"Synthetic data by {found.generator}", f"{found.rows:,} rows"),
         *paragraph(f"{held}. {NO_INFERENCE}"),
+        *_suppressed(found.suppressed),
         "",
         *_fidelity(found.fidelity),
     ]
@@ -43,6 +44,15 @@ def synthetic_section(found: SyntheticFindings) -> list[str]:
     if found.fairness is not None:
         lines += ["", *_fairness(found.fairness)]
     return lines
+
+
+def _suppressed(rows: int) -> list[str]:
+    if not rows:
+        return []
+    return paragraph(
+        f"{rows:,} rows are left out, since too few others had their quasi-identifiers: rare "
+        "people are missing, and shares of the others are larger (audit.suppress)."
+    )
 
 
 def _fidelity(found: FidelityReport) -> list[str]:

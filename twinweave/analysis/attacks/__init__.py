@@ -1,0 +1,1 @@
+"""Attacks on synthetic tables, on rows that were used beside rows that were set aside."""
