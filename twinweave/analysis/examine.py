@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twinweave.analysis.fairness.audit import FairnessReport, audit
 from twinweave.analysis.fidelity.evidence import Unmeasured, unmeasured
+from twinweave.analysis.fidelity.margins import Margin, margins
 from twinweave.analysis.fidelity.tables import FidelityReport, fidelity
 from twinweave.analysis.lift.agreement import SyntheticLift, synthetic_lift
 from twinweave.analysis.lift.results import LiftReport
@@ -24,6 +25,7 @@ class SyntheticFindings:
     rows: of the union; present: of them at each party. effective: candidates without weights
     that the weighted ones are worth: of the sampling, not of what an interval may count on.
     unmeasured: by outcome, columns whose relation with the lift comes from the generator.
+    margins: one-way tables, synthetic beside measured.
     """
 
     generator: str
@@ -34,6 +36,7 @@ class SyntheticFindings:
     lift: SyntheticLift | None
     fairness: FairnessReport | None
     unmeasured: tuple[Unmeasured, ...] = ()
+    margins: tuple[Margin, ...] = field(default=(), repr=False)
 
 
 def examine(
@@ -73,4 +76,5 @@ def examine(
         lift=told,
         fairness=fairness,
         unmeasured=() if lift_conf is None else unmeasured(schema, lift_conf, measurements),
+        margins=margins(schema, rows, measurements, users),
     )
