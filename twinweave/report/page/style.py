@@ -59,7 +59,7 @@ tbody tr+tr>*{border-top:1px solid var(--grid)}
 .group th{padding-top:20px;font-weight:640;border:0}
 tbody tr.group+tr>*{border-top:0}
 .scroll{overflow-x:auto;margin:10px 0 24px}.scroll table{min-width:560px}
-.forest th.name,.lengths th.name{width:22%}
+.forest th.name,.lengths th.name{width:22%;overflow-wrap:anywhere}h1,h3,li,p{overflow-wrap:anywhere}
 .forest small,.lengths small{display:block}
 .forest td.plot{width:38%}.forest .says{width:112px;padding-left:18px}
 .forest.plain td.plot{width:46%}
@@ -135,7 +135,7 @@ nav ol{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}
 .rows td{display:flex;justify-content:space-between;gap:16px;text-align:right;white-space:normal}
 .rows td::before{content:attr(data-head);color:var(--dim);text-align:left;font-weight:400}
 .who td{width:auto!important}
-.forest thead tr,.forest tbody tr{display:grid;grid-template-columns:1fr auto auto;
+.forest thead tr,.forest tbody tr{display:grid;grid-template-columns:minmax(0,1fr) auto auto;
 padding:8px 0;column-gap:14px;align-items:baseline}
 .forest thead tr{padding:0}
 .forest thead th{display:none}.forest th,.forest td{padding:0!important;border:0!important;
