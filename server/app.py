@@ -38,11 +38,12 @@ def main(grid: Grid, context: Context) -> None:
     kept = Checkpoint.at(Path(conf.output).resolve())
     with run_directory(conf) as say:
         say(f"folder of this run: {conf.output}")  # where the SuperLink runs
-        from server.simulation import forget, sites_of
+        from server.simulation import forget, sites_of, write_own_pages
         from strategies.weave import conduct
 
         sites = sites_of(conf)
         conduct(grid, conf, _stages(conf, say, sites, lambda: grid.traffic), sites=sites, kept=kept)
+        write_own_pages(sites)
     # It is finished, and says so: what only its going on needs may go.
     forget(conf)
 

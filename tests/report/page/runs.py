@@ -24,6 +24,8 @@ from tests.analysis.lift.lift_world import (
 from tests.report.facts import FACTS
 from tests.report.selected import CHOICE, SCORES
 from twinweave import rundir
+from twinweave.analysis.audit.report import AuditReport
+from twinweave.analysis.audit.results import AttackFinding, Gate, LowerBound, Reason
 from twinweave.analysis.examine import examine
 from twinweave.analysis.lift.conclusions import conclude
 from twinweave.analysis.overlap import overlaps_found
@@ -107,7 +109,32 @@ def contents(tables: Sequence[Measurement]) -> Contents:
         scores=SCORES,
         choice=CHOICE,
         synthetic=synthetic,
+        audit=audited(Gate(state="open", unseen=("b did not answer.",))),
     )
+
+
+def audited(gate: Gate) -> AuditReport:
+    attack = AttackFinding(
+        name="copies", success=0.31, control=0.05, interval=(0.15, 0.37), threshold=0.1
+    )
+    bound = LowerBound(path="training: tvae", claimed=1.0, bound=0.4, ceiling=0.9, confidence=0.99)
+    return AuditReport(
+        mode="quick",
+        holdout=0.1,
+        threshold=0.1,
+        gate=gate,
+        attacks={"a": (attack,)},
+        looked=("a",),
+        silent=("b",),
+        words={},
+        bounds=(bound,),
+    )
+
+
+def withheld(found: Contents) -> Contents:
+    """The same run, whose tables were not handed out."""
+    why = Reason(source="a", what="copies: 26 points better", remedy="Run with a smaller epsilon")
+    return replace(found, audit=audited(Gate(state="withheld", reasons=(why,))))
 
 
 def releases() -> list[dict[str, Any]]:

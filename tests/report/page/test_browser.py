@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.page.browser import CHROMIUM, WIDTHS, Layout, layouts
-from tests.report.page.runs import contents, measured, written
+from tests.report.page.runs import contents, measured, withheld, written
 from twinweave.report.contents import Contents
 from twinweave.report.page.page import run_page
 
@@ -29,6 +29,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "whole": whole,
         "measured": replace(whole, synthetic=None),
         "no experiment": replace(whole, lift=None, synthetic=alone),
+        "withheld": withheld(whole),
         "bare": Contents(facts=whole.facts),
     }
     return {
@@ -42,7 +43,7 @@ def test_pages_fit_their_windows_and_show_every_figure(
 ) -> None:
     spoilt = pages["bare"].replace("<footer>", f"{WRONG}<footer>")
     found, console = layouts({**pages, "spoilt": spoilt}, tmp_path)
-    assert len(found) == 5 * len(WIDTHS)
+    assert len(found) == 6 * len(WIDTHS)
     assert [one for one in found if one.page != "spoilt" and _wrong(one)] == []
     assert all(one.figures for one in found)
     assert all(_wrong(one) for one in found if one.page == "spoilt")  # the check can fail

@@ -11,7 +11,7 @@ import pytest
 from scripts import report
 from tests.analysis.lift.lift_world import SCHEMA
 from tests.report.page.documents import Document
-from tests.report.page.runs import contents, measured, releases, written
+from tests.report.page.runs import contents, measured, releases, withheld, written
 from twinweave import rundir
 from twinweave.analysis.fidelity.margins import Margin
 from twinweave.analysis.fidelity.tables import TableFidelity
@@ -53,6 +53,7 @@ def test_a_whole_page_reads_well_and_has_every_section(page: str) -> None:
         "fidelity",
         "agreement",
         "fairness",
+        "audit",
         "traffic",
         "configuration",
     ]
@@ -94,6 +95,9 @@ def test_a_page_says_what_must_be_said(page: str) -> None:
         "another party's rows",
         "agree with the measured tables",
         "Real data, noisy tables",
+        "copies",
+        "the instrument's ceiling",
+        "b did not answer.",
         "4.2 MB",
         "3.12.1",
     ):
@@ -122,6 +126,14 @@ def test_a_page_without_an_experiment_speaks_of_its_rows(found: Contents, tmp_pa
     assert "fidelity" in document.anchors
 
 
+def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None:
+    document = Document.of(run_page(written(tmp_path, withheld(found), TABLES)))
+    assert document.faults == []
+    first = document.text.index("The synthetic tables are withheld.")
+    assert first < document.text.index("What the treatment did")
+    assert "Synthetic rowswithheld" in "".join(document.text.split("\n"))
+
+
 def test_names_are_escaped(found: Contents, tmp_path: Path) -> None:
     facts = replace(found.facts, data="<script>alert(1)</script>")
     page = run_page(written(tmp_path, replace(found, facts=facts), TABLES))
@@ -141,7 +153,17 @@ def test_a_wide_run_stays_small(found: Contents, tmp_path: Path) -> None:
         synthetic=(8.0,) * 50,
     )
     columns = [f"a_long_name_of_column_{i}" for i in range(100)]
-    pair = TableFidelity(name="", priority=False, ways=2, cells=9, tvd=0.1, noise_tvd=0.1, chi2=1.0)
+    pair = TableFidelity(
+        name="",
+        priority=False,
+        ways=2,
+        cells=9,
+        tvd=0.1,
+        noise_tvd=0.1,
+        chi2=1.0,
+        mse=0.0,
+        cosine=1.0,
+    )
     assert found.synthetic is not None
     tables = tuple(replace(pair, name=f"{x} x {y}") for x in columns for y in columns if x < y)
     synthetic = replace(

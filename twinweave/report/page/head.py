@@ -111,5 +111,7 @@ def _facts(m: Material) -> list[tuple[str, str, str]]:
         between = f"{whole(low)} to {whole(high)}"
         facts.insert(1, ("Users in common", f"about {whole(common[0].value)}", between))
     if m.synthetic is not None:
-        facts.append(("Synthetic rows", f"{m.synthetic.rows:,}", f"by {m.synthetic.generator}"))
+        withheld = m.audit is not None and m.audit.gate.withheld
+        rows = "withheld" if withheld else f"{m.synthetic.rows:,}"
+        facts.append(("Synthetic rows", rows, f"by {m.synthetic.generator}"))
     return facts

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import Overlap
@@ -29,6 +30,7 @@ class Material:
     lift: LiftReport | None
     overlaps: tuple[Overlap, ...]
     synthetic: SyntheticFindings | None
+    audit: AuditReport | None
     pairs: Mapping[str, tuple[str, str]] = field(repr=False)
 
     @classmethod
@@ -39,7 +41,7 @@ class Material:
             raise SourceError(
                 f"{run.path}: its report.json is of another release. Use the one that wrote it."
             )
-        lift, synthetic = report["lift"], report["synthetic"]
+        lift, synthetic, audit = report["lift"], report["synthetic"], report["audit"]
         return cls(
             report=report,
             ledger=run.ledger,
@@ -47,6 +49,7 @@ class Material:
             lift=None if lift is None else parse(LiftReport, lift),
             overlaps=tuple(parse(Overlap, one) for one in report["in_common"]),
             synthetic=None if synthetic is None else parse(SyntheticFindings, synthetic),
+            audit=None if audit is None else parse(AuditReport, audit),
             pairs=_pairs(run) if synthetic else {},
         )
 

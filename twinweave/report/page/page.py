@@ -10,6 +10,7 @@ from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
 from twinweave.report.page.sections import (
     agreement,
+    audit,
     breakdowns,
     budget,
     configuration,
@@ -40,6 +41,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     fidelity.section,
     agreement.section,
     fairness.section,
+    audit.section,
     traffic.section,
     configuration.section,
 )

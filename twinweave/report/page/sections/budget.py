@@ -28,7 +28,7 @@ MOST_EVENTS = 400
 """Listed one by one; ledger.json has all."""
 
 _NOISE = "Noise ÷ sensitivity", NUMBER
-_GROUPS = (
+RELEASES = (
     ("Stage", TEXT),
     ("About users of", TEXT),
     ("Mechanism", TEXT),
@@ -51,7 +51,7 @@ def section(m: Material) -> Section | None:
         _TEMPLATE,
         figure=_figure(m),
         accountant=m.ledger["accountant"],
-        groups=table(_GROUPS, grouped(events)),
+        groups=table(RELEASES, grouped(events)),
         events=table(_EVENTS, [_event(e) for e in events[:MOST_EVENTS]]),
         more=max(len(events) - MOST_EVENTS, 0),
         notes=m.report["privacy"]["notes"],

@@ -34,7 +34,7 @@ class Notice:
 def section(m: Material) -> Section | None:
     order = ("bad", "warn", "")
     found = sorted(
-        [*_privacy(m), *_parties(m), *_experiment(m), *_synthetic(m), *_scope(m)],
+        [*_privacy(m), *_parties(m), *_experiment(m), *_synthetic(m), *_audit(m), *_scope(m)],
         key=lambda n: order.index(n.tone),
     )
     if not found:
@@ -133,6 +133,22 @@ def _synthetic(m: Material) -> Iterator[Notice]:
             title="The synthetic tables tell another lift",
             text=f"of {', '.join(dict.fromkeys(outside))}: outside the measured interval.",
         )
+
+
+def _audit(m: Material) -> Iterator[Notice]:
+    for reason in m.audit.gate.reasons if m.audit is not None else ():
+        yield Notice(
+            tone="bad",
+            title="The synthetic tables are withheld.",
+            text=f"{reason.source}: {reason.what}. {reason.remedy}",
+        )
+    for bound in m.audit.bounds if m.audit is not None else ():
+        if bound.exceeds:
+            yield Notice(
+                tone="bad",
+                title=f"The claimed epsilon does not hold: {bound.path}.",
+                text=f"Canaries prove {bound.bound:.3g}, {bound.claimed:.3g} is claimed.",
+            )
 
 
 def _scope(m: Material) -> Iterator[Notice]:
