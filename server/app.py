@@ -19,32 +19,41 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.lifecycle import run_directory
 from server.opening import opened, resumed
+from server.traffic import MeteredGrid
 from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf, compose
 
 if TYPE_CHECKING:
     from strategies.measuring import Findings
     from strategies.weave import Stages
+    from twinweave.report.contents import PhaseTraffic
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
+    grid = MeteredGrid(grid)
     conf = from_run_config(context.run_config)
     kept = Checkpoint.at(Path(conf.output).resolve())
     with run_directory(conf) as say:
         say(f"folder of this run: {conf.output}")  # where the SuperLink runs
-        from server.simulation import forget, sites_of
+        from server.simulation import forget, sites_of, write_own_pages
         from strategies.weave import conduct
 
         sites = sites_of(conf)
-        conduct(grid, conf, _stages(conf, say, sites), sites=sites, kept=kept)
+        conduct(grid, conf, _stages(conf, say, sites, lambda: grid.traffic), sites=sites, kept=kept)
+        write_own_pages(sites)
     # It is finished, and says so: what only its going on needs may go.
     forget(conf)
 
 
-def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
+def _stages(
+    conf: RunConf,
+    say: Callable[[str], None],
+    sites: str,
+    traffic: Callable[[], tuple[PhaseTraffic, ...]],
+) -> Stages:
     """What becomes of a run's findings: files, and lines on the terminal."""
     from server import outputs
     from server.generator import first_weights, synthetic_rows
@@ -60,7 +69,7 @@ def _stages(conf: RunConf, say: Callable[[str], None], sites: str) -> Stages:
         nonlocal told
         cleaned()
         seconds = lambda: time.perf_counter() - started  # noqa: E731
-        say(outputs.write_report(conf, findings, seconds, synthesis=synthesis, told=told))
+        say(outputs.write_report(conf, findings, seconds, traffic, synthesis=synthesis, told=told))
         told = True
 
     def finish(findings: Findings) -> None:

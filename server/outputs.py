@@ -10,11 +10,14 @@ here once the parties have answered, in this order:
    and the synthetic tables in synthetic/, with a README of what they are no evidence for; none
    of it where the audit's gate withholds the tables;
 3. ledger.json and report.json again, with the training in them.
+
+report.html is drawn from these files whenever report.json is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,12 @@ from twinweave.analysis.overlap import overlaps_found
 from twinweave.config import RunConf
 from twinweave.planning import too_large
 from twinweave.privacy.ledger import Ledger
-from twinweave.report.contents import Contents, RunFacts
+from twinweave.report.contents import Contents, PhaseTraffic, RunFacts
+from twinweave.report.page.page import run_page
 from twinweave.report.readme import synthetic_readme
 from twinweave.report.record import report_record
 from twinweave.report.terminal.summary import summary
+from twinweave.report.versions import versions
 from twinweave.synthesis.decode import decode_rows
 from twinweave.workload.analyses import LiftConf
 
@@ -59,14 +64,16 @@ def write_report(
     conf: RunConf,
     findings: Findings,
     seconds: Callable[[], float],
+    traffic: Callable[[], tuple[PhaseTraffic, ...]],
     *,
     synthesis: bool,
     told: bool,
 ) -> str:
     """Analyse, write into conf.output, and return the summary for the terminal.
 
-    seconds: since the run began. synthesis: make the synthetic tables first, where the run has a
-    generator. told: the summary leaves out what was measured, for it has been printed.
+    seconds: since the run began. traffic: until now. synthesis: make the synthetic tables first,
+    where the run has a generator. told: the summary leaves out what was measured, for it has been
+    printed.
     """
     out = Path(conf.output)
     ledger = findings.ledger.report(conf.privacy.delta)
@@ -77,7 +84,7 @@ def write_report(
         _synthetic(conf, findings, lift) if synthesis else (None, None, {})
     )
     contents = Contents(
-        facts=_facts(conf, findings, ledger, written, seconds()),
+        facts=replace(_facts(conf, findings, ledger, written, seconds()), traffic=traffic()),
         overlaps=overlaps_found(data.schema.parties, findings.rows, findings.measurements),
         lift=lift,
         scores=selected.scores if selected else (),
@@ -86,6 +93,7 @@ def write_report(
         audit=audited,
     )
     rundir.write_json(out / rundir.REPORT, report_record(contents))
+    rundir.write_text(out / rundir.PAGE, run_page(rundir.Run(out)))
     return summary(contents, told=told)
 
 
@@ -182,6 +190,7 @@ def _facts(
         tables=len(findings.measurements),
         cells=sum(m.values.size for m in findings.measurements),
         files={
+            "page": str(out / rundir.PAGE),
             "report": str(out / rundir.REPORT),
             "ledger": str(out / rundir.LEDGER),
             "measurements": str(out / rundir.MEASUREMENTS),
@@ -191,6 +200,7 @@ def _facts(
         clips=conf.data.clips(chosen),
         truth=truth.outcomes if truth else {},
         truth_by=truth.breakdowns if truth else {},
+        versions=versions(),
     )
 
 

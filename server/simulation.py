@@ -12,9 +12,10 @@ from twinweave import durable
 from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf
 from twinweave.names import slugs
-from twinweave.parsing import to_plain
+from twinweave.parsing import parse, to_plain
 from twinweave.protocols.channel.identity import Identity
-from twinweave.site import PARTY_LOG
+from twinweave.report.page.own import write_own_page
+from twinweave.site import PARTY_LOG, Site
 from twinweave.tables.holdout import simulated_key
 
 log = logging.getLogger("twinweave.run")
@@ -73,6 +74,13 @@ def show_own(sites: str, what: str) -> None:
             loud = "warning: " if "WARNING" in stamp else ""
             if text:
                 log.info("%s%s: %s", loud, site["party"], text, extra={PRIVATE: True})
+
+
+def write_own_pages(sites: str) -> None:
+    """Draw every simulated party's own page into its own folder. A deployed party draws its own:
+    `scripts.report` on its site file."""
+    for file in sorted(Path(sites).glob("*.yaml")) if sites else []:
+        write_own_page(parse(Site, json.loads(file.read_text()), where="site"))
 
 
 def sites_of(conf: RunConf) -> str:

@@ -49,7 +49,7 @@ RANK = {
     "twinweave.analysis": 10,
     "twinweave.foresight": 11,
     "twinweave.report": 12,
-    "twinweave.rundir": 12,
+    "twinweave.rundir": 11,
     "twinweave.checkpoint": 12,
     "twinweave": 13,
     "strategies": 14,

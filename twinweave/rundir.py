@@ -45,6 +45,7 @@ WEIGHTS = "generator.npy"
 MIXTURE = "mixture.npz"
 SYNTHETIC = "synthetic"
 REPORT = "report.json"
+PAGE = "report.html"
 
 _NO_TABLES = f"Run with a generator; or the audit withheld its tables: {REPORT} says so."
 

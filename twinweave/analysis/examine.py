@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twinweave.analysis.fairness.audit import FairnessReport, audit
 from twinweave.analysis.fidelity.evidence import Unmeasured, unmeasured
+from twinweave.analysis.fidelity.margins import Margin, margins
 from twinweave.analysis.fidelity.tables import FidelityReport, fidelity
 from twinweave.analysis.lift.agreement import SyntheticLift, synthetic_lift
 from twinweave.analysis.lift.results import LiftReport
@@ -25,6 +26,7 @@ class SyntheticFindings:
     that the weighted ones are worth: of the sampling, not of what an interval may count on.
     unmeasured: by outcome, columns whose relation with the lift comes from the generator.
     suppressed: rows that were left out, since too few had the same quasi-identifiers.
+    margins: one-way tables, synthetic beside measured.
     """
 
     generator: str
@@ -36,6 +38,7 @@ class SyntheticFindings:
     fairness: FairnessReport | None
     unmeasured: tuple[Unmeasured, ...] = ()
     suppressed: int = 0
+    margins: tuple[Margin, ...] = field(default=(), repr=False)
 
 
 def examine(
@@ -76,4 +79,5 @@ def examine(
         fairness=fairness,
         unmeasured=() if lift_conf is None else unmeasured(schema, lift_conf, measurements),
         suppressed=result.suppressed,
+        margins=margins(schema, rows, measurements, users),
     )

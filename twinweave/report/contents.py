@@ -15,6 +15,21 @@ from twinweave.workload.selection import FeatureScore
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseTraffic:
+    """Messages of one phase, all its steps, rounds and repeats together.
+
+    bytes_sent, bytes_received: by the server, of the messages' contents. seconds: that it waited.
+    """
+
+    phase: str
+    requests: int
+    answers: int
+    bytes_sent: int
+    bytes_received: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFacts:
     """What a report says about its run beside the findings.
 
@@ -29,6 +44,7 @@ class RunFacts:
     clips: {value column: where its amounts are clipped}, where that is below its upper bound.
     truth: {outcome: true absolute lift} where the data is simulated or known;
     truth_by: {conversion: {column: {level: true absolute lift}}}.
+    traffic: of every phase in which parties were asked. versions: {package: its release}.
     """
 
     run: str
@@ -50,11 +66,14 @@ class RunFacts:
     clips: Mapping[str, float] = field(default_factory=dict)
     truth: Mapping[str, float] = field(default_factory=dict)
     truth_by: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    traffic: tuple[PhaseTraffic, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """All that the terminal summary and report.json are written from.
+    """All that the terminal summary and report.json are written from; the page is drawn from
+    report.json.
 
     overlaps: what the noisy tables tell of users in common. lift: None for data without an
     experiment. choice, scores: None and empty for a run without

@@ -51,6 +51,8 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "audit": to_plain(contents.audit),
         "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
         "who_sees_what": list(WHO_SEES_WHAT),
+        "traffic": to_plain(facts.traffic),
+        "versions": dict(facts.versions),
         "files": dict(facts.files),
     }
 

@@ -83,7 +83,7 @@ _SAYS = {
 
 
 def _decision(found: Decision, lift: LiftReport) -> list[str]:
-    threshold, value, interval = _figures(found, lift)
+    threshold, value, interval = decision_figures(found, lift)
     why = f"no ruling: {'; '.join(found.doubts)}" if found.doubts else _SAYS[found.ruling]
     lines = [
         *paragraph(f"{threshold} ({found.arm}): {found.ruling.upper()}", " "),
@@ -95,7 +95,7 @@ def _decision(found: Decision, lift: LiftReport) -> list[str]:
     return lines
 
 
-def _figures(found: Decision, lift: LiftReport) -> tuple[str, str, str]:
+def decision_figures(found: Decision, lift: LiftReport) -> tuple[str, str, str]:
     """The threshold, the estimate and the interval, in words."""
     match found.metric:
         case "relative":

@@ -1,0 +1,82 @@
+"""Lengths one below the other: epsilons, seconds, bytes, users by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from twinweave.report.page.charts.intervals import picture
+from twinweave.report.page.charts.scale import Scale
+from twinweave.report.page.html import element, render
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """One bar. text: its number in words. error: half an interval around `measured`, a dot.
+
+    tone: "" or muted. group: a heading above it, where it begins one.
+    """
+
+    name: str
+    value: float
+    text: str
+    tone: str = ""
+    group: str = ""
+    measured: float | None = None
+    error: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """caption: a sentence. limit: where a line stands through all of them, and its name."""
+
+    caption: str
+    rows: Sequence[Length]
+    limit: tuple[float, str] | None = None
+    key: Sequence[tuple[str, str]] = ()
+    kind: str = ""
+
+
+_TEMPLATE = """
+<figure class="chart {{ f.kind }}">
+<figcaption>{{ f.caption }}</figcaption>
+<table class="lengths"><tbody>
+{% for row, plot in rows %}
+{% if row.group %}
+<tr class="group"><th colspan="3" scope="colgroup">{{ row.group }}</th></tr>
+{% endif %}
+<tr><th scope="row" class="name">{{ row.name }}</th><td class="plot">{{ plot }}</td>
+<td class="n est">{{ row.text|figures }}</td></tr>
+{% endfor %}
+</tbody></table>
+{% if f.key %}<p class="key">
+{% for kind, text in f.key %}<span><i class="k-{{ kind }}"></i>{{ text }}</span> {% endfor %}
+</p>{% endif %}
+</figure>
+"""
+
+
+def lengths(f: Lengths) -> Markup:
+    """The figure, with its text."""
+    ends = [max(r.value, (r.measured or 0.0) + r.error) for r in f.rows]
+    scale = Scale.from_zero([*ends, *([f.limit[0]] if f.limit else [])])
+    return render(_TEMPLATE, f=f, rows=[(row, _plot(row, scale, f.limit)) for row in f.rows])
+
+
+def _plot(row: Length, scale: Scale, limit: tuple[float, str] | None) -> Markup:
+    end = scale.at(max(row.value, 0.0))
+    shapes = [
+        element("rect", x=0, y=6, width=100, height=12, class_="track"),
+        element("rect", x=0, y=6, width=end, height=12, class_=f"length {row.tone}".strip()),
+    ]
+    if row.measured is not None:
+        low, high = (scale.at(row.measured + s * row.error) for s in (-1, 1))
+        dot = scale.at(row.measured)
+        shapes.append(element("line", x1=low, x2=high, y1=12, y2=12, class_="error"))
+        shapes.append(element("line", x1=dot, x2=dot, y1=12, y2=12, class_="dot small"))
+    if limit is not None:
+        place = scale.at(limit[0])
+        shapes.append(element("line", x1=place, x2=place, y1=0, y2=24, class_="limit"))
+    return picture(shapes, f"{row.name}: {row.text}")

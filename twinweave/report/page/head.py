@@ -1,0 +1,117 @@
+"""The head of a page: the verdict as a sentence, and the few facts to read it by."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from twinweave.analysis.lift.results import Verdict
+from twinweave.report.display import shown_comparison, shown_finding
+from twinweave.report.page.html import figures, render
+from twinweave.report.page.material import Material
+from twinweave.report.page.outcomes import Outcome, outcomes
+from twinweave.report.terminal.text import level_text, whole
+
+_TEMPLATE = """
+<header>
+<p class="over">{{ over }}</p>
+<h1>{{ title }}</h1>
+<p class="lead">{{ lead }}</p>
+<dl class="facts">
+{% for name, value, more in facts %}
+<div><dt>{{ name }}</dt><dd>{{ value }}{% if more %}<small>{{ more }}</small>{% endif %}</dd></div>
+{% endfor %}
+</dl>
+</header>
+"""
+
+
+def head(m: Material) -> Markup:
+    title, lead = sentence(m)
+    return render(
+        _TEMPLATE,
+        over=f"{m.data} · run {m.report['run']}",
+        title=figures(title),
+        lead=figures(lead),
+        facts=_facts(m),
+    )
+
+
+def sentence(m: Material) -> tuple[str, str]:
+    """The finding, and what its interval says, each in a sentence."""
+    if (found := outcomes(m)) and m.lift is not None:
+        told = next((o for o in found if o.shown), None)
+        if told is not None:
+            return _lift(told, m.lift.level)
+        hidden = ", ".join(m.lift.hidden) or "an arm"
+        return (
+            "No lift can be shown.",
+            f"Too few users, or lost in the privacy noise: {hidden}. A larger epsilon or larger "
+            "tables would show it.",
+        )
+    if m.synthetic is not None:
+        agrees = m.synthetic.fidelity.agrees
+        return (
+            f"{m.synthetic.rows:,} synthetic rows stand for a table that nobody holds.",
+            "They agree with the noisy measured tables as far as the noise lets see."
+            if agrees
+            else "They differ from the noisy measured tables by more than the noise explains: see "
+            "which tables below.",
+        )
+    measured = m.report["measured"]
+    return (
+        f"{measured['tables']:,} noisy tables were measured across the parties.",
+        "They are unbiased, and the variance of their noise is known and public.",
+    )
+
+
+def _lift(o: Outcome, level: float) -> tuple[str, str]:
+    one, found = o.shown[0]
+    assert o.points is not None
+    assert o.rates is not None
+    told = shown_comparison(found)
+    size = o.points.plain(abs(told.absolute.value))
+    unit = " percentage points" if o.conversion else " per user"
+    low, high = (o.points.signed(x) for x in told.absolute.interval)
+    between = f"between {low} and {high}{unit if o.conversion else ''}"
+    arms = (
+        f"{o.rates.plain(told.test.rate.value)}{o.rates.suffix} in {one.arm}, "
+        f"{o.rates.plain(told.control.rate.value)}{o.rates.suffix} in {one.against}"
+    )
+    match found.verdict:
+        case Verdict.LIFT | Verdict.HARM:
+            verb = "raised" if found.verdict is Verdict.LIFT else "lowered"
+            title = f"{one.arm.capitalize()} {verb} {o.name} by {size}{unit}."
+        case Verdict.INCONCLUSIVE:
+            title = f"Inconclusive: the data does not yet tell whether {one.arm} changes {o.name}."
+        case Verdict.REFUSED:
+            title = f"No verdict on {o.name}: what it would stand on is in doubt."
+    surely = f"With {level_text(level)} confidence the true difference lies {between}."
+    return title, f"{'Rate' if o.conversion else 'Mean'} of {o.name}: {arms}. {surely}"
+
+
+def _facts(m: Material) -> list[tuple[str, str, str]]:
+    privacy, measured = m.report["privacy"], m.report["measured"]
+    budget, spent = privacy["budget"], privacy["spent"]
+    sizes = m.report["sizes"]
+    parties = ", ".join(f"{party} {n:,}" for party, n in sizes.items())
+    if len(sizes) > 3:
+        parties = f"from {min(sizes.values()):,} to {max(sizes.values()):,} rows each"
+    common = [shown_finding(o.users) for o in m.overlaps]
+    facts = [
+        ("Parties", f"{len(sizes)}", parties),
+        (
+            "Privacy spent, per user",
+            "ε = ∞" if spent is None else f"ε = {spent:.3g}",
+            f"of {budget['epsilon']:g}, at δ = {budget['delta']:g}",
+        ),
+        ("Tables measured", f"{measured['tables']:,}", f"{measured['cells']:,} cells"),
+    ]
+    if len(common) == 1:
+        low, high = common[0].interval
+        between = f"{whole(low)} to {whole(high)}"
+        facts.insert(1, ("Users in common", f"about {whole(common[0].value)}", between))
+    if m.synthetic is not None:
+        withheld = m.audit is not None and m.audit.gate.withheld
+        rows = "withheld" if withheld else f"{m.synthetic.rows:,}"
+        facts.append(("Synthetic rows", rows, f"by {m.synthetic.generator}"))
+    return facts

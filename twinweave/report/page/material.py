@@ -1,0 +1,73 @@
+"""What a page is drawn from: a run's own files. No row of a party is among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from twinweave.analysis.audit.report import AuditReport
+from twinweave.analysis.examine import SyntheticFindings
+from twinweave.analysis.lift.results import LiftReport
+from twinweave.analysis.overlap import Overlap
+from twinweave.errors import SourceError
+from twinweave.parsing import parse
+from twinweave.report.record import VERSION
+from twinweave.rundir import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """report, ledger, configuration: as the run's files have them. The others: what the report
+    has of them, as the types that were written; None or empty where it has none.
+
+    pairs: the two columns, each with its party, of every table of two columns, by table's name.
+    """
+
+    report: Mapping[str, Any] = field(repr=False)
+    ledger: Mapping[str, Any] = field(repr=False)
+    configuration: Mapping[str, Any] = field(repr=False)
+    lift: LiftReport | None
+    overlaps: tuple[Overlap, ...]
+    synthetic: SyntheticFindings | None
+    audit: AuditReport | None
+    pairs: Mapping[str, tuple[str, str]] = field(repr=False)
+
+    @classmethod
+    def of(cls, run: Run) -> Material:
+        """Raises SourceError where a file is missing, or of another release."""
+        report = run.report
+        if report.get("version") != VERSION:
+            raise SourceError(
+                f"{run.path}: its report.json is of another release. Use the one that wrote it."
+            )
+        lift, synthetic, audit = report["lift"], report["synthetic"], report["audit"]
+        return cls(
+            report=report,
+            ledger=run.ledger,
+            configuration=run.configuration,
+            lift=None if lift is None else parse(LiftReport, lift),
+            overlaps=tuple(parse(Overlap, one) for one in report["in_common"]),
+            synthetic=None if synthetic is None else parse(SyntheticFindings, synthetic),
+            audit=None if audit is None else parse(AuditReport, audit),
+            pairs=_pairs(run) if synthetic else {},
+        )
+
+    @property
+    def data(self) -> str:
+        return str(self.report["data"])
+
+
+def _pairs(run: Run) -> dict[str, tuple[str, str]]:
+    """Columns that several parties hold have the party's name with them."""
+    found = {}
+    for one in run.measurements:
+        held = [(c, side.label) for side in one.query.sides for c in side.columns]
+        if one.query.weight is None and len(held) == 2:
+            (a, at_a), (b, at_b) = held
+            several = {n for n in (a, b) if len(run.schema.holders(n)) > 1}
+            first, second = (
+                f"{c} · {at}" if c in several else c for c, at in ((a, at_a), (b, at_b))
+            )
+            found[one.query.name] = (first, second)
+    return found

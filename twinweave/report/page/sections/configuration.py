@@ -1,0 +1,46 @@
+"""What was asked for, and with which releases it was run: enough to run it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from twinweave.report.page.html import render
+from twinweave.report.page.material import Material
+from twinweave.report.page.section import Section
+
+_TEMPLATE = """
+<dl class="stats">{% for name, version in versions.items() %}
+<div><dt>{{ name }}</dt><dd>{{ version }}</dd></div>
+{% endfor %}</dl>
+{% for name, text in groups %}
+<details><summary>{{ name }}</summary><pre>{{ text }}</pre></details>
+{% endfor %}
+"""
+
+_LOCAL = ("output", "resume", "superlink")
+"""Paths and connections of the machine that ran it: of no use to a reader."""
+
+MOST_CHARACTERS = 60_000
+"""Of one group: configuration.json has all."""
+
+
+def section(m: Material) -> Section | None:
+    groups = {k: v for k, v in m.configuration.items() if isinstance(v, Mapping)}
+    others = {k: v for k, v in m.configuration.items() if k not in groups and k not in _LOCAL}
+    body = render(
+        _TEMPLATE,
+        versions=m.report["versions"],
+        groups=[(name, _yaml(value)) for name, value in ({"run": others} | groups).items()],
+    )
+    title = "Configuration and releases"
+    return Section(name="configuration", title=title, short="Configuration", body=body)
+
+
+def _yaml(value: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return text[:MOST_CHARACTERS] + "\n… the rest is in configuration.json"
