@@ -49,7 +49,9 @@ def gaussian(correct: int, canaries: int, *, delta: float, confidence: float) ->
 
 def one_run(correct: int, guesses: int, canaries: int, *, delta: float, confidence: float) -> float:
     """Epsilon of one run in which `guesses` of all canaries were guessed, so many right."""
-    return _largest(lambda e: _one_run_chance(correct, guesses, canaries, e, delta) < 1 - confidence)
+    return _largest(
+        lambda e: _one_run_chance(correct, guesses, canaries, e, delta) < 1 - confidence
+    )
 
 
 def _one_run_chance(
@@ -66,13 +68,18 @@ def _one_run_chance(
 
 
 def rates(
-    seen_with: int, seen_without: int, trials: int, *, delta: float, confidence: float
+    with_canary: tuple[int, int],
+    without: tuple[int, int],
+    *,
+    delta: float,
+    confidence: float,
 ) -> float:
-    """Epsilon where something was seen in so many of `trials` runs with a canary, and so many
-    of as many without. Both bounds hold together."""
+    """Epsilon where something was seen so often, of so many trials with a canary and of so many
+    without: (seen, trials) each. Both bounds hold together."""
     each = 1 - (1 - confidence) / 2
-    hit = at_least(seen_with, trials, each)
-    false = 1 - at_least(trials - seen_without, trials, each)
+    hit = at_least(*with_canary, each)
+    seen, trials = without
+    false = 1 - at_least(trials - seen, trials, each)
     return min(_MOST, max(0.0, math.log((hit - delta) / false))) if hit > delta else 0.0
 
 

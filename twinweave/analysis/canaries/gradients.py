@@ -171,8 +171,9 @@ class WatchedEngine(PrivacyEngine):
         assert own.grad is not None
         x = own.grad[:-1, 0].double().cpu().numpy() * (self.expected_batch_size / self.clip)
         q, s = self.claimed.sampling_rate, self.claimed.noise_multiplier
-        self.evidence += np.logaddexp(math.log1p(-q) if q < 1 else -np.inf,
-                                      math.log(q) + (2 * x - 1) / (2 * s * s))
+        self.evidence += np.logaddexp(
+            math.log1p(-q) if q < 1 else -np.inf, math.log(q) + (2 * x - 1) / (2 * s * s)
+        )
 
 
 _OWN = "canaries.own.weight"

@@ -25,7 +25,8 @@ ONE, TWO, ALSO = "one", "two", "also"
 class TableKind:
     """name: of the release path. first: tables of a first pass; `queries` are the second's then.
 
-    coins: shared ones are asked for. reader: see `parties.Parties`.
+    coins: shared ones are asked for. reader: see `parties.Parties`. runs: so many, whose canaries
+    add up.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TableKind:
     pool: tuple[str, ...] = ()
     coins: bool = False
     reader: str | None = None
+    runs: int = 1
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -66,13 +68,15 @@ def own_tables() -> TableKind:
 
 
 def shared_coins() -> TableKind:
-    """Four tables: the spare coins, which are not charged for, then hardly count."""
+    """Four tables and two runs: the spare coins, which are not charged for but which a server that
+    deals as it should does not know either, then take little from what it sees."""
     sides = [(_side(ONE, a), _side(TWO, b)) for a, b in ((HIGH, LOW), (LOW, HIGH))]
     both = (pair for one, two in sides for pair in ((one, two), (two, one)))
     return TableKind(
         name="tables: across parties, shared coins",
         queries=tuple(Query(sides=pair) for pair in both),
         coins=True,
+        runs=2,
     )
 
 

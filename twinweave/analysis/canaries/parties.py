@@ -109,7 +109,9 @@ class Parties:
         try:
             question = next(steps)
             while True:
-                replies = {p: self._tell(question.phase, p, r) for p, r in question.requests.items()}
+                replies = {
+                    p: self._tell(question.phase, p, r) for p, r in question.requests.items()
+                }
                 question = steps.send(replies)
         except StopIteration as done:
             return done.value
@@ -119,8 +121,9 @@ class Parties:
         reply, after = _STEPS[phase](request, before, self.sites[party])
         self._states[party] = after
         if phase == OPEN and party == self.reader:
-            drawn = _own_noise(Pass(Party(self.sites[party], before.aligned.introduced), before),
-                               request, reply)
+            drawn = _own_noise(
+                Pass(Party(self.sites[party], before.aligned.introduced), before), request, reply
+            )
             self.known[before.step] = self.known.get(before.step, {}) | drawn
         return reply
 

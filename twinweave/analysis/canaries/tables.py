@@ -8,7 +8,7 @@ between an observer and a canary is what stands between an observer and any user
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from twinweave.analysis.canaries import kinds
 from twinweave.analysis.canaries.kinds import TableKind
 from twinweave.analysis.canaries.parties import Parties
-from twinweave.analysis.canaries.trial import Trial, drawn
+from twinweave.analysis.canaries.trial import Trial, drawn, joined
 from twinweave.config import RunConf
 from twinweave.planning import LATER, item_of
 from twinweave.privacy import accountant
@@ -37,14 +37,23 @@ from twinweave.workload.queries import Query
 if TYPE_CHECKING:
     import pandas as pd
 
-Slots = Mapping[str, NDArray[np.int64]]
-
 
 def table_trial(kind: TableKind, conf: RunConf, *, side: int, rng: np.random.Generator) -> Trial:
-    """A canary run of one kind of tables, with side ** 2 canaries."""
-    run = CanaryRun(kind=kind, conf=conf, side=side, included=drawn(side * side, rng))
-    with tempfile.TemporaryDirectory() as folder:
-        return run.trial(Path(folder))
+    """Canary runs of one kind of tables, each with side ** 2 canaries."""
+    trials = []
+    for _ in range(kind.runs):
+        run = CanaryRun(kind=kind, conf=conf, side=side, included=drawn(side * side, rng))
+        with tempfile.TemporaryDirectory() as folder:
+            trials.append(run.trial(Path(folder)))
+    return joined(trials)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pass:
+    """spec: with the tables of the pass. tables: as the reader sees them, in their order."""
+
+    spec: RunSpec
+    tables: list[NDArray[np.float64]] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +67,27 @@ class CanaryRun:
 
     def trial(self, folder: Path) -> Trial:
         """Measure, and say what was seen. folder: private, for the parties' files."""
+        passes = self.measure(folder)
+        return Trial(
+            path=self.kind.name,
+            events=tuple(e for done in passes for e in done.spec.tables.events()),
+            delta=self.spec.delta,
+            included=self.included,
+            scores=np.sum([self._scores(d.spec.plan, d.tables) for d in passes], axis=0),
+        )
+
+    def measure(self, folder: Path) -> list[Pass]:
+        """One pass through the protocols, or two."""
         spec = self.spec
         parties = Parties.of(spec, self._tables(), folder, self.kind.reader)
         slots = {p: np.flatnonzero(self._at(p)[self.included]) for p in spec.parties}
         members = parties.join(slots)
-        scores = self._scores(spec.plan, parties.measured(spec, members, slots))
-        events = spec.tables.events()
+        passes = [Pass(spec=spec, tables=parties.measured(spec, members, slots))]
         if spec.two_passes:
             second = replace(spec, plan=self._second(spec))
-            scores += self._scores(second.plan, parties.measured(second, members, slots, step=1))
-            events += second.tables.events()
-        return Trial(
-            path=self.kind.name,
-            events=tuple(events),
-            delta=spec.delta,
-            included=self.included,
-            scores=scores,
-        )
+            found = parties.measured(second, members, slots, step=1)
+            passes.append(Pass(spec=second, tables=found))
+        return passes
 
     @cached_property
     def spec(self) -> RunSpec:

@@ -109,9 +109,7 @@ def _planned(conf: RunConf, rows: Mapping[str, int]) -> tuple[str, SgdPlan]:
     assert conf.generator is not None
     party = min(rows, key=lambda p: rows[p])
     plan = SgdPlan.of(conf.generator, rows=rows[party], noise_multiplier=1.0)
-    item = SgdItem(
-        party=party, sampling_rate=plan.sampling_rate, steps=conf.generator.steps
-    )
+    item = SgdItem(party=party, sampling_rate=plan.sampling_rate, steps=conf.generator.steps)
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,

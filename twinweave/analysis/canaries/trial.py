@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -60,9 +61,7 @@ class Trial:
         """By `bounds.gaussian`."""
 
         def proven(correct: int) -> float:
-            return bounds.gaussian(
-                correct, self.canaries, delta=self.delta, confidence=confidence
-            )
+            return bounds.gaussian(correct, self.canaries, delta=self.delta, confidence=confidence)
 
         right = self.correct / self.canaries
         return LowerBound(
@@ -73,3 +72,12 @@ class Trial:
             confidence=confidence,
             detail=f"{self.canaries:,} canaries, {right:.2%} guessed right",
         )
+
+
+def joined(trials: Sequence[Trial]) -> Trial:
+    """Trials of the same path and plan as one: their canaries are independent."""
+    return replace(
+        trials[0],
+        included=np.concatenate([t.included for t in trials]),
+        scores=np.concatenate([t.scores for t in trials]),
+    )
