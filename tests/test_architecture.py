@@ -47,6 +47,7 @@ RANK = {
     "twinweave.config": 9,
     "twinweave.planning": 10,
     "twinweave.analysis": 10,
+    "twinweave.analysis.canaries": 11,
     "twinweave.foresight": 11,
     "twinweave.report": 12,
     "twinweave.rundir": 11,

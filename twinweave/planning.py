@@ -181,7 +181,7 @@ def _with_noise(
     The training is stood in for, so that its share stays reserved too. counting: what the count
     of users in common costs.
     """
-    later = [_LATER] if stage is Stage.SELECTION else []
+    later = [LATER] if stage is Stage.SELECTION else []
     counts = _counts(conf)
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
@@ -210,7 +210,7 @@ def _planned(
     )
 
 
-_LATER = WorkItem(
+LATER = WorkItem(
     name="tables chosen later", cells=1, parties=("everyone",), sensitivity=RESERVE_UNITS
 )
 
@@ -249,7 +249,7 @@ def _audit(conf: RunConf, noise: float | None) -> AuditPlan | None:
 def _items(conf: RunConf, queries: Sequence[Query], stage: Stage) -> list[WorkItem]:
     schema, protocol = conf.data.schema, conf.protocol
     coins = protocol.noise == "coins" and protocol.cross_tables != "homomorphic"
-    return [_item(schema, query, stage, coins, protocol.colluding) for query in queries]
+    return [item_of(schema, query, stage, coins, protocol.colluding) for query in queries]
 
 
 def _training(conf: RunConf) -> TrainingSpec | None:
@@ -304,8 +304,12 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
     ]
 
 
-def _item(schema: JointSchema, query: Query, stage: Stage, coins: bool, colluding: int) -> WorkItem:
-    """A reader of a pooled table who is one of its parties knows its own noise, so that one
+def item_of(
+    schema: JointSchema, query: Query, stage: Stage, coins: bool, colluding: int
+) -> WorkItem:
+    """What a table asks of the budget. coins: shared ones, where the table can have them.
+
+    A reader of a pooled table who is one of its parties knows its own noise, so that one
     party's noise is not counted on even where nobody colludes. Sums over a pool have Gaussian
     noise of every party."""
     own = query.is_pooled and query.weight is None

@@ -26,7 +26,8 @@ def adversary(
 ) -> Adversary:
     c = conf("ctgan", **{"local_steps": 6, **over})
     plan = SgdPlan.of(c, rows=table_rows, noise_multiplier=sigma, unsafe=not sigma)
-    return Adversary(Ctgan(c, TOY, seed=3), local(plan, ONE_WAY if one_way is None else one_way))
+    network = Ctgan(c, TOY, seed=3)
+    return network.adversary(local(plan, ONE_WAY if one_way is None else one_way))
 
 
 def local(plan: SgdPlan, one_way: OneWay) -> LocalRound:

@@ -69,7 +69,7 @@ class Ctgan(DecoderGenerator):
         """Private discriminator steps, and a step of the generator after every few."""
         from twinweave.generators.training import Tally
 
-        adversary = Adversary(self, local)
+        adversary = self.adversary(local)
         tally = Tally()
         self.train()
         for step, (batch,) in enumerate(adversary.private.loader, start=1):
@@ -77,6 +77,10 @@ class Ctgan(DecoderGenerator):
             if step % self.conf.discriminator_steps == 0:
                 adversary.generator_step()
         return tally.trace(), adversary.state()
+
+    def adversary(self, local: LocalRound) -> Adversary:
+        """What a party holds against the generator in a round."""
+        return Adversary(self, local, Discriminator(self.conf, self.layout, local.held))
 
 
 class Discriminator(nn.Module):
@@ -180,7 +184,7 @@ class Conditions:
 class Adversary:
     """One party's discriminator at work against the shared generator, for one round."""
 
-    def __init__(self, network: Ctgan, local: LocalRound) -> None:
+    def __init__(self, network: Ctgan, local: LocalRound, discriminator: Discriminator) -> None:
         from twinweave.generators.training import MICRO_BATCH, PrivateTraining
 
         held, source, state = local.held, local.engine.source, local.state
@@ -188,7 +192,7 @@ class Adversary:
         self.conf = conf = network.conf
         self.device = next(network.parameters()).device
         self.generator = source.torch_generator(self.device.type)
-        self.discriminator = Discriminator(conf, network.layout, held)
+        self.discriminator = discriminator
         initialise(self.discriminator, source.torch_generator())
         if "discriminator" in state:
             unflatten(self.discriminator.parameters(), state["discriminator"])

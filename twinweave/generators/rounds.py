@@ -23,6 +23,7 @@ from twinweave.privacy.guard import Receipt
 
 if TYPE_CHECKING:
     from twinweave.generators.base import Generator
+    from twinweave.generators.engine import PrivacyEngine
     from twinweave.generators.training import Trace
 
 
@@ -50,14 +51,16 @@ def train_round(
     state: bytes | None = None,
     one_way: OneWay | None = None,
     source: RandomSource | None = None,
+    engine: PrivacyEngine | None = None,
 ) -> RoundResult:
     """Take `plan.steps` private steps on the party's own rows, from the network's weights.
 
     network: with the global weights (`registry.load`); it moves. codes: (n, union columns),
     ABSENT where the party does not hold the column. one_way: noisy tables by column name
-    (ctgan's conditions). state: of the party's round before. Uses an accelerator where torch
-    sees one. Raises ProtocolError unless the receipt paid for the event, the event is what the
-    plan draws, and the steps that the engine counted are the event's.
+    (ctgan's conditions). state: of the party's round before. engine: of this plan; None: one
+    with randomness from `source`. Uses an accelerator where torch sees one. Raises ProtocolError
+    unless the receipt paid for the event, the event is what the plan draws, and the steps that
+    the engine counted are the event's.
     """
     receipt.check(event)
     if event.mechanism != plan.mechanism():
@@ -67,9 +70,9 @@ def train_round(
     from twinweave.generators.base import LocalRound
     from twinweave.generators.engine import PrivacyEngine
 
+    engine = engine or PrivacyEngine.of(plan, source)
     weights, held = network.weights, network.layout.held_by(party)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
-    engine = PrivacyEngine.of(plan, source)
     local = LocalRound(
         codes=codes,
         held=held,

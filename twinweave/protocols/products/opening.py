@@ -67,25 +67,38 @@ def open_shares(
     it repeats only with identical inputs. A pooled table still lacks its noise. Raises
     ProtocolError unless the receipt paid for every table.
     """
+    opened = without_noise(pair, product, tables, own=own, secret=secret, label=label)
+    for index, planned in tables.items():
+        receipt.check(planned.event)
+        if planned.coins is None and not planned.query.is_pooled:
+            opened[index] += _noise(draw(len(opened[index]), planned.event, receipt), pair.bits)
+    return opened
+
+
+def without_noise(
+    pair: Pair, product: Product, tables: Tables, *, own: str, secret: bytes, label: str
+) -> dict[int, Ring]:
+    """The same, but for the noise that the party draws by itself: it must not leave like this.
+
+    So what a party knows of its own answer, and what is left of it is that noise. Dealt coins,
+    which it does not know, are inside.
+    """
     share, heads, dealt = product.share, product.heads, coins_of(pair, tables)
     check_array(share, pair.shape, pair.bits, "share")
     if set(heads) != set(dealt):
         raise ProtocolError("every table with dealt coins takes its own, and no other table.")
-    opened = {}
+    found = {}
     for index, planned in tables.items():
-        receipt.check(planned.event)
         values, coins = _cells(pair, share, planned.query), dealt.get(index)
         if coins:
             check_array(heads[index], values.shape, 32, "share of coins")
             # Dropping high bits is a ring homomorphism: shares stay shares.
             values = values.astype(np.uint32) + heads[index]
-        elif not planned.query.is_pooled:
-            values = values + _noise(draw(len(values), planned.event, receipt), pair.bits)
         key = hkdf(secret, "open", label, product.bound, str(index), canonical_json(planned))
         masked = _rerandomised(values, key, add=pair.is_first(own))
         # The bits that words of coins do not define depend on the signs: they must not leave.
-        opened[index] = masked & coins.low_bits if coins else masked
-    return opened
+        found[index] = masked & coins.low_bits if coins else masked
+    return found
 
 
 def reconstruct(

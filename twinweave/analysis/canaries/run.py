@@ -1,0 +1,116 @@
+"""The audit of a run's guarantee: a lower bound of epsilon for every path by which it releases.
+
+Each path has a run of its own, of canaries alone, with the run's configuration: it asks for the
+path's kind of release, and nothing else, with the noise that the run's own planning and
+accountant give it for all of epsilon at delta. No row of a person is in it, and no budget of one.
+What is audited so is the program that the run uses, at the run's settings: whether what is drawn,
+clipped, sampled and counted is what is charged.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from twinweave.analysis.audit.results import LowerBound
+from twinweave.analysis.canaries.counts import counts_trial
+from twinweave.analysis.canaries.kinds import kinds_of
+from twinweave.analysis.canaries.levels import levels_bound
+from twinweave.analysis.canaries.tables import table_trial
+from twinweave.config import RunConf
+from twinweave.spec import RunSpec
+from twinweave.workload.audit import Depth
+
+log = logging.getLogger("twinweave.run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """side: of a table of canaries, which has side ** 2. canaries: of a training, by generator.
+    levels: of the column that has them or not. rounds: of a training at most; None: all."""
+
+    side: int
+    canaries: Mapping[str, int]
+    levels: int
+    rounds: int | None
+
+
+EFFORTS: dict[Depth, Effort] = {
+    "quick": Effort(
+        side=100, canaries={"tvae": 20_000, "ctgan": 20_000, "llm": 5_000}, levels=100, rounds=1
+    ),
+    "full": Effort(
+        side=320,
+        canaries={"tvae": 100_000, "ctgan": 100_000, "llm": 40_000},
+        levels=200,
+        rounds=None,
+    ),
+}
+
+
+def lower_bounds(
+    conf: RunConf, spec: RunSpec, rows: Mapping[str, int], depth: Depth
+) -> tuple[LowerBound, ...]:
+    """A bound for every path of a run; none where the audit is off, or the run is not private.
+
+    spec: that the run began with. rows: table sizes, public. The same seed puts the same canaries
+    in; the noise is fresh.
+    """
+    effort = EFFORTS.get(depth)
+    if effort is None:
+        return ()
+    found = []
+    for audit in _audits(conf, spec, rows, effort):
+        started = time.monotonic()
+        for bound in audit():
+            log.info(
+                "canaries: %s: epsilon >= %.2f of %.2f claimed (%.1f s)",
+                bound.path,
+                bound.bound,
+                bound.claimed,
+                time.monotonic() - started,
+            )
+            found.append(bound)
+    return tuple(found)
+
+
+def _audits(
+    conf: RunConf, spec: RunSpec, rows: Mapping[str, int], effort: Effort
+) -> Iterator[Callable[[], tuple[LowerBound, ...]]]:
+    """One a path, each with a generator of its own: none depends on what came before it."""
+    seeds = np.random.SeedSequence(conf.seed)
+
+    def rng() -> np.random.Generator:
+        return np.random.default_rng(seeds.spawn(1)[0])
+
+    for kind in kinds_of(spec, effort.side):
+        yield lambda kind=kind: (table_trial(kind, conf, side=effort.side, rng=rng()).bound(),)
+    if spec.overlap is not None:
+        yield lambda: (counts_trial(conf, canaries=effort.side**2, rng=rng()).bound(),)
+    yield lambda: (levels_bound(conf, side=effort.levels, rng=rng()),)
+    if spec.training is not None:
+        yield lambda: _training(conf, rows, effort, rng())
+
+
+def _training(
+    conf: RunConf, rows: Mapping[str, int], effort: Effort, rng: np.random.Generator
+) -> tuple[LowerBound, ...]:
+    from twinweave.analysis.canaries.sums import opened_trial
+    from twinweave.analysis.canaries.training import train_canaries
+
+    assert conf.generator is not None
+    generator = conf.generator
+    if effort.rounds:
+        generator = replace(generator, rounds=min(generator.rounds, effort.rounds))
+    conf = replace(conf, generator=generator)
+    canaries = effort.canaries[generator.name]
+    trained = train_canaries(conf, rows, canaries=canaries, rng=rng)
+    delta = conf.privacy.delta
+    trials = [trained.trial(delta)]
+    if trained.updates:
+        trials.append(opened_trial(trained, conf.protocol.secure_sum, delta=delta, rng=rng))
+    return tuple(t.bound() for t in trials)

@@ -1,0 +1,83 @@
+"""What an observer saw of many canaries on one release path, and what that proves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinweave.analysis.audit.results import LowerBound
+from twinweave.analysis.canaries import bounds
+from twinweave.privacy import accountant
+from twinweave.privacy.events import Event
+
+CONFIDENCE = 0.9999
+"""Of a bound: a path whose guarantee holds is accused with a chance of 1 in 10,000 at most."""
+
+
+def drawn(canaries: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which canaries are put in: a fair coin each, (canaries,)."""
+    return rng.integers(0, 2, canaries).astype(np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One path with its canaries.
+
+    events: what the ledger says the path released of each canary's user. included: (canaries,),
+    which were put in. scores: (canaries,), above 0 where the observer takes it for put in: the
+    logarithm of the likelihood ratio, as the events say that noise is distributed.
+    """
+
+    path: str
+    events: tuple[Event, ...]
+    delta: float
+    included: NDArray[np.bool_] = field(repr=False)
+    scores: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def canaries(self) -> int:
+        return len(self.included)
+
+    @property
+    def correct(self) -> int:
+        return int(np.sum((self.scores > 0) == self.included))
+
+    @cached_property
+    def claimed(self) -> float:
+        return accountant.epsilon(self.events, self.delta)
+
+    @cached_property
+    def ideal(self) -> int:
+        """Right guesses of the best observer of a mechanism that spends exactly what is claimed:
+        (1 + total variation) / 2 of the canaries."""
+        variation = accountant.delta(self.events, 0.0)
+        return round(self.canaries * (1 + variation) / 2)
+
+    def bound(self, confidence: float = CONFIDENCE) -> LowerBound:
+        """By `bounds.gaussian`."""
+
+        def proven(correct: int) -> float:
+            return bounds.gaussian(correct, self.canaries, delta=self.delta, confidence=confidence)
+
+        right = self.correct / self.canaries
+        return LowerBound(
+            path=self.path,
+            claimed=self.claimed,
+            bound=proven(self.correct),
+            ceiling=proven(self.ideal),
+            confidence=confidence,
+            detail=f"{self.canaries:,} canaries, {right:.2%} guessed right",
+        )
+
+
+def joined(trials: Sequence[Trial]) -> Trial:
+    """Trials of the same path and plan as one: their canaries are independent."""
+    return replace(
+        trials[0],
+        included=np.concatenate([t.included for t in trials]),
+        scores=np.concatenate([t.scores for t in trials]),
+    )
