@@ -149,14 +149,15 @@ def _notes(o: Outcome, k: int) -> list[str]:
     """Sentences of this outcome alone."""
     if o.points is None:
         return [f"Not shown: an arm has fewer than {k} users, or is lost in the noise."]
-    notes = [
-        f"Among matched users alone, {o.pair(one)}: "
-        f"{o.points.signed(told.value)}{o.points.suffix} ({o.points.between(told.interval)}). "
-        "Valid only if the treatment does not change who is matched."
+    told = "; ".join(
+        f"{o.pair(one)} {o.points.signed(lift.value)}{o.points.suffix} "
+        f"({o.points.between(lift.interval)})"
         for one in o.every
         if one.matched is not None
-        for told in [shown_comparison(one.matched).absolute]
-    ]
+        for lift in [shown_comparison(one.matched).absolute]
+    )
+    valid = "Valid only if the treatment does not change who is matched."
+    notes = [f"Among matched users alone: {told}. {valid}"] if told else []
     first = o.every[0]
     if isinstance(first, ValueLift) and first.clipped_share is not None:
         share = shown_finding(first.clipped_share)

@@ -8,7 +8,7 @@ from twinweave.report.page.charts.intervals import Bar, Forest, Row, bounds, for
 from twinweave.report.page.html import render
 from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
-from twinweave.report.terminal.text import level_text, p_is
+from twinweave.report.terminal.text import level_text, p_is, unit_for
 
 _TEMPLATE = """
 {{ figure }}
@@ -55,6 +55,8 @@ def section(m: Material) -> Section | None:
 
 def _rows(found: MatchRate) -> list[Row]:
     rows = []
+    width = max(one.interval[1] - one.interval[0] for one in found.arms.values())
+    unit = unit_for(width / 4, scale=100.0, suffix=" %")
     for place, (arm, share) in enumerate(found.arms.items()):
         told = shown_finding(share)
         low, high = told.interval
@@ -63,8 +65,8 @@ def _rows(found: MatchRate) -> list[Row]:
                 name=arm,
                 group="" if place else f"At {found.party}",
                 bar=Bar(value=told.value, low=low, high=high),
-                estimate=f"{told.value:.1%}",
-                interval=f"{low:.1%} to {high:.1%}",
+                estimate=unit.plain(told.value) + unit.suffix,
+                interval=unit.between(told.interval, signed=False),
                 says="" if place else found.state.value,
                 tone=_TONES.get(found.state, "bad"),
             )
