@@ -17,7 +17,7 @@ from tests.generators.pretrained.tiny import write_checkpoint
 from tests.whole_run import readable, run, serve, spec_of
 from twinweave import rundir
 from twinweave.config import RunConf
-from twinweave.errors import RunError
+from twinweave.errors import ConfigError
 from twinweave.generators.pretrained.checkpoint import checked
 from twinweave.generators.pretrained.template import template
 from twinweave.generators.union import UnionLayout
@@ -93,6 +93,6 @@ def test_a_party_without_the_model_refuses_before_anything_is_spent(
     save_file(load_file(weights), weights, metadata={"format": "pt", lineage.MARK: "x"})
     charged: list[Any] = []
     monkeypatch.setattr(Party, "charge", lambda *given: charged.append(given))
-    with pytest.raises(RunError, match="without noise"):
+    with pytest.raises(ConfigError, match="without noise"):
         run(conf, spec=spec)
     assert not charged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -78,6 +79,11 @@ class TrainingConf(Parsed):
         """Its entry in `registry.KINDS`."""
         name: str = getattr(self, "name")  # noqa: B009 (of the kinds themselves)
         return name
+
+    @property
+    def threads(self) -> int:
+        """That a party trains with: matrices are small, and a simulation's parties share cores."""
+        return 1
 
     def pinned(self) -> Self:
         """As a run's specification has it: with the hash of what it reads from disk."""
@@ -235,6 +241,11 @@ class PretrainedConf(TrainingConf):
     @property
     def kind(self) -> str:
         return "llm_pretrained"
+
+    @property
+    def threads(self) -> int:
+        """All there are: the matrices are large."""
+        return os.cpu_count() or 1
 
     def pinned(self) -> Self:
         from twinweave.generators.pretrained.checkpoint import checked

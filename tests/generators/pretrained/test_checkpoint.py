@@ -93,13 +93,23 @@ def unsafely_trained(folder: Path) -> Path:
     return folder
 
 
+def without_lineage(folder: Path) -> Path:
+    (folder / lineage.FILE).unlink()
+    return folder
+
+
+def with_another(folder: Path) -> Path:
+    lineage.write(folder, Lineage(digest=digest_of(folder), trained=()))
+    return folder
+
+
 @pytest.mark.parametrize(
     "disguise",
     [
         lambda f: f,
         lambda f: f.rename(f.parent / "another name"),
-        lambda f: ((f / lineage.FILE).unlink(), f)[1],
-        lambda f: (lineage.write(f, Lineage(digest=digest_of(f), trained=())), f)[1],
+        without_lineage,
+        with_another,
     ],
     ids=["as it is", "renamed", "without its lineage", "with another lineage"],
 )

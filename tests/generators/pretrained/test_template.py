@@ -18,10 +18,10 @@ def test_choices_lead_to_every_code_and_to_nothing_else(values: list[list[int]])
     """Walk the trie by brute force: whatever is chosen among what is allowed, a code is left."""
     ended = [(*value, END) for value in values]
     text = ColumnText.written((7, 7), ended)
-    reached = set()
+    reached: set[int] = set()
     frontier = [frozenset(range(len(values)))]
     for at in range(text.values):
-        parted = set()
+        parted: set[frozenset[int]] = set()
         for alive in frontier:
             allowed = {frozenset(np.flatnonzero(text.allowed[code, at])) for code in alive}
             assert len(allowed) == 1  # the codes that are left share a node

@@ -69,7 +69,7 @@ class PretrainedTransformer(RowLossGenerator):
     def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The adapters' own."""
         for name, layer in self.network.adapters():
-            yield f"{name}.weight", layer.weight
+            yield from layer.named_parameters(name)
 
     def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
         """Every adapter, by whoever holds a column."""
@@ -183,7 +183,9 @@ class PretrainedTransformer(RowLossGenerator):
             )
             optimizer.zero_grad()
             for part, known in zip(
-                shown.split(conf.micro_batch), bits.split(conf.micro_batch), strict=True
+                torch.split(shown, conf.micro_batch),
+                torch.split(bits, conf.micro_batch),
+                strict=True,
             ):
                 loss = self.loss(part.to(device), known.to(device)).sum() / conf.format_batch
                 torch.autograd.backward(loss)
