@@ -37,10 +37,11 @@ def test_every_dataset_parses(data: str) -> None:
 def test_every_option_parses(option: str) -> None:
     extra = ["privacy.epsilon=1", "privacy.delta=1e-5"] if option.startswith("privacy") else []
     extra += ["generator=none"] if option == "workload=lift" else []
+    extra += ["generator.checkpoint=x"] if option == "generator=llm_pretrained" else []
     conf = parsed(option, *extra)
     group_name, _, choice = option.partition("=")
     if group_name == "generator":
-        assert (conf.generator.name if conf.generator else "none") == choice
+        assert (conf.generator.kind if conf.generator else "none") == choice
 
 
 def test_every_fault_is_told_at_once_and_no_input() -> None:

@@ -256,7 +256,7 @@ def _training(conf: RunConf) -> TrainingSpec | None:
     if conf.generator is None or not conf.generator.rounds:
         return None
     return TrainingSpec(
-        generator=conf.generator,
+        generator=conf.generator.pinned(),
         colluding=conf.protocol.colluding,
         secure_sum=conf.protocol.secure_sum,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
+from twinweave.generators.conf import GeneratorConf
 from twinweave.parsing import Parsed, check_positive
 from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON, GuardConf
 from twinweave.tables.column import Column
@@ -34,6 +35,8 @@ class Site(Parsed):
     holdout_key: 64 hex digits that all parties share and the server lacks; which users are set
     aside for the audit follows from it. None: this party sets nobody aside.
     verdicts: whether this party tells its exact word on synthetic tables, if a run asks for it.
+    checkpoint: folder of the party's own copy of a language model, for runs that train one; the
+    run's specification names it by its hash.
     work: private folder for the party's own record of its runs.
     simulated: written for a simulation, from the run's own configuration.
     """
@@ -51,6 +54,7 @@ class Site(Parsed):
     max_rows: int = 20_000_000
     holdout_key: str | None = field(default=None, repr=False)
     verdicts: bool = False
+    checkpoint: str | None = None
     work: str = field(default=".twinweave")
     simulated: bool = False
 
@@ -61,6 +65,10 @@ class Site(Parsed):
         self.guard.check_delta("site.guard.delta")
         if self.holdout_key is not None:
             check_key("site.holdout_key", self.holdout_key)
+
+    def placed(self, generator: GeneratorConf) -> GeneratorConf:
+        """The generator of a run as this party builds it. Raises ConfigError (`placed`)."""
+        return generator if self.simulated else generator.placed(self.checkpoint)
 
     def check_budget(self, epsilon: float, delta: float) -> None:
         """Raise BudgetError where a run's (epsilon, delta) is more than this party allows one."""

@@ -14,7 +14,8 @@ from tests.generators.oracle import ClippedSums, brute_force
 from tests.generators.toys import conf, shipped
 from tests.statistics import p_counts, plausible
 from twinweave.errors import ConfigError
-from twinweave.generators.llm import SchemaTransformer, column_order
+from twinweave.generators.llm import SchemaTransformer
+from twinweave.generators.order import column_order
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.contingency import ABSENT

@@ -127,7 +127,12 @@ class SoftGenerator(Generator):
 
 
 class RowLossGenerator(Generator):
-    """A generator whose shared parameters all learn from its own loss of a row, by DP-SGD."""
+    """A generator whose shared parameters all learn from its own loss of a row, by DP-SGD.
+
+    micro_batch: rows through the network at once; None: as is usual (`training.MICRO_BATCH`).
+    """
+
+    micro_batch: int | None = None
 
     @abstractmethod
     def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:
@@ -149,4 +154,5 @@ class RowLossGenerator(Generator):
             active=self.coverage(local.held),
             adam=local.state,
             mode=self.conf.gradients,
+            micro_batch=self.micro_batch,
         )

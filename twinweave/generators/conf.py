@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
 
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 
+if TYPE_CHECKING:
+    from twinweave.generators.union import UnionLayout
+
 FIELD = "generator"
 
-MOST_LAYERS, MOST_WIDTH = 1_000, 1 << 16
+MOST_LAYERS, MOST_WIDTH, MOST_RANK = 1_000, 1 << 16, 1_024
 MOST_ROUNDS, MOST_STEPS = 10_000, 10**6
 MOST_NUMBERS = 1 << 28
 """What a party still takes on: a specification comes from outside. Numbers: in a network's inner
@@ -69,6 +73,29 @@ class TrainingConf(Parsed):
     def steps(self) -> int:
         """Private steps of the whole run, at each party."""
         return self.rounds * self.local_steps
+
+    @property
+    def kind(self) -> str:
+        """Its entry in `registry.KINDS`."""
+        name: str = getattr(self, "name")  # noqa: B009 (of the kinds themselves)
+        return name
+
+    @property
+    def threads(self) -> int:
+        """That a party trains with: matrices are small, and a simulation's parties share cores."""
+        return 1
+
+    def pinned(self) -> Self:
+        """As a run's specification has it: with the hash of what it reads from disk."""
+        return self
+
+    def placed(self, checkpoint: str | None) -> Self:  # noqa: ARG002
+        """As a party reads it: with its own folder in the place of the specification's."""
+        return self
+
+    def check(self, layout: UnionLayout) -> None:  # noqa: ARG002
+        """Raise ConfigError where it cannot be built for this union. Loads no torch."""
+        return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +192,90 @@ class LlmConf(TrainingConf):
         check_numbers(self.layers * self.width * (4 * self.width + 2 * self.hidden))
         if self.width % self.heads:
             raise ConfigError("generator.heads", "does not divide the width", "Correct either.")
-        if not 0 <= self.one_party <= 1:
-            raise ConfigError("generator.one_party", "not in 0..1", "Give a share of the rows.")
+        check_share(self)
 
 
-GeneratorConf = TvaeConf | CtganConf | LlmConf
-NamedGenerator = Annotated[GeneratorConf, Field(discriminator="name")]
-"""As parsed, by its name alone: a wrong value of one is told as no fault of the others."""
+@dataclass(frozen=True, kw_only=True)
+class PretrainedConf(TrainingConf):
+    """A published language model that writes rows as text, by adapters.
+
+    checkpoint: a local folder. digest: SHA-256 of its files; None: whatever is there.
+    rank, scale: of the adapters (LoRA). precision: of the frozen weights; adapters are float32.
+    loss: of the tokens of values among those that the column allows (`allowed`), among all
+        (`values`), or of every token among all (`all`, as is usual: for comparison).
+    format_*: plain training before the private steps, on rows drawn from the noisy tables
+        (`tables`) or from the schema alone, uniformly (`uniform`). one_party: see LlmConf.
+    micro_batch, decode_batch: rows through the model at once, in training and in decoding.
+    temperature: logits are divided by it in decoding. decode_noise: standard deviation of normal
+        noise on logits in decoding; no part of any guarantee.
+    gradients: not `ghost`, whose norms of sequences can be lost in rounding.
+    """
+
+    name: Literal["llm"] = "llm"
+    backend: Literal["pretrained"] = "pretrained"
+    gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"
+    checkpoint: str
+    digest: str | None = None
+    rank: int
+    scale: float
+    precision: Literal["float32", "bfloat16"]
+    loss: Literal["allowed", "values", "all"]
+    format_rows: Literal["tables", "uniform"]
+    format_steps: int
+    format_learning_rate: float
+    format_batch: int
+    one_party: float
+    micro_batch: int
+    decode_batch: int
+    temperature: float
+    decode_noise: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(FIELD, self, "rank", most=MOST_RANK)
+        check_positive(FIELD, self, "micro_batch", "decode_batch", most=MOST_WIDTH)
+        check_positive(FIELD, self, "scale", "format_learning_rate", "format_batch", "temperature")
+        check_not_negative(FIELD, self, "format_steps", "decode_noise")
+        check_share(self)
+
+    @property
+    def kind(self) -> str:
+        return "llm_pretrained"
+
+    @property
+    def threads(self) -> int:
+        """All there are: the matrices are large."""
+        return os.cpu_count() or 1
+
+    def pinned(self) -> Self:
+        from twinweave.generators.pretrained.checkpoint import checked
+
+        return replace(self, digest=checked(self.checkpoint, self.digest).digest)
+
+    def placed(self, checkpoint: str | None) -> Self:
+        if checkpoint is None:
+            raise ConfigError(
+                "site.checkpoint",
+                "is missing, and the run trains a pretrained model",
+                "Name the folder of your own copy of the model in the site file.",
+            )
+        return replace(self, checkpoint=checkpoint)
+
+    def check(self, layout: UnionLayout) -> None:
+        from twinweave.generators.pretrained.checkpoint import check_installed, checked
+        from twinweave.generators.pretrained.template import template
+
+        check_installed()
+        template(layout, checked(self.checkpoint, self.digest))
+
+
+def check_share(conf: LlmConf | PretrainedConf) -> None:
+    """Raise ConfigError where `one_party` is no share of rows."""
+    if not 0 <= conf.one_party <= 1:
+        raise ConfigError("generator.one_party", "not in 0..1", "Give a share of the rows.")
+
+
+GeneratorConf = TvaeConf | CtganConf | LlmConf | PretrainedConf
+_Llm = Annotated[LlmConf | PretrainedConf, Field(discriminator="backend")]
+NamedGenerator = Annotated[TvaeConf | CtganConf | _Llm, Field(discriminator="name")]
+"""As parsed, by its name and backend: a wrong value of one is told as no fault of the others."""

@@ -23,8 +23,9 @@ from torch.nn import functional
 from twinweave.generators.base import Progress, RowLossGenerator
 from twinweave.generators.conf import Activation, LlmConf
 from twinweave.generators.mlp import ACTIVATIONS, Blocks, presence_input
+from twinweave.generators.order import column_order
 from twinweave.generators.union import OneWay, Rows, UnionLayout
-from twinweave.tables.column import Role
+from twinweave.generators.writing import draw, narrowed
 from twinweave.tables.contingency import ABSENT
 
 CHUNK = 8192
@@ -32,26 +33,6 @@ CHUNK = 8192
 
 SCORE = 30.0
 """Bound of an attention score: weights in a row differ by at most exp(60), finite in float32."""
-
-_OUTCOMES = (Role.CONVERSION, Role.VALUE, Role.LABEL)
-
-
-def column_order(layout: UnionLayout) -> tuple[int, ...]:
-    """Union columns in the order they are written: sensitive, shared, party by party, outcomes.
-
-    Shared columns come before a party's own, so that what one party trains (its columns given
-    the shared ones) is what sampling needs; the label is the very last. Without roles: shared
-    first, then party by party.
-    """
-    roles = layout.roles or (Role.FEATURE,) * len(layout.sizes)
-
-    def rank(column: int) -> tuple[bool, int, int, bool]:
-        holders, role = layout.holders[column], roles[column]
-        outcome = 1 + _OUTCOMES.index(role) if role in _OUTCOMES else 0
-        block = 0 if len(holders) > 1 else 1 + holders[0]
-        return role is not Role.SENSITIVE, outcome, block, role is not Role.MEMBERSHIP
-
-    return tuple(sorted(range(len(layout.sizes)), key=rank))
 
 
 class Block(nn.Module):
@@ -230,7 +211,7 @@ class SchemaTransformer(RowLossGenerator):
             x = (self._read(j, codes, presence) + self.positions.weight[j])[:, None]
             for block, past in zip(self.blocks, pasts, strict=True):
                 x = block(x, allowed, past)
-            drawn = _draw(self.outputs[column](self.norm(x[:, 0])), generator)
+            drawn = draw(self.outputs[column](self.norm(x[:, 0])), generator)
             codes[:, column] = torch.where(visible[:, column], drawn, ABSENT)
         return codes
 
@@ -268,32 +249,17 @@ class SchemaTransformer(RowLossGenerator):
         self.train()
         for step in range(conf.format_steps):
             pick = torch.randint(len(codes), (conf.format_batch,), generator=generator)
-            shown, bits = self._narrow(codes[pick], presence[pick], generator)
+            shown, bits = narrowed(
+                self.columns,
+                self.layout,
+                codes[pick],
+                presence[pick],
+                share=conf.one_party,
+                generator=generator,
+            )
             optimizer.zero_grad()
             torch.autograd.backward(self.loss(shown, bits).mean())
             optimizer.step()
             schedule.step()
             if progress:
                 progress("learn the format", step + 1, conf.format_steps)
-
-    def _narrow(
-        self, codes: Tensor, presence: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Show part of the rows, `conf.one_party`, as one of their parties sees them.
-
-        A party drawn at random, the others' columns absent, their presence unknown: the model
-        learns whole rows and, in the same weights, the view from which that party will train it.
-        """
-        layout = self.layout
-        held = torch.from_numpy(np.stack([layout.held_by(p) for p in layout.parties]))
-        viewer = torch.multinomial(presence.clamp(min=1e-9), 1, generator=generator)[:, 0]
-        narrow = torch.rand(len(codes), generator=generator) < self.conf.one_party
-        shown = torch.where(narrow[:, None] & ~held[viewer], ABSENT, codes)
-        return shown, torch.where(narrow[:, None], self.seen(shown), presence)
-
-
-def _draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """One code for each row of (n, size) logits, by inverting the distribution: (n,) int64."""
-    steps = logits.softmax(dim=-1).cumsum(dim=-1)[:, :-1].contiguous()
-    at = torch.rand((len(logits), 1), generator=generator)
-    return torch.searchsorted(steps, at, right=True)[:, 0]

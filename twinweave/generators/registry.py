@@ -19,8 +19,9 @@ KINDS = {
     "tvae": "twinweave.generators.tvae:Tvae",
     "ctgan": "twinweave.generators.ctgan:Ctgan",
     "llm": "twinweave.generators.llm:SchemaTransformer",
+    "llm_pretrained": "twinweave.generators.pretrained.model:PretrainedTransformer",
 }
-"""Where the class of each kind is: `name` of its configuration -> module:class.
+"""Where the class of each kind is: `kind` of its configuration -> module:class.
 
 Called with (conf, layout, seed=, one_way=), it makes the network as it is before the first round:
 the same for the same seed and, where it can start there, at the product of the noisy one-way
@@ -32,7 +33,7 @@ def build(
     conf: GeneratorConf, layout: UnionLayout, *, seed: int = 0, one_way: OneWay | None = None
 ) -> Generator:
     """The generator of a configuration, on the CPU, as it is before the first round."""
-    module, _, name = KINDS[conf.name].partition(":")
+    module, _, name = KINDS[conf.kind].partition(":")
     made: Generator = getattr(import_module(module), name)(conf, layout, seed=seed, one_way=one_way)
     return made
 

@@ -129,11 +129,13 @@ def private_steps(
     active: NDArray[np.bool_] | None = None,
     adam: Arrays | None = None,
     mode: GradientMode = "bookkeeping",
+    micro_batch: int | None = None,
 ) -> tuple[Trace, Arrays]:
     """Train a module on a loss of its rows for the steps of a plan, in place.
 
     codes: (n, columns) int32 of one party's rows, ABSENT where not held. adam: state of the
-    round before. Returns what happened, and Adam's state for the next round: both stay here.
+    round before. micro_batch: rows through the module at once; None: MICRO_BATCH.
+    Returns what happened, and Adam's state for the next round: both stay here.
     """
     module.train()
     device = next(module.parameters()).device
@@ -145,7 +147,7 @@ def private_steps(
         return tally.seen(training.module(part))
 
     for (batch,) in training.loader:
-        parts = torch.split(batch, MICRO_BATCH) if len(batch) else ()
+        parts = torch.split(batch, micro_batch or MICRO_BATCH) if len(batch) else ()
         training.step(partial(seen, part) for part in parts)
         tally.batch(len(batch))
     return tally.trace(), training.adam.moments()

@@ -30,7 +30,8 @@ class UnionLayout:
     sizes: discrete codes of each column. holders: for each column, the indices of the
     parties that hold it. roles: of each column, or () where they do not matter. pools: indices
     of parties of whom a row is present at one at most (`JointSchema.pools`). rules: between
-    columns, that rows keep. All public.
+    columns, that rows keep. labels: of each column's codes, or () where texts do not matter.
+    All public.
     """
 
     parties: tuple[str, ...]
@@ -40,6 +41,7 @@ class UnionLayout:
     roles: tuple[Role, ...] = ()
     pools: tuple[tuple[int, ...], ...] = ()
     rules: Rules = field(default_factory=Rules)
+    labels: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(cls, schema: JointSchema) -> UnionLayout:
@@ -52,6 +54,7 @@ class UnionLayout:
             roles=tuple(c.role for c in schema.columns),
             pools=tuple(tuple(index[p] for p in unit) for unit in schema.units if unit[1:]),
             rules=schema.rules,
+            labels=tuple(c.labels for c in schema.columns),
         )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from twinweave.errors import ProtocolError, SchemaError
+from twinweave.generators.union import UnionLayout
 from twinweave.parsing import canonical_json
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
 from twinweave.protocols.party import Introduced, Joined, Party, read_rows, tell_cleaning
@@ -33,6 +34,7 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
         site.check_audit(spec.audit)
     if spec.training is not None:
         sums_of(spec)
+        site.placed(spec.training.generator).check(UnionLayout.of(spec.schema))
     rows = read_rows(site, spec.run, spec.holdout)
     tell_cleaning(site, spec.run)
     joined = Joined(

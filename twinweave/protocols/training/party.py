@@ -131,8 +131,9 @@ def _network(request: TrainRequest, party: Party) -> Generator:
         numbers.append(table)
     if any(n.dtype.kind != "f" or not np.isfinite(n).all() for n in numbers):
         raise ProtocolError("weights and one-way tables are finite numbers. Start a new run.")
-    torch.set_num_threads(1)  # small matrices; and the parties of a simulation share the cores
-    return registry.load(party.spec.trained.generator, layout, request.weights)
+    generator = party.site.placed(party.spec.trained.generator)
+    torch.set_num_threads(generator.threads)
+    return registry.load(generator, layout, request.weights)
 
 
 def union_codes(party: Party) -> NDArray[np.int32]:

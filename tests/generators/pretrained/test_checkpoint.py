@@ -1,0 +1,153 @@
+"""Which checkpoints may start a private run, and which are refused, with the reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.generators.pretrained.tiny import LAYOUT, conf, write_checkpoint
+from twinweave.errors import ConfigError
+from twinweave.generators import registry
+from twinweave.generators.pretrained import lineage
+from twinweave.generators.pretrained.checkpoint import checked, digest_of
+from twinweave.generators.pretrained.lineage import Lineage, Training
+from twinweave.parsing import parse
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint("gpt2", tmp_path_factory.mktemp("published") / "gpt2")
+
+
+@pytest.fixture
+def folder(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "model"))
+
+
+def edit(folder: Path, **fields: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (pickled, "may run code"),
+        (lambda f: edit(f, model_type="mamba"), "not checked exact"),
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be read"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x00"), "safetensors format"),
+        (lambda f: edit(f, n_positions=20), "reads 20 tokens"),
+    ],
+)
+def test_what_is_no_fit_checkpoint_is_refused(
+    folder: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    conf(folder).check(LAYOUT)
+    spoil(folder)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        conf(folder).check(LAYOUT)
+    assert str(folder) not in str(caught.value)
+
+
+def test_values_that_the_tokenizer_cannot_tell_apart_are_refused(published: Path) -> None:
+    twice = replace(LAYOUT, labels=(("same", "same"), *LAYOUT.labels[1:]))
+    with pytest.raises(ConfigError, match="'sex'"):
+        conf(published).check(twice)
+
+
+def test_a_mode_without_exact_gradients_is_refused(published: Path) -> None:
+    with pytest.raises(ConfigError, match="gradients"):
+        conf(published, gradients="ghost")
+
+
+def test_another_model_than_the_runs_is_refused(folder: Path) -> None:
+    """The specification has the hash of its files; a party's folder may have any name."""
+    pinned = conf(folder).pinned()
+    moved = folder.rename(folder.parent / "elsewhere")
+    pinned.placed(str(moved)).check(LAYOUT)
+    with pytest.raises(ConfigError, match=r"site\.checkpoint"):
+        pinned.placed(None)
+    edit(moved, layer_norm_epsilon=1e-6)
+    with pytest.raises(ConfigError, match="another hash"):
+        pinned.placed(str(moved)).check(LAYOUT)
+
+
+def unsafely_trained(folder: Path) -> Path:
+    """As a fine-tuning without noise leaves it."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    save_file(load_file(path), path, metadata={"format": "pt", lineage.MARK: "german_credit"})
+    trained = (Training(dataset="german_credit", epsilon=None, delta=1e-5),)
+    lineage.write(folder, Lineage(digest=digest_of(folder), trained=trained))
+    return folder
+
+
+def without_lineage(folder: Path) -> Path:
+    (folder / lineage.FILE).unlink()
+    return folder
+
+
+def with_another(folder: Path) -> Path:
+    lineage.write(folder, Lineage(digest=digest_of(folder), trained=()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda f: f,
+        lambda f: f.rename(f.parent / "another name"),
+        without_lineage,
+        with_another,
+    ],
+    ids=["as it is", "renamed", "without its lineage", "with another lineage"],
+)
+def test_a_checkpoint_trained_without_noise_starts_no_private_run(
+    folder: Path, disguise: Callable[[Path], Path]
+) -> None:
+    found = disguise(unsafely_trained(folder))
+    for refused in (
+        lambda: checked(str(found)),
+        lambda: conf(found).pinned(),
+        lambda: conf(found).check(LAYOUT),
+        lambda: registry.build(conf(found), LAYOUT),
+    ):
+        with pytest.raises(ConfigError, match="without noise"):
+            refused()
+
+
+def test_a_lineage_holds_the_mark_even_where_the_weights_lost_it(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = unsafely_trained(folder) / "model.safetensors"
+    save_file(load_file(path), path, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="without noise"):
+        checked(str(folder))
+
+
+def test_a_private_lineage_may_go_on_and_is_of_its_files_alone(folder: Path) -> None:
+    trained = (Training(dataset="german_credit", epsilon=1.0, delta=1e-5),)
+    lineage.write(folder, Lineage(digest=digest_of(folder), trained=trained))
+    assert checked(str(folder)).digest == digest_of(folder)
+    edit(folder, layer_norm_epsilon=1e-6)
+    with pytest.raises(ConfigError, match="other files"):
+        checked(str(folder))
+
+
+def test_a_lineage_that_says_nothing_plain_is_refused(folder: Path) -> None:
+    (folder / lineage.FILE).write_text('{"digest": 3}')
+    with pytest.raises(ConfigError, match="cannot be read"):
+        checked(str(folder))
+    with pytest.raises(ConfigError, match="trained"):
+        parse(Lineage, {"digest": "x"})

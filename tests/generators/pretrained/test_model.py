@@ -1,0 +1,225 @@
+"""The pretrained backend: every architecture is private to its rows, valid, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.generators.oracle import ClippedSums, brute_force, worst_change
+from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, model, write_checkpoint
+from tests.statistics import p_counts, plausible
+from twinweave.generators.union import Rows
+from twinweave.tables.contingency import ABSENT
+
+EVERY = np.stack(np.meshgrid(*map(range, LAYOUT.sizes), indexing="ij"), axis=-1).reshape(-1, 4)
+"""All 48 rows of the union."""
+
+architectures = pytest.mark.parametrize("kind", ARCHITECTURES)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {kind: write_checkpoint(kind, root / kind) for kind in ARCHITECTURES}
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def codes_of(n: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, LAYOUT.sizes, (n, 4)))
+
+
+def exact(made: Any) -> np.ndarray[Any, Any]:
+    """The probability of each of all rows."""
+    with torch.no_grad():
+        return (-4 * made.row_loss(torch.from_numpy(EVERY), gen())).double().exp().numpy()
+
+
+@architectures
+def test_every_row_has_likelihood_one_in_all(folders: Any, kind: str) -> None:
+    """Over all rows of the union, and over all that one party can hold: none is invalid."""
+    made = model(folders[kind])
+    assert exact(made).sum() == pytest.approx(1, abs=1e-5)
+    view = EVERY[EVERY[:, 1] == 0]
+    view[:, 1] = ABSENT
+    seen = (-3 * made.row_loss(torch.from_numpy(view), gen())).exp().sum()
+    assert float(seen.detach()) == pytest.approx(1, abs=1e-5)
+
+
+@architectures
+def test_a_rows_loss_is_its_own(folders: Any, kind: str) -> None:
+    """Whatever rows are beside it, and whatever columns they lack."""
+    made, codes = model(folders[kind]), codes_of(6)
+    codes[:2, 1] = ABSENT
+    codes[2:4, 2:] = ABSENT
+    alone = torch.cat([made.row_loss(codes[i : i + 1], gen()) for i in range(6)])
+    torch.testing.assert_close(made.row_loss(codes, gen()), alone, rtol=1e-4, atol=1e-5)
+    one_view = codes[:2]
+    torch.testing.assert_close(made.row_loss(one_view, gen()), alone[:2], rtol=1e-4, atol=1e-5)
+
+
+@architectures
+@pytest.mark.parametrize("mode", ["bookkeeping", "hooks", "functorch"])
+@pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")
+def test_clipped_sum_is_the_sum_of_clipped_rows(folders: Any, kind: str, mode: Any) -> None:
+    """Of two micro-batches, against one row at a time: gradients whole, and with every second row
+    clipped, to within what book-keeping adds to norms for rounding."""
+    made, codes = model(folders[kind]).train(), codes_of(8)
+    codes[:, 1] = ABSENT  # as a party holds them
+    rows = [lambda i=i: made.row_loss(codes[i : i + 1], gen()) for i in range(8)]
+    norms = sorted(float(brute_force(made, [row], 1e9).norm()) for row in rows)
+    clips = ((1e4 * norms[-1], 1e-5), ((norms[3] + norms[4]) / 2, 1e-4))
+    wanted = [brute_force(made, rows, clip) for clip, _ in clips]
+    for (clip, close), sum_of_rows in zip(clips, wanted, strict=True):
+        sums = ClippedSums(made, clip, mode)
+        found = sums(
+            lambda: made.row_loss(codes[:5], gen()), lambda: made.row_loss(codes[5:], gen())
+        )
+        each = sum(min(norm, clip) for norm in norms)
+        assert float((found - sum_of_rows).norm()) <= close * each
+        sums.training.module.remove_hooks()
+
+
+@pytest.mark.parametrize("loss", ["allowed", "values", "all"])
+def test_the_sum_moves_by_the_clip_at_most(folders: Any, loss: str) -> None:
+    """By search: rows of short and long texts, each left out in turn, three sets of weights."""
+    clip = 0.05
+    for seed in range(3):
+        made, codes = model(folders["gpt2"], seed, loss=loss).train(), codes_of(6, seed)
+        sums = ClippedSums(made, clip)
+
+        def total(kept: list[int], codes: Any = codes, made: Any = made, sums: Any = sums) -> Any:
+            return sums(lambda: made.row_loss(codes[kept], gen()))
+
+        moved = worst_change(total, 6)
+        assert 0.9 * clip < moved <= clip * (1 + 1e-4)  # sums are of single precision
+
+
+def test_the_mean_over_a_batchs_tokens_would_be_seen(folders: Any) -> None:
+    """What Hugging Face returns: a row's share of it depends on the rows beside."""
+    made, codes = model(folders["gpt2"], loss="values"), codes_of(6)
+    codes[0] = torch.tensor([0, 0, 0, 0])
+    own = made.row_loss(codes, gen())
+    tokens = made.pieces.write(codes, made.columns.proven_presence(torch.ones(6, 4)), (0, 1, 2, 3))
+    counts = tokens.mask[:, tokens.value_slots()].sum(dim=1)
+    shares = own * counts / counts.sum()
+    fewer = (own * counts)[:2] / counts[:2].sum()
+    assert counts.unique().numel() > 1
+    assert not torch.allclose(shares[:2] * 6, fewer * 2, rtol=1e-2)
+
+
+@architectures
+def test_samples_follow_the_model(folders: Any, kind: str) -> None:
+    """2,000 rows by cached decoding against the exact table; another temperature is seen."""
+    n = 2000
+    made = model(folders[kind], decode_batch=500)
+    rows = made.sample(np.ones((n, 2), dtype=bool), gen(5))
+    counts = np.bincount(np.ravel_multi_index(tuple(rows.codes.T), LAYOUT.sizes), minlength=48)
+    wanted = exact(made)
+    assert plausible(p_counts(counts, wanted / wanted.sum()))
+    other = wanted**0.6
+    assert not plausible(p_counts(counts, other / other.sum()))
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_samples_obey_presence_and_seed(folders: Any, kind: str) -> None:
+    presence = np.array([[True, False], [False, True], [True, True]] * 20)
+    made = model(folders[kind])
+    rows = made.sample(presence, gen(1))
+    assert np.array_equal(rows.codes != ABSENT, LAYOUT.visible(presence))
+    assert (rows.codes < LAYOUT.sizes).all()
+    assert rows.codes.dtype == np.int32
+    assert np.array_equal(rows.codes, made.sample(presence, gen(1)).codes)
+    assert not np.array_equal(rows.codes, made.sample(presence, gen(2)).codes)
+    assert len(made.sample(presence[:0], gen())) == 0
+
+
+def test_completion_follows_the_conditional_law(folders: Any) -> None:
+    """The first columns given the last, where that tells most; not so with a single try."""
+    made, n = model(folders["gpt2"], decode_batch=6000), 500
+    joint = exact(made).reshape(6, 4, 2)
+    laws = joint / joint.sum(axis=0)
+    prior = joint.sum(axis=(1, 2))[:, None, None]
+    most = np.abs(laws - prior).sum(axis=0)
+    income, label = np.unravel_index(most.argmax(), most.shape)
+    given = np.full((n, 4), ABSENT, dtype=np.int32)
+    given[:, 2:] = [income, label]
+    rows = Rows(codes=given, presence=np.ones((n, 2), dtype=bool))
+
+    def p(tries: int) -> float:
+        done = made.complete(rows, gen(3), tries=tries)
+        assert (done.codes[:, 2:] == given[:, 2:]).all()
+        counts = np.bincount(3 * done.codes[:, 0] + done.codes[:, 1], minlength=6)
+        return p_counts(counts, laws[:, income, label])
+
+    assert plausible(p(12))
+    assert not plausible(p(1))
+
+
+def test_offsets_move_the_odds_of_a_label_by_as_much(folders: Any) -> None:
+    """The hook of fairness: log-odds of the label shifted by group, all else as it was."""
+    made, n = model(folders["llama"], decode_batch=500), 2000
+    shift = torch.tensor([[0.0, 1.5], [0.0, -1.5]])
+
+    def offsets(column: int, codes: torch.Tensor) -> torch.Tensor | None:
+        return shift[codes[:, 0]] if column == 3 else None
+
+    wanted = exact(made).reshape(LAYOUT.sizes) * shift.exp().numpy()[:, None, None, :]
+    wanted *= exact(made).reshape(LAYOUT.sizes).sum(axis=3, keepdims=True) / wanted.sum(
+        axis=3, keepdims=True
+    )
+    made.label_offsets = offsets
+    rows = made.sample(np.ones((n, 2), dtype=bool), gen(5))
+    counts = np.bincount(np.ravel_multi_index(tuple(rows.codes.T), LAYOUT.sizes), minlength=48)
+    assert plausible(p_counts(counts, wanted.ravel() / wanted.sum()))
+    assert not plausible(p_counts(counts, exact(made) / exact(made).sum()))
+
+
+@architectures
+def test_logits_are_the_published_models_own(folders: Any, kind: str) -> None:
+    """Before training adapters add nothing: hidden states and head against the model's forward."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    made = model(folders[kind])
+    for name, p in made.shared_parameters():
+        if "lora_B" in name:
+            p.data.zero_()
+    auto = AutoModelForCausalLM if made.network.causal else AutoModelForSeq2SeqLM
+    published = auto.from_pretrained(str(folders[kind])).eval()
+    tokens = torch.randint(3, 300, (2, 12), generator=gen())
+    inputs: dict[str, Any] = {"input_ids": tokens}
+    if not made.network.causal:
+        prompt = made.network.prompt.expand(2, -1)
+        inputs = {"input_ids": prompt, "decoder_input_ids": tokens}
+    with torch.no_grad():
+        wanted = published(**inputs).logits
+        hidden = made.network.hidden(tokens, torch.ones_like(tokens, dtype=torch.bool))
+        some = torch.tensor([5, 17, 250])
+        torch.testing.assert_close(made.network.logits(hidden), wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            made.network.logits(hidden, some), wanted[:, :, some], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_the_format_stage_learns_its_rows(folders: Any) -> None:
+    """From the tables: what they say. From the schema alone: every value as likely as another."""
+    rng = np.random.default_rng(0)
+    town = rng.integers(0, 3, 2000)
+    codes = np.stack([town % 2, town, town + (rng.random(2000) < 0.1), town % 2], axis=1)
+    rows = Rows(codes=codes.astype(np.int32), presence=np.ones((2000, 2), dtype=bool))
+    stage = {"format_steps": 40, "format_batch": 32, "micro_batch": 32, "rank": 8}
+    made = model(folders["llama"], format_learning_rate=1e-2, **stage)
+    before = float(made.row_loss(torch.from_numpy(codes[:200]), gen()).mean().detach())
+    made.learn_format(lambda: rows, seed=0)
+    after = float(made.eval().row_loss(torch.from_numpy(codes[:200]), gen()).mean().detach())
+    assert after < 0.6 * before
+    plain = model(folders["llama"], format_learning_rate=1e-2, format_rows="uniform", **stage)
+    spread = exact(plain).max()
+    plain.learn_format(lambda: pytest.fail("drafted"), seed=0)
+    assert exact(plain.eval()).max() < 0.6 * spread

@@ -1,0 +1,202 @@
+"""Generator `llm`, backend `pretrained`: a published language model that writes rows as text.
+
+Adapters alone are trained and travel. A row is written by `template.py`; its loss is of its own
+tokens; decoding chooses among a column's values alone. After DP-2Stage (Afonja et al. 2024,
+"DP-2Stage: Adapting language models as differentially private tabular data generators"): first the
+format, on rows that are private already, then DP-SGD. Differs: federated; the loss is a mean
+within a row; the format stage draws from the run's noisy tables; no invalid row can be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from twinweave.generators.base import Progress, RowLossGenerator
+from twinweave.generators.conf import PretrainedConf
+from twinweave.generators.mlp import Blocks
+from twinweave.generators.pretrained.checkpoint import check_installed, checked
+from twinweave.generators.pretrained.decoding import Decoder, Steering
+from twinweave.generators.pretrained.network import AdaptedModel
+from twinweave.generators.pretrained.pieces import Pieces, Written
+from twinweave.generators.pretrained.template import template
+from twinweave.generators.union import OneWay, Rows, UnionLayout
+from twinweave.generators.writing import narrowed
+from twinweave.tables.contingency import ABSENT
+
+
+class PretrainedTransformer(RowLossGenerator):
+    """Starts as the published model: adapters add nothing at first.
+
+    label_offsets: where given, what decoding adds to the logits of a column's codes, by the codes
+    written before; see `decoding.Steering`.
+    """
+
+    conf: PretrainedConf
+
+    def __init__(
+        self,
+        conf: PretrainedConf,
+        layout: UnionLayout,
+        *,
+        seed: int = 0,
+        one_way: OneWay | None = None,  # noqa: ARG002
+    ) -> None:
+        """Raises ConfigError for a checkpoint that may not be used, or cannot write the columns."""
+        super().__init__(conf, layout)
+        check_installed()
+        checkpoint = checked(conf.checkpoint, conf.digest)
+        self.template = template(layout, checkpoint)
+        self.network = AdaptedModel(conf, checkpoint, torch.tensor(self.template.prompt))
+        self.pieces = Pieces(self.template, self.network.start)
+        self.columns = Blocks(layout)
+        self.micro_batch = conf.micro_batch
+        self.label_offsets: Steering | None = None
+        self._initialise(torch.Generator().manual_seed(seed))
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        """Inner matrices normal, outer ones zero."""
+        for name, layer in self.network.adapters():
+            nn.init.zeros_(layer.weight)
+            if "lora_A" in name:
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
+
+    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The adapters' own."""
+        for name, layer in self.network.adapters():
+            yield from layer.named_parameters(name)
+
+    def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+        """Every adapter, by whoever holds a column."""
+        some = bool(held.any())
+        return {name: np.full(tuple(p.shape), some) for name, p in self.shared_parameters()}
+
+    def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """See `loss`; a party counts as present where the row proves it, as unknown elsewhere."""
+        return self.loss(codes, self.columns.proven_presence((codes != ABSENT).float()))
+
+    def loss(self, codes: Tensor, presence: Tensor) -> Tensor:
+        """Loss of each row alone, (n,) nats; no randomness is used.
+
+        presence: (n, parties) in 0, 1/2 (unknown), 1. `allowed`: a mean over the row's columns,
+        of the code's negative log-likelihood; else a mean over the row's tokens.
+        """
+        written = self.pieces.write(codes, presence, self._written(codes))
+        hidden = self.network.hidden(written.tokens, written.mask)
+        if self.conf.loss == "allowed":
+            return self._choices(codes, written, hidden)
+        return self._tokens(written, hidden)
+
+    def _written(self, codes: Tensor) -> tuple[int, ...]:
+        """Columns that have slots. Which ones lack must not matter to the rows beside: it does not
+        where positions are counted over unmasked tokens, as in causal models."""
+        live = (codes != ABSENT).any(dim=0).tolist()
+        return self.template.held(live if self.network.causal else [True] * len(live))
+
+    def _choices(self, codes: Tensor, written: Written, hidden: Tensor) -> Tensor:
+        total = hidden.new_zeros(len(codes))
+        for column, (first, _) in written.values.items():
+            piece, code = self.pieces.column(column), codes[:, column]
+            before = hidden[:, [first + at - 1 for at in piece.choices]]
+            logits = self.network.logits(before, piece.alphabet)
+            lost = piece.choice_loss(logits, code.clamp(min=0))
+            total = total + torch.where(code != ABSENT, lost, 0.0)
+        mean: Tensor = total / (codes != ABSENT).sum(dim=1).clamp(min=1)
+        return mean
+
+    def _tokens(self, written: Written, hidden: Tensor) -> Tensor:
+        """Among the whole vocabulary: of values' tokens, or of all."""
+        every = range(1, written.tokens.shape[1])
+        slots = written.value_slots() if self.conf.loss == "values" else list(every)
+        logits = self.network.logits(hidden[:, [slot - 1 for slot in slots]])
+        targets, counted = written.tokens[:, slots], written.mask[:, slots]
+        lost = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+        mean: Tensor = (lost * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return mean
+
+    def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
+        """See `Generator.sample`. Uses an accelerator where torch sees one."""
+        codes = np.full((len(presence), len(self.layout.sizes)), ABSENT, dtype=np.int32)
+        return Rows(codes=self._decoded(codes, presence, generator)[0], presence=presence)
+
+    def complete(self, rows: Rows, generator: torch.Generator, *, tries: int = 8) -> Rows:
+        """Write the columns that are ABSENT in `rows`, given all others, wherever they stand.
+
+        Sampling importance resampling (Rubin 1988): of `tries` completions, each written in order
+        with the given codes forced, one is drawn in proportion to the likelihood of what was
+        forced. Exact where all that is given is written first; otherwise as `tries` grows.
+        """
+        every = np.repeat(np.arange(len(rows)), tries)
+        codes, weights = self._decoded(rows.codes[every], rows.presence[every], generator)
+        shares = torch.from_numpy(weights).reshape(len(rows), tries).softmax(dim=1)
+        pick = torch.multinomial(shares, 1, generator=generator)[:, 0].numpy()
+        return Rows(codes=codes[np.arange(len(rows)) * tries + pick], presence=rows.presence)
+
+    @torch.no_grad()
+    def _decoded(
+        self, given: NDArray[np.int32], presence: NDArray[np.bool_], generator: torch.Generator
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """(codes, log-likelihood of the given ones), batches of one presence pattern each."""
+        self.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        codes, weights = given.copy(), np.zeros(len(given))
+        patterns, of = np.unique(presence, axis=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            rows = np.flatnonzero(of.reshape(-1) == number)
+            for part in np.split(
+                rows, range(self.conf.decode_batch, len(rows), self.conf.decode_batch)
+            ):
+                decoder = Decoder(self.network, self.pieces, self.conf, generator)
+                decoder.steering = self.label_offsets
+                codes[part], weights[part] = decoder.rows(given[part], pattern, self.template)
+        return codes, weights
+
+    def learn_format(
+        self, draft: Callable[[], Rows], *, seed: int, progress: Progress | None = None
+    ) -> None:
+        """Plain training for `conf.format_steps`; the learning rate falls linearly to zero."""
+        conf = self.conf
+        if not conf.format_steps:
+            return
+        generator = torch.Generator().manual_seed(seed)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.to(device).train()
+        rows = draft() if conf.format_rows == "tables" else self._uniform(generator)
+        codes = torch.from_numpy(rows.codes.astype(np.int64))
+        presence = torch.from_numpy(rows.presence.astype(np.float32))
+        parameters = [p for _, p in self.shared_parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=conf.format_learning_rate, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / conf.format_steps)
+        for step in range(conf.format_steps):
+            pick = torch.randint(len(codes), (conf.format_batch,), generator=generator)
+            shown, bits = narrowed(
+                self.columns,
+                self.layout,
+                codes[pick],
+                presence[pick],
+                share=conf.one_party,
+                generator=generator,
+            )
+            optimizer.zero_grad()
+            for part, known in zip(
+                torch.split(shown, conf.micro_batch),
+                torch.split(bits, conf.micro_batch),
+                strict=True,
+            ):
+                loss = self.loss(part.to(device), known.to(device)).sum() / conf.format_batch
+                torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            if progress:
+                progress("learn the format", step + 1, conf.format_steps)
+
+    def _uniform(self, generator: torch.Generator) -> Rows:
+        """Rows that know the schema alone: everyone present, every code as likely as another."""
+        n = self.conf.format_steps * self.conf.format_batch
+        codes = [torch.randint(size, (n,), generator=generator) for size in self.layout.sizes]
+        whole = np.ones((n, len(self.layout.parties)), dtype=bool)
+        return Rows(codes=torch.stack(codes, dim=1).numpy().astype(np.int32), presence=whole)
