@@ -13,7 +13,6 @@ from twinweave.privacy.noise import DealtCoins
 from twinweave.spec import RunSpec
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
-from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side, side_of
 
 KEY, HIGH, LOW, COARSE, AMOUNT = "user", "high", "low", "coarse", "amount"
