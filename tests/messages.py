@@ -9,6 +9,7 @@ from twinweave.protocols.alignment.messages import (
     MatchRequest,
 )
 from twinweave.protocols.channel.messages import ErrorReply, SetupReply, SetupRequest
+from twinweave.protocols.evaluation.messages import EvaluateReply, EvaluateRequest
 from twinweave.protocols.products.messages import (
     AgreeReply,
     AgreeRequest,
@@ -28,6 +29,8 @@ __all__ = [
     "BlindReply",
     "BlindRequest",
     "ErrorReply",
+    "EvaluateReply",
+    "EvaluateRequest",
     "MatchReply",
     "MatchRequest",
     "OpenReply",
@@ -49,6 +52,7 @@ REQUESTS = {
     "query.agree": AgreeRequest,
     "query.share": ShareRequest,
     "query.open": OpenRequest,
+    "evaluate.synthetic": EvaluateRequest,
 }
 REPLIES = {
     "query.setup": SetupReply,
@@ -57,4 +61,5 @@ REPLIES = {
     "query.agree": AgreeReply,
     "query.share": ShareReply,
     "query.open": OpenReply,
+    "evaluate.synthetic": EvaluateReply,
 }

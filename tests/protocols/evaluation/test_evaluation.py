@@ -190,6 +190,8 @@ def test_the_report_stays_and_counts_with_the_charged_noise_leave(tmp_path: Path
     path = audit_path(site, parties.spec.run)
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent == Path(site.work)
+    deployed = audit_path(replace(site, simulated=False), "../run 7")
+    assert deployed == Path(site.work) / "audit-run7.json"  # one a run, and nowhere else
     report = json.loads(path.read_text())
     assert {"attacks", "utility", "gate", "rows"} <= set(report)
     spent = party_of(parties).guard.history()
