@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from twinweave import durable, folder, rundir
-from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid
+from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid, Shown
 from twinweave.config import RunConf
 from twinweave.errors import AppError, InternalError, OutputError, RunError
 
@@ -89,6 +89,8 @@ def _advice(out: Path, error: BaseException) -> Iterator[str]:
             f"The measurement and its report are in {out}. {again} the run without synthetic "
             f"tables: resume={out} generator=none."
         )
+        if kept.has(Shown):
+            yield f"Or end it without the parties' audit of them: resume={out} audit=off."
     elif kept.has(Begun) and _passing(error):
         yield f"Go on with resume={out}: parties repeat their answers, and pay for none twice."
 

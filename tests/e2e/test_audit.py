@@ -17,7 +17,8 @@ from server import generator, outputs
 from tests.campaigns import GENERATORS, mapping
 from tests.whole_run import guard_rows, serve
 from twinweave import rundir
-from twinweave.errors import WithheldError
+from twinweave.analysis.audit import party as party_audit
+from twinweave.errors import InternalError, WithheldError
 from twinweave.generators.union import Rows
 from twinweave.parsing import parse
 from twinweave.privacy import accountant
@@ -160,3 +161,21 @@ def test_a_run_cut_short_after_the_parties_looked_goes_on_and_pays_once(
     else:
         assert all((first[p][n] == again[p][n]).all() for p in first for n in COUNTED)
         assert run.report["audit"]["gate"]["state"] == "open"
+
+
+def test_an_audit_that_fails_says_how_to_end_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing was charged for it: the audit comes before the release."""
+
+    def fails(_: Any) -> Any:
+        raise ValueError("could not convert 61-secret")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(party_audit, "measured", lambda *_: fails(0))
+        data = configured(tmp_path)
+        with pytest.raises(InternalError, match="audit=off") as told:
+            serve(data)
+    assert "secret" not in str(told.value)
+    out = serve(data | {"resume": data["output"]})
+    assert twinweave.load(out).report["audit"]["gate"]["state"] == "open"
