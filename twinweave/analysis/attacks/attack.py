@@ -71,7 +71,7 @@ def attack(exposed: Exposed, effort: Effort, *, threshold: float, seed: int) -> 
     rng = np.random.default_rng([seed, 7])
     played = _Played(threshold)
     nearest = _membership(played, exposed, effort, rng)
-    _rare(played, exposed)
+    _rare(played, exposed, rng)
     if effort.guesses:
         _by_package(played, exposed, effort, int(rng.integers(2**31)))
     return Attacks(
@@ -97,14 +97,14 @@ def _membership(
     return closest(metric, suspects)
 
 
-def _rare(played: _Played, exposed: Exposed) -> None:
-    contrast, sizes = rare_values(exposed, LEVEL)
+def _rare(played: _Played, exposed: Exposed, rng: np.random.Generator) -> None:
+    contrast, sizes = rare_values(exposed, LEVEL, rng)
     if contrast is not None:
         played.add({"rare values": contrast}, *sizes)
         return
     played.left_out.append(
-        f"rare values were not looked at: fewer than {FEWEST} rows, used or set aside, have a "
-        "value or a pair of values that nobody else has."
+        f"rare values were not looked at: fewer than {FEWEST} rows, used or set aside, have "
+        "values, in three columns or fewer, that nobody else has."
     )
 
 
