@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,20 +21,21 @@ from twinweave.analysis.audit.results import LEVEL, AttackFinding
 class Effort:
     """How much an audit attacks.
 
-    people: whose membership is asked, at most, of rows used and of rows set aside each.
-    synthetic: rows that attackers are given, at most. guesses: of singling out; linked: people to
-    link and to infer of, at most. Both 0: without the package anonymeter.
+    rows: used, set aside and synthetic, that are looked at, at most; of larger tables so many are
+    drawn. people: whose membership is asked, at most, of rows used and of rows set aside each.
+    guesses: of singling out; linked: people to link and to infer of, at most. Both 0: without the
+    package anonymeter.
     """
 
+    rows: int
     people: int
-    synthetic: int
     guesses: int = 0
     linked: int = 0
 
 
 EFFORTS: Mapping[Literal["quick", "full"], Effort] = {
-    "quick": Effort(people=1000, synthetic=20_000),
-    "full": Effort(people=5000, synthetic=100_000, guesses=1000, linked=500),
+    "quick": Effort(rows=20_000, people=1000),
+    "full": Effort(rows=100_000, people=5000, guesses=1000, linked=500),
 }
 
 CERTAIN = 0.2
@@ -69,6 +70,7 @@ def attack(exposed: Exposed, effort: Effort, *, threshold: float, seed: int) -> 
         )
         return Attacks(findings=(), closest=None, left_out=(said,))
     rng = np.random.default_rng([seed, 7])
+    exposed = exposed.drawn(effort.rows, rng)
     played = _Played(threshold)
     nearest = _membership(played, exposed, effort, rng)
     _rare(played, exposed, rng)
@@ -87,7 +89,7 @@ def _membership(
         used=drawn(exposed.members, effort.people, rng),
         aside=aside,
         population=population,
-        synthetic=drawn(exposed.synthetic, effort.synthetic, rng),
+        synthetic=exposed.synthetic,
     )
     metric = Metric(columns=exposed.columns)
     ranked, certain = membership(metric, suspects, LEVEL, rng)
@@ -113,8 +115,6 @@ def _by_package(played: _Played, exposed: Exposed, effort: Effort, seed: int) ->
     if not anonymeter.installed():
         played.left_out.append(anonymeter.MISSING_PACKAGE)
         return
-    given = drawn(exposed.synthetic, effort.synthetic, np.random.default_rng(seed))
-    exposed = replace(exposed, synthetic=given)
     found, said = anonymeter.singling_out(exposed, effort.guesses, LEVEL, seed)
     played.add(found, len(exposed.members), len(exposed.control))
     played.left_out += said
