@@ -44,6 +44,21 @@ def test_every_option_parses(option: str) -> None:
         assert (conf.generator.kind if conf.generator else "none") == choice
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("audit.quasi_identifiers=[height]", "'height'"),
+        ("audit.quasi_identifiers=[age,age]", "repeat"),
+        ("audit.suppress=true", "audit.suppress"),
+        ("audit.k=0", "audit.k"),
+    ],
+)
+def test_quasi_identifiers_are_columns_and_needed_to_suppress(override: str, said: str) -> None:
+    assert parsed("audit.quasi_identifiers=[age]", "audit.suppress=true").audit.k == 5
+    with pytest.raises(ConfigError, match=said):
+        parsed(override)
+
+
 def test_every_fault_is_told_at_once_and_no_input() -> None:
     data = compose(["data.parties.0.columns.3.bounds=[9,1]", "privacy.epsilon=-1"])
     data["data"]["parties"][1]["columns"][4] |= {"levels": ["tell-tale"]}

@@ -272,11 +272,11 @@ class Run:
     def sample(self, n: int, seed: int = 0, *, given: Given | None = None) -> pd.DataFrame:
         """n further rows of the joint synthetic table, at no cost in privacy.
 
-        They are new people who meet the measurements as the run's own rows do. given: levels
-        that they must have, {"arm": "test", "region": ["north", "south"]}; of a number, its bin
-        as `cells()` writes it. The same seed draws the same rows. Raises SourceError for a run
-        without a generator, or where no row has the levels; ConfigError for levels that there
-        are not.
+        They are new people who meet the measurements as the run's own rows do, and none of them
+        is suppressed. given: levels that they must have, {"arm": "test", "region": ["north",
+        "south"]}; of a number, its bin as `cells()` writes it. The same seed draws the same rows.
+        Raises SourceError for a run without a generator, or where no row has the levels;
+        ConfigError for levels that there are not.
         """
         from twinweave.synthesis.decode import decode_rows
         from twinweave.synthesis.given import given_codes

@@ -12,7 +12,10 @@ from tests.analysis.synthetic_world import rows, schema
 from twinweave.analysis.anonymity import JOINT, anonymity, of_tables
 from twinweave.errors import ConfigError
 from twinweave.generators.union import Rows
+from twinweave.synthesis.draw import Source
+from twinweave.synthesis.population import population
 from twinweave.synthesis.suppress import classes_of, suppressed
+from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.tables.column import Column, Kind
 from twinweave.tables.contingency import ABSENT
 
@@ -85,6 +88,24 @@ def test_without_presence_a_partys_table_falls_below_k() -> None:
     k = int(sizes.min())
     assert len(suppressed(everywhere, joint.names, ("region",), k)) == 400
     assert of_tables(joint, made, ("region",), k)["shop"].k < k
+
+
+def test_a_result_says_how_many_rows_went_and_refuses_to_lose_all() -> None:
+    joint = schema()
+    made = rows(joint, 300, 2)
+    sizes = dict(zip(joint.parties, made.presence.sum(axis=0).tolist(), strict=True))
+    result = SynthesisResult(
+        rows=made,
+        population=population(joint.parties, sizes, ()),
+        effective=300.0,
+        misfit={},
+        trace=(),
+        source=Source(),
+    )
+    left = result.anonymous(joint.names, ("age", "region"), 4)
+    assert 0 < left.suppressed == 300 - len(left.rows) < 300
+    with pytest.raises(ConfigError, match=r"audit\.k"):
+        result.anonymous(joint.names, ("age",), 301)
 
 
 def test_many_columns_do_not_overflow() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twinweave.analysis.examine import SyntheticFindings
-from twinweave.report.terminal.synthetic import NO_INFERENCE
+from twinweave.report.terminal.synthetic import NO_INFERENCE, suppressed
 
 
 def synthetic_readme(found: SyntheticFindings) -> str:
@@ -13,6 +13,8 @@ def synthetic_readme(found: SyntheticFindings) -> str:
         "",
         f"{found.rows:,} rows that stand for a union of people. {NO_INFERENCE}",
     ]
+    if found.suppressed:
+        lines += ["", suppressed(found.suppressed)]
     if found.fidelity.unmet:
         names = "; ".join(f"`{name}`" for name in found.fidelity.unmet)
         lines += ["", f"Priority tables that the rows do not meet: {names}."]

@@ -24,6 +24,7 @@ from tests.analysis.lift.lift_world import (
 from tests.report.facts import FACTS
 from tests.report.selected import CHOICE, SCORES
 from twinweave import rundir
+from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.audit.results import AttackFinding, Gate, LowerBound, Reason
 from twinweave.analysis.examine import examine
@@ -118,6 +119,7 @@ def audited(gate: Gate) -> AuditReport:
         name="copies", success=0.31, control=0.05, interval=(0.15, 0.37), threshold=0.1
     )
     bound = LowerBound(path="training: tvae", claimed=1.0, bound=0.4, ceiling=0.9, confidence=0.99)
+    described = Anonymity(quasi_identifiers=("region",), rows=90, classes=3, k=2, wanted=5, below=2)
     return AuditReport(
         mode="quick",
         holdout=0.1,
@@ -128,6 +130,7 @@ def audited(gate: Gate) -> AuditReport:
         silent=("b",),
         words={},
         bounds=(bound,),
+        anonymity={"joint": described},
     )
 
 

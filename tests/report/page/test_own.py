@@ -11,11 +11,22 @@ import yaml
 
 from scripts import report
 from tests.report.page.documents import Document
+from twinweave.analysis.anonymity import Anonymity, Diversity
 from twinweave.parsing import parse, to_plain
 from twinweave.privacy.events import DiscreteGaussian, Event, Stage
 from twinweave.privacy.guard import Guard, Limit
 from twinweave.report.page.own import own_page, write_own_page
 from twinweave.site import PARTY_LOG, Site
+
+DESCRIBED = Anonymity(
+    quasi_identifiers=("age", "region"),
+    rows=90,
+    classes=12,
+    k=2,
+    wanted=5,
+    below=7,
+    diversity=(Diversity(column="loyal", l=2, entropy_l=1.9, t=0.31),),
+)
 
 LOG = """2026-01-01 10:00:00 cleaning: 90 rows read, 80 kept
 2026-01-02 10:00:00 cleaning: 100 rows read, 97 kept
@@ -66,6 +77,9 @@ def test_the_page_has_ledger_cleaning_and_audit(described: dict[str, Any]) -> No
         "run": "bbbbbbbbbbbb",
         "rows": {"used": 90, "set_aside": 10, "synthetic": 90},
         "attacks": [],
+        "not_attacked": ["Linkability was not played."],
+        "closest_record": {"used": 1.25, "aside": 1.5, "area": 0.6},
+        "anonymity": {"own rows": to_plain(DESCRIBED)},
         "utility": [{"name": "told from real rows", "value": 0.55, "against": 0.5}],
         "gate": to_plain(
             {
@@ -81,6 +95,8 @@ def test_the_page_has_ledger_cleaning_and_audit(described: dict[str, Any]) -> No
     assert document.faults == []
     assert [s["id"] for s in document.named("section")] == ["spent", "cleaning", "audit"]
     for part in ("aaaaaaaa", "bbbbbbbb", "limit over all runs: 4", "97 kept", "clip x 33", "0.55"):
+        assert part in document.text, part
+    for part in ("Linkability was not played", "1.25 columns", "7 of 90 below 5", "age, region"):
         assert part in document.text, part
     for part in ("cccccccc", "80 kept"):
         assert part not in document.text, part

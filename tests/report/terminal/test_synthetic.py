@@ -96,6 +96,17 @@ def test_summary_says_what_must_be_said(found: tuple[LiftReport, SyntheticFindin
     assert text.index("Synthetic data") < text.index("privacy, per user")
 
 
+def test_rows_that_were_suppressed_are_counted_wherever_the_tables_are_told_of(
+    found: tuple[LiftReport, SyntheticFindings],
+) -> None:
+    lift, synthetic = found
+    other = replace(synthetic, suppressed=17)
+    text = summary(Contents(facts=FACTS, lift=lift, synthetic=other))
+    for told in (text, synthetic_readme(other)):
+        assert "17 rows are left out" in " ".join(told.split())
+    assert "left out" not in synthetic_readme(synthetic)
+
+
 def test_summary_says_when_tables_tell_another_story(
     found: tuple[LiftReport, SyntheticFindings],
 ) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 COLUMNS = 4
 """That a guess of the multivariate singling out names."""
 
-ATTEMPTS = 10
+ATTEMPTS = 20
 """Guesses of several columns that are tried for each one wanted."""
 
 NEIGHBOURS = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,20 +21,21 @@ from twinweave.analysis.audit.results import LEVEL, AttackFinding
 class Effort:
     """How much an audit attacks.
 
-    people: whose membership is asked, at most, of rows used and of rows set aside each.
-    synthetic: rows that attackers are given, at most. guesses: of singling out; linked: people to
-    link and to infer of, at most. Both 0: without the package anonymeter.
+    rows: used, set aside and synthetic, that are looked at, at most; of larger tables so many are
+    drawn. people: whose membership is asked, at most, of rows used and of rows set aside each.
+    guesses: of singling out; linked: people to link and to infer of, at most. Both 0: without the
+    package anonymeter.
     """
 
+    rows: int
     people: int
-    synthetic: int
     guesses: int = 0
     linked: int = 0
 
 
 EFFORTS: Mapping[Literal["quick", "full"], Effort] = {
-    "quick": Effort(people=1000, synthetic=20_000),
-    "full": Effort(people=5000, synthetic=100_000, guesses=1000, linked=500),
+    "quick": Effort(rows=20_000, people=1000),
+    "full": Effort(rows=100_000, people=5000, guesses=1000, linked=500),
 }
 
 CERTAIN = 0.2
@@ -69,9 +70,10 @@ def attack(exposed: Exposed, effort: Effort, *, threshold: float, seed: int) -> 
         )
         return Attacks(findings=(), closest=None, left_out=(said,))
     rng = np.random.default_rng([seed, 7])
+    exposed = exposed.drawn(effort.rows, rng)
     played = _Played(threshold)
     nearest = _membership(played, exposed, effort, rng)
-    _rare(played, exposed)
+    _rare(played, exposed, rng)
     if effort.guesses:
         _by_package(played, exposed, effort, int(rng.integers(2**31)))
     return Attacks(
@@ -87,7 +89,7 @@ def _membership(
         used=drawn(exposed.members, effort.people, rng),
         aside=aside,
         population=population,
-        synthetic=drawn(exposed.synthetic, effort.synthetic, rng),
+        synthetic=exposed.synthetic,
     )
     metric = Metric(columns=exposed.columns)
     ranked, certain = membership(metric, suspects, LEVEL, rng)
@@ -97,14 +99,14 @@ def _membership(
     return closest(metric, suspects)
 
 
-def _rare(played: _Played, exposed: Exposed) -> None:
-    contrast, sizes = rare_values(exposed, LEVEL)
+def _rare(played: _Played, exposed: Exposed, rng: np.random.Generator) -> None:
+    contrast, sizes = rare_values(exposed, LEVEL, rng)
     if contrast is not None:
         played.add({"rare values": contrast}, *sizes)
         return
     played.left_out.append(
-        f"rare values were not looked at: fewer than {FEWEST} rows, used or set aside, have a "
-        "value or a pair of values that nobody else has."
+        f"rare values were not looked at: fewer than {FEWEST} rows, used or set aside, have "
+        "values, in three columns or fewer, that nobody else has."
     )
 
 
@@ -113,8 +115,6 @@ def _by_package(played: _Played, exposed: Exposed, effort: Effort, seed: int) ->
     if not anonymeter.installed():
         played.left_out.append(anonymeter.MISSING_PACKAGE)
         return
-    given = drawn(exposed.synthetic, effort.synthetic, np.random.default_rng(seed))
-    exposed = replace(exposed, synthetic=given)
     found, said = anonymeter.singling_out(exposed, effort.guesses, LEVEL, seed)
     played.add(found, len(exposed.members), len(exposed.control))
     played.left_out += said

@@ -53,6 +53,15 @@ class Exposed:
         """Rows of the smallest of the three."""
         return min(len(self.members), len(self.control), len(self.synthetic))
 
+    def drawn(self, most: int, rng: np.random.Generator) -> Exposed:
+        """The same with `most` rows of each kind, at random, where there are more."""
+        return Exposed(
+            columns=self.columns,
+            members=drawn(self.members, most, rng),
+            control=drawn(self.control, most, rng),
+            synthetic=drawn(self.synthetic, most, rng),
+        )
+
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """Codes of each column: (columns,)."""

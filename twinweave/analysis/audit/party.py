@@ -125,7 +125,7 @@ def told(attacks: list[AttackFinding], utility: list[UtilityFinding], gate: Gate
     for one in attacks:
         low, high = one.interval
         yield (
-            f"attack {one.name}: {one.success:.1%} of rows used, {one.control:.1%} of rows set "
+            f"attack {one.name}: {one.success:.1%} on rows used, {one.control:.1%} on rows set "
             f"aside; apart by {one.advantage:+.1%} ({low:+.1%} to {high:+.1%}), which may be "
             f"{one.threshold:.1%}"
         )

@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from twinweave import durable
+from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.results import AttackFinding, Gate, UtilityFinding
 from twinweave.parsing import parse
 from twinweave.privacy.book import EVERY, Book, Spend
@@ -24,7 +25,7 @@ from twinweave.report.page.charts.tables import NUMBER, STRONG, TEXT, table
 from twinweave.report.page.html import render
 from twinweave.report.page.page import page
 from twinweave.report.page.section import Section
-from twinweave.report.page.sections.audit import attacks, refused
+from twinweave.report.page.sections.audit import anonymity, attacks, refused
 from twinweave.report.page.sections.budget import RELEASES, grouped
 from twinweave.site import PARTY_LOG, Site
 
@@ -43,6 +44,10 @@ _CLEANED = """
 <ul class="notices">{% for line in warnings %}<li class="warn">{{ line }}</li>{% endfor %}</ul>
 {% endif %}
 <ul class="plain">{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>
+"""
+
+_BESIDE = """
+<ul class="plain small">{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>
 """
 
 _RUNS = (("Run", TEXT), ("First charge (UTC)", TEXT), ("Charges", NUMBER), ("ε in all", STRONG))
@@ -152,10 +157,24 @@ def _audited(site: Site) -> Section | None:
         render("<p>{{ said }}</p>", said=said)
         + refused(parse(Gate, found["gate"]))
         + attacks({site.party: own})
+        + _beside(found)
         + table(_UTILITY, [_utility(one) for one in utility])
     )
     title = "Its own audit of the synthetic rows"
     return Section(name="audit", title=title, short="Own audit", body=body)
+
+
+def _beside(found: Mapping[str, Any]) -> Markup:
+    """What is no attack's finding: information, what was not played, classes of both tables."""
+    described = {name: parse(Anonymity, one) for name, one in found["anonymity"].items()}
+    near = found["closest_record"]
+    lines = list(found["not_attacked"])
+    if near is not None:
+        lines.append(
+            f"Closest synthetic record, as information: {near['used']:.2f} columns from rows "
+            f"used, {near['aside']:.2f} from rows set aside. It decides nothing."
+        )
+    return render(_BESIDE, lines=lines) + anonymity(described)
 
 
 def _utility(found: UtilityFinding) -> tuple[str, str, str, str]:

@@ -33,7 +33,7 @@ def synthetic_section(found: SyntheticFindings) -> list[str]:
     lines = [
         *headline(f"Synthetic data by {found.generator}", f"{found.rows:,} rows"),
         *paragraph(f"{held}. {NO_INFERENCE}"),
-        *_suppressed(found.suppressed),
+        *(paragraph(suppressed(found.suppressed)) if found.suppressed else []),
         "",
         *_fidelity(found.fidelity),
     ]
@@ -46,10 +46,9 @@ def synthetic_section(found: SyntheticFindings) -> list[str]:
     return lines
 
 
-def _suppressed(rows: int) -> list[str]:
-    if not rows:
-        return []
-    return paragraph(
+def suppressed(rows: int) -> str:
+    """What there is to know of a table from which so many rows were left out."""
+    return (
         f"{rows:,} rows are left out, since too few others had their quasi-identifiers: rare "
         "people are missing, and shares of the others are larger (audit.suppress)."
     )

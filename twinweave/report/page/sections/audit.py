@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.results import LEVEL, AttackFinding, Gate, LowerBound
 from twinweave.report.page.charts.bars import Length, Lengths, lengths
 from twinweave.report.page.charts.intervals import Bar, Forest, Row, bounds, forest
+from twinweave.report.page.charts.tables import NUMBER, STRONG, TEXT, table
 from twinweave.report.page.html import render
 from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
@@ -19,6 +21,7 @@ _TEMPLATE = """
 {{ reasons }}
 {{ attacks }}
 {{ bounds }}
+{{ anonymity }}
 {% if unseen %}
 <h3>Not seen by the gate</h3>
 <ul class="plain small">{% for line in unseen %}<li>{{ line }}</li>{% endfor %}</ul>
@@ -29,6 +32,22 @@ _REASONS = """
 <ul class="notices">{% for r in reasons %}
 <li class="bad"><b>Withheld, {{ r.source }}:</b> {{ r.what }}. {{ r.remedy }}</li>{% endfor %}</ul>
 """
+
+_ANONYMITY = """
+<h3>k-anonymity, l-diversity, t-closeness</h3>
+<p class="small">They describe tables and guarantee nothing: a synthetic row that nobody is like may
+be of nobody, and a copy of real rows may share its quasi-identifiers with many.</p>
+"""
+
+_CLASSES = (
+    ("Table", TEXT),
+    ("Quasi-identifiers", TEXT),
+    ("k", STRONG),
+    ("Rows in small classes", NUMBER),
+    ("Sensitive column", TEXT),
+    ("l", NUMBER),
+    ("t", NUMBER),
+)
 
 _STATES = {
     "open": ("tables handed out", "good"),
@@ -52,6 +71,7 @@ def section(m: Material) -> Section | None:
         reasons=refused(found.gate),
         attacks=attacks(found.attacks),
         bounds=proven(found.bounds),
+        anonymity=anonymity(found.anonymity),
         unseen=found.gate.unseen,
     )
     title = "Attacks, canaries and the gate"
@@ -92,7 +112,7 @@ def _attack(one: AttackFinding, group: str) -> Row:
     low, high = one.interval
     return Row(
         name=one.name,
-        note=f"{one.success:.1%} of rows used, {one.control:.1%} of rows set aside",
+        note=f"{one.success:.1%} on rows used, {one.control:.1%} on rows set aside",
         bar=Bar(value=one.advantage, low=low, high=high, mark=one.threshold),
         estimate=f"{one.advantage:+.1%}",
         interval=f"{low:+.1%} to {high:+.1%}",
@@ -100,6 +120,25 @@ def _attack(one: AttackFinding, group: str) -> Row:
         tone="bad" if one.exceeds else "open",
         group=group,
     )
+
+
+def anonymity(found: Mapping[str, Anonymity]) -> Markup:
+    """k, l and t by table; nothing where no quasi-identifier was named."""
+    if not found:
+        return Markup()
+    rows = [cell for name, one in found.items() for cell in _described(name, one)]
+    return render(_ANONYMITY) + table(_CLASSES, rows)
+
+
+def _described(name: str, one: Anonymity) -> list[tuple[str, str, str, str, str, str, str]]:
+    """A row for each sensitive column; one without where there is none."""
+    own = (
+        name,
+        ", ".join(one.quasi_identifiers),
+        f"{one.k:,}",
+        f"{one.below:,} of {one.rows:,} below {one.wanted:,}",
+    )
+    return [(*own, d.column, f"{d.l}", f"{d.t:.2f}") for d in one.diversity] or [(*own, "", "", "")]
 
 
 def proven(found: Sequence[LowerBound]) -> Markup:

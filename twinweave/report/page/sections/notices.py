@@ -10,6 +10,7 @@ from twinweave.analysis.lift.results import ConversionLift, MatchState, ValueLif
 from twinweave.report.page.html import render
 from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
+from twinweave.report.terminal.synthetic import suppressed
 
 _DOUBTED = (MatchState.UNBALANCED, MatchState.HARDLY_ANY, MatchState.UNDECLARED)
 
@@ -110,6 +111,8 @@ def _synthetic(m: Material) -> Iterator[Notice]:
     if m.synthetic is None:
         return
     found = m.synthetic.fidelity
+    if m.synthetic.suppressed:
+        yield Notice(tone="warn", title="Suppressed:", text=suppressed(m.synthetic.suppressed))
     for name in found.unmet:
         yield Notice(
             tone="warn",
