@@ -7,7 +7,7 @@ and opening are those of any run; the alignment is skipped, as a canary's slot i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from twinweave.protocols.products.messages import OpenReply, OpenRequest
 from twinweave.protocols.products.opening import without_noise
 from twinweave.protocols.products.party import agree, open_, share
 from twinweave.protocols.products.server import measure
-from twinweave.protocols.products.state import AGREE, OPEN, SHARE, Pass, Shared
+from twinweave.protocols.products.state import AGREE, OPEN, SHARE, Pass
 from twinweave.protocols.ring import to_signed
 from twinweave.protocols.steps import Steps
 from twinweave.site import Site
