@@ -72,13 +72,14 @@ def train_canaries(
     assert conf.generator is not None
     party, plan = _planned(conf, rows)
     layout, included = UnionLayout.of(conf.data.schema), drawn(canaries, rng)
-    mine = Canaries(canaries, plan.clip)
-    network = _with_canaries(conf.generator, layout, mine)
     codes = _rows(layout, party, included, rng)
     event = TrainingPlan(parties={party: plan}).event(party, rounds=1)
     assert isinstance(event.mechanism, PoissonSgd)
     evidence, updates, state = np.zeros(canaries), [], None
+    weights: NDArray[np.float32] | None = None
     for number in range(conf.generator.rounds):
+        network = _with_canaries(conf.generator, layout, Canaries(canaries, plan.clip))
+        network.weights = network.weights if weights is None else weights
         done = train_round(
             network,
             party,
@@ -90,7 +91,7 @@ def train_canaries(
             one_way=_uniform(layout),
             engine=WatchedEngine.watching(plan, event.mechanism, evidence),
         )
-        state = done.state
+        state, weights = done.state, network.weights
         updates.append(done.update[-canaries - 1 : -1])
     return TrainedCanaries(
         party=party,

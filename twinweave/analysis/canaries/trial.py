@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from twinweave.analysis.audit.results import LowerBound
 from twinweave.analysis.canaries import bounds
 from twinweave.privacy import accountant
-from twinweave.privacy.events import Event
+from twinweave.privacy.events import Event, PoissonSgd
 
 CONFIDENCE = 0.9999
 """Of a bound: a path whose guarantee holds is accused with a chance of 1 in 10,000 at most."""
@@ -54,24 +54,31 @@ class Trial:
     def ideal(self) -> int:
         """Right guesses of the best observer of a mechanism that spends exactly what is claimed:
         (1 + total variation) / 2 of the canaries."""
-        variation = accountant.delta(self.events, 0.0)
+        variation = accountant.delta_of_mechanisms((e.mechanism for e in self.events), 0.0)
         return round(self.canaries * (1 + variation) / 2)
 
     def bound(self, confidence: float = CONFIDENCE) -> LowerBound:
-        """By `bounds.gaussian`."""
-
-        def proven(correct: int) -> float:
-            return bounds.gaussian(correct, self.canaries, delta=self.delta, confidence=confidence)
-
+        """By `bounds.sampled` for a training, by `bounds.gaussian` for tables."""
         right = self.correct / self.canaries
         return LowerBound(
             path=self.path,
             claimed=self.claimed,
-            bound=proven(self.correct),
-            ceiling=proven(self.ideal),
+            bound=self._proven(self.correct, confidence),
+            ceiling=self._proven(self.ideal, confidence),
             confidence=confidence,
             detail=f"{self.canaries:,} canaries, {right:.2%} guessed right",
         )
+
+    def _proven(self, correct: int, confidence: float) -> float:
+        match tuple(e.mechanism for e in self.events):
+            case (PoissonSgd() as steps,):
+                return bounds.sampled(
+                    correct, self.canaries, steps, delta=self.delta, confidence=confidence
+                )
+            case _:
+                return bounds.gaussian(
+                    correct, self.canaries, delta=self.delta, confidence=confidence
+                )
 
 
 def joined(trials: Sequence[Trial]) -> Trial:
