@@ -21,7 +21,7 @@ from twinweave.analysis.canaries.trial import Trial, joined
 from twinweave.planning import plan
 from twinweave.privacy.events import DiscreteGaussian, Event, Stage
 
-SIDE = 60
+SIDE = 50
 KINDS = {
     kind.name: kind
     for kind in (
@@ -59,7 +59,7 @@ def test_levels_that_nobody_holds_look_like_others() -> None:
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_a_training_shows_what_is_claimed_and_no_more(generator: str) -> None:
     conf = conf_of(generator)
-    trained = train_canaries(conf, ROWS, canaries=6_000, rng=rng())
+    trained = train_canaries(conf, ROWS, canaries=4_000, rng=rng())
     assert holds(trained.trial(conf.privacy.delta).bound(), least=0.4)
     if not trained.updates:
         return
@@ -67,10 +67,10 @@ def test_a_training_shows_what_is_claimed_and_no_more(generator: str) -> None:
     assert 0.02 * opened.claimed < opened.bound <= opened.claimed
 
 
-@pytest.mark.parametrize("mode", ["ghost", "hooks", "functorch"])
+@pytest.mark.parametrize("mode", ["ghost", "hooks"])
 def test_every_gradient_mode_meets_canaries(mode: str) -> None:
     conf = conf_of("tvae", f"generator.gradients={mode}")
-    trained = train_canaries(conf, ROWS, canaries=3_000, rng=rng())
+    trained = train_canaries(conf, ROWS, canaries=2_000, rng=rng())
     found = trained.trial(conf.privacy.delta).bound()
     assert 0.2 * found.claimed < found.bound <= found.claimed
 

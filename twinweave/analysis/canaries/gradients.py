@@ -137,28 +137,43 @@ class Watched(optim.Optimizer):
         self.inner.step()
 
 
-class WatchedEngine(PrivacyEngine):
-    """The engine, and an observer of every noisy gradient that it gives away.
+class Evidence:
+    """What several observers of all noisy gradients make of each canary.
 
-    Adds to `evidence`, (canaries,), the log-likelihood ratio of each step by what `mechanism`
-    says: of q N(1, s^2) + (1 - q) N(0, s^2) against N(0, s^2), in clips. steps_seen: of them.
+    The first two weigh a step by its likelihood ratio, of q N(1, s^2) + (1 - q) N(0, s^2) against
+    N(0, s^2) in clips: one takes s for what the ledger says, one for half of it. Whoever trusts
+    the ledger's noise is blind to less of it: what should be large and is not, is likely for
+    nobody. The third trusts nothing, and adds up.
     """
 
-    evidence: NDArray[np.float64]
-    claimed: PoissonSgd
-    clip: float
+    def __init__(self, claimed: PoissonSgd, canaries: int) -> None:
+        self._claimed = claimed
+        self.scores = np.zeros((3, canaries))
+
+    def add(self, x: NDArray[np.float64]) -> None:
+        """One step. x: (canaries,), each one's coordinate of the noisy sum, in clips."""
+        q, s = self._claimed.sampling_rate, self._claimed.noise_multiplier
+        for scores, assumed in zip(self.scores, (s, s / 2), strict=False):
+            shown = math.log(q) + (2 * x - 1) / (2 * assumed * assumed)
+            scores += np.logaddexp(math.log1p(-q), shown) if q < 1 else shown
+        self.scores[2] += x - q / 2
+
+
+class WatchedEngine(PrivacyEngine):
+    """The engine, and observers of every noisy gradient that it gives away."""
+
+    _evidence: Evidence
+    _clip: float
 
     @classmethod
-    def watching(
-        cls, plan: SgdPlan, claimed: PoissonSgd, evidence: NDArray[np.float64]
-    ) -> WatchedEngine:
-        """evidence: of the rounds before; it is added to in place."""
+    def watching(cls, plan: SgdPlan, evidence: Evidence) -> WatchedEngine:
+        """evidence: of the rounds before; this round's is added."""
         engine = cls(
             sample_rate=plan.sampling_rate,
             expected_batch_size=plan.expected_batch,
             steps=plan.steps,
         )
-        engine.evidence, engine.claimed, engine.clip = evidence, claimed, plan.clip
+        engine._evidence, engine._clip = evidence, plan.clip
         return engine
 
     def make_private(self, *, module: nn.Module, optimizer: Any, **others: Any) -> tuple[Any, ...]:
@@ -169,11 +184,8 @@ class WatchedEngine(PrivacyEngine):
 
     def _see(self, own: nn.Parameter) -> None:
         assert own.grad is not None
-        x = own.grad[:-1, 0].double().cpu().numpy() * (self.expected_batch_size / self.clip)
-        q, s = self.claimed.sampling_rate, self.claimed.noise_multiplier
-        self.evidence += np.logaddexp(
-            math.log1p(-q) if q < 1 else -np.inf, math.log(q) + (2 * x - 1) / (2 * s * s)
-        )
+        mean = own.grad[:-1, 0].double().cpu().numpy()
+        self._evidence.add(mean * (self.expected_batch_size / self._clip))
 
 
 _OWN = "canaries.own.weight"

@@ -36,8 +36,9 @@ ORDINARY = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedCanaries:
-    """included, evidence: (canaries,). plan: of each round. updates: (canaries,) of each round,
-    as the party would send them; none of a generator that canaries are no part of."""
+    """included: (canaries,). evidence: (observers, canaries). plan: of each round. updates:
+    (canaries,) of each round, as the party would send them; none of a generator that canaries are
+    no part of."""
 
     party: str
     plan: SgdPlan
@@ -67,7 +68,7 @@ def train_canaries(
     conf: RunConf, rows: Mapping[str, int], *, canaries: int, rng: np.random.Generator
 ) -> TrainedCanaries:
     """Rounds of the run's generator at the party where they cost most. rows: table sizes."""
-    from twinweave.analysis.canaries.gradients import Canaries, WatchedEngine
+    from twinweave.analysis.canaries.gradients import Canaries, Evidence, WatchedEngine
 
     assert conf.generator is not None
     party, plan = _planned(conf, rows)
@@ -75,7 +76,7 @@ def train_canaries(
     codes = _rows(layout, party, included, rng)
     event = TrainingPlan(parties={party: plan}).event(party, rounds=1)
     assert isinstance(event.mechanism, PoissonSgd)
-    evidence, updates, state = np.zeros(canaries), [], None
+    evidence, updates, state = Evidence(event.mechanism, canaries), [], None
     weights: NDArray[np.float32] | None = None
     for number in range(conf.generator.rounds):
         network = _with_canaries(conf.generator, layout, Canaries(canaries, plan.clip))
@@ -89,7 +90,7 @@ def train_canaries(
             _receipt(event, number),
             state=state,
             one_way=_uniform(layout),
-            engine=WatchedEngine.watching(plan, event.mechanism, evidence),
+            engine=WatchedEngine.watching(plan, evidence),
         )
         state, weights = done.state, network.weights
         updates.append(done.update[-canaries - 1 : -1])
@@ -99,7 +100,7 @@ def train_canaries(
         rounds=conf.generator.rounds,
         generator=conf.generator.name,
         included=included,
-        evidence=evidence,
+        evidence=evidence.scores,
         updates=tuple(updates) if conf.generator.name != "ctgan" else (),
     )
 

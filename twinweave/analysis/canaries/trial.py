@@ -28,8 +28,9 @@ class Trial:
     """One path with its canaries.
 
     events: what the ledger says the path released of each canary's user. included: (canaries,),
-    which were put in. scores: (canaries,), above 0 where the observer takes it for put in: the
-    logarithm of the likelihood ratio, as the events say that noise is distributed.
+    which were put in. scores: (canaries,), above 0 where the observer takes it for put in; or
+    (observers, canaries) of several, of whom the best is believed, each at its part of the chance
+    to be wrong.
     """
 
     path: str
@@ -43,8 +44,14 @@ class Trial:
         return len(self.included)
 
     @property
+    def observers(self) -> int:
+        return len(np.atleast_2d(self.scores))
+
+    @property
     def correct(self) -> int:
-        return int(np.sum((self.scores > 0) == self.included))
+        """Right guesses of the best observer."""
+        right = (np.atleast_2d(self.scores) > 0) == self.included
+        return int(right.sum(axis=1).max())
 
     @cached_property
     def claimed(self) -> float:
@@ -70,6 +77,7 @@ class Trial:
         )
 
     def _proven(self, correct: int, confidence: float) -> float:
+        confidence = 1 - (1 - confidence) / self.observers
         match tuple(e.mechanism for e in self.events):
             case (PoissonSgd() as steps,):
                 return bounds.sampled(
@@ -86,5 +94,5 @@ def joined(trials: Sequence[Trial]) -> Trial:
     return replace(
         trials[0],
         included=np.concatenate([t.included for t in trials]),
-        scores=np.concatenate([t.scores for t in trials]),
+        scores=np.concatenate([t.scores for t in trials], axis=-1),
     )
