@@ -87,7 +87,7 @@ def half_the_noise(patch: Patch) -> None:
 
 
 def noise_of_one_party_alone(patch: Patch) -> None:
-    draw, adds = opening.draw, cycle((0, 1))
+    draw, adds = mechanisms.draw, cycle((0, 1))
     patch.setattr(opening, "draw", lambda *args: draw(*args) * next(adds))
 
 
@@ -165,7 +165,7 @@ def test_a_mistake_in_counts_is_caught(mistake: str, patch: Any, monkeypatch: Pa
 
 def test_a_discovery_of_categories_without_threshold_is_caught(monkeypatch: Patch) -> None:
     """Noise on cells with somebody in them alone: who is released is who was found."""
-    release = products.release_table
+    release = mechanisms.release_table
 
     def found_alone(counts: Any, *paid: Any) -> Any:
         return release(counts, *paid) * (counts > 0)
