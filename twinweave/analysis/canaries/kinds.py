@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from twinweave.privacy.noise import DealtCoins
 from twinweave.spec import RunSpec
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
@@ -46,9 +45,9 @@ def kinds_of(spec: RunSpec, side: int) -> Iterator[TableKind]:
     plan = spec.plan
     across = [p for p in plan if p.query.is_cross and not p.query.is_pooled]
     yield own_tables()
-    if any(isinstance(p.noise, DealtCoins) for p in across):
+    if any(p.coins for p in across):
         yield shared_coins()
-    if any(not isinstance(p.noise, DealtCoins) for p in across):
+    if any(not p.coins for p in across):
         yield noise_of_each()
     if any(p.query.weight for p in plan):
         yield sums()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,15 +79,12 @@ class Trial:
 
     def _proven(self, correct: int, confidence: float) -> float:
         confidence = 1 - (1 - confidence) / self.observers
-        match tuple(e.mechanism for e in self.events):
-            case (PoissonSgd() as steps,):
-                return bounds.sampled(
-                    correct, self.canaries, steps, delta=self.delta, confidence=confidence
-                )
-            case _:
-                return bounds.gaussian(
-                    correct, self.canaries, delta=self.delta, confidence=confidence
-                )
+        terms = {"delta": self.delta, "confidence": confidence}
+        if all(e.mechanism.IS_TABLE for e in self.events):
+            return bounds.gaussian(correct, self.canaries, **terms)
+        (event,) = self.events
+        steps = cast("PoissonSgd", event.mechanism)
+        return bounds.sampled(correct, self.canaries, steps, **terms)
 
 
 def joined(trials: Sequence[Trial]) -> Trial:
