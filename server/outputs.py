@@ -154,13 +154,17 @@ def _audit(conf: RunConf, findings: Findings) -> AuditReport | None:
     plan = findings.spec.audit
     if plan is None or findings.synthetic is None:
         return None
+    from twinweave.analysis.canaries.run import lower_bounds
+
     spec = findings.spec
     rows = findings.synthetic.rows
+    bounds = lower_bounds(conf, spec, findings.rows, plan.mode)
     return audit_report(
         plan,
         conf.audit.gate,
         spec.parties,
         findings.evaluated,
+        bounds=bounds,
         anonymity=of_tables(spec.schema, rows, plan.quasi_identifiers, plan.k),
     )
 

@@ -18,6 +18,7 @@ from twinweave.generators.plan import SgdPlan
 from twinweave.generators.union import OneWay, Rows, UnionLayout
 
 if TYPE_CHECKING:
+    from twinweave.generators.canaries import Canaries
     from twinweave.generators.engine import PrivacyEngine
     from twinweave.generators.training import Trace
 
@@ -93,6 +94,11 @@ class Generator(nn.Module, ABC):
         Returns what happened and the state for the next round, both of which stay at the party.
         """
 
+    @abstractmethod
+    def with_canaries(self, canaries: Canaries) -> Generator:
+        """The same network, trained on rows of which some are canaries: their codes have one
+        more column, the last, with the row's canary, or `canaries.count` for none."""
+
     def learn_format(
         self,
         draft: Callable[[], Rows],  # noqa: ARG002
@@ -156,3 +162,8 @@ class RowLossGenerator(Generator):
             mode=self.conf.gradients,
             micro_batch=self.micro_batch,
         )
+
+    def with_canaries(self, canaries: Canaries) -> Generator:
+        from twinweave.generators.canaries import CanaryRows
+
+        return CanaryRows(self, canaries)

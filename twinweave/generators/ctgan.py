@@ -41,6 +41,7 @@ from twinweave.generators.mlp import (
 from twinweave.generators.union import OneWay, UnionLayout
 
 if TYPE_CHECKING:
+    from twinweave.generators.canaries import Canaries
     from twinweave.generators.training import Tally, Trace
 
 _UNCONDITIONAL = 0.5
@@ -81,6 +82,11 @@ class Ctgan(DecoderGenerator):
     def adversary(self, local: LocalRound) -> Adversary:
         """What a party holds against the generator in a round."""
         return Adversary(self, local, Discriminator(self.conf, self.layout, local.held))
+
+    def with_canaries(self, canaries: Canaries) -> CanaryCtgan:
+        made = CanaryCtgan(self.conf, self.layout, canaries)
+        made.weights = self.weights
+        return made
 
 
 class Discriminator(nn.Module):
@@ -277,6 +283,49 @@ class Adversary:
         """What stays at the party: the discriminator and the private optimiser."""
         kept = {f"d.{name}": value for name, value in self.private.adam.moments().items()}
         return {"discriminator": flatten(self.discriminator.parameters()), **kept}
+
+
+class CanaryCtgan(Ctgan):
+    """With canaries before the discriminator of a party, which alone meets rows."""
+
+    def __init__(self, conf: CtganConf, layout: UnionLayout, canaries: Canaries) -> None:
+        super().__init__(conf, layout)
+        self._canaries = (canaries,)  # no part of the network itself
+
+    def adversary(self, local: LocalRound) -> Adversary:
+        judge = CanaryDiscriminator(self.conf, self.layout, local.held)
+        judge.canaries = self._canaries[0]
+        return CanaryAdversary(self, local, judge)
+
+
+class CanaryDiscriminator(Discriminator):
+    """Scores a canary by its own parameter. which: canaries of the rows to come, or None."""
+
+    canaries: Canaries
+    which: Tensor | None = None
+
+    def forward(self, rows: Tensor, conditions: Tensor) -> Tensor:
+        score = super().forward(rows, conditions)
+        if self.which is None:
+            return score
+        return -self.canaries.in_place_of(-score, self.which)
+
+
+class CanaryAdversary(Adversary):
+    """Tells the discriminator which rows are canaries; generated ones are none."""
+
+    discriminator: CanaryDiscriminator
+
+    def row_loss(
+        self, codes: Tensor, generator: torch.Generator, fake: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        nobody = self.discriminator.canaries.count
+        fakes = codes.new_full((len(fake[0]) if fake else 0,), nobody)
+        self.discriminator.which = torch.cat([codes[:, -1], fakes])
+        try:
+            return super().row_loss(codes[:, :-1], generator, fake)
+        finally:
+            self.discriminator.which = None
 
 
 def _part(state: Arrays, prefix: str) -> Arrays:

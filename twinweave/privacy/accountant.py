@@ -61,12 +61,12 @@ def epsilon(events: Iterable[Event], delta: float) -> float:
     return epsilon_of_mechanisms((e.mechanism for e in events), delta)
 
 
-def delta(events: Iterable[Event], epsilon: float) -> float:
-    """Smallest delta (rounded up) such that all `events` together are (epsilon, delta)-DP.
+def delta_of_mechanisms(mechanisms: Iterable[Mechanism], epsilon: float) -> float:
+    """Smallest delta (rounded up) such that all of them together are (epsilon, delta)-DP.
 
     At epsilon 0 it is the total variation: how well one user's presence can be guessed at most.
     """
-    counts = Counter(e.mechanism for e in events)
+    counts = Counter(mechanisms)
     if not counts:
         return 0.0
     if any(loss_of(m).mu > _NO_PRIVACY_MU for m in counts):

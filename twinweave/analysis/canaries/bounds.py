@@ -9,6 +9,11 @@ released guesses which. What the instruments take for granted:
   epsilon at delta. After Nasr et al. 2023, "Tight auditing of differentially private machine
   learning", section 5. Differs: one probability and one bound, where they have two error rates
   with one each, which takes a third of the canaries.
+- `sampled`: canaries are independent, and the mechanism is Poisson-sampled DP-SGD of the steps and
+  rate that are claimed, with some noise. Its best observer guesses right with probability
+  (1 + TV) / 2, TV the total variation by the accountant. Few steps at a small rate are far from
+  any Gaussian mechanism: epsilon at a small delta stands on seldom outcomes, and `gaussian` would
+  prove a fraction of it. That the claim is exceeded takes nothing but independence for granted.
 - `one_run`: nothing but (epsilon, delta)-DP; canaries may depend on each other (Steinke, Nasr,
   Jagielski 2023, "Privacy auditing with one (1) training run", theorem 5.2 and appendix D).
 - `rates`: nothing but (epsilon, delta)-DP; independent trials with the canary and without it
@@ -19,13 +24,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from twinweave.privacy.accountant import gaussian_epsilon
+from twinweave.privacy import accountant
+from twinweave.privacy.events import PoissonSgd
 
 _MOST = 64.0
 """Of a bound: beyond, a mechanism is no mechanism at all."""
+_LEAST = 0.1
+"""Noise multiplier below which sampling alone is left to guess by."""
 
 
 def at_least(successes: int, trials: int, confidence: float) -> float:
@@ -44,7 +53,35 @@ def gaussian(correct: int, canaries: int, *, delta: float, confidence: float) ->
     accuracy = at_least(correct, canaries, confidence)
     if accuracy <= 0.5:
         return 0.0
-    return gaussian_epsilon(float(2 * ndtri(accuracy)), delta)
+    return min(_MOST, accountant.gaussian_epsilon(float(2 * ndtri(accuracy)), delta))
+
+
+def sampled(
+    correct: int, canaries: int, claimed: PoissonSgd, *, delta: float, confidence: float
+) -> float:
+    """Epsilon, at delta, of the same steps with the most noise that is sure to be beaten."""
+    from scipy.optimize import brentq
+
+    seen = 2 * at_least(correct, canaries, confidence) - 1
+    if seen <= 0:
+        return 0.0
+
+    def beaten(log_factor: float) -> float:
+        """How much better one guesses at so many times the noise than was seen."""
+        return accountant.delta_of_mechanisms([_scaled(claimed, log_factor)], 0.0) - seen
+
+    low, high = math.log(_LEAST / claimed.noise_multiplier), 1.0
+    if beaten(low) <= 0:
+        return _MOST
+    while beaten(high) > 0:
+        high += 1.0
+    factor = float(brentq(beaten, low, high, xtol=1e-3))
+    return min(_MOST, accountant.epsilon_of_mechanisms([_scaled(claimed, factor)], delta))
+
+
+def _scaled(claimed: PoissonSgd, log_factor: float) -> PoissonSgd:
+    noise = float(f"{claimed.noise_multiplier * math.exp(log_factor):.6g}")
+    return replace(claimed, noise_multiplier=noise)
 
 
 def one_run(correct: int, guesses: int, canaries: int, *, delta: float, confidence: float) -> float:

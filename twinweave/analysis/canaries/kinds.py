@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from twinweave.privacy.noise import DealtCoins
 from twinweave.spec import RunSpec
 from twinweave.tables.column import VALUE_UNITS, Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
@@ -42,17 +41,13 @@ class TableKind:
 
 
 def kinds_of(spec: RunSpec, side: int) -> Iterator[TableKind]:
-    """The kinds of tables that a run of this specification releases.
-
-    Tables of a second pass are not known before: they may be of every kind.
-    """
+    """The kinds of tables that are in a run's plan."""
     plan = spec.plan
     across = [p for p in plan if p.query.is_cross and not p.query.is_pooled]
-    later = spec.two_passes and len(spec.schema.units) > 1
     yield own_tables()
-    if any(isinstance(p.noise, DealtCoins) for p in across):
+    if any(p.coins for p in across):
         yield shared_coins()
-    if later or any(not isinstance(p.noise, DealtCoins) for p in across):
+    if any(not p.coins for p in across):
         yield noise_of_each()
     if any(p.query.weight for p in plan):
         yield sums()

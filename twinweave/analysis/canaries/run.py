@@ -13,17 +13,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from twinweave.analysis.audit.results import LowerBound
 from twinweave.analysis.canaries.counts import counts_trial
-from twinweave.analysis.canaries.kinds import kinds_of
+from twinweave.analysis.canaries.kinds import TableKind, kinds_of
 from twinweave.analysis.canaries.levels import levels_bound
 from twinweave.analysis.canaries.tables import table_trial
 from twinweave.config import RunConf
 from twinweave.spec import RunSpec
 from twinweave.workload.audit import Depth
+from twinweave.workload.overlap import counted
 
 log = logging.getLogger("twinweave.run")
 
@@ -55,50 +57,49 @@ EFFORTS: dict[Depth, Effort] = {
 def lower_bounds(
     conf: RunConf, spec: RunSpec, rows: Mapping[str, int], depth: Depth
 ) -> tuple[LowerBound, ...]:
-    """A bound for every path of a run; none where the audit is off, or the run is not private.
+    """A bound for every path by which a run releases; none where the audit is off.
 
-    spec: that the run began with. rows: table sizes, public. The same seed puts the same canaries
-    in; the noise is fresh.
+    spec: of the run, with any of its plans of tables. rows: table sizes, public. The same seed
+    puts the same canaries in; the noise is fresh.
     """
     effort = EFFORTS.get(depth)
     if effort is None:
         return ()
-    found = []
-    for audit in _audits(conf, spec, rows, effort):
+    found: list[LowerBound] = []
+    for number, audit in enumerate(_audits(conf, spec, rows, effort)):
         started = time.monotonic()
-        for bound in audit():
-            log.info(
-                "canaries: %s: epsilon >= %.2f of %.2f claimed (%.1f s)",
-                bound.path,
-                bound.bound,
-                bound.claimed,
-                time.monotonic() - started,
-            )
-            found.append(bound)
+        bounds = audit(np.random.default_rng((conf.seed, number)))
+        log.info("canaries: %s (%.1f s)", bounds[0].path, time.monotonic() - started)
+        found += bounds
     return tuple(found)
+
+
+Audit = Callable[[np.random.Generator], tuple[LowerBound, ...]]
+"""Of one path: a run of its own. Its generator decides which canaries are put in."""
 
 
 def _audits(
     conf: RunConf, spec: RunSpec, rows: Mapping[str, int], effort: Effort
-) -> Iterator[Callable[[], tuple[LowerBound, ...]]]:
-    """One a path, each with a generator of its own: none depends on what came before it."""
-    seeds = np.random.SeedSequence(conf.seed)
-
-    def rng() -> np.random.Generator:
-        return np.random.default_rng(seeds.spawn(1)[0])
-
+) -> Iterator[Audit]:
     for kind in kinds_of(spec, effort.side):
-        yield lambda kind=kind: (table_trial(kind, conf, side=effort.side, rng=rng()).bound(),)
-    if spec.overlap is not None:
-        yield lambda: (counts_trial(conf, canaries=effort.side**2, rng=rng()).bound(),)
-    yield lambda: (levels_bound(conf, side=effort.levels, rng=rng()),)
+        yield partial(_tables, kind, conf, effort.side)
+    if counted(spec.schema):
+        yield lambda rng: (counts_trial(conf, canaries=effort.side**2, rng=rng).bound(),)
+    yield lambda rng: (levels_bound(conf, side=effort.levels, rng=rng),)
     if spec.training is not None:
-        yield lambda: _training(conf, rows, effort, rng())
+        yield partial(_training, conf, rows, effort)
+
+
+def _tables(
+    kind: TableKind, conf: RunConf, side: int, rng: np.random.Generator
+) -> tuple[LowerBound, ...]:
+    return (table_trial(kind, conf, side=side, rng=rng).bound(),)
 
 
 def _training(
     conf: RunConf, rows: Mapping[str, int], effort: Effort, rng: np.random.Generator
 ) -> tuple[LowerBound, ...]:
+    """Of every noisy gradient; and of the opened sums, where what is summed are such."""
     from twinweave.analysis.canaries.sums import opened_trial
     from twinweave.analysis.canaries.training import train_canaries
 
@@ -107,9 +108,8 @@ def _training(
     if effort.rounds:
         generator = replace(generator, rounds=min(generator.rounds, effort.rounds))
     conf = replace(conf, generator=generator)
-    canaries = effort.canaries[generator.name]
+    canaries, delta = effort.canaries[generator.name], conf.privacy.delta
     trained = train_canaries(conf, rows, canaries=canaries, rng=rng)
-    delta = conf.privacy.delta
     trials = [trained.trial(delta)]
     if trained.updates:
         trials.append(opened_trial(trained, conf.protocol.secure_sum, delta=delta, rng=rng))

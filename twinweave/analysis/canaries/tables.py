@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,8 @@ class CanaryRun:
             items=[*self._items(queries, stage), *([LATER] if kind.first else [])],
             coin_limit=self.conf.protocol.coin_limit,
         ).noise
-        last = found[-1]
+        last = cast("OwnGaussian", found[-1])  # of a first pass: what is reserved asks for no coins
+        reserved = last.noise_multiplier if kind.first else None
         return RunSpec(
             version=VERSION,
             run="canaries",
@@ -112,9 +113,7 @@ class CanaryRun:
             epsilon=privacy.epsilon,
             delta=privacy.delta,
             alignment=self.conf.protocol.alignment,
-            reserved=last.noise_multiplier
-            if kind.first and isinstance(last, OwnGaussian)
-            else None,
+            reserved=reserved,
             cross_tables=self.conf.protocol.cross_tables,
         )
 

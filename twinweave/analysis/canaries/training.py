@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,15 @@ from twinweave.privacy.guard import Receipt
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.tables.contingency import ABSENT
 
-if TYPE_CHECKING:
-    from twinweave.analysis.canaries.gradients import Canaries
-    from twinweave.generators.base import Generator
-    from twinweave.generators.conf import GeneratorConf
-
 ORDINARY = 64
 """Rows beside the canaries."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedCanaries:
-    """included, evidence: (canaries,). plan: of each round. updates: (canaries,) of each round,
-    as the party would send them; none of a generator that canaries are no part of."""
+    """included: (canaries,). evidence: (observers, canaries). plan: of each round. updates:
+    (canaries,) of each round, as the party would send them; none of a generator that canaries are
+    no part of."""
 
     party: str
     plan: SgdPlan
@@ -67,18 +63,21 @@ def train_canaries(
     conf: RunConf, rows: Mapping[str, int], *, canaries: int, rng: np.random.Generator
 ) -> TrainedCanaries:
     """Rounds of the run's generator at the party where they cost most. rows: table sizes."""
-    from twinweave.analysis.canaries.gradients import Canaries, WatchedEngine
+    from twinweave.analysis.canaries.gradients import Evidence, WatchedEngine
+    from twinweave.generators.canaries import OWN, Canaries
 
     assert conf.generator is not None
     party, plan = _planned(conf, rows)
     layout, included = UnionLayout.of(conf.data.schema), drawn(canaries, rng)
-    mine = Canaries(canaries, plan.clip)
-    network = _with_canaries(conf.generator, layout, mine)
     codes = _rows(layout, party, included, rng)
     event = TrainingPlan(parties={party: plan}).event(party, rounds=1)
-    assert isinstance(event.mechanism, PoissonSgd)
-    evidence, updates, state = np.zeros(canaries), [], None
+    evidence = Evidence(cast("PoissonSgd", event.mechanism), canaries)  # as noise was planned
+    updates, state = [], None
+    weights: NDArray[np.float32] | None = None
     for number in range(conf.generator.rounds):
+        plain = registry.build(conf.generator, layout)
+        network = plain.with_canaries(Canaries(canaries, plan.clip))
+        network.weights = network.weights if weights is None else weights
         done = train_round(
             network,
             party,
@@ -88,18 +87,20 @@ def train_canaries(
             _receipt(event, number),
             state=state,
             one_way=_uniform(layout),
-            engine=WatchedEngine.watching(plan, event.mechanism, evidence),
+            engine=WatchedEngine.watching(plan, evidence),
         )
-        state = done.state
-        updates.append(done.update[-canaries - 1 : -1])
+        state, weights = done.state, network.weights
+        *_, (last, _) = network.shared_parameters()
+        if last == OWN:
+            updates.append(done.update[-canaries - 1 : -1])
     return TrainedCanaries(
         party=party,
         plan=plan,
         rounds=conf.generator.rounds,
         generator=conf.generator.name,
         included=included,
-        evidence=evidence,
-        updates=tuple(updates) if conf.generator.name != "ctgan" else (),
+        evidence=evidence.scores,
+        updates=tuple(updates),
     )
 
 
@@ -119,18 +120,6 @@ def _planned(conf: RunConf, rows: Mapping[str, int]) -> tuple[str, SgdPlan]:
         sgd=[item],
     ).training[0]
     return party, replace(plan, noise_multiplier=noise)
-
-
-def _with_canaries(conf: GeneratorConf, layout: UnionLayout, canaries: Canaries) -> Generator:
-    from twinweave.analysis.canaries.gradients import CanaryCtgan, CanaryRows
-    from twinweave.generators.base import RowLossGenerator
-    from twinweave.generators.conf import CtganConf
-
-    if isinstance(conf, CtganConf):
-        return CanaryCtgan(conf, layout, canaries)
-    network = registry.build(conf, layout)
-    assert isinstance(network, RowLossGenerator)
-    return CanaryRows(network, canaries)
 
 
 def _rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from twinweave.analysis.audit.results import LowerBound
 from twinweave.analysis.canaries import bounds
 from twinweave.privacy import accountant
-from twinweave.privacy.events import Event
+from twinweave.privacy.events import Event, PoissonSgd
 
 CONFIDENCE = 0.9999
 """Of a bound: a path whose guarantee holds is accused with a chance of 1 in 10,000 at most."""
@@ -28,8 +29,9 @@ class Trial:
     """One path with its canaries.
 
     events: what the ledger says the path released of each canary's user. included: (canaries,),
-    which were put in. scores: (canaries,), above 0 where the observer takes it for put in: the
-    logarithm of the likelihood ratio, as the events say that noise is distributed.
+    which were put in. scores: (canaries,), above 0 where the observer takes it for put in; or
+    (observers, canaries) of several, of whom the best is believed, each at its part of the chance
+    to be wrong.
     """
 
     path: str
@@ -43,8 +45,14 @@ class Trial:
         return len(self.included)
 
     @property
+    def observers(self) -> int:
+        return len(np.atleast_2d(self.scores))
+
+    @property
     def correct(self) -> int:
-        return int(np.sum((self.scores > 0) == self.included))
+        """Right guesses of the best observer."""
+        right = (np.atleast_2d(self.scores) > 0) == self.included
+        return int(right.sum(axis=1).max())
 
     @cached_property
     def claimed(self) -> float:
@@ -54,24 +62,29 @@ class Trial:
     def ideal(self) -> int:
         """Right guesses of the best observer of a mechanism that spends exactly what is claimed:
         (1 + total variation) / 2 of the canaries."""
-        variation = accountant.delta(self.events, 0.0)
+        variation = accountant.delta_of_mechanisms((e.mechanism for e in self.events), 0.0)
         return round(self.canaries * (1 + variation) / 2)
 
     def bound(self, confidence: float = CONFIDENCE) -> LowerBound:
-        """By `bounds.gaussian`."""
-
-        def proven(correct: int) -> float:
-            return bounds.gaussian(correct, self.canaries, delta=self.delta, confidence=confidence)
-
+        """By `bounds.sampled` for a training, by `bounds.gaussian` for tables."""
         right = self.correct / self.canaries
         return LowerBound(
             path=self.path,
             claimed=self.claimed,
-            bound=proven(self.correct),
-            ceiling=proven(self.ideal),
+            bound=self._proven(self.correct, confidence),
+            ceiling=self._proven(self.ideal, confidence),
             confidence=confidence,
             detail=f"{self.canaries:,} canaries, {right:.2%} guessed right",
         )
+
+    def _proven(self, correct: int, confidence: float) -> float:
+        confidence = 1 - (1 - confidence) / self.observers
+        terms = {"delta": self.delta, "confidence": confidence}
+        if all(e.mechanism.IS_TABLE for e in self.events):
+            return bounds.gaussian(correct, self.canaries, **terms)
+        (event,) = self.events
+        steps = cast("PoissonSgd", event.mechanism)
+        return bounds.sampled(correct, self.canaries, steps, **terms)
 
 
 def joined(trials: Sequence[Trial]) -> Trial:
@@ -79,5 +92,5 @@ def joined(trials: Sequence[Trial]) -> Trial:
     return replace(
         trials[0],
         included=np.concatenate([t.included for t in trials]),
-        scores=np.concatenate([t.scores for t in trials]),
+        scores=np.concatenate([t.scores for t in trials], axis=-1),
     )

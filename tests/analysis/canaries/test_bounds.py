@@ -1,0 +1,76 @@
+"""Instruments: they never prove more than is true, but with the chance that they state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+from scipy.stats import binom, norm
+
+from twinweave.analysis.canaries import bounds
+from twinweave.privacy.accountant import gaussian_delta, gaussian_epsilon, gaussian_mu
+
+DELTA = 1e-5
+MU = gaussian_mu(1.0, DELTA)
+
+
+def test_a_lower_bound_of_a_probability_inverts_the_binomial_tail() -> None:
+    low = bounds.at_least(37, 100, 0.99)
+    assert binom.sf(36, 100, low) == pytest.approx(0.01)
+    assert bounds.at_least(0, 100, 0.99) == 0
+    assert 0 < bounds.at_least(100, 100, 0.99) < 1
+
+
+@pytest.mark.parametrize(("canaries", "least"), [(10_000, 0.75), (100_000, 0.9)])
+def test_ideal_canaries_prove_most_of_the_claim(canaries: int, least: float) -> None:
+    right = round(canaries * ndtr(MU / 2))
+    proven = bounds.gaussian(right, canaries, delta=DELTA, confidence=0.99)
+    assert least < proven < 1
+
+
+def test_the_gaussian_bound_is_wrong_as_seldom_as_it_says() -> None:
+    """At confidence .95, 20,000 times; the rate is above .055 with a chance below 1e-3."""
+    rng = np.random.default_rng(1)
+    right = rng.binomial(1_000, ndtr(MU / 2), 20_000)
+    counts, times = np.unique(right, return_counts=True)
+    wrong = [bounds.gaussian(int(c), 1_000, delta=DELTA, confidence=0.95) > 1 for c in counts]
+    assert 0.03 < (np.array(wrong) @ times) / 20_000 <= 0.055
+
+
+def test_no_observer_of_a_gaussian_beats_the_accuracy_that_is_inverted() -> None:
+    """Of an observer who sees N(b, 1 / mu**2): Phi(mu / 2), at the best threshold there is."""
+    thresholds = np.linspace(-3, 4, 701)
+    right = (norm.cdf(thresholds * MU) + norm.sf((thresholds - 1) * MU)) / 2
+    assert right.max() == pytest.approx(ndtr(MU / 2), abs=1e-6)
+    assert (1 + gaussian_delta(MU, 0.0)) / 2 == pytest.approx(ndtr(MU / 2))
+
+
+def test_the_bound_of_one_run_is_the_binomial_one_without_delta() -> None:
+    """Steinke et al. 2023, theorem 5.2: at delta 0 guesses are right as randomised response is."""
+    proven = bounds.one_run(700, 1_000, 1_000, delta=0.0, confidence=0.95)
+    assert binom.sf(699, 1_000, 1 / (1 + np.exp(-proven))) == pytest.approx(0.05, rel=1e-2)
+    with_delta = bounds.one_run(700, 1_000, 1_000, delta=1e-5, confidence=0.95)
+    assert with_delta < proven
+    assert bounds.one_run(500, 1_000, 1_000, delta=0.0, confidence=0.95) == 0
+
+
+def test_one_run_proves_less_of_a_gaussian_than_independence_does() -> None:
+    right = round(100_000 * ndtr(MU / 2))
+    proven = bounds.one_run(right, 100_000, 100_000, delta=DELTA, confidence=0.95)
+    assert 0.15 < proven < bounds.gaussian(right, 100_000, delta=DELTA, confidence=0.95)
+
+
+@pytest.mark.parametrize(("threshold", "caught"), [(True, False), (False, True)])
+def test_rates_see_a_discovery_without_threshold(threshold: bool, caught: bool) -> None:
+    """A level that one user holds, or nobody, is named where its noisy count is above a threshold
+    that one user passes with a chance of delta; or wherever anybody is. False alarm: 1e-4."""
+    rng, trials = np.random.default_rng(3), 300
+
+    def named(count: int) -> int:
+        if not threshold:
+            return trials * (count > 0)
+        least = 1 + norm.isf(DELTA) / MU
+        return int((count + rng.normal(0, 1 / MU, trials) > least).sum()) if count else 0
+
+    found = bounds.rates((named(1), trials), (named(0), trials), delta=DELTA, confidence=0.9999)
+    assert (found > gaussian_epsilon(MU, DELTA)) == caught
