@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.results import LEVEL, AttackFinding, Gate, LowerBound
 from twinweave.report.page.charts.bars import Length, Lengths, lengths
 from twinweave.report.page.charts.intervals import Bar, Forest, Row, bounds, forest
+from twinweave.report.page.charts.tables import NUMBER, STRONG, TEXT, table
 from twinweave.report.page.html import render
 from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
@@ -19,6 +21,12 @@ _TEMPLATE = """
 {{ reasons }}
 {{ attacks }}
 {{ bounds }}
+{% if anonymity %}
+<h3>How alike the synthetic rows are</h3>
+{{ anonymity }}
+<p class="small">Over {{ over }}. It describes the tables, and guarantees nothing: a synthetic row
+that nobody is like may be of nobody.</p>
+{% endif %}
 {% if unseen %}
 <h3>Not seen by the gate</h3>
 <ul class="plain small">{% for line in unseen %}<li>{{ line }}</li>{% endfor %}</ul>
@@ -29,6 +37,15 @@ _REASONS = """
 <ul class="notices">{% for r in reasons %}
 <li class="bad"><b>Withheld, {{ r.source }}:</b> {{ r.what }}. {{ r.remedy }}</li>{% endfor %}</ul>
 """
+
+_ALIKE = (
+    ("Table", TEXT),
+    ("Classes", NUMBER),
+    ("k", STRONG),
+    ("Rows below the k wanted", NUMBER),
+    ("l", NUMBER),
+    ("t", NUMBER),
+)
 
 _STATES = {
     "open": ("tables handed out", "good"),
@@ -52,6 +69,10 @@ def section(m: Material) -> Section | None:
         reasons=refused(found.gate),
         attacks=attacks(found.attacks),
         bounds=proven(found.bounds),
+        anonymity=alike(found.anonymity),
+        over=", ".join(
+            dict.fromkeys(q for one in found.anonymity.values() for q in one.quasi_identifiers)
+        ),
         unseen=found.gate.unseen,
     )
     title = "Attacks, canaries and the gate"
@@ -126,3 +147,17 @@ def proven(found: Sequence[LowerBound]) -> Markup:
             rows=rows,
         )
     )
+
+
+def alike(found: Mapping[str, Anonymity]) -> Markup:
+    """k, l and t of each table over its quasi-identifiers."""
+    if not found:
+        return Markup()
+    rows = []
+    for name, one in found.items():
+        least = min((d.l for d in one.diversity), default=None)
+        most = max((d.t for d in one.diversity), default=None)
+        below = f"{one.below:,} of {one.rows:,} below {one.wanted}"
+        told = "" if least is None else f"{least}", "" if most is None else f"{most:.2f}"
+        rows.append((name, f"{one.classes:,}", f"{one.k}", below, *told))
+    return table(_ALIKE, rows)

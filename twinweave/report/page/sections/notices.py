@@ -109,6 +109,13 @@ def _experiment(m: Material) -> Iterator[Notice]:
 def _synthetic(m: Material) -> Iterator[Notice]:
     if m.synthetic is None:
         return
+    if m.synthetic.suppressed:
+        yield Notice(
+            tone="warn",
+            title=f"{m.synthetic.suppressed:,} synthetic rows are left out,",
+            text="since too few others had their quasi-identifiers: rare people are missing, and "
+            "shares of the others are larger (audit.suppress).",
+        )
     found = m.synthetic.fidelity
     for name in found.unmet:
         yield Notice(
