@@ -20,7 +20,7 @@ POINTS = st.lists(st.tuples(*3 * [st.integers(0, 4)]), max_size=12)
 
 
 @given(POINTS)
-def test_the_front_is_what_every_weighing_and_more_could_choose(
+def test_the_front_is_whom_nobody_beats(
     points: Sequence[Sequence[int]],
 ) -> None:
     """By the definition, slowly: nobody is at least as good everywhere, and better somewhere."""
