@@ -20,6 +20,7 @@ from clients.site import load_site
 from twinweave import rundir
 from twinweave.durable import named
 from twinweave.errors import AppError, ConfigError
+from twinweave.report.page.material import Material
 from twinweave.report.page.own import write_own_page
 from twinweave.report.page.page import run_page
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> Path:
     out: Path = options.out or options.run / rundir.PAGE
-    text = run_page(twinweave.load(options.run))
+    text = run_page(Material.of(twinweave.load(options.run)))
     with named(out):
         rundir.write_text(out, text)
     return out

@@ -15,7 +15,7 @@ from twinweave.config import RunConf
 from twinweave.errors import ConfigError, OutputError
 from twinweave.parsing import to_plain
 
-_FREE = {"resume", "engine", "superlink"}
+_FREE = {"resume", "engine", "superlink", "report"}
 """What may be said beside `resume=` without being the run's own."""
 
 
@@ -61,6 +61,7 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
         generator=None if ends else stored.generator,
         audit=asked.audit if unseen else stored.audit,
         superlink=asked.superlink or stored.superlink,
+        report=asked.report,
         resume=str(out),
         output=str(out),
         **given,

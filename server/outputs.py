@@ -34,9 +34,11 @@ from twinweave.config import RunConf
 from twinweave.planning import too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.report.contents import Contents, PhaseTraffic, RunFacts
+from twinweave.report.page.material import Material
 from twinweave.report.page.page import run_page
 from twinweave.report.readme import synthetic_readme
 from twinweave.report.record import report_record
+from twinweave.report.terminal.brief import brief
 from twinweave.report.terminal.summary import summary
 from twinweave.report.versions import versions
 from twinweave.synthesis.decode import decode_rows
@@ -72,8 +74,8 @@ def write_report(
     """Analyse, write into conf.output, and return the summary for the terminal.
 
     seconds: since the run began. traffic: until now. synthesis: make the synthetic tables first,
-    where the run has a generator. told: the summary leaves out what was measured, for it has been
-    printed.
+    where the run has a generator. told: a summary in full leaves out what was measured, for it
+    has been printed.
     """
     out = Path(conf.output)
     ledger = findings.ledger.report(conf.privacy.delta)
@@ -93,8 +95,9 @@ def write_report(
         audit=audited,
     )
     rundir.write_json(out / rundir.REPORT, report_record(contents))
-    rundir.write_text(out / rundir.PAGE, run_page(rundir.Run(out)))
-    return summary(contents, told=told)
+    material = Material.of(rundir.Run(out))
+    rundir.write_text(out / rundir.PAGE, run_page(material))
+    return summary(contents, told=told) if conf.report.verbose else brief(material)
 
 
 def _lift(conf: RunConf, findings: Findings) -> LiftReport | None:

@@ -189,6 +189,13 @@ MAX_PATTERNS = 1 << 12
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportConf(Parsed):
+    """verbose: all that the page of a run has on the terminal too, and not one screen of it."""
+
+    verbose: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConf(Parsed):
     """Everything that defines a run. `output` is the run directory, where the server runs.
 
@@ -214,6 +221,7 @@ class RunConf(Parsed):
     superlink: str | None = None
     resume: str | None = None
     objective: str = "noise_ratio"
+    report: ReportConf = field(default_factory=ReportConf)
 
     def __post_init__(self) -> None:
         patterns = prod(len(unit) + 1 for unit in self.data.schema.units)

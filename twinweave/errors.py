@@ -1,6 +1,7 @@
 """Errors a user can act on: each names the rule broken and the remedy, never a cell's value.
 
-Every class owns one exit status, which the commands in `scripts` pass to the shell:
+Every class owns one exit status, which the commands in `scripts` pass to the shell; what to do
+about each is in docs/errors.md:
 
     0  the command did what was asked
     1  an unexpected failure: a mistake in the program

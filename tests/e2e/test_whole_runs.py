@@ -142,7 +142,7 @@ def test_a_run_that_breaks_at_its_very_end_is_seen(
     def broken(*_: object, **__: object) -> str:
         raise RuntimeError("the end")
 
-    monkeypatch.setattr(outputs, "summary", broken)
+    monkeypatch.setattr(outputs, "brief", broken)
     data = configured(tmp_path, "tvae")
     with pytest.raises(RuntimeError, match="the end"):
         serve(data)

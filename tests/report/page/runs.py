@@ -40,6 +40,8 @@ from twinweave.privacy.events import (
 )
 from twinweave.privacy.ledger import event_to_record
 from twinweave.report.contents import Contents, PhaseTraffic
+from twinweave.report.page.material import Material
+from twinweave.report.page.page import run_page
 from twinweave.report.record import report_record
 from twinweave.rundir import Run
 from twinweave.synthesis.decode import decode_rows
@@ -148,6 +150,10 @@ def releases() -> list[dict[str, Any]]:
         )
         for i, m in enumerate(MECHANISMS)
     ]
+
+
+def drawn(run: Run) -> str:
+    return run_page(Material.of(run))
 
 
 def written(folder: Path, found: Contents, tables: Sequence[Measurement]) -> Run:

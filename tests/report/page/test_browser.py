@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.report.page.browser import CHROMIUM, WIDTHS, Layout, layouts
-from tests.report.page.runs import contents, measured, withheld, written
+from tests.report.page.runs import contents, drawn, measured, withheld, written
 from twinweave.report.contents import Contents
-from twinweave.report.page.page import run_page
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no Chromium here (apt-get install chromium)"
@@ -33,7 +32,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "bare": Contents(facts=whole.facts),
     }
     return {
-        name: run_page(written(tmp_path_factory.mktemp("run"), run, tables))
+        name: drawn(written(tmp_path_factory.mktemp("run"), run, tables))
         for name, run in runs.items()
     }
 

@@ -11,13 +11,12 @@ import pytest
 from scripts import report
 from tests.analysis.lift.lift_world import SCHEMA
 from tests.report.page.documents import Document
-from tests.report.page.runs import contents, measured, releases, withheld, written
+from tests.report.page.runs import contents, drawn, measured, releases, withheld, written
 from twinweave import rundir
 from twinweave.analysis.fidelity.margins import Margin
 from twinweave.analysis.fidelity.tables import TableFidelity
 from twinweave.errors import SourceError
 from twinweave.report.contents import Contents
-from twinweave.report.page.page import run_page
 from twinweave.report.page.sections.budget import grouped
 from twinweave.report.page.style import STYLE
 
@@ -34,7 +33,7 @@ def found() -> Contents:
 
 @pytest.fixture(scope="module")
 def page(found: Contents, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return run_page(written(tmp_path_factory.mktemp("run"), found, TABLES))
+    return drawn(written(tmp_path_factory.mktemp("run"), found, TABLES))
 
 
 def test_a_whole_page_reads_well_and_has_every_section(page: str) -> None:
@@ -108,7 +107,7 @@ def test_a_page_says_what_must_be_said(page: str) -> None:
 def test_what_a_run_lacks_is_absent(found: Contents, tmp_path: Path) -> None:
     facts = replace(found.facts, guards={"a": "on", "b": "on"}, traffic=())
     bare = Contents(facts=facts)
-    document = Document.of(run_page(written(tmp_path, bare, TABLES)))
+    document = Document.of(drawn(written(tmp_path, bare, TABLES)))
     assert document.faults == []
     sections = [s["id"] for s in document.named("section")]
     assert sections == ["budget", "learned", "configuration"]
@@ -118,7 +117,7 @@ def test_a_page_without_an_experiment_speaks_of_its_rows(found: Contents, tmp_pa
     assert found.synthetic is not None
     synthetic = replace(found.synthetic, lift=None, unmeasured=())
     document = Document.of(
-        run_page(written(tmp_path, replace(found, lift=None, synthetic=synthetic), TABLES))
+        drawn(written(tmp_path, replace(found, lift=None, synthetic=synthetic), TABLES))
     )
     assert document.faults == []
     assert "3,000 synthetic rows stand for a table that nobody holds." in document.text
@@ -127,7 +126,7 @@ def test_a_page_without_an_experiment_speaks_of_its_rows(found: Contents, tmp_pa
 
 
 def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None:
-    document = Document.of(run_page(written(tmp_path, withheld(found), TABLES)))
+    document = Document.of(drawn(written(tmp_path, withheld(found), TABLES)))
     assert document.faults == []
     first = document.text.index("The synthetic tables are withheld.")
     assert first < document.text.index("What the treatment did")
@@ -136,7 +135,7 @@ def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None
 
 def test_names_are_escaped(found: Contents, tmp_path: Path) -> None:
     facts = replace(found.facts, data="<script>alert(1)</script>")
-    page = run_page(written(tmp_path, replace(found, facts=facts), TABLES))
+    page = drawn(written(tmp_path, replace(found, facts=facts), TABLES))
     assert Document.of(page).faults == []
     assert "&lt;script&gt;alert(1)" in page
 
@@ -174,7 +173,7 @@ def test_a_wide_run_stays_small(found: Contents, tmp_path: Path) -> None:
     run = written(tmp_path, replace(found, synthetic=synthetic), TABLES)
     ledger = run.ledger
     rundir.write_json(run.path / rundir.LEDGER, {**ledger, "events": ledger["events"] * 7000})
-    assert len(run_page(rundir.Run(tmp_path)).encode()) < LIMIT
+    assert len(drawn(rundir.Run(tmp_path)).encode()) < LIMIT
 
 
 def test_the_ledger_is_told_whole() -> None:
@@ -189,7 +188,7 @@ def test_a_page_of_another_release_is_refused(found: Contents, tmp_path: Path) -
     run = written(tmp_path, found, TABLES)
     rundir.write_json(run.path / rundir.REPORT, {**run.report, "version": 99})
     with pytest.raises(SourceError, match=r"another release\. Use the one that wrote it"):
-        run_page(rundir.Run(tmp_path))
+        drawn(rundir.Run(tmp_path))
 
 
 def test_the_command_draws_again(

@@ -26,7 +26,6 @@ from twinweave.report.page.sections import (
     traffic,
 )
 from twinweave.report.page.style import STYLE
-from twinweave.rundir import Run
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     notices.section,
@@ -80,9 +79,8 @@ TEMPLATE = """<!doctype html>
 """
 
 
-def run_page(run: Run) -> str:
-    """The page of a run, from its directory. Raises SourceError where a file of it is missing."""
-    material = Material.of(run)
+def run_page(material: Material) -> str:
+    """The page of a run."""
     sections = [made for make in SECTIONS if (made := make(material)) is not None]
     return page(
         title=f"{material.data} · Twinweave",

@@ -115,12 +115,18 @@ pre{background:var(--soft);border-radius:6px;padding:14px 16px;overflow-x:auto;m
 ul.plain{margin:0 0 14px;padding:0 0 0 18px;max-width:44rem}ul.plain li{margin:0 0 6px}
 footer{border-top:1px solid var(--rule);margin:26px 0 40px;padding:16px 0;font-size:13px;
 color:var(--dim)}
-.curve{display:block;width:100%;max-width:760px;height:auto;font-size:13px}
-.curve text{fill:var(--dim)}.curve path{fill:none;stroke-width:2}
-.curve .axisline{stroke:var(--rule)}
-.curve .s0{stroke:var(--accent)}.curve .s1{stroke:var(--warn)}.curve .s2{stroke:var(--bad)}
-.curve .s0 circle{fill:var(--accent)}.curve .s1 circle{fill:var(--warn)}
-.curve .s2 circle{fill:var(--bad)}.curve circle{stroke:none}
+.rows th{min-width:96px}.rows td:last-child{padding-right:2px}
+.scatter{display:grid;grid-template-columns:64px minmax(0,1fr);grid-template-rows:300px 22px;
+max-width:760px}
+.yticks{position:relative;font-size:12px;color:var(--dim)}
+.yticks span{position:absolute;right:10px;transform:translateY(50%)}
+.area{position:relative;border:solid var(--rule);border-width:0 0 1px 1px}
+.area .strip{height:100%}
+.area b{position:absolute;font-size:12px;font-weight:600;transform:translate(8px,-2px)}
+.scatter .axis{grid-column:2;color:var(--dim)}.scatter .axis div{padding-top:4px}
+.xname,.yname{font-size:13px;color:var(--dim);margin:4px 0 6px 64px}
+.strip .front{stroke:var(--accent);stroke-width:2}.area .strip .dot{stroke:var(--accent)}
+.area .strip .weak{stroke:var(--wash)}
 @media (min-width:1100px){.frame{display:grid;grid-template-columns:158px minmax(0,1fr);gap:0 52px}
 nav{position:sticky;top:0;align-self:start;padding:42px 0;max-height:100vh;overflow-y:auto}
 nav ol{flex-direction:column;border:0;padding:0;gap:8px}}

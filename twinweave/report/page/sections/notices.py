@@ -32,12 +32,17 @@ class Notice:
     text: str
 
 
-def section(m: Material) -> Section | None:
+def notices(m: Material) -> list[Notice]:
+    """What is wrong first, then what is weaker than it looks, then what to know."""
     order = ("bad", "warn", "")
-    found = sorted(
+    return sorted(
         [*_privacy(m), *_parties(m), *_experiment(m), *_synthetic(m), *_audit(m), *_scope(m)],
         key=lambda n: order.index(n.tone),
     )
+
+
+def section(m: Material) -> Section | None:
+    found = notices(m)
     if not found:
         return None
     body = render(_TEMPLATE, notices=found)
@@ -110,6 +115,13 @@ def _experiment(m: Material) -> Iterator[Notice]:
 def _synthetic(m: Material) -> Iterator[Notice]:
     if m.synthetic is None:
         return
+    if m.synthetic.suppressed:
+        yield Notice(
+            tone="warn",
+            title=f"{m.synthetic.suppressed:,} synthetic rows are left out,",
+            text="since too few others had their quasi-identifiers: rare people are missing, and "
+            "shares of the others are larger (audit.suppress).",
+        )
     found = m.synthetic.fidelity
     if m.synthetic.suppressed:
         yield Notice(tone="warn", title="Suppressed:", text=suppressed(m.synthetic.suppressed))
@@ -156,6 +168,12 @@ def _audit(m: Material) -> Iterator[Notice]:
 
 def _scope(m: Material) -> Iterator[Notice]:
     measured = m.report["measured"]
+    if aside := m.report["set_aside"]:
+        yield Notice(
+            tone="",
+            title=f"{aside:.0%} of the users are set aside for the audit:",
+            text=f"counts, what is incremental and what it cost are of the other {1 - aside:.0%}.",
+        )
     if left := measured["left_out"]["tables"]:
         some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
         yield Notice(

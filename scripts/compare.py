@@ -1,0 +1,55 @@
+"""Runs side by side: one page with the front of utility, privacy, fairness and cost, and a CSV.
+
+    python -m scripts.compare DIR... [--out FOLDER]
+
+DIR is a run's folder, or a sweep's, whose runs are meant. Writes comparison.html and
+comparison.csv into FOLDER (default: here). Reads report.json alone, and spends nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from twinweave import rundir
+from twinweave.errors import AppError, SourceError
+from twinweave.report.comparison import as_csv, compared, runs_in
+from twinweave.report.page.comparison import comparison_page
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or the error's own code."""
+    options = _arguments(argv)
+    try:
+        rows, known = compared(runs_in(options.runs))
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+            rundir.write_text(options.out / "comparison.html", comparison_page(rows, known))
+            rundir.write_text(options.out / "comparison.csv", as_csv(rows))
+        except OSError:
+            raise SourceError(
+                f"{options.out} cannot be written. Give --out a folder that can be."
+            ) from None
+    except AppError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    best = [row.name for row in rows if row.front]
+    print(f"{len(rows)} runs; beaten by no other: {', '.join(best) or 'none'}")
+    print(options.out / "comparison.html")
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
