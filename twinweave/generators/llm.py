@@ -201,7 +201,6 @@ class SchemaTransformer(RowLossGenerator):
 
     @torch.no_grad()
     def shares(self, rows: Rows, column: int) -> NDArray[np.float64]:
-        """Chances of each code of a column, given what is written before it: (n, size)."""
         at, parts = self.order.index(column), []
         for first in range(0, max(1, len(rows)), CHUNK):
             codes = torch.from_numpy(rows.codes[first : first + CHUNK].astype(np.int64))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from twinweave.errors import ConfigError
-from twinweave.generators.conf import GeneratorConf, LlmConf
+from twinweave.generators.conf import GeneratorConf
 from twinweave.parsing import Parsed, check_positive
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf, check_fairness
@@ -173,14 +173,13 @@ def _check_way(way: Way, generator: GeneratorConf | None) -> None:
             "there is no generator whose rows it could speak of",
             "Choose generator=tvae, ctgan or llm, or fairness.constraint=none.",
         )
-    writes = isinstance(generator, LlmConf)
-    if way == "decode" and not writes:
+    if way == "decode" and not generator.writes:
         raise ConfigError(
             "fairness.enforce",
             "decode moves the label's logits of a generator that writes it: the llm",
             "Choose generator=llm, or fairness.enforce=rake or fit.",
         )
-    if way == "fit" and writes:
+    if way == "fit" and generator.writes:
         raise ConfigError(
             "fairness.enforce",
             "fit needs soft output, which the llm has none of",

@@ -35,6 +35,9 @@ from twinweave.workload.measurement import Measurement
 PENALTY_NOISE = 25.0
 """Variance, in people, that the penalty on groups by label has in the fit: next to none."""
 
+LLM_CHANCE = (1e-3, 1 - 1e-3)
+"""Of a label, at the least and at the most: what is rarer was hardly learned."""
+
 Vector = NDArray[np.float64]
 Index = NDArray[np.int64]
 Difference = tuple[float, float, float]
@@ -179,12 +182,11 @@ def _logits(
     """Of the positive label: the llm's own for `decode`, else a cross-fitted model's."""
     label = basis.layout.names.index(wanted.label)
     if wanted.way == "decode":
-        from twinweave.generators.llm import SchemaTransformer
-
         network = basis.source.network
-        assert isinstance(network, SchemaTransformer)  # refused by `enforcement`
-        shares = network.shares(was.rows.take(inside), label)[:, wanted.positive].clip(1e-3, 0.999)
-        return np.asarray(np.log(shares / (1 - shares)), dtype=np.float64)
+        shares = None if network is None else network.shares(was.rows.take(inside), label)
+        assert shares is not None  # refused by `enforcement`
+        own = shares[:, wanted.positive].clip(*LLM_CHANCE)
+        return np.asarray(np.log(own / (1 - own)), dtype=np.float64)
     features = np.delete(was.rows.codes[inside], label, axis=1)
     return cross_fitted(features, positive[inside], was.raked.weights[inside], rng)
 
