@@ -3,7 +3,10 @@ way of an occupation that follows the group."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.generators.toys import conf as generator
 from twinweave.generators.union import Rows, UnionLayout
@@ -67,7 +70,9 @@ def people(rng: np.random.Generator, n: int = N) -> Rows:
 def measured(rows: Rows, rng: np.random.Generator, sigma: float = 8.0) -> list[Measurement]:
     """Every table of one or two columns, and the label by group and work."""
     names = LAYOUT.names
-    asked = [(a,) for a in names] + [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    asked: list[tuple[str, ...]] = [(a,) for a in names] + [
+        (a, b) for i, a in enumerate(names) for b in names[i + 1 :]
+    ]
     asked += [("sex", "work", "credit"), ("sex", "town", "credit")]
     out = []
     for columns in asked:
@@ -104,7 +109,7 @@ def task(conf: EnforceConf | None, seed: int = 0) -> Task:
     )
 
 
-def rates(rows: Rows, *columns: str, among: np.ndarray | None = None) -> np.ndarray:
+def rates(rows: Rows, *columns: str, among: NDArray[Any] | None = None) -> NDArray[Any]:
     """Rate of credit in every combination of codes of the columns that somebody has."""
     codes = whole(rows).codes if among is None else rows.codes[among]
     own = codes[:, [AT[c] for c in columns]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.synthesis.fairness.biased_world import AT, LAYOUT, YES, rates, task, wanted, whole
 from twinweave.errors import ConfigError
@@ -23,7 +25,7 @@ def made(conf: EnforceConf | None) -> SynthesisResult:
     return synthesise(None, task(conf))
 
 
-def model(rows: Rows, judged: Rows) -> np.ndarray:
+def model(rows: Rows, judged: Rows) -> NDArray[Any]:
     """Decisions of gradient boosting that sees every column but the label."""
     rows = whole(rows)
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -33,7 +35,7 @@ def model(rows: Rows, judged: Rows) -> np.ndarray:
     return np.asarray(learner.predict(np.delete(judged.codes, AT["credit"], axis=1)))
 
 
-def by_sex(value: np.ndarray, rows: Rows) -> float:
+def by_sex(value: NDArray[Any], rows: Rows) -> float:
     sex = rows.codes[:, AT["sex"]]
     return abs(float(value[sex == 1].mean() - value[sex == 0].mean()))
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from twinweave.synthesis.fairness.groups import NO_CELL, Groups
 from twinweave.synthesis.fairness.offsets import Scored, chance, offsets
 from twinweave.synthesis.fairness.targets import reweighted, scores
 
 
-def grouped(cell: np.ndarray, stratum: tuple[int, ...] | None = None) -> Groups:
+def grouped(cell: NDArray[Any], stratum: tuple[int, ...] | None = None) -> Groups:
     size = int(cell.max()) + 1
     return Groups(
         columns=("g",),
@@ -25,7 +28,7 @@ def grouped(cell: np.ndarray, stratum: tuple[int, ...] | None = None) -> Groups:
     )
 
 
-def scored(rng: np.random.Generator, n: int, cell: np.ndarray) -> Scored:
+def scored(rng: np.random.Generator, n: int, cell: NDArray[Any]) -> Scored:
     logits = rng.normal(-1 + 0.8 * np.maximum(cell, 0), 1.3, n)
     weights = rng.random(n) + 0.2
     return Scored(
@@ -94,7 +97,7 @@ def test_odds_are_as_close_as_any_threshold_a_group_brings_them() -> None:
     shift, ((before, _, reached),) = offsets("equalized_odds", 1.0, [g], rows)
     assert reached < before / 2
 
-    def errors(decided: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    def errors(decided: NDArray[Any], inside: NDArray[Any]) -> NDArray[Any]:
         return np.array(
             [
                 np.average(decided[inside & kind], weights=rows.weights[inside & kind])

@@ -42,17 +42,21 @@ class Groups:
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of a value of each row, by cell: (cells,)."""
         inside = self.cell != NO_CELL
-        return np.asarray(np.bincount(self.cell[inside], values[inside], len(self)), np.float64)
+        return np.asarray(
+            np.bincount(self.cell[inside], values[inside], len(self)), dtype=np.float64
+        )
 
     def rates(
         self, values: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Weighted mean of a value of each row, by cell: (cells,)."""
-        return self.sums(values * weights) / np.maximum(self.sums(weights), 1e-300)
+        found: NDArray[np.float64] = self.sums(values * weights)
+        found /= np.maximum(self.sums(weights), 1e-300)
+        return found
 
     def over_strata(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the cells of a stratum have together, at each of them: (cells,)."""
-        return np.asarray(np.bincount(self.stratum, sums)[self.stratum], np.float64)
+        return np.asarray(np.bincount(self.stratum, sums)[self.stratum], dtype=np.float64)
 
     def gap(self, rates: NDArray[np.float64]) -> float:
         """The largest difference of (cells,) rates between two groups of one stratum."""

@@ -43,7 +43,7 @@ class Scored:
         p, q = chance(self.logits), chance(self.logits + shift)
         up = ((q - p) / (1 - p)).clip(0, 1)
         down = ((p - q) / p).clip(0, 1)
-        return np.asarray(np.where(self.positive, 1 - down, up), np.float64)
+        return np.asarray(np.where(self.positive, 1 - down, up), dtype=np.float64)
 
 
 def chance(logits: Vector) -> Vector:
@@ -74,12 +74,12 @@ def offsets(
 
 def _shift(groupings: Sequence[Groups], own: Sequence[Vector]) -> Vector:
     each = [_at(g, o) for g, o in zip(groupings, own, strict=True)]
-    return np.asarray(np.sum(each, axis=0), np.float64)
+    return np.asarray(np.sum(each, axis=0), dtype=np.float64)
 
 
 def _at(groups: Groups, offset: Vector) -> Vector:
     """The offset of each row's cell, 0 where it has none: (rows,)."""
-    return np.asarray(np.append(offset, 0.0)[groups.cell], np.float64)  # NO_CELL is the last
+    return np.asarray(np.append(offset, 0.0)[groups.cell], dtype=np.float64)  # NO_CELL is the last
 
 
 def _errors(groups: Groups, rows: Scored, decided: Bools) -> Vector:
@@ -115,7 +115,8 @@ def _aims(rule: Rule, strength: float, groups: Groups, rows: Scored) -> Vector:
 def _between(groups: Groups, sums: Vector, size: Vector, strength: float) -> Vector:
     own = sums / np.maximum(size, 1e-300)
     all_of_it = groups.over_strata(sums) / np.maximum(groups.over_strata(size), 1e-300)
-    return (1 - strength) * own + strength * all_of_it
+    found: Vector = (1 - strength) * own + strength * all_of_it
+    return found
 
 
 def _alike_in_rates(groups: Groups, rows: Scored, others: Vector, aim: Vector) -> Vector:
@@ -125,7 +126,8 @@ def _alike_in_rates(groups: Groups, rows: Scored, others: Vector, aim: Vector) -
         middle = (low + high) / 2
         found = groups.rates(rows.moved(others + _at(groups, middle)), rows.weights)
         low, high = np.where(found < aim, middle, low), np.where(found < aim, high, middle)
-    return (low + high) / 2
+    own: Vector = (low + high) / 2
+    return own
 
 
 def _alike_in_errors(groups: Groups, rows: Scored, others: Vector, aim: Vector) -> Vector:

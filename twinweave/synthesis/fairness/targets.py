@@ -72,7 +72,7 @@ def _aim(rows: Scored, wanted: Vector, parts: Index, size: int) -> Vector:
     own = rows.weights[inside]
     positive = np.bincount(parts[inside], own * wanted[inside], size)
     negative = np.bincount(parts[inside], own, size) - positive
-    return np.asarray(np.stack([negative, positive], axis=1).ravel(), np.float64)
+    return np.asarray(np.stack([negative, positive], axis=1).ravel(), dtype=np.float64)
 
 
 def constraint(
