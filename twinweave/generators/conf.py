@@ -54,10 +54,11 @@ class TrainingConf(Parsed):
         Poisson batch. A party takes `local_steps` private steps in each of `rounds` rounds.
     gradients: how per-row gradients are had, all of them exact: `bookkeeping` (one backward
         pass, the fastest) or Opacus's `ghost`, `hooks` and `functorch`.
-    writes: whether the generator writes a row column by column (`Generator.shares`); the others
-        have soft output (`SoftGenerator`).
+    soft: whether the generator has soft output (`SoftGenerator`). writes: whether it says the
+        chances of a column it writes (`Generator.shares`).
     """
 
+    soft: ClassVar[bool] = True
     writes: ClassVar[bool] = False
     learning_rate: float
     clip: float
@@ -173,6 +174,7 @@ class LlmConf(TrainingConf):
     gradients: not `ghost`, whose norms of sequences can be lost in rounding.
     """
 
+    soft: ClassVar[bool] = False
     writes: ClassVar[bool] = True
     name: Literal["llm"] = "llm"
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"
@@ -215,6 +217,7 @@ class PretrainedConf(TrainingConf):
     gradients: not `ghost`, whose norms of sequences can be lost in rounding.
     """
 
+    soft: ClassVar[bool] = False
     name: Literal["llm"] = "llm"
     backend: Literal["pretrained"] = "pretrained"
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"

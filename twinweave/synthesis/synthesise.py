@@ -63,8 +63,8 @@ class SynthesisResult:
     misfit: by table, chi-square of the weighted candidates over its cells (about 1: met up to
     the noise). trace: the fit's loss, the same over all cells, along its steps. source: what
     was fitted; more rows can be drawn from it. suppressed: rows left out as too few were alike.
-    enforced: what was made fair in the labels, with `original`, the rows as measured, and `aimed`, the measurements as the fair rows
-    should meet them; None where nothing was.
+    enforced: what was made fair in the labels, with `original`, the rows as measured, and
+    `aimed`, the measurements as the fair rows should meet them; None where nothing was.
     """
 
     rows: Rows = field(repr=False)

@@ -179,9 +179,9 @@ def _check_way(way: Way, generator: GeneratorConf | None) -> None:
             "decode moves the label's logits of a generator that writes it: the llm",
             "Choose generator=llm, or fairness.enforce=rake or fit.",
         )
-    if way == "fit" and generator.writes:
+    if way == "fit" and not generator.soft:
         raise ConfigError(
             "fairness.enforce",
-            "fit needs soft output, which the llm has none of",
-            "Choose fairness.enforce=decode or rake, or generator=tvae or ctgan.",
+            "fit needs soft output, which this generator has none of",
+            "Choose fairness.enforce=rake, or generator=tvae or ctgan.",
         )
