@@ -37,4 +37,5 @@ def _task(conf: RunConf, findings: Findings) -> synthesise.Task:
         sizes=findings.rows,
         conf=conf.synthesis,
         seed=conf.seed,
+        fairness=conf.enforcement,
     )

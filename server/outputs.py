@@ -139,7 +139,7 @@ def _synthetic(
         k=conf.privacy.k,
         lift=lift,
         lift_conf=_lift_conf(conf, findings),
-        fairness_conf=conf.data.fairness,
+        fairness_conf=conf.audited_fairness,
     )
     audited = _audit(conf, findings)
     if audited is not None and audited.gate.withheld:
@@ -147,7 +147,11 @@ def _synthetic(
     if findings.weights is not None:
         rundir.write_array(out / rundir.WEIGHTS, findings.weights)
     rundir.write_source(out, result.source)
-    written = rundir.write_synthetic(out / rundir.SYNTHETIC, decoded, csv=conf.synthesis.csv)
+    csv = conf.synthesis.csv
+    written = rundir.write_synthetic(out / rundir.SYNTHETIC, decoded, csv=csv)
+    if result.original is not None and conf.fairness.keep_original:
+        as_measured = decode_rows(findings.spec.schema, result.original, conf.seed)
+        rundir.write_synthetic(out / rundir.SYNTHETIC / rundir.ORIGINAL, as_measured, csv=csv)
     rundir.write_text(out / rundir.SYNTHETIC / "README.md", synthetic_readme(found))
     return found, audited, written
 

@@ -18,6 +18,7 @@ from twinweave.privacy.guard import GuardConf
 from twinweave.privacy.noise import DEALT_COINS
 from twinweave.spec import CrossTables, SecureSum
 from twinweave.synthesis.conf import SynthesisConf
+from twinweave.synthesis.fairness.conf import EnforceConf, Enforcement, audited, enforcement
 from twinweave.tables.campaign import MAX_SPEND, TrueLift, true_lift
 from twinweave.tables.column import Column
 from twinweave.tables.rules import Implies, Impossible
@@ -222,6 +223,7 @@ class RunConf(Parsed):
     resume: str | None = None
     objective: str = "noise_ratio"
     report: ReportConf = field(default_factory=ReportConf)
+    fairness: EnforceConf = field(default_factory=EnforceConf)
 
     def __post_init__(self) -> None:
         patterns = prod(len(unit) + 1 for unit in self.data.schema.units)
@@ -239,6 +241,7 @@ class RunConf(Parsed):
                 "data privacy=public privacy.epsilon=1.",
             )
         self.settled_workload  # noqa: B018 (raises where it asks for too little)
+        self.enforcement  # noqa: B018 (raises where it cannot be)
         self._check_collusion()
         for name in self.audit.quasi_identifiers:
             if name not in self.data.schema.names:
@@ -264,6 +267,21 @@ class RunConf(Parsed):
             generates=self.generator is not None,
             selects=self.selection.when == "always",
         )
+
+    @property
+    def enforcement(self) -> Enforcement | None:
+        """What is made fair of the generated rows, None for nothing. Raises ConfigError.
+
+        A run that goes on without its generator has no rows any more.
+        """
+        if self.generator is None and self.resume is not None:
+            return None
+        return enforcement(self.data.schema, self.fairness, self.data.fairness, self.generator)
+
+    @property
+    def audited_fairness(self) -> FairnessConf | None:
+        """Whom the fairness audit looks at: the pair that is enforced, else the data's own."""
+        return audited(self.fairness, self.data.fairness)
 
     def _check_collusion(self) -> None:
         """Raise ConfigError where a dealer would be trusted not to collude with a party."""

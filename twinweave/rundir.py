@@ -44,6 +44,9 @@ FIRST_PASS = "first_pass.parquet"
 WEIGHTS = "generator.npy"
 MIXTURE = "mixture.npz"
 SYNTHETIC = "synthetic"
+ORIGINAL = "original"
+"""In `SYNTHETIC`: the tables as measured, where others are fair."""
+
 REPORT = "report.json"
 PAGE = "report.html"
 
@@ -294,6 +297,7 @@ class Run:
             sizes=self.report["sizes"],
             conf=conf.synthesis,
             seed=seed,
+            fairness=conf.enforcement,
         )
         drawn = more_rows(source, task, n, given_codes(self.schema, given or {}))
         columns, size = self.schema.columns, sum(self.report["sizes"].values())

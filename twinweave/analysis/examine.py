@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twinweave.analysis.fairness.audit import FairnessReport, audit
+from twinweave.analysis.fairness.trade import Trade, trade
 from twinweave.analysis.fidelity.evidence import Unmeasured, unmeasured
 from twinweave.analysis.fidelity.margins import Margin, margins
 from twinweave.analysis.fidelity.tables import FidelityReport, fidelity
@@ -13,6 +14,7 @@ from twinweave.analysis.lift.agreement import SyntheticLift, synthetic_lift
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.generators.union import UnionLayout
 from twinweave.synthesis.decode import SyntheticTables
+from twinweave.synthesis.fairness.enforce import Enforced
 from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.workload.analyses import FairnessConf, LiftConf
 from twinweave.workload.measurement import Measurement
@@ -27,6 +29,8 @@ class SyntheticFindings:
     unmeasured: by outcome, columns whose relation with the lift comes from the generator.
     suppressed: rows that were left out, since too few had the same quasi-identifiers.
     margins: one-way tables, synthetic beside measured.
+    enforced: what was made fair in the labels, with `original`, the audit of the rows as measured,
+    and `trade`, what that costs; None where nothing was.
     """
 
     generator: str
@@ -39,6 +43,9 @@ class SyntheticFindings:
     unmeasured: tuple[Unmeasured, ...] = ()
     suppressed: int = 0
     margins: tuple[Margin, ...] = field(default=(), repr=False)
+    enforced: Enforced | None = None
+    original: FairnessReport | None = None
+    trade: Trade | None = None
 
 
 def examine(
@@ -63,21 +70,28 @@ def examine(
     told = None
     if lift is not None and lift_conf is not None:
         told = synthetic_lift(schema, lift_conf, rows, decoded.joint, lift)
-    fairness = None
+    fairness, original, cost = None, None, None
     if fairness_conf is not None:
         fairness = audit(
             schema, fairness_conf, rows, measurements, k=k, seed=seed, effective=effective
         )
+        if result.original is not None:
+            was, worth = result.original, effective / max(len(rows), 1)
+            original = audit(schema, fairness_conf, was, measurements, k=k, seed=seed)
+            cost = trade(schema, fairness_conf, was, rows, k=k, seed=seed, worth=worth)
     users = float(result.population.users.sum())
     return SyntheticFindings(
         generator=generator,
         rows=len(rows),
         present={p: int(rows.presence[:, i].sum()) for i, p in enumerate(schema.parties)},
         effective=effective,
-        fidelity=fidelity(UnionLayout.of(schema), rows, measurements, users),
+        fidelity=fidelity(UnionLayout.of(schema), rows, result.aimed or measurements, users),
         lift=told,
         fairness=fairness,
         unmeasured=() if lift_conf is None else unmeasured(schema, lift_conf, measurements),
         suppressed=result.suppressed,
         margins=margins(schema, rows, measurements, users),
+        enforced=result.enforced,
+        original=original,
+        trade=cost,
     )

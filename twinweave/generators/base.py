@@ -74,6 +74,17 @@ class Generator(nn.Module, ABC):
         """This generator, if the fit can train it; None where it only draws rows."""
         return None
 
+    def shares(
+        self,
+        rows: Rows,  # noqa: ARG002
+        column: int,  # noqa: ARG002
+    ) -> NDArray[np.float64] | None:
+        """Chances of each code of a column, given what is written before it: (n, size).
+
+        None where the generator does not write a row column by column.
+        """
+        return None
+
     @abstractmethod
     def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
         """Draw one row of the union for each row of `presence` (n, parties)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -54,8 +54,12 @@ class TrainingConf(Parsed):
         Poisson batch. A party takes `local_steps` private steps in each of `rounds` rounds.
     gradients: how per-row gradients are had, all of them exact: `bookkeeping` (one backward
         pass, the fastest) or Opacus's `ghost`, `hooks` and `functorch`.
+    soft: whether the generator has soft output (`SoftGenerator`). writes: whether it says the
+        chances of a column it writes (`Generator.shares`).
     """
 
+    soft: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
     learning_rate: float
     clip: float
     expected_batch: int
@@ -170,6 +174,8 @@ class LlmConf(TrainingConf):
     gradients: not `ghost`, whose norms of sequences can be lost in rounding.
     """
 
+    soft: ClassVar[bool] = False
+    writes: ClassVar[bool] = True
     name: Literal["llm"] = "llm"
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"
     backend: Literal["schema"] = "schema"
@@ -211,6 +217,7 @@ class PretrainedConf(TrainingConf):
     gradients: not `ghost`, whose norms of sequences can be lost in rounding.
     """
 
+    soft: ClassVar[bool] = False
     name: Literal["llm"] = "llm"
     backend: Literal["pretrained"] = "pretrained"
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"

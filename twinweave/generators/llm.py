@@ -199,6 +199,16 @@ class SchemaTransformer(RowLossGenerator):
         codes = torch.cat(parts).numpy().astype(np.int32)
         return Rows(codes=codes, presence=presence.astype(bool))
 
+    @torch.no_grad()
+    def shares(self, rows: Rows, column: int) -> NDArray[np.float64]:
+        at, parts = self.order.index(column), []
+        for first in range(0, max(1, len(rows)), CHUNK):
+            codes = torch.from_numpy(rows.codes[first : first + CHUNK].astype(np.int64))
+            bits = torch.from_numpy(rows.presence[first : first + CHUNK].astype(np.float32))
+            end = self._ends(list(range(at + 1)), codes, bits)[-1]
+            parts.append(self.outputs[column](end).softmax(dim=-1))
+        return torch.cat(parts).numpy().astype(np.float64)
+
     def _decode(self, presence: Tensor, visible: Tensor, generator: torch.Generator) -> Tensor:
         codes = torch.full(visible.shape, ABSENT, dtype=torch.int64)
         n = len(codes)

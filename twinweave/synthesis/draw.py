@@ -6,8 +6,9 @@ seen more than the measurements and the trained weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,13 +107,13 @@ class Offer:
 def offer(basis: Basis, n: int, rng: np.random.Generator) -> Offer:
     """n candidates of everyone, weighed."""
     users = float(basis.people.users.sum())
-    rows = _possible(basis, n, rng)
+    rows = possible(basis, n, rng)
     tables = constraints(basis.measurements, basis.layout, rows, users)
     tables += sizes(basis.people, basis.layout, rows)
     return Offer(rows=rows, tables=tables, raked=rake(tables, len(rows), users, basis.conf))
 
 
-def _possible(basis: Basis, n: int, rng: np.random.Generator) -> Rows:
+def possible(basis: Basis, n: int, rng: np.random.Generator) -> Rows:
     """About n candidates that keep the rules between columns.
 
     What follows from other columns is set; other rows that break a rule are left out, and so many
@@ -155,22 +156,33 @@ class Drawn:
     weights: NDArray[np.float64] = field(repr=False)
 
 
-def draw(basis: Basis, n: int, rng: np.random.Generator, given: Codes) -> Drawn:
+Offering = Callable[[int, np.random.Generator], Offer]
+"""So many candidates, weighed: `offer` of a basis, or what is made of it."""
+
+
+def draw(
+    basis: Basis,
+    n: int,
+    rng: np.random.Generator,
+    given: Codes,
+    offering: Offering | None = None,
+) -> Drawn:
     """n rows of everyone, or of those who have the codes given.
 
     As many candidates are weighed as for a whole union, or few rows would have to meet all
     tables; where fewer than n of them have the codes, so many more that n do, as far as memory
-    goes.
+    goes. offering: None for candidates as measured.
     Raises SourceError where none has.
     """
+    offered = offering or partial(offer, basis)
     size = basis.candidates(max(n, basis.people.size))
-    found = offer(basis, size, rng)
+    found = offered(size, rng)
     inside = _has(found.rows, given)
     if 0 < inside.sum() < n:
         most = MOST_CELLS // max(len(basis.measurements), 1)
         more = min(round(1.1 * size * n / inside.sum()), most)
         if more > size:
-            found = offer(basis, more, rng)
+            found = offered(more, rng)
             inside = _has(found.rows, given)
     if not inside.any():
         raise SourceError(

@@ -11,7 +11,7 @@ rows of RAP, Aydore et al. 2021), along the natural gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,6 +129,25 @@ def fit(
     return Mixture(
         layout=layout, latents=latents, logits=logits.numpy(), trace=tuple(trace), steps=steps
     )
+
+
+def refit(
+    mixture: Mixture,
+    measurements: Sequence[Measurement],
+    conf: FitConf,
+    progress: Progress | None = None,
+) -> Mixture:
+    """A mixture fitted on to other tables, in REFIT_STEPS. Deterministic."""
+    import torch
+
+    logits = torch.from_numpy(mixture.logits.copy())
+    loss = Misfit(mixture.layout, measurements, mixture.latents)
+    trace = _descend(_refine(loss, logits), [logits], REFIT_STEPS, conf.free_lr, "refit", progress)
+    return replace(mixture, logits=logits.numpy(), trace=tuple(trace))
+
+
+REFIT_STEPS = 60
+"""So many bring a label's tables to where they should be."""
 
 
 def _refine(loss: Misfit, logits: torch.Tensor) -> Callable[[], float]:

@@ -73,7 +73,13 @@ def sizes(people: Population, layout: UnionLayout, rows: Rows) -> list[Constrain
     ]
 
 
-def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> Raked:
+def rake(
+    wanted: Sequence[Constraint],
+    n: int,
+    users: float,
+    conf: RakeConf,
+    base: Vector | None = None,
+) -> Raked:
     """Weights of n candidate rows that meet the constraints as their variances deserve.
 
     Few steps leave large and precise tables unmet; so the potentials of the priority tables are
@@ -81,9 +87,10 @@ def rake(wanted: Sequence[Constraint], n: int, users: float, conf: RakeConf) -> 
     cells in all priority tables, which are few.
     Where the candidates contradict a table beyond its noise (a combination that hardly occurs,
     say, and that they have), their own distribution is trusted less for it.
-    users: size of the union, what `conf.strength` is a multiple of. Deterministic.
+    users: size of the union, what `conf.strength` is a multiple of. base: weights that the
+    candidates have before, sum 1; all alike where None. Deterministic.
     """
-    tables = Tables(wanted, n)
+    tables = Tables(wanted, n, base)
     target = np.concatenate([c.target for c in wanted])
     variance = np.concatenate([c.variance for c in wanted])
     slack = conf.strength * users * variance

@@ -2,7 +2,8 @@
 
 Fit the generator and then a mixture of products (a generator without soft output, such as the
 llm, gives candidates as it is), offer several times the rows wanted, weigh them to meet the
-measurements, draw whole rows. Post-processing: no privacy cost, deterministic under the seed.
+measurements, draw whole rows; with fair labels, where that is asked for. Post-processing: no
+privacy cost, deterministic under the seed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from twinweave.generators import registry
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import SynthesisConf
-from twinweave.synthesis.draw import Basis, Codes, Drawn, Source, draw, offer
+from twinweave.synthesis.draw import Basis, Codes, Drawn, Offer, Source, draw, offer
+from twinweave.synthesis.fairness.conf import Enforcement
 from twinweave.synthesis.fit import fit
 from twinweave.synthesis.population import Population, population
 from twinweave.synthesis.suppress import suppressed
@@ -29,19 +31,24 @@ from twinweave.workload.measurement import Measurement, of_rows, one_way_tables
 
 if TYPE_CHECKING:
     from twinweave.generators.base import Generator, Progress
+    from twinweave.synthesis.fairness.enforce import Enforced, Fair
 
 log = logging.getLogger("twinweave.run")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """What synthetic rows are made from, and how. sizes: rows of each party's table."""
+    """What synthetic rows are made from, and how. sizes: rows of each party's table.
+
+    fairness: of the labels, None where they stay as measured.
+    """
 
     layout: UnionLayout
     measurements: Sequence[Measurement] = field(repr=False)
     sizes: Mapping[str, int]
     conf: SynthesisConf
     seed: int
+    fairness: Enforcement | None = None
 
     @cached_property
     def tables(self) -> tuple[Measurement, ...]:
@@ -56,6 +63,8 @@ class SynthesisResult:
     misfit: by table, chi-square of the weighted candidates over its cells (about 1: met up to
     the noise). trace: the fit's loss, the same over all cells, along its steps. source: what
     was fitted; more rows can be drawn from it. suppressed: rows left out as too few were alike.
+    enforced: what was made fair in the labels, with `original`, the rows as measured, and
+    `aimed`, the measurements as the fair rows should meet them; None where nothing was.
     """
 
     rows: Rows = field(repr=False)
@@ -65,6 +74,9 @@ class SynthesisResult:
     trace: tuple[float, ...]
     source: Source = field(repr=False)
     suppressed: int = 0
+    aimed: Sequence[Measurement] | None = field(default=None, repr=False)
+    original: Rows | None = field(default=None, repr=False)
+    enforced: Enforced | None = None
 
     def anonymous(
         self, names: Sequence[str], quasi_identifiers: Sequence[str], k: int
@@ -80,7 +92,9 @@ class SynthesisResult:
                 f"no synthetic row shares its quasi-identifiers with {k - 1} others",
                 "Name fewer of them or columns with fewer levels, or lower audit.k.",
             )
-        return replace(self, rows=left, suppressed=len(self.rows) - len(left))
+        original = self.original and suppressed(self.original, names, quasi_identifiers, k)
+        gone = len(self.rows) - len(left)
+        return replace(self, rows=left, original=original, suppressed=gone)
 
 
 def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:
@@ -94,7 +108,7 @@ def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:
 
     def draft() -> Rows:
         progress = by_quarters("drafting rows from the tables")
-        rows = synthesise(None, task, progress=progress).rows
+        rows = synthesise(None, replace(task, fairness=None), progress=progress).rows
         log.info("format stage: on %d drafted rows", len(rows))
         return rows
 
@@ -127,23 +141,55 @@ def synthesise(
     basis = _basis(source, task, people)
     rng = np.random.default_rng([task.seed, 1])
     offered = offer(basis, basis.candidates(n), rng)
-    return SynthesisResult(
-        rows=offered.divided(people, n).choose(n, basis.conf.exchanges, rng),
+    rows = offered.divided(people, n).choose(n, basis.conf.exchanges, rng)
+    found = SynthesisResult(
+        rows=rows,
         population=people,
         effective=offered.raked.effective,
         misfit=offered.raked.misfit,
         trace=() if source.mixture is None else source.mixture.trace,
         source=source,
     )
+    return found if task.fairness is None else _fair(task, basis, offered, found, n)
+
+
+def _fair(
+    task: Task, basis: Basis, offered: Offer, found: SynthesisResult, n: int
+) -> SynthesisResult:
+    """The same with fair labels, and the rows as measured beside them."""
+    fair = _enforced(task, basis, offered)
+    rng = np.random.default_rng([task.seed, 8])
+    return replace(
+        found,
+        rows=fair.offer.divided(basis.people, n).choose(n, basis.conf.exchanges, rng),
+        effective=fair.offer.raked.effective,
+        misfit=fair.offer.raked.misfit,
+        aimed=tuple(fair.tables),
+        original=found.rows,
+        enforced=fair.enforced,
+    )
+
+
+def _enforced(task: Task, basis: Basis, offered: Offer) -> Fair:
+    from twinweave.synthesis.fairness.enforce import enforce
+
+    assert task.fairness is not None
+    rng = np.random.default_rng([task.seed, 9])
+    return enforce(task.fairness, basis, offered, task.conf.fit, rng)
 
 
 def more_rows(source: Source, task: Task, n: int, given: Codes) -> Drawn:
     """n further rows from what `synthesise` fitted, of everyone or of those with given codes.
 
-    They meet the measurements as the run's own do; drawn under the task's seed.
+    They meet the measurements as the run's own do, and are as fair; drawn under the task's seed.
     """
     basis = _basis(source, task, _people(task))
-    return draw(basis, n, np.random.default_rng([task.seed, 6]), given)
+
+    def offering(size: int, rng: np.random.Generator) -> Offer:
+        offered = offer(basis, size, rng)
+        return offered if task.fairness is None else _enforced(task, basis, offered).offer
+
+    return draw(basis, n, np.random.default_rng([task.seed, 6]), given, offering)
 
 
 def _people(task: Task) -> Population:

@@ -1,9 +1,10 @@
 """Fairness audit of synthetic rows: it sees nothing else, so it costs no privacy.
 
 For every sensitive column and their intersection: demographic parity difference of the
-synthetic labels, and demographic parity and equalised odds differences of models trained on
-one half of the synthetic rows and judged on the other, by fairlearn's definitions; beside
-the parity difference of the real data as the noisy sensitive x label table has it.
+synthetic labels, and demographic parity, equalised odds and equal opportunity differences of
+models trained on one half of the synthetic rows and judged on the other, by fairlearn's
+definitions; beside the parity difference of the real data as the noisy sensitive x label table
+has it.
 
 The models are scikit-learn's HistGradientBoosting on the rows' codes, at threshold 1/2: once
 with the sensitive columns among the features, as a naive user would train it, and once
@@ -53,16 +54,31 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupRates:
+    """A model on a group's judged rows: rate of positive predictions, among all of them, among
+    those with the positive label, and among the others; None with too few of such rows."""
+
+    name: str
+    rows: int
+    selected: float
+    true_positive: float | None
+    false_positive: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFairness:
     """A model's differences between the groups; None where fewer than two groups are shown.
 
-    odds: the larger of the true and false positive rates' differences. left_out: groups that
-    have too few judged rows for a rate, with the rate: "c (true positive rate)".
+    odds: the larger of the true and false positive rates' differences; opportunity: that of the
+    true ones alone. groups: its rates in each. left_out: groups that have too few judged rows for
+    a rate, with the rate: "c (true positive rate)".
     """
 
     with_sensitive: bool
     parity: Finding | None
     odds: Finding | None
+    opportunity: Finding | None
+    groups: tuple[GroupRates, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
@@ -137,7 +153,7 @@ def audit(
     audits = []
     for columns in wanted:
         measured = measured_parity(schema, columns, conf, measurements, k, LEVEL, rng)
-        groups, said = _groups(schema, codes, columns)
+        groups, said = groups_of(schema, codes, columns)
         audits.append(auditor.of(columns, groups, said, measured))
     return FairnessReport(
         label=conf.label,
@@ -170,7 +186,7 @@ class _Auditor:
         said: Sequence[str],
         measured: MeasuredParity | None,
     ) -> GroupFairness:
-        table = _counts(groups, self.labels, self.labels, len(said))
+        table = table_of(groups, self.labels, self.labels, len(said))
         sizes = table.sum(axis=(1, 2))
         least = max(self.k, 1)
         rates = table[:, 1].sum(axis=1) / np.maximum(sizes, 1)
@@ -196,7 +212,7 @@ class _Auditor:
     def _model(
         self, model: _Model, groups: Index, said: Sequence[str], shown: Sequence[int]
     ) -> ModelFairness:
-        table = _counts(groups, self.labels[self.judged], model.predicted, len(said))
+        table = table_of(groups, self.labels[self.judged], model.predicted, len(said))
         enough = rows_for(table, self.k)
         left = [
             f"{said[g]} ({rate} positive rate)"
@@ -208,8 +224,25 @@ class _Auditor:
             with_sensitive=model.with_sensitive,
             parity=parity_difference(table, self.k, self.worth, LEVEL, self.rng),
             odds=odds_difference(table, self.k, self.worth, LEVEL, self.rng),
+            opportunity=opportunity_difference(table, self.k, self.worth, LEVEL, self.rng),
+            groups=tuple(_rates(table[g], said[g], enough[g]) for g in shown if table[g].sum()),
             left_out=tuple(left),
         )
+
+
+def _rates(table: NDArray[np.int64], name: str, enough: NDArray[np.bool_]) -> GroupRates:
+    """Of the (actual, predicted) counts of one group."""
+    false, true = (
+        float(of[1] / of.sum()) if known else None for of, known in zip(table, enough, strict=True)
+    )
+    rows = int(table.sum())
+    return GroupRates(
+        name=name,
+        rows=rows,
+        selected=float(table[:, 1].sum() / rows),
+        true_positive=true,
+        false_positive=false,
+    )
 
 
 def parity_difference(
@@ -250,7 +283,26 @@ def odds_difference(
     which nobody has the label still counts for its false positives; None where neither rate
     has two groups. The same as fairlearn's where every group has rows for both.
     """
+    return _error_difference(table, rows_for(table, k).T, worth, level, rng)
+
+
+def opportunity_difference(
+    table: NDArray[np.int64], k: int, worth: float, level: float, rng: np.random.Generator
+) -> Finding | None:
+    """Equal opportunity difference: as `odds_difference`, of the true positive rates alone."""
     enough = rows_for(table, k).T
+    enough[0] = False
+    return _error_difference(table, enough, worth, level, rng)
+
+
+def _error_difference(
+    table: NDArray[np.int64],
+    enough: NDArray[np.bool_],
+    worth: float,
+    level: float,
+    rng: np.random.Generator,
+) -> Finding | None:
+    """enough: (actual, groups) whose rates are compared."""
     if (enough.sum(axis=1) < 2).all():
         return None
 
@@ -266,14 +318,14 @@ def rows_for(table: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     return np.asarray(table.sum(axis=2) >= max(k, 1))
 
 
-def _counts(groups: Index, actual: Bools, predicted: Bools, size: int) -> NDArray[np.int64]:
+def table_of(groups: Index, actual: Bools, predicted: Bools, size: int) -> NDArray[np.int64]:
     """(groups, actual, predicted) counts."""
     table = np.zeros((size, 2, 2), dtype=np.int64)
     np.add.at(table, (groups, actual.astype(int), predicted.astype(int)), 1)
     return table
 
 
-def _groups(
+def groups_of(
     schema: JointSchema, codes: Codes, columns: Sequence[str]
 ) -> tuple[Index, tuple[str, ...]]:
     """Each row's group, a position on the columns' axis, and the groups' names."""

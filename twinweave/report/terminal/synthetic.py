@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from twinweave.analysis.examine import SyntheticFindings
-from twinweave.analysis.fairness.audit import FairnessReport, GroupFairness
 from twinweave.analysis.fidelity.evidence import Unmeasured
 from twinweave.analysis.fidelity.tables import FidelityReport
-from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.agreement import SyntheticEffect, SyntheticLift, SyntheticOutcome
+from twinweave.report.terminal.fairness import fairness_section
 from twinweave.report.terminal.text import (
     headline,
-    level_text,
     paragraph,
     shortened,
     table,
@@ -42,7 +40,7 @@ def synthetic_section(found: SyntheticFindings) -> list[str]:
     for one in found.unmeasured:
         lines += paragraph(_unmeasured(one))
     if found.fairness is not None:
-        lines += ["", *_fairness(found.fairness)]
+        lines += ["", *fairness_section(found)]
     return lines
 
 
@@ -133,51 +131,3 @@ def _levels(outcome: SyntheticOutcome) -> list[list[str]]:
                 [f"  by {shortened(column)}", f"{len(known)} levels", "joint intervals", says]
             )
     return rows
-
-
-def _fairness(found: FairnessReport) -> list[str]:
-    lines = paragraph(
-        f"Fairness of {found.label} = {found.positive}, {found.rows:,} people who "
-        "have it: largest difference between two groups."
-    )
-    for one in found.audits:
-        lines += ["", *_groups(one, found)]
-    lines += paragraph(
-        "Parity: of the positive rates. Odds: of true or false positive rates. "
-        "The real data's interval is that of the privacy noise. "
-        f"Model: {found.model}."
-    )
-    for note in found.notes:
-        lines += paragraph(note)
-    return lines
-
-
-def _groups(one: GroupFairness, found: FairnessReport) -> list[str]:
-    interval = f"{level_text(found.level)} interval"
-    rows = [[shortened(" x ".join(one.columns), 30), "parity", interval, "odds", interval]]
-    rows.append(["real data, noisy tables", *_difference(one.measured_parity)])
-    rows.append(["synthetic labels", *_difference(one.label_parity)])
-    for model in one.models:
-        name = "model" if model.with_sensitive else "model without sensitive"
-        rows.append([name, *_difference(model.parity), *_difference(model.odds)])
-    lines = table(rows)
-    if one.measured_left_out:
-        names = ", ".join(shortened(name) for name in one.measured_left_out)
-        lines += paragraph(f"Of the real data left out (too few beside the noise): {names}.")
-    if one.suppressed:
-        names = ", ".join(shortened(name) for name in one.suppressed)
-        lines += paragraph(f"Left out (fewer than {found.k} people): {names}.")
-    left = sorted({name for model in one.models for name in model.left_out})
-    if left:
-        lines += paragraph(
-            f"Of the odds left out (fewer than {found.k} judged rows with that label): "
-            f"{', '.join(left)}."
-        )
-    return lines
-
-
-def _difference(found: Finding | None) -> list[str]:
-    if found is None:
-        return ["not shown", ""]
-    low, high = found.interval
-    return [f"{found.value:.3f}", f"{low:.3f} to {high:.3f}"]
