@@ -186,7 +186,7 @@ def _with_noise(
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
-        shares=conf.privacy.shares,
+        shares=conf.shares,
         priority_share=conf.privacy.priority_share,
         items=[*_items(conf, queries, stage), *later, *counts],
         sgd=_nominal_training(conf),
@@ -253,7 +253,7 @@ def _items(conf: RunConf, queries: Sequence[Query], stage: Stage) -> list[WorkIt
 
 
 def _training(conf: RunConf) -> TrainingSpec | None:
-    if conf.generator is None or not conf.generator.rounds:
+    if conf.generator is None or not conf.trains:
         return None
     return TrainingSpec(
         generator=conf.generator.pinned(),
@@ -273,7 +273,7 @@ def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> Trai
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
-        shares=conf.privacy.shares,
+        shares=conf.shares,
         priority_share=conf.privacy.priority_share,
         items=[],
         sgd=[
@@ -294,7 +294,7 @@ def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> Trai
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:
     """Stand-in for the training while sizes are unknown: it reserves the training's share."""
-    if conf.generator is None or not conf.generator.rounds:
+    if conf.generator is None or not conf.trains:
         return []
     return [
         SgdItem(

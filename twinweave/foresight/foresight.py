@@ -16,6 +16,7 @@ from twinweave.analysis.lift.design import Assumed, Foreseen, foresee
 from twinweave.config import RunConf
 from twinweave.foresight.assumptions import PlanConf, assumed_of, rows_of
 from twinweave.foresight.search import Outlook, outlook
+from twinweave.generators.earning import TrainingShare
 from twinweave.planning import is_coarse, plan, plan_second, plan_training
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.training.plan import TrainingPlan
@@ -48,8 +49,8 @@ class Foresight:
     """A run as it is planned.
 
     assumed: sentences. outlooks: each outcome over all users; by_level: in short, by breakdowns.
-    training: noise multiplier at each party, {} without one. spent: epsilon in all, and alone by
-    stage.
+    training: noise multiplier at each party, {} without one. training_share: what it gets, and
+    why; None without a generator. spent: epsilon in all, and alone by stage.
     """
 
     data: str
@@ -61,6 +62,7 @@ class Foresight:
     by_level: tuple[Foreseen, ...]
     tables: tuple[PlannedTable, ...]
     training: Mapping[str, float]
+    training_share: TrainingShare | None
     spent: float
     spent_by_stage: Mapping[str, float]
 
@@ -98,6 +100,7 @@ def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
         by_level=by_level,
         tables=(*_counts(spec), *(_table(schema, planned) for planned in (*spec.plan, *later))),
         training={p: s.noise_multiplier for p, s in training.parties.items()} if training else {},
+        training_share=conf.training,
         spent=ledger.epsilon(conf.privacy.delta),
         spent_by_stage=ledger.by_stage(conf.privacy.delta),
     )
