@@ -212,13 +212,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--share", type=float, nargs="+", default=[0.0, 0.1, 0.5])
     parser.add_argument("--how", nargs="+", choices=HOW, default=["plain"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--generators", nargs="+", default=["tvae"])
     parser.add_argument("--out", type=Path, help="append every line as JSON")
     options = parser.parse_args(argv)
     data = load(options.overrides, 0.3)
     print(HEADER)
     for seed, generator, epsilon, share in itertools.product(
-        range(options.seeds), options.generators, options.epsilon, options.share
+        range(options.first_seed, options.first_seed + options.seeds),
+        options.generators,
+        options.epsilon,
+        options.share,
     ):
         for how in options.how if share else ["plain"]:
             conf = configured(data, generator, epsilon, share, how)
