@@ -19,10 +19,10 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DELTA = 1e-5
+MEANS = ("tvd", "triples", "marginal", "boosting", "logistic", "ks", "cpu_seconds")
 TRIPLES = 300
 """Three-way tables looked at, at most."""
 
@@ -196,6 +197,22 @@ def _numbers(data: Data) -> pd.DataFrame:
     return decode(columns, codes, np.random.default_rng(0), by_code(codes, columns))
 
 
+def means(rows: Sequence[Score]) -> Iterator[Score]:
+    """One line for all seeds of what was asked; its seed is how many there were."""
+
+    def mean(found: Sequence[float | None]) -> Any:
+        known = [x for x in found if x is not None]
+        return float(np.mean(known)) if known else None
+
+    asked = {
+        (r.what, r.epsilon): [q for q in rows if (q.what, q.epsilon) == (r.what, r.epsilon)]
+        for r in rows
+    }
+    for (what, epsilon), own in asked.items():
+        scores = {name: mean([getattr(r, name) for r in own]) for name in MEANS}
+        yield Score(what=what, epsilon=epsilon, seed=len(own), **scores)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -221,7 +238,7 @@ def main() -> None:
             with options.out.open("a") as file:
                 told = {"data": data.described["name"], **asdict(found)}
                 print(json.dumps(told), file=file)
-    print("\n".join(["", HEADER, *(str(r) for r in rows)]))
+    print("\n".join(["", "means over seeds", HEADER, *(str(r) for r in means(rows))]))
 
 
 if __name__ == "__main__":
