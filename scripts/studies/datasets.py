@@ -74,6 +74,16 @@ class Data:
         return RunConf.parse(raw)
 
 
+def coded(frame: pd.DataFrame, data: Data) -> tuple[CODES, pd.DataFrame]:
+    """Rows with every column, as the parties would code them: codes, and numbers."""
+    ids = np.arange(len(frame)).astype(str).astype(object)
+    schemas = [party.schema for party in data.conf.data.parties]
+    parts = [frame[list(s.coded_names)].assign(**{s.key.name: ids}) for s in schemas]
+    cleaned = [clean(part, s) for part, s in zip(parts, schemas, strict=True)]
+    _, rows, numbers = _joined(cleaned, data.schema)
+    return rows.codes, numbers
+
+
 def load(overrides: Sequence[str], hold_out: float = 0.0) -> Data:
     """Read, clean and code a dataset as its parties would, and join it on the key.
 

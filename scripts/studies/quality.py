@@ -28,9 +28,9 @@ import numpy as np
 
 import twinweave
 from scripts.studies import central
-from scripts.studies.datasets import CODES, Data, aucs, load, mean_ks, mean_tvd, one_way_tvd
+from scripts.studies.datasets import CODES, Data, aucs, coded, load, mean_ks, mean_tvd, one_way_tvd
 from twinweave.tables.contingency import ABSENT
-from twinweave.tables.encoding import by_code, column_codes, decode
+from twinweave.tables.encoding import by_code, decode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,8 +132,8 @@ def one_run(data: Data, generator: str, training: str, epsilon: float, seed: int
 
 
 def _of_frame(asked: Asked, made: pd.DataFrame, data: Data, cpu: float) -> Score:
-    codes = np.stack([column_codes(c, made[c.name]) for c in data.schema.columns], axis=1)
-    return score(asked, codes, made, data, cpu)
+    codes, numbers = coded(made, data)
+    return score(asked, codes, numbers, data, cpu)
 
 
 def beside(tool: str, data: Data, epsilon: float, seed: int) -> Score:
