@@ -13,6 +13,8 @@ the share. Ways to train (`--how`), all by public schedules:
     decay      the learning rate falls to zero over the rounds
     averaged   the mean of the weights after each round of the second half
     large      four times the batch for a quarter of the steps
+    shuffled   on columns shuffled one by one, which tell nothing of each other: a gain that is
+               left here is none of training
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from twinweave.generators.base import Generator
 
 Weights = NDArray[np.float32]
-HOW = ("plain", "warm", "decay", "averaged", "large")
+HOW = ("plain", "warm", "decay", "averaged", "large", "shuffled")
 
 
 def trained(task: Task, conf: RunConf, data: Data, how: str) -> Weights:
@@ -59,6 +61,8 @@ def trained(task: Task, conf: RunConf, data: Data, how: str) -> Weights:
     weights = _start(generator, task, how)
     states: dict[str, Mapping[str, Any]] = {party: {} for party in plans}
     seen = []
+    if how == "shuffled":
+        data = _shuffled(data)
     for number in range(generator.rounds):
         rate = 1 - number / generator.rounds if how == "decay" else 1.0
         own = {p: replace(s, learning_rate=s.learning_rate * rate) for p, s in plans.items()}
@@ -67,6 +71,15 @@ def trained(task: Task, conf: RunConf, data: Data, how: str) -> Weights:
     if how == "averaged":
         weights = np.mean(seen[generator.rounds // 2 :], axis=0, dtype=np.float32)
     return weights
+
+
+def _shuffled(data: Data) -> Data:
+    """The same users, every column's codes in another order among those who have it."""
+    rng, codes = np.random.default_rng(0), data.union.codes.copy()
+    for j in range(codes.shape[1]):
+        held = codes[:, j] != ABSENT
+        codes[held, j] = rng.permutation(codes[held, j])
+    return replace(data, union=replace(data.union, codes=codes))
 
 
 def _start(generator: GeneratorConf, task: Task, how: str) -> Weights:
