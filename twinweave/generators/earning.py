@@ -22,7 +22,7 @@ class TrainingShare:
 def training_share(generator: TrainingConf | None, asked: float | None) -> TrainingShare | None:
     """None without a generator. asked: a share of the user's own; None: `auto`.
 
-    `auto` is none: at five tables of 9 to 33 columns and 500 to 32,561 rows, epsilon 1, training
+    `auto` is none: at five tables of 9 to 33 columns and 472 to 32,561 users, epsilon 1, training
     brought the tables of two and three columns of the synthetic rows no nearer to held-out rows,
     and models trained on them gained nothing that training on shuffled columns did not give as
     well. The exception is a published model, which was not studied and is nothing without.
