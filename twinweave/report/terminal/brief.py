@@ -107,6 +107,10 @@ def _facts(m: Material) -> Iterator[list[str]]:
     spent, budget = privacy["spent"], privacy["budget"]
     epsilon = "infinite" if spent is None else f"{spent:.4f}"
     yield ["privacy", f"epsilon {epsilon} of {budget['epsilon']:g}, delta {budget['delta']:g}"]
+    if training := privacy.get("training"):
+        share = training["share"]
+        told = f"{share:g} of the shares" if share else "none: fitted to the tables alone"
+        yield ["training", told]
     if m.synthetic is not None:
         found = m.synthetic
         agrees = "agree with" if found.fidelity.agrees else "DIFFER from"

@@ -15,6 +15,7 @@ _TEMPLATE = """
 <p>One person, added or removed at every party, changes what is likely to be seen by a factor of
 e<sup>ε</sup> at most, but for a probability of δ. Composed by {{ accountant }}.</p>
 {{ figure }}
+{% if training %}<p>Training: {{ training }}.</p>{% endif %}
 <h3>Every release</h3>
 {{ groups }}
 <details><summary>One by one</summary>
@@ -55,6 +56,7 @@ def section(m: Material) -> Section | None:
         events=table(_EVENTS, [_event(e) for e in events[:MOST_EVENTS]]),
         more=max(len(events) - MOST_EVENTS, 0),
         notes=m.report["privacy"]["notes"],
+        training=(m.report["privacy"].get("training") or {}).get("why"),
     )
     return Section(
         name="budget", title="What it cost in privacy", short="Privacy budget", body=body
