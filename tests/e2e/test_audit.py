@@ -52,7 +52,7 @@ def configured(folder: Path, *overrides: str) -> dict[str, Any]:
 @pytest.fixture(scope="module", autouse=True)
 def few_canaries() -> Iterator[None]:
     """So few that they prove nothing: `tests/analysis/canaries` has enough."""
-    few = Effort(side=12, canaries={"tvae": 50}, levels=12, rounds=1)
+    few = Effort(side=12, canaries=50, levels=12, rounds=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EFFORTS, "quick", few)
         yield

@@ -88,7 +88,7 @@ def test_sums_under_every_protocol_open_to_the_same() -> None:
 
 
 def test_the_audit_covers_what_a_run_releases(monkeypatch: pytest.MonkeyPatch) -> None:
-    little = Effort(side=12, canaries={"tvae": 50}, levels=12, rounds=1)
+    little = Effort(side=12, canaries=50, levels=12, rounds=1)
     monkeypatch.setitem(EFFORTS, "quick", little)
     conf = conf_of()
     spec = plan(conf, "run")
