@@ -153,6 +153,15 @@ def synthesise(
     return found if task.fairness is None else _fair(task, basis, offered, found, n)
 
 
+def made_fair(found: SynthesisResult, task: Task) -> SynthesisResult:
+    """Rows of what was fitted before, with the labels that `task.fairness` asks for."""
+    assert task.fairness is not None
+    people = _people(task)
+    basis, n = _basis(found.source, task, people), task.conf.rows or people.size
+    offered = offer(basis, basis.candidates(n), np.random.default_rng([task.seed, 1]))
+    return _fair(task, basis, offered, found, n)
+
+
 def _fair(
     task: Task, basis: Basis, offered: Offer, found: SynthesisResult, n: int
 ) -> SynthesisResult:
