@@ -159,7 +159,13 @@ def drawn(run: Run) -> str:
 def written(folder: Path, found: Contents, tables: Sequence[Measurement]) -> Run:
     """The run's directory with what a page reads."""
     ledger = {"events": releases(), "accountant": "PLD"}
-    configuration = {"seed": 0, "output": "/secret/place", "privacy": {"epsilon": 1.0}}
+    source = {"kind": "sql", "url": "postgresql://me:secret@place", "query": "secret"}
+    configuration = {
+        "seed": 0,
+        "output": "/secret/place",
+        "privacy": {"epsilon": 1.0, "guard": {"mode": "on", "path": "/secret/guard"}},
+        "data": {"name": "toys", "root": "/secret", "parties": [{"name": "a", "source": source}]},
+    }
     rundir.write_json(folder / rundir.REPORT, report_record(found))
     rundir.write_json(folder / rundir.LEDGER, ledger)
     rundir.write_json(folder / rundir.CONFIGURATION, configuration)

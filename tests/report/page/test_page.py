@@ -101,7 +101,7 @@ def test_a_page_says_what_must_be_said(page: str) -> None:
         "3.12.1",
     ):
         assert part.lower() in text.lower(), part
-    assert "/secret/place" not in page
+    assert "secret" not in page
 
 
 def test_what_a_run_lacks_is_absent(found: Contents, tmp_path: Path) -> None:
@@ -131,6 +131,42 @@ def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None
     first = document.text.index("The synthetic tables are withheld.")
     assert first < document.text.index("What the treatment did")
     assert "Synthetic rowswithheld" in "".join(document.text.split("\n"))
+
+
+def test_what_was_made_fair_stands_before_and_after(found: Contents, tmp_path: Path) -> None:
+    def judged(parity: float) -> dict[str, object]:
+        told = {"value": parity, "interval": [parity / 2, parity * 2]}
+        return {"columns": ["region"], "parity": told, "odds": None, "opportunity": None}
+
+    difference = {"columns": ["region"], "before": 0.21, "aimed": 0.0, "reached": 0.13}
+    enforced = {
+        "constraint": "demographic_parity",
+        "way": "rake",
+        "strength": 1.0,
+        "label": "bought",
+        "positive": "1",
+        "admissible": [],
+        "tolerance": 0.01,
+        "changed": 0.043,
+        "differences": [{**difference, "missed": 0.02, "pooled": ["w"], "left_out": []}],
+        "met": False,
+    }
+    trade = {
+        "rows": 900,
+        "accuracy_before": 0.81,
+        "accuracy_after": 0.79,
+        "before": [judged(0.2)],
+        "after": [judged(0.02)],
+    }
+    run = written(tmp_path, found, TABLES)
+    told = {**run.report, "synthetic": {**run.report["synthetic"], "enforced": enforced}}
+    told["synthetic"]["trade"] = trade
+    rundir.write_json(run.path / rundir.REPORT, told)
+    document = Document.of(drawn(rundir.Run(tmp_path)))
+    assert document.faults == []
+    text = " ".join(document.text.split())
+    for part in ("could not be made as fair", "not met", "0.130", "81.0% before, 79.0% after"):
+        assert part in text, part
 
 
 def test_names_are_escaped(found: Contents, tmp_path: Path) -> None:
