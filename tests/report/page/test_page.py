@@ -11,12 +11,22 @@ import pytest
 from scripts import report
 from tests.analysis.lift.lift_world import SCHEMA
 from tests.report.page.documents import Document
-from tests.report.page.runs import contents, drawn, measured, releases, withheld, written
+from tests.report.page.runs import (
+    CONFIGURATION,
+    contents,
+    drawn,
+    measured,
+    releases,
+    withheld,
+    written,
+)
 from twinweave import rundir
 from twinweave.analysis.fidelity.margins import Margin
 from twinweave.analysis.fidelity.tables import TableFidelity
 from twinweave.errors import SourceError
 from twinweave.report.contents import Contents
+from twinweave.report.page.material import Material
+from twinweave.report.page.page import run_page
 from twinweave.report.page.sections.budget import grouped
 from twinweave.report.page.style import STYLE
 
@@ -102,6 +112,18 @@ def test_a_page_says_what_must_be_said(page: str) -> None:
     ):
         assert part.lower() in text.lower(), part
     assert "secret" not in page
+
+
+def test_a_run_draws_at_its_end_what_its_files_say_later(found: Contents, page: str) -> None:
+    ledger = {"events": releases(), "accountant": "PLD"}
+    material = Material.made(
+        found,
+        ledger=ledger,
+        configuration=CONFIGURATION,
+        schema=SCHEMA,
+        measurements=TABLES,
+    )
+    assert run_page(material) == page
 
 
 def test_what_a_run_lacks_is_absent(found: Contents, tmp_path: Path) -> None:
