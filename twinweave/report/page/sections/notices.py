@@ -122,8 +122,7 @@ def _synthetic(m: Material) -> Iterator[Notice]:
             text="since too few others had their quasi-identifiers: rare people are missing, and "
             "shares of the others are larger (audit.suppress).",
         )
-    made_fair = m.report["synthetic"].get("enforced")
-    if made_fair is not None and not made_fair["met"]:
+    if m.synthetic.enforced is not None and not m.synthetic.enforced.met:
         yield Notice(
             tone="warn",
             title="The labels could not be made as fair as was asked.",
