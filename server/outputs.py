@@ -32,7 +32,6 @@ from twinweave.analysis.lift.conclusions import conclude
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import overlaps_found
 from twinweave.config import RunConf
-from twinweave.parsing import to_plain
 from twinweave.planning import too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.report.contents import Contents, PhaseTraffic, RunFacts
@@ -100,7 +99,7 @@ def write_report(
     material = Material.made(
         contents,
         ledger=ledger,
-        configuration=to_plain(conf),
+        configuration=rundir.Run(out).configuration,
         schema=findings.spec.schema,
         measurements=findings.measurements,
     )

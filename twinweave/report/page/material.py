@@ -46,7 +46,8 @@ class Material:
         schema: JointSchema,
         measurements: Sequence[Measurement],
     ) -> Material:
-        """Of a run that has just found all this. ledger, configuration: as its files have them."""
+        """Of a run that has just found all this. ledger, configuration: as its files have them,
+        plain JSON."""
         return cls(
             report=report_record(contents),
             ledger=ledger,
