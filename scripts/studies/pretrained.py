@@ -117,9 +117,8 @@ def chance_of_valid(conf: RunConf, layout: UnionLayout, out: Path, codes: CODES)
     for loss, times in (("allowed", rows.shape[1]), ("values", tokens)):
         network.conf = replace(network.conf, loss=loss)
         with torch.no_grad():
-            parts = [
-                network.loss(*part) for part in zip(rows.split(8), everyone.split(8), strict=True)
-            ]
+            eights = zip(torch.split(rows, 8), torch.split(everyone, 8), strict=True)
+            parts = [network.loss(*eight) for eight in eights]
         nats[loss] = torch.cat(parts) * times
     return float((nats["allowed"] - nats["values"]).exp().mean())
 

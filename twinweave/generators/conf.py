@@ -12,6 +12,7 @@ from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 
 if TYPE_CHECKING:
+    from twinweave.generators.cost import Cost
     from twinweave.generators.union import UnionLayout
 
 FIELD = "generator"
@@ -96,6 +97,10 @@ class TrainingConf(Parsed):
     def placed(self, checkpoint: str | None) -> Self:  # noqa: ARG002
         """As a party reads it: with its own folder in the place of the specification's."""
         return self
+
+    def cost(self, layout: UnionLayout, *, drawn: float) -> Cost | None:  # noqa: ARG002
+        """What a run costs that draws so many rows; None where it takes minutes at most."""
+        return None
 
     def check(self, layout: UnionLayout) -> None:  # noqa: ARG002
         """Raise ConfigError where it cannot be built for this union. Loads no torch."""
@@ -267,6 +272,11 @@ class PretrainedConf(TrainingConf):
                 "Name the folder of your own copy of the model in the site file.",
             )
         return replace(self, checkpoint=checkpoint)
+
+    def cost(self, layout: UnionLayout, *, drawn: float) -> Cost | None:
+        from twinweave.generators.pretrained.costs import estimate
+
+        return estimate(self, layout, layout.parties, drawn=drawn)
 
     def check(self, layout: UnionLayout) -> None:
         from twinweave.generators.pretrained.checkpoint import check_installed, checked
