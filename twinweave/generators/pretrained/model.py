@@ -9,6 +9,7 @@ within a row; the format stage draws from the run's noisy tables; no invalid row
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -28,6 +29,10 @@ from twinweave.generators.pretrained.template import template
 from twinweave.generators.union import OneWay, Rows, UnionLayout
 from twinweave.generators.writing import narrowed
 from twinweave.tables.contingency import ABSENT
+
+log = logging.getLogger("twinweave.run")
+LONG_WORK = 256
+"""Rows."""
 
 
 class PretrainedTransformer(RowLossGenerator):
@@ -145,6 +150,7 @@ class PretrainedTransformer(RowLossGenerator):
         self.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         codes, weights = given.copy(), np.zeros(len(given))
         patterns, of = np.unique(presence, axis=0, return_inverse=True)
+        told = _Quarters(len(given))
         for number, pattern in enumerate(patterns):
             rows = np.flatnonzero(of.reshape(-1) == number)
             for part in np.split(
@@ -153,6 +159,7 @@ class PretrainedTransformer(RowLossGenerator):
                 decoder = Decoder(self.network, self.pieces, self.conf, generator)
                 decoder.steering = self.label_offsets
                 codes[part], weights[part] = decoder.rows(given[part], pattern, self.template)
+                told.more(len(part))
         return codes, weights
 
     def learn_format(
@@ -165,7 +172,7 @@ class PretrainedTransformer(RowLossGenerator):
         generator = torch.Generator().manual_seed(seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.to(device).train()
-        rows = draft() if conf.format_rows == "tables" else self._uniform(generator)
+        rows = self._uniform(generator) if conf.format_rows == "uniform" else draft()
         codes = torch.from_numpy(rows.codes.astype(np.int64))
         presence = torch.from_numpy(rows.presence.astype(np.float32))
         parameters = [p for _, p in self.shared_parameters()]
@@ -200,3 +207,16 @@ class PretrainedTransformer(RowLossGenerator):
         codes = [torch.randint(size, (n,), generator=generator) for size in self.layout.sizes]
         whole = np.ones((n, len(self.layout.parties)), dtype=bool)
         return Rows(codes=torch.stack(codes, dim=1).numpy().astype(np.int32), presence=whole)
+
+
+class _Quarters:
+    """Logs each quarter of the rows written, where there is more than a moment's work."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows, self._done = rows, 0
+
+    def more(self, rows: int) -> None:
+        before, self._done = 4 * self._done // self._rows, self._done + rows
+        now = 4 * self._done // self._rows
+        if now > before and self._rows >= LONG_WORK:
+            log.info("writing rows: %d%% of %d", 25 * now, self._rows)
