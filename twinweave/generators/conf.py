@@ -230,6 +230,8 @@ class PretrainedConf(TrainingConf):
     """
 
     soft: ClassVar[bool] = False
+    soft: ClassVar[bool] = False
+    writes: ClassVar[bool] = True
     name: Literal["llm"] = "llm"
     backend: Literal["pretrained"] = "pretrained"
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"
