@@ -230,7 +230,6 @@ class PretrainedConf(TrainingConf):
     """
 
     soft: ClassVar[bool] = False
-    soft: ClassVar[bool] = False
     writes: ClassVar[bool] = True
     name: Literal["llm"] = "llm"
     backend: Literal["pretrained"] = "pretrained"
