@@ -16,7 +16,7 @@ from twinweave.checkpoint import Paid
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.parsing import canonical_json
-from twinweave.planning import FirstPass, plan_second, plan_training, too_large
+from twinweave.planning import FirstPass, generator_cost, plan_second, plan_training, too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
@@ -80,6 +80,8 @@ def measure_tables(
     sizes = " and ".join(f"{n:,} ids of {p}" for p, n in members.rows.items())
     log.info("aligning %s by %s", sizes, spec.alignment)
     training = plan_training(conf, spec, members.rows) if spec.training else None
+    if cost := generator_cost(conf, members.rows):
+        log.log(logging.WARNING if cost.is_long else logging.INFO, "%s", cost.sentence)
     planned = canonical_json(training) if training else ""
     slots = parties.drive(align(spec, members, planned, secret=secret))
     found = parties.drive(measure(spec, members, slots, secret=secret))

@@ -9,7 +9,9 @@ from typing import cast
 
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError
+from twinweave.generators.cost import Cost
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.union import UnionLayout
 from twinweave.privacy import accountant
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate, calibrate_within
 from twinweave.privacy.events import Event, Stage
@@ -290,6 +292,19 @@ def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> Trai
     sigma = {p: s for unit, s in zip(spec.schema.units, noise.training, strict=True) for p in unit}
     plans = {p: replace(own, noise_multiplier=sigma[p]) for p, own in rates.items()}
     return TrainingPlan(parties=plans)
+
+
+def generator_cost(conf: RunConf, rows: Mapping[str, int]) -> Cost | None:
+    """What the run's generator costs on this machine; None where that is minutes at most.
+
+    rows: of each party's table. Raises ConfigError for a checkpoint that may not be used.
+    """
+    if conf.generator is None:
+        return None
+    schema, asked = conf.data.schema, conf.synthesis
+    people = max(sum(rows[party] for party in unit) for unit in schema.units)
+    drawn = (1 - asked.mixture) * asked.rake.candidates * (asked.rows or people)
+    return conf.generator.cost(UnionLayout.of(schema), drawn=drawn)
 
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:

@@ -73,6 +73,17 @@ def score(what: str, epsilon: float, seed: int, codes: CODES, data: Data, cpu: f
     )
 
 
+def joint_codes(run: Path, data: Data) -> CODES:
+    """A run's synthetic rows that are present at every unit of parties.
+
+    The noisy estimate of the overlap may place a few people at one party only.
+    """
+    joint = twinweave.load(run).synthetic()
+    at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
+    joint = joint[np.logical_and.reduce(at)]
+    return np.stack([column_codes(c, joint[c.name]) for c in data.schema.columns], axis=1)
+
+
 def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, seed: int) -> Score:
     """A run as a user starts it, its joint table read back from the run directory."""
     from scripts.engines.inprocess import run_in_process
@@ -95,11 +106,7 @@ def one_run(data: Data, overrides: list[str], generator: str, epsilon: float, se
         started = time.process_time()
         run_in_process(conf)
         spent = time.process_time() - started
-        joint = twinweave.load(Path(folder) / "run").synthetic()
-    # The noisy estimate of the overlap may place a few people at one party only.
-    at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
-    joint = joint[np.logical_and.reduce(at)]
-    codes = np.stack([column_codes(c, joint[c.name]) for c in data.schema.columns], axis=1)
+        codes = joint_codes(Path(folder) / "run", data)
     return score(generator, epsilon, seed, codes, data, spent)
 
 

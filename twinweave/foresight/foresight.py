@@ -16,7 +16,8 @@ from twinweave.analysis.lift.design import Assumed, Foreseen, foresee
 from twinweave.config import RunConf
 from twinweave.foresight.assumptions import PlanConf, assumed_of, rows_of
 from twinweave.foresight.search import Outlook, outlook
-from twinweave.planning import is_coarse, plan, plan_second, plan_training
+from twinweave.generators.cost import Cost
+from twinweave.planning import generator_cost, is_coarse, plan, plan_second, plan_training
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RunSpec
@@ -49,7 +50,7 @@ class Foresight:
 
     assumed: sentences. outlooks: each outcome over all users; by_level: in short, by breakdowns.
     training: noise multiplier at each party, {} without one. spent: epsilon in all, and alone by
-    stage.
+    stage. cost: of the generator, where it is worth saying.
     """
 
     data: str
@@ -63,6 +64,7 @@ class Foresight:
     training: Mapping[str, float]
     spent: float
     spent_by_stage: Mapping[str, float]
+    cost: Cost | None = None
 
 
 def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
@@ -100,6 +102,7 @@ def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
         training={p: s.noise_multiplier for p, s in training.parties.items()} if training else {},
         spent=ledger.epsilon(conf.privacy.delta),
         spent_by_stage=ledger.by_stage(conf.privacy.delta),
+        cost=generator_cost(conf, rows),
     )
 
 

@@ -40,7 +40,8 @@ log = logging.getLogger("twinweave.run")
 class Task:
     """What synthetic rows are made from, and how. sizes: rows of each party's table.
 
-    fairness: of the labels, None where they stay as measured.
+    fairness: of the labels, None where they stay as measured. public: rows that a format stage
+    learns from; None: such as meet the measurements.
     """
 
     layout: UnionLayout
@@ -49,6 +50,7 @@ class Task:
     conf: SynthesisConf
     seed: int
     fairness: Enforcement | None = None
+    public: Rows | None = field(default=None, repr=False)
 
     @cached_property
     def tables(self) -> tuple[Measurement, ...]:
@@ -101,12 +103,15 @@ def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:
     """Weights before the first round, (parameters,): post-processing of the measurements.
 
     A generator that has a format stage learns from rows that are raked to meet the tables, so
-    that it is taught what the tables say.
+    that it is taught what the tables say; or from public ones, where the task has them.
     """
     one_way = one_way_tables(task.measurements)
     network = registry.build(generator, task.layout, seed=task.seed, one_way=one_way)
 
     def draft() -> Rows:
+        if task.public is not None:
+            log.info("format stage: on %d rows of a public file", len(task.public))
+            return task.public
         progress = by_quarters("drafting rows from the tables")
         rows = synthesise(None, replace(task, fairness=None), progress=progress).rows
         log.info("format stage: on %d drafted rows", len(rows))
