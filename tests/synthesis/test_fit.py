@@ -33,6 +33,10 @@ def side(party: str, *columns: str) -> Side:
     return Side(party=party, columns=columns)
 
 
+def grouped(party: str, **groups: tuple[int, ...]) -> Side:
+    return Side(party=party, columns=tuple(groups), groups=tuple(groups.values()))
+
+
 QUERIES = (
     Query(sides=(side("a", "x"),)),
     Query(sides=(side("b", "s", "u"),)),
@@ -42,6 +46,10 @@ QUERIES = (
     Query(sides=(side("b", "u"), side("a", "s", "x"))),
     Query(sides=(side("a", "x", "y"), side("b", "u", "v"))),
     Query(sides=(side("b", "v"), side("c", "w"))),
+    Query(sides=(grouped("a", y=(0, 1, 1, 0)),)),
+    Query(sides=(grouped("a", s=(0, 1), x=(1, 0, 0), y=(0, 0, 1, 2)),)),
+    Query(sides=(grouped("a", y=(0, 0, 1, 1)), grouped("b", v=(0, 1, 0)))),
+    Query(sides=(grouped("b", u=(0, 1), v=(0, 1, 1)), side("a", "s", "x"))),
 )
 
 
@@ -58,6 +66,11 @@ def random_rows(n: int, seed: int) -> Rows:
 def table_row_by_row(query: Query, rows: Rows) -> NDArray[Any]:
     """The slow oracle: one dictionary entry a cell, one row at a time."""
     size = dict(zip(LAYOUT.names, LAYOUT.sizes, strict=True))
+    group = {c: np.arange(n) for c, n in size.items()}
+    group |= {
+        c: np.array(g) for s in query.sides for c, g in zip(s.columns, s.groups, strict=False)
+    }
+    size = {c: g.max() + 1 for c, g in group.items()}
     places = []
     for s in query.sides:
         cells = list(itertools.product(*(range(size[c]) for c in s.columns)))
@@ -66,7 +79,7 @@ def table_row_by_row(query: Query, rows: Rows) -> NDArray[Any]:
     for codes, present in zip(rows.codes, rows.presence, strict=True):
         where = []
         for s in query.sides:
-            row = tuple(int(codes[LAYOUT.names.index(c)]) for c in s.columns)
+            row = tuple(int(group[c][codes[LAYOUT.names.index(c)]]) for c in s.columns)
             where.append(row if present[LAYOUT.parties.index(s.party)] else "absent")
         if set(where) != {"absent"}:
             counts[tuple(where)] += 1

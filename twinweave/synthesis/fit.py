@@ -245,6 +245,7 @@ class Misfit:
         presence = torch.from_numpy(latents.presence.astype(np.float32))
         self.cells = sum(int((s.precision > 0).sum()) for s in tables.grams)
         self.fixed = torch.from_numpy(tables.fixed)
+        self.groups = torch.from_numpy(tables.groups)
         self.columns = [torch.from_numpy(c) for c in tables.sources]
         self.held = [presence[:, unit].amax(dim=1, keepdim=True) for unit in tables.units]
         self.grams = [
@@ -269,7 +270,9 @@ class Misfit:
         import torch
 
         parts = [soft[:, c] * h for c, h in zip(self.columns, self.held, strict=True)]
-        features = torch.cat([*parts, self.fixed], dim=1)
+        plain = torch.cat(parts, dim=1)
+        coarse = [plain @ self.groups] if self.groups.shape[1] else []
+        features = torch.cat([plain, *coarse, self.fixed], dim=1)
         total = soft.new_zeros(())
         for factors, left, right, target, precision in self.grams:
             a = features[:, left] * self.users
