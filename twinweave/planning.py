@@ -76,7 +76,8 @@ def _first_pass(conf: RunConf) -> Weights:
     analyses = conf.data.analyses
     clips = _evenly(conf, clip_queries(analyses))
     if _selects(conf):
-        return clips | _evenly(conf, selection.plan_selection(analyses, conf.selection))
+        coarse = selection.plan_selection(analyses, conf.selection)
+        return {**clips, **_evenly(conf, coarse)}
     if not adapts(conf):
         return clips
     return _beside(conf, clips, adaptive.first_tables(analyses, conf.settled_workload))

@@ -22,7 +22,7 @@ from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.marginals import marginals
 from twinweave.synthesis.thinning import thinned
 from twinweave.tables.contingency import ABSENT
-from twinweave.workload.measurement import Measurement
+from twinweave.workload.measurement import Measurement, of_levels
 
 if TYPE_CHECKING:
     import torch
@@ -223,7 +223,7 @@ def _one_way_logits(
 ) -> NDArray[np.float32]:
     """Logits of the measured local one-way tables, 0 where a column has none: (width,)."""
     out = np.zeros(layout.width, dtype=np.float32)
-    for m in measurements:
+    for m in of_levels(measurements):
         if len(m.query.columns) == 1 and not m.query.is_cross and m.query.weight is None:
             j = layout.names.index(m.query.columns[0])
             counts = np.maximum(m.values, 0) + m.variance**0.5
