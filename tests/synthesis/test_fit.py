@@ -137,7 +137,7 @@ def test_expected_tables_of_hard_latents_are_their_counts() -> None:
     assert misfit(tables, as_logits(rows), one_each(rows.presence)) < 1e-6
 
 
-@pytest.mark.parametrize("query", (*QUERIES, *COARSE), ids=lambda q: q.name)
+@pytest.mark.parametrize("query", [*QUERIES, *COARSE], ids=lambda q: q.name)
 def test_the_cell_of_every_row_is_that_of_its_levels(query: Query) -> None:
     rows = random_rows(200, seed=1)
     assert (row_counts(query, LAYOUT, rows) == table_row_by_row(query, rows)).all()
