@@ -169,7 +169,7 @@ def plan_second(
         spec.reserve,
         priority_share=_least_share(conf, Stage.MEASUREMENT),
         items=_items(conf, tables, Stage.MEASUREMENT),
-        coin_limit=conf.protocol.coin_limit,
+        coin_limit=_coins(conf, Stage.MEASUREMENT),
         delta=spec.delta,
         fits=lambda own: accountant.epsilon((*settled, *own), spec.delta) <= spec.epsilon,
     )
@@ -231,7 +231,7 @@ def _with_noise(
         items=[*_items(conf, tables, stage), *later, *counts],
         sgd=_nominal_training(conf),
         fixed=counting,
-        coin_limit=conf.protocol.coin_limit,
+        coin_limit=_coins(conf, stage),
     ).noise
     own = cast("Sequence[OwnGaussian]", noise[len(tables) :])  # they ask for no coins
     return _FirstNoise(
@@ -251,6 +251,16 @@ def _shares(conf: RunConf) -> dict[Stage, float]:
         shares[Stage.MEASUREMENT] -= first
         shares[Stage.SELECTION] = first + clips
     return shares
+
+
+def _coins(conf: RunConf, stage: Stage) -> int:
+    """Coins that a pass may take. Of tables asked for as they are worth the first pass takes its
+    part, so that two passes take no longer to deal than one."""
+    most = conf.protocol.coin_limit
+    if not adapts(conf):
+        return most
+    first = round(adaptive.FIRST * most)
+    return first if stage is Stage.SELECTION else most - first
 
 
 def _least_share(conf: RunConf, stage: Stage) -> float:

@@ -154,7 +154,9 @@ def test_an_interaction_has_its_claimed_size_whatever_the_pairs_are(pair_effect:
     """False alarms: z of 200 tables without interaction is standard normal (p above 1e-4, both
     ways, which noise left out of the variance fails); with one its phi is found on average."""
     rng = np.random.default_rng(5)
-    zs, blind, phis = [], [], []
+    zs: list[float] = []
+    blind: list[float] = []
+    phis: list[float] = []
     for _ in range(200):
         a = rng.integers(0, 4, N)
         b = np.where(rng.random(N) < pair_effect, a, rng.integers(0, 4, N))

@@ -118,7 +118,9 @@ def fit(
         logits = torch.from_numpy(_one_way_logits(layout, to_fit)).repeat(len(latents), 1)
     else:
         z = torch.randn(len(latents), network.latent, generator=generator)
-        trace += _train(network, part, z, bits, conf, progress)
+        # The network's own start needs no coarse tables, which take as long again.
+        start = Misfit(layout, of_levels(to_fit), latents)
+        trace += _train(network, start, z, bits, conf, progress)
         with torch.no_grad():
             logits = network.logits(z, bits).clone()
     logits += conf.spread * torch.randn(logits.shape, generator=generator)
