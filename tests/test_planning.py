@@ -24,7 +24,8 @@ from tests.whole_run import Deployment, guard_rows
 from twinweave.config import RunConf
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.parsing import canonical_json
-from twinweave.planning import adapts, plan, plan_second, plan_training
+from twinweave.passes import adapts
+from twinweave.planning import plan, plan_second, plan_training
 from twinweave.privacy import accountant
 from twinweave.privacy.events import SharedBinomial
 from twinweave.privacy.noise import DealtCoins, OwnGaussian

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from twinweave.config import RunConf
-from twinweave.errors import ConfigError
 from twinweave.generators.plan import SgdPlan
+from twinweave.passes import adapts, coins_of, least_share, selects, shares_of
 from twinweave.privacy import accountant
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate, calibrate_within
 from twinweave.privacy.events import Event, Stage
@@ -75,49 +75,12 @@ def _first_pass(conf: RunConf) -> Weights:
     """
     analyses = conf.data.analyses
     clips = _evenly(conf, clip_queries(analyses))
-    if _selects(conf):
+    if selects(conf):
         coarse = selection.plan_selection(analyses, conf.selection)
         return {**clips, **_evenly(conf, coarse)}
     if not adapts(conf):
         return clips
     return _beside(conf, clips, adaptive.first_tables(analyses, conf.settled_workload))
-
-
-def adapts(conf: RunConf) -> bool:
-    """Whether tables are asked for in two passes, the second as the first shows their worth.
-
-    Raises ConfigError where a run that cannot is told to.
-    """
-    workload, columns = conf.settled_workload, len(conf.data.schema.names)
-    able = kinds.can_select(conf.protocol.cross_tables) and not _selects(conf)
-    able &= workload.pairs and columns <= workload.max_pair_columns
-    if workload.adaptive == "always" and not able:
-        raise ConfigError(
-            "workload.adaptive",
-            "always, but this run does not choose among all pairs of columns: it selects features, "
-            "has more than max_pair_columns, asks for no pairs, or its product is homomorphic",
-            "Use workload.adaptive=auto.",
-        )
-    learnt = conf.generator is not None and columns >= adaptive.FEWEST
-    wanted = workload.adaptive == "always" or (workload.adaptive == "auto" and learnt)
-    return wanted and able and workload.scope == "all"
-
-
-def _selects(conf: RunConf) -> bool:
-    """Whether features are selected, which is for tables of theirs alone.
-
-    Raises ConfigError where a product that cannot select features is told to.
-    """
-    able = kinds.can_select(conf.protocol.cross_tables)
-    if not able and conf.selection.when == "always":
-        raise ConfigError(
-            "selection.when",
-            "homomorphic tables are too few to select features by",
-            "Use selection.when=never, or protocol.cross_tables=secret_sharing.",
-        )
-    workload = conf.settled_workload
-    applies = conf.selection.applies(conf.data.analyses, workload.max_pair_columns)
-    return able and applies and workload.scope == "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +130,9 @@ def plan_second(
     # What is composed is rounded, so that it is looked at in all as well.
     noise = calibrate_within(
         spec.reserve,
-        priority_share=_least_share(conf, Stage.MEASUREMENT),
+        priority_share=least_share(conf, Stage.MEASUREMENT),
         items=_items(conf, tables, Stage.MEASUREMENT),
-        coin_limit=_coins(conf, Stage.MEASUREMENT),
+        coin_limit=coins_of(conf, Stage.MEASUREMENT),
         delta=spec.delta,
         fits=lambda own: accountant.epsilon((*settled, *own), spec.delta) <= spec.epsilon,
     )
@@ -226,12 +189,12 @@ def _with_noise(
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
-        shares=_shares(conf),
-        priority_share=_least_share(conf, stage),
+        shares=shares_of(conf),
+        priority_share=least_share(conf, stage),
         items=[*_items(conf, tables, stage), *later, *counts],
         sgd=_nominal_training(conf),
         fixed=counting,
-        coin_limit=_coins(conf, stage),
+        coin_limit=coins_of(conf, stage),
     ).noise
     own = cast("Sequence[OwnGaussian]", noise[len(tables) :])  # they ask for no coins
     return _FirstNoise(
@@ -239,58 +202,6 @@ def _with_noise(
         reserved=own[0].noise_multiplier if later else None,
         evaluation=own[-1].noise_multiplier if counts else None,
     )
-
-
-def _shares(conf: RunConf) -> dict[Stage, float]:
-    """Of the budget, by stage. The first pass of tables asked for as they are worth is paid from
-    the measurement's share, beside what clips are chosen from."""
-    shares = dict(conf.privacy.shares)
-    if adapts(conf):
-        first = adaptive.FIRST * (1 - _priority_share(conf)) * shares[Stage.MEASUREMENT]
-        clips = shares[Stage.SELECTION] if clip_queries(conf.data.analyses) else 0.0
-        shares[Stage.MEASUREMENT] -= first
-        shares[Stage.SELECTION] = first + clips
-    return shares
-
-
-def _coins(conf: RunConf, stage: Stage) -> int:
-    """Coins that a pass may take. Of tables asked for as they are worth the first pass takes its
-    part, so that two passes take no longer to deal than one."""
-    most = conf.protocol.coin_limit
-    if not adapts(conf):
-        return most
-    first = round(adaptive.FIRST * most)
-    return first if stage is Stage.SELECTION else most - first
-
-
-def _least_share(conf: RunConf, stage: Stage) -> float:
-    """What priority tables get at least of a stage: where a first pass is paid from the
-    measurement's share, as much as they would have got without it."""
-    if not adapts(conf):
-        return _priority_share(conf)
-    own = Stage.SELECTION if stage is Stage.SELECTION else Stage.MEASUREMENT
-    part = 1.0 if stage is Stage.SELECTION else _priority_share(conf)
-    return min(1.0, part * conf.privacy.shares[own] / _shares(conf)[own])
-
-
-def _priority_share(conf: RunConf) -> float:
-    """What priority tables get at least of the measurement: as configured for a lift.
-
-    An audit's alone need no less noise than NEED times the k users below which nothing is shown.
-    """
-    share, budget = conf.privacy.priority_share, conf.privacy
-    if conf.data.lift is not None or not budget.k:
-        return share
-    mu = accountant.gaussian_mu(budget.epsilon, budget.delta)
-    others = budget.shares[Stage.TRAINING] if _training(conf) else 0.0
-    others += budget.shares.get(Stage.EVALUATION, 0.0) if _counts(conf) else 0.0
-    whole = mu**2 * budget.shares[Stage.MEASUREMENT] / (budget.shares[Stage.MEASUREMENT] + others)
-    tables = sum(q.priority for q in _tables(conf))
-    return min(share, tables / (NEED * budget.k) ** 2 / whole)
-
-
-NEED = 2.0
-"""Of k, the noise that a table of an audit alone needs no less than (a standard deviation)."""
 
 
 def _planned(

@@ -16,7 +16,8 @@ from twinweave.analysis.lift.design import Assumed, Foreseen, foresee
 from twinweave.config import RunConf
 from twinweave.foresight.assumptions import PlanConf, assumed_of, rows_of
 from twinweave.foresight.search import Outlook, outlook
-from twinweave.planning import adapts, plan, plan_second, plan_training
+from twinweave.passes import adapts
+from twinweave.planning import plan, plan_second, plan_training
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RunSpec
