@@ -231,5 +231,9 @@ def _announce(conf: RunConf, spec: RunSpec) -> None:
 def _announce_second(first: FirstPass, tables: Sequence[PlannedQuery]) -> None:
     """Log what the second pass asks for, and why."""
     chosen = [f"{len(first.selected.choice.kept)} columns"] if first.selected else []
+    coarse = any(m.query.is_coarse for m in first.measurements)
+    if coarse and first.selected is None:
+        three = [p.query.name for p in tables if len(p.query.columns) > 2 and not p.query.priority]
+        chosen += ["each pair for what it shows", *([f"also {', '.join(three)}"] if three else [])]
     chosen += [f"{column} clipped at {clip:g}" for column, clip in first.clips.items()]
     log.info("chosen: %s; %d tables more", ", ".join(chosen) or "no clip", len(tables))

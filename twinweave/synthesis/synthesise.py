@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ from twinweave.synthesis.fairness.conf import Enforcement
 from twinweave.synthesis.fit import fit
 from twinweave.synthesis.population import Population, population
 from twinweave.synthesis.suppress import suppressed
-from twinweave.workload.measurement import Measurement, of_rows, one_way_tables
+from twinweave.workload.measurement import Measurement, of_levels, of_rows, one_way_tables
 
 if TYPE_CHECKING:
     from twinweave.generators.base import Generator, Progress
@@ -56,6 +57,18 @@ class Task:
     def tables(self) -> tuple[Measurement, ...]:
         """The measurements that rows can meet."""
         return of_rows(self.measurements, self.layout.names)
+
+    @cached_property
+    def raked(self) -> tuple[Measurement, ...]:
+        """Of these those that the candidates' weights meet: all but coarse ones of columns of
+        which the levels' own pairs are there too. The fit has met them, and raking takes as long
+        as there are tables (twice as long for .0002 of the mean two-way TVD)."""
+        pairs = {frozenset(m.query.columns) for m in of_levels(self.tables)}
+
+        def told(m: Measurement) -> bool:
+            return all(frozenset(pair) in pairs for pair in combinations(m.query.columns, 2))
+
+        return tuple(m for m in self.tables if not (m.query.is_coarse and told(m)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -229,7 +242,7 @@ def _basis(source: Source, task: Task, people: Population) -> Basis:
     return Basis(
         source=source,
         layout=task.layout,
-        measurements=task.tables,
+        measurements=task.raked,
         people=people,
         conf=task.conf.rake,
     )
