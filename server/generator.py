@@ -9,6 +9,7 @@ from strategies.measuring import Findings
 from twinweave.config import RunConf
 from twinweave.generators.union import UnionLayout
 from twinweave.synthesis import synthesise
+from twinweave.synthesis.public import public_rows
 
 
 def first_weights(conf: RunConf, findings: Findings) -> NDArray[np.float32]:
@@ -31,8 +32,11 @@ def synthetic_rows(conf: RunConf, findings: Findings) -> synthesise.SynthesisRes
 
 
 def _task(conf: RunConf, findings: Findings) -> synthesise.Task:
+    schema = findings.spec.schema
+    file = conf.generator.public_file if conf.generator else None
     return synthesise.Task(
-        layout=UnionLayout.of(findings.spec.schema),
+        public=public_rows(schema, file) if file else None,
+        layout=UnionLayout.of(schema),
         measurements=findings.measurements,
         sizes=findings.rows,
         conf=conf.synthesis,

@@ -16,6 +16,7 @@ report.html is drawn from these files whenever report.json is written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +38,13 @@ from twinweave.report.contents import Contents, PhaseTraffic, RunFacts
 from twinweave.report.page.material import Material
 from twinweave.report.page.page import run_page
 from twinweave.report.readme import synthetic_readme
-from twinweave.report.record import report_record
 from twinweave.report.terminal.brief import brief
 from twinweave.report.terminal.summary import summary
 from twinweave.report.versions import versions
 from twinweave.synthesis.decode import decode_rows
 from twinweave.workload.analyses import LiftConf
+
+log = logging.getLogger("twinweave.run")
 
 
 def write_measured(conf: RunConf, findings: Findings) -> None:
@@ -94,10 +96,29 @@ def write_report(
         synthetic=synthetic,
         audit=audited,
     )
-    rundir.write_json(out / rundir.REPORT, report_record(contents))
-    material = Material.of(rundir.Run(out))
-    rundir.write_text(out / rundir.PAGE, run_page(material))
+    material = Material.made(
+        contents,
+        ledger=ledger,
+        configuration=rundir.Run(out).configuration,
+        schema=findings.spec.schema,
+        measurements=findings.measurements,
+    )
+    rundir.write_json(out / rundir.REPORT, material.report)
+    _draw(out / rundir.PAGE, material)
     return summary(contents, told=told) if conf.report.verbose else brief(material)
+
+
+def _draw(path: Path, material: Material) -> None:
+    """The page. A run that has paid for its findings does not end for want of a picture of them."""
+    try:
+        page = run_page(material)
+    except Exception as error:
+        log.warning(
+            "%s could not be drawn (%s): please report it. All of it is in %s.",
+            *(path.name, type(error).__name__, rundir.REPORT),
+        )
+        return
+    rundir.write_text(path, page)
 
 
 def _lift(conf: RunConf, findings: Findings) -> LiftReport | None:

@@ -16,7 +16,7 @@ from twinweave.checkpoint import Paid
 from twinweave.config import RunConf
 from twinweave.errors import RunError
 from twinweave.parsing import canonical_json
-from twinweave.planning import FirstPass, plan_second, plan_training, too_large
+from twinweave.planning import FirstPass, generator_cost, plan_second, plan_training, too_large
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.alignment.server import align
 from twinweave.protocols.channel.messages import SetupReply, SetupRequest
@@ -80,6 +80,8 @@ def measure_tables(
     sizes = " and ".join(f"{n:,} ids of {p}" for p, n in members.rows.items())
     log.info("aligning %s by %s", sizes, spec.alignment)
     training = plan_training(conf, spec, members.rows) if spec.training else None
+    if cost := generator_cost(conf, members.rows):
+        log.log(logging.WARNING if cost.is_long else logging.INFO, "%s", cost.sentence)
     planned = canonical_json(training) if training else ""
     slots = parties.drive(align(spec, members, planned, secret=secret))
     found = parties.drive(measure(spec, members, slots, secret=secret))
@@ -229,5 +231,9 @@ def _announce(conf: RunConf, spec: RunSpec) -> None:
 def _announce_second(first: FirstPass, tables: Sequence[PlannedQuery]) -> None:
     """Log what the second pass asks for, and why."""
     chosen = [f"{len(first.selected.choice.kept)} columns"] if first.selected else []
+    coarse = any(m.query.is_coarse for m in first.measurements)
+    if coarse and first.selected is None:
+        three = [p.query.name for p in tables if len(p.query.columns) > 2 and not p.query.priority]
+        chosen += ["each pair for what it shows", *([f"also {', '.join(three)}"] if three else [])]
     chosen += [f"{column} clipped at {clip:g}" for column, clip in first.clips.items()]
     log.info("chosen: %s; %d tables more", ", ".join(chosen) or "no clip", len(tables))

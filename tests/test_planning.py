@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.campaigns import TRAINING, configure, csv_mapping, mapping
+from tests.campaigns import (
+    TRAINING,
+    configure,
+    csv_mapping,
+    horizontal,
+    mapping,
+    mixed,
+    vertical,
+)
 from tests.protocols.parties import Parties
 from tests.whole_run import Deployment, guard_rows
 from twinweave.config import RunConf
-from twinweave.errors import BudgetError, ProtocolError
+from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.parsing import canonical_json
+from twinweave.passes import adapts
 from twinweave.planning import plan, plan_second, plan_training
 from twinweave.privacy import accountant
 from twinweave.privacy.events import SharedBinomial
@@ -22,7 +32,9 @@ from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols.alignment.server import align
 from twinweave.spec import RunSpec
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import cells_of
+from twinweave.workload.tables import tables_to_measure
 
 ROWS = {"publisher": 280, "advertiser": 260}
 
@@ -110,6 +122,76 @@ def test_whatever_is_selected_stays_within_what_was_reserved(
     spec.within_reserve(second.tables)
     events = [*spec.tables.events(), *second.tables.events(), *training]
     assert 0.97 < accountant.epsilon(events, spec.delta) <= 1
+
+
+ADAPTED = ("workload.adaptive=always", "privacy.epsilon=4")
+WORLDS = {
+    "two parties with clips": lambda folder: configure(folder, *ADAPTED, CLIP),
+    "three parties": lambda folder: vertical(folder, *ADAPTED),
+    "a pool": lambda folder: RunConf.parse(horizontal(folder, *ADAPTED)),
+    "a pool and another": lambda folder: mixed(folder, *ADAPTED),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_tables_are_asked_for_as_they_are_worth_within_what_was_reserved(
+    tmp_path: Path, world: str
+) -> None:
+    """Whatever the first pass shows. Priority tables get their share, as without a first pass."""
+    conf = WORLDS[world](tmp_path)
+    spec = plan(conf, "ab" * 16)
+    assert adapts(conf)
+    spec.tables.check()
+    first, tables = plan_second(conf, spec, coarse(spec, 0))
+    assert first.selected is None
+    assert first.kept == first.measurements
+    second = replace(spec, plan=tables, overlap=None)
+    second.tables.check()
+    spec.within_reserve(second.tables)
+    events = [*spec.tables.events(), *second.tables.events()]
+    assert 0.95 * 4 < accountant.epsilon(events, spec.delta) <= 4
+    assert not {p.query.name for p in tables} & {p.query.name for p in spec.plan}
+    asked = {(p.query.columns, p.query.weight) for p in (*spec.plan, *tables)}
+    alike = replace(conf, workload=replace(conf.workload, adaptive="never"))
+    everything = tables_to_measure(conf.data.analyses, alike.settled_workload)
+    assert asked >= {(q.columns, q.weight) for q in everything if q.priority or len(q.columns) < 3}
+
+
+def test_priority_tables_lose_nothing_to_a_first_pass(tmp_path: Path) -> None:
+    conf = configure(tmp_path, *ADAPTED, "protocol.noise=gaussian")
+    spec = plan(conf, "ab" * 16)
+    _, tables = plan_second(conf, spec, coarse(spec, 0))
+    alike = replace(conf, workload=replace(conf.workload, adaptive="never"))
+    found = _multipliers(tables)
+    assert found == pytest.approx(_multipliers(plan(alike, "r").plan), rel=0.05)
+
+
+def _multipliers(tables: Sequence[PlannedQuery]) -> dict[str, float]:
+    """Noise multiplier of the priority tables."""
+    found = {p.query.name: p.noise for p in tables if p.query.priority}
+    return {n: own.noise_multiplier for n, own in found.items() if isinstance(own, OwnGaussian)}
+
+
+def test_an_audits_tables_alone_get_what_they_need(tmp_path: Path) -> None:
+    data = mapping(tmp_path, *ADAPTED, "privacy.k=5", "protocol.noise=gaussian")
+    data["data"]["lift"] = None
+    conf = RunConf.parse(data)
+    spec = plan(conf, "ab" * 16)
+    _, tables = plan_second(conf, spec, coarse(spec, 0))
+    (audit,) = [p for p in tables if p.query.priority]
+    assert isinstance(audit.noise, OwnGaussian)
+    assert 0.9 * 10 < audit.noise.noise_multiplier < 1.1 * 10  # 2 k
+
+
+def test_few_tables_are_not_chosen_among(tmp_path: Path) -> None:
+    homomorphic = "protocol.cross_tables=homomorphic"
+    conf = trained(mapping(tmp_path, homomorphic, "workload.adaptive=auto"))
+    assert not adapts(conf)
+    with pytest.raises(ConfigError, match=r"workload\.adaptive': always, but this run"):
+        adapts(configure(tmp_path, homomorphic, "workload.adaptive=always"))
+    assert not adapts(trained(mapping(tmp_path, "selection.when=always")))
+    assert not adapts(configure(tmp_path, "workload.adaptive=auto"))  # nothing is learnt from them
+    assert adapts(trained(mapping(tmp_path)))
 
 
 def test_a_second_plan_of_the_same_epsilon_may_show_more(spec: RunSpec) -> None:

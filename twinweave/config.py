@@ -391,7 +391,8 @@ def _located(data: dict[str, Any]) -> dict[str, Any]:
             if isinstance(source, dict) and isinstance(source.get("parts"), list):
                 source["parts"] = [_full(root, part) for part in source["parts"]]
     _locate(data, "output", here)
-    _locate(data.get("generator"), "checkpoint", here)
+    for name in ("checkpoint", "format_file"):
+        _locate(data.get("generator"), name, here)
     _locate((data.get("privacy") or {}).get("guard"), "path", here)
     return data
 

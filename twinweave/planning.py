@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from twinweave.config import RunConf
-from twinweave.errors import ConfigError
+from twinweave.generators.cost import Cost
 from twinweave.generators.plan import SgdPlan
+from twinweave.generators.union import UnionLayout
+from twinweave.passes import adapts, coins_of, least_share, selects, shares_of
 from twinweave.privacy import accountant
 from twinweave.privacy.allocation import SgdItem, WorkItem, calibrate, calibrate_within
 from twinweave.privacy.events import Event, Stage
@@ -19,7 +21,8 @@ from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RESERVE_UNITS, VERSION, RunSpec, TrainingSpec
 from twinweave.tables.column import VALUE_UNITS
 from twinweave.tables.schema import JointSchema
-from twinweave.workload import selection
+from twinweave.workload import adaptive, selection
+from twinweave.workload.adaptive import Weights
 from twinweave.workload.audit import COUNTED, HIT_CELLS, AuditPlan
 from twinweave.workload.choice import Selected, select
 from twinweave.workload.clip import choose_clips, clip_queries, clipped
@@ -37,13 +40,10 @@ NOMINAL_RATE = 0.02
 def plan(conf: RunConf, run: str) -> RunSpec:
     """Raises ConfigError or BudgetError when the configuration cannot be planned."""
     analyses = conf.data.analyses
-    first = _first_pass(conf)
     overlap = _overlap(conf)
     counting = overlap.events(analyses.schema) if overlap else ()
-    if first:
-        noise = _with_noise(conf, first, Stage.SELECTION, counting)
-    else:
-        noise = _with_noise(conf, _tables(conf), Stage.MEASUREMENT, counting)
+    first = _first_pass(conf)
+    noise = _with_noise(conf, first or _evenly(conf, _tables(conf)), bool(first), counting)
     return RunSpec(
         version=VERSION,
         run=run,
@@ -69,31 +69,20 @@ def _overlap(conf: RunConf) -> OverlapCheck | None:
     return OverlapCheck(noise_multiplier=float(f"{math.sqrt(counts / SHARE) / mu:.9g}"))
 
 
-def _first_pass(conf: RunConf) -> tuple[Query, ...]:
+def _first_pass(conf: RunConf) -> Weights:
     """The tables in view of which all others are chosen; none where one pass is enough.
 
-    For two reasons, in one run maybe both: features are selected, or clips of values.
+    For up to two of three reasons: clips of values are chosen, and features are selected or every
+    table is asked for as it is worth. A table has the importance of its reason.
     """
     analyses = conf.data.analyses
-    coarse = selection.plan_selection(analyses, conf.selection) if _selects(conf) else ()
-    return (*clip_queries(analyses), *coarse)
-
-
-def _selects(conf: RunConf) -> bool:
-    """Whether features are selected, which is for tables of theirs alone.
-
-    Raises ConfigError where a product that cannot select features is told to.
-    """
-    able = kinds.can_select(conf.protocol.cross_tables)
-    if not able and conf.selection.when == "always":
-        raise ConfigError(
-            "selection.when",
-            "homomorphic tables are too few to select features by",
-            "Use selection.when=never, or protocol.cross_tables=secret_sharing.",
-        )
-    workload = conf.settled_workload
-    applies = conf.selection.applies(conf.data.analyses, workload.max_pair_columns)
-    return able and applies and workload.scope == "all"
+    clips = _evenly(conf, clip_queries(analyses))
+    if selects(conf):
+        coarse = selection.plan_selection(analyses, conf.selection)
+        return {**clips, **_evenly(conf, coarse)}
+    if not adapts(conf):
+        return clips
+    return _beside(conf, clips, adaptive.first_tables(analyses, conf.settled_workload))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +98,9 @@ class FirstPass:
 
     @property
     def kept(self) -> tuple[Measurement, ...]:
-        """Those that are measurements of the run like any other; coarse ones are not."""
-        return tuple(m for m in self.measurements if not is_coarse(m.query))
-
-
-def is_coarse(query: Query) -> bool:
-    """Whether its table is to select features by, and no measurement of the run."""
-    return any(side.groups for side in query.sides)
+        """Those that are measurements of the run like any other: all but those that features were
+        selected by."""
+        return tuple(m for m in self.measurements if not (self.selected and m.query.is_coarse))
 
 
 def plan_second(
@@ -131,24 +116,44 @@ def plan_second(
     releases. Raises BudgetError.
     """
     analyses = conf.data.analyses
-    coarse = [m for m in found if is_coarse(m.query)]
-    selected = select(coarse, analyses, conf.selection) if coarse else None
+    coarse = [m for m in found if m.query.is_coarse]
+    adapted = adapts(conf)
+    selected = select(coarse, analyses, conf.selection) if coarse and not adapted else None
     known = {m.query.name for m in found}
-    queries = tuple(q for q in _tables(conf, selected) if q.name not in known)
+    if adapted:
+        first = {q: own for q, own in _evenly(conf, _tables(conf)).items() if q.priority}
+        worth = adaptive.second_tables(coarse, analyses, conf.settled_workload)
+        tables = _beside(conf, first, worth)
+    else:
+        tables = _evenly(conf, _tables(conf, selected))
+    tables = {q: own for q, own in tables.items() if q.name not in known}
     settled = (*spec.tables.events(), *spec.evaluation(), *training)
     assert spec.reserve is not None
     # What is composed is rounded, so that it is looked at in all as well.
     noise = calibrate_within(
         spec.reserve,
-        priority_share=conf.privacy.priority_share,
-        items=_items(conf, queries, Stage.MEASUREMENT),
-        coin_limit=conf.protocol.coin_limit,
+        priority_share=least_share(conf, Stage.MEASUREMENT),
+        items=_items(conf, tables, Stage.MEASUREMENT),
+        coin_limit=coins_of(conf, Stage.MEASUREMENT),
         delta=spec.delta,
         fits=lambda own: accountant.epsilon((*settled, *own), spec.delta) <= spec.epsilon,
     )
-    tables = _planned(queries, Stage.MEASUREMENT, noise.noise)
-    clips = choose_clips(found, tables, analyses)
-    return FirstPass(measurements=found, selected=selected, clips=clips), clipped(tables, clips)
+    planned = _planned(tables, Stage.MEASUREMENT, noise.noise)
+    clips = choose_clips(found, planned, analyses)
+    return FirstPass(measurements=found, selected=selected, clips=clips), clipped(planned, clips)
+
+
+def _beside(conf: RunConf, priority: Weights, shares: Weights) -> Weights:
+    """Priority tables with their importance, then others with that which gives them these shares
+    of what is left, as much in all as if they were of importance 1."""
+    size = {q: float(cells_of(conf.data.schema, q).size ** (2 / 3)) for q in shares}
+    scale = sum(size.values()) / sum(shares.values()) if shares else 0.0
+    return {**priority, **{q: own * scale / size[q] for q, own in shares.items()}}
+
+
+def _evenly(conf: RunConf, queries: Iterable[Query]) -> Weights:
+    """The queries, each with the importance that it has by itself."""
+    return {query: importance(conf.data.schema, query) for query in queries}
 
 
 def _tables(conf: RunConf, selected: Selected | None = None) -> tuple[Query, ...]:
@@ -174,35 +179,35 @@ class _FirstNoise:
 
 
 def _with_noise(
-    conf: RunConf, queries: tuple[Query, ...], stage: Stage, counting: Sequence[Event]
+    conf: RunConf, tables: Weights, first: bool, counting: Sequence[Event]
 ) -> _FirstNoise:
     """The noise that each stage's share of the budget gives to what it releases.
 
     The training is stood in for, so that its share stays reserved too. counting: what the count
     of users in common costs.
     """
-    later = [LATER] if stage is Stage.SELECTION else []
-    counts = _counts(conf)
+    stage = Stage.SELECTION if first else Stage.MEASUREMENT
+    later, counts = [LATER] if first else [], _counts(conf)
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
-        shares=conf.shares,
-        priority_share=conf.privacy.priority_share,
-        items=[*_items(conf, queries, stage), *later, *counts],
+        shares=shares_of(conf),
+        priority_share=least_share(conf, stage),
+        items=[*_items(conf, tables, stage), *later, *counts],
         sgd=_nominal_training(conf),
         fixed=counting,
-        coin_limit=conf.protocol.coin_limit,
+        coin_limit=coins_of(conf, stage),
     ).noise
-    own = cast("Sequence[OwnGaussian]", noise[len(queries) :])  # they ask for no coins
+    own = cast("Sequence[OwnGaussian]", noise[len(tables) :])  # they ask for no coins
     return _FirstNoise(
-        tables=_planned(queries, stage, noise),
+        tables=_planned(tables, stage, noise),
         reserved=own[0].noise_multiplier if later else None,
         evaluation=own[-1].noise_multiplier if counts else None,
     )
 
 
 def _planned(
-    queries: tuple[Query, ...], stage: Stage, noise: Sequence[Noise]
+    queries: Iterable[Query], stage: Stage, noise: Sequence[Noise]
 ) -> tuple[PlannedQuery, ...]:
     return tuple(
         PlannedQuery(query=query, stage=stage, noise=own)
@@ -246,10 +251,13 @@ def _audit(conf: RunConf, noise: float | None) -> AuditPlan | None:
     )
 
 
-def _items(conf: RunConf, queries: Sequence[Query], stage: Stage) -> list[WorkItem]:
+def _items(conf: RunConf, tables: Weights, stage: Stage) -> list[WorkItem]:
     schema, protocol = conf.data.schema, conf.protocol
     coins = protocol.noise == "coins" and protocol.cross_tables != "homomorphic"
-    return [item_of(schema, query, stage, coins, protocol.colluding) for query in queries]
+    return [
+        item_of(schema, query, stage, coins, protocol.colluding, own)
+        for query, own in tables.items()
+    ]
 
 
 def _training(conf: RunConf) -> TrainingSpec | None:
@@ -292,6 +300,19 @@ def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> Trai
     return TrainingPlan(parties=plans)
 
 
+def generator_cost(conf: RunConf, rows: Mapping[str, int]) -> Cost | None:
+    """What the run's generator costs on this machine; None where that is minutes at most.
+
+    rows: of each party's table. Raises ConfigError for a checkpoint that may not be used.
+    """
+    if conf.generator is None:
+        return None
+    schema, asked = conf.data.schema, conf.synthesis
+    people = max(sum(rows[party] for party in unit) for unit in schema.units)
+    drawn = (1 - asked.mixture) * asked.rake.candidates * (asked.rows or people)
+    return conf.generator.cost(UnionLayout.of(schema), drawn=drawn)
+
+
 def _nominal_training(conf: RunConf) -> list[SgdItem]:
     """Stand-in for the training while sizes are unknown: it reserves the training's share."""
     if conf.generator is None or not conf.trains:
@@ -305,9 +326,15 @@ def _nominal_training(conf: RunConf) -> list[SgdItem]:
 
 
 def item_of(
-    schema: JointSchema, query: Query, stage: Stage, coins: bool, colluding: int
+    schema: JointSchema,
+    query: Query,
+    stage: Stage,
+    coins: bool,
+    colluding: int,
+    weight: float | None = None,
 ) -> WorkItem:
     """What a table asks of the budget. coins: shared ones, where the table can have them.
+    weight: its importance, None for that which it has by itself.
 
     A reader of a pooled table who is one of its parties knows its own noise, so that one
     party's noise is not counted on even where nobody colludes. Sums over a pool have Gaussian
@@ -320,7 +347,7 @@ def item_of(
         stage=stage,
         priority=query.priority,
         sensitivity=VALUE_UNITS if query.weight else 1,
-        importance=importance(schema, query),
+        importance=importance(schema, query) if weight is None else weight,
         coins=own if query.is_pooled else coins and query.is_cross,
         unknown=max(1, len(query.parties) - max(1, colluding)) if own else 0,
     )

@@ -135,9 +135,11 @@ def read_measurements(path: Path, schema: JointSchema) -> tuple[Measurement, ...
 def cell_names(schema: JointSchema, query: Query) -> list[str]:
     """Name of every cell, row-major: "segment=test, visit=1"; "publisher: absent"."""
     levels = {
-        column: grouped_labels(schema.column(column), side.groups)
+        column: grouped_labels(schema.column(column), side.groups[i])
+        if side.groups
+        else schema.column(column).labels
         for side in query.sides
-        for column in side.columns
+        for i, column in enumerate(side.columns)
     }
     return cells_of(schema, query).labels(levels)
 

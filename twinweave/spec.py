@@ -25,7 +25,7 @@ from twinweave.workload.audit import AuditPlan
 from twinweave.workload.overlap import OverlapCheck
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
-VERSION = 7
+VERSION = 8
 
 RESERVE_UNITS = 1024
 """Sensitivity of the release that stands for tables chosen later: in many units it is as good as

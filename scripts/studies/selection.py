@@ -28,7 +28,6 @@ from twinweave.parsing import parse
 from twinweave.privacy.allocation import WorkItem, calibrate
 from twinweave.privacy.events import Stage
 from twinweave.tables.column import Column, Kind, Role
-from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import Analyses, LiftConf
 from twinweave.workload.choice import choose
@@ -95,7 +94,7 @@ class World:
         multinomial: no need to draw a code for every user.
         """
         feature, target = query.columns
-        groups = [group_of(self.schema.column(c), query.sides[0].groups) for c in query.columns]
+        groups = [np.array(g) for side in query.sides for g in side.groups]
         sizes = [int(g[-1]) + 1 for g in groups]
         parties = query.parties if query.is_cross else query.parties * 2
         presence = np.stack([self.at[p] for p in parties])

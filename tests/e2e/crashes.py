@@ -199,10 +199,10 @@ def _torn(killer: Killer, real: Callable[..., None]) -> Callable[..., None]:
     return write
 
 
-def _weights_alone(conf: RunConf, findings: Any, lift: Any) -> tuple[None, dict[str, Path]]:
+def _weights_alone(conf: RunConf, findings: Any, lift: Any) -> tuple[None, None, dict[str, Path]]:
     """In the place of the synthesis, which no party takes part in and nothing is charged for."""
     rundir.write_array(Path(conf.output) / rundir.WEIGHTS, findings.weights)
-    return None, {}
+    return None, None, {}
 
 
 def configured(folder: Path, *overrides: str) -> dict[str, Any]:

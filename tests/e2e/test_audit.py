@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.campaigns import GENERATORS, mapping
 from tests.whole_run import guard_rows, serve
 from twinweave import rundir
 from twinweave.analysis.audit import party as party_audit
+from twinweave.analysis.canaries.run import EFFORTS, Effort
 from twinweave.errors import InternalError, WithheldError
 from twinweave.generators.union import Rows
 from twinweave.parsing import parse
@@ -47,6 +49,15 @@ def configured(folder: Path, *overrides: str) -> dict[str, Any]:
     return data
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_canaries() -> Iterator[None]:
+    """So few that they prove nothing: `tests/analysis/canaries` has enough."""
+    few = Effort(side=12, canaries=50, levels=12, rounds=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EFFORTS, "quick", few)
+        yield
+
+
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return serve(configured(tmp_path_factory.mktemp("audited")))
@@ -57,6 +68,8 @@ def test_every_party_has_its_own_report_and_the_run_has_what_was_paid_for(ended:
     told = run.report["audit"]
     assert told["gate"]["state"] == "open"
     assert told["looked"] == ["publisher", "advertiser"]
+    assert len({b["path"] for b in told["bounds"]}) == len(told["bounds"]) > 5
+    assert not any(b["exceeds"] for b in told["bounds"])
     assert run.report["set_aside"] == 0.1
     events = Ledger.restore(run.ledger).events
     counted = [e for e in events if e.stage is Stage.EVALUATION]

@@ -252,7 +252,7 @@ def test_the_members_trainings_cost_what_one_does(tmp_path: Path) -> None:
     assert isinstance(mechanism, PoissonSgd)
     rows = ran.findings.rows
     assert mechanism.sampling_rate == min(1.0, 64 / min(rows.values()))
-    assert 0.99 * 8 < ran.findings.ledger.epsilon(ran.conf.privacy.delta) <= 8.0001
+    assert 0.98 * 8 < ran.findings.ledger.epsilon(ran.conf.privacy.delta) <= 8.0001
     assert ran.findings.weights is not None
     assert np.abs(ran.findings.weights).max() > 0
 

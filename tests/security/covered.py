@@ -43,7 +43,6 @@ from twinweave.protocols.secure_sum import rounds
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.protocols.training.plan import TrainingPlan, terms_of
 from twinweave.spec import RunSpec
-from twinweave.tables.contingency import group_of
 from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query
 
@@ -390,12 +389,12 @@ def _tables(world: World, planned: PlannedQuery, noisy: Sequence[Numbers]) -> li
 
 def _exact(world: World, query: Query) -> np.ndarray:  # type: ignore[type-arg]
     """The oracle's table; of coarse columns the sum over the levels of each group."""
-    fine = replace(query, sides=tuple(replace(side, groups=0) for side in query.sides))
+    fine = replace(query, sides=tuple(replace(side, groups=()) for side in query.sides))
     table = world.clear.table(fine)
     if query.is_cross:
         return table
-    for axis, name in enumerate(query.columns):
-        groups = group_of(world.clear.schema.column(name), query.sides[0].groups)
+    for axis, grouping in enumerate(query.sides[0].groups):
+        groups = np.array(grouping)
         coarse = np.zeros((groups.max() + 1, *np.moveaxis(table, axis, 0).shape[1:]))
         np.add.at(coarse, groups, np.moveaxis(table, axis, 0))
         table = np.moveaxis(coarse, 0, axis)

@@ -17,6 +17,7 @@ from twinweave.errors import ConfigError
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.fit import Latents, Misfit, Mixture, fit
+from twinweave.synthesis.population import row_counts
 from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
@@ -33,6 +34,10 @@ def side(party: str, *columns: str) -> Side:
     return Side(party=party, columns=columns)
 
 
+def grouped(party: str, **groups: tuple[int, ...]) -> Side:
+    return Side(party=party, columns=tuple(groups), groups=tuple(groups.values()))
+
+
 QUERIES = (
     Query(sides=(side("a", "x"),)),
     Query(sides=(side("b", "s", "u"),)),
@@ -42,6 +47,12 @@ QUERIES = (
     Query(sides=(side("b", "u"), side("a", "s", "x"))),
     Query(sides=(side("a", "x", "y"), side("b", "u", "v"))),
     Query(sides=(side("b", "v"), side("c", "w"))),
+)
+COARSE = (
+    Query(sides=(grouped("a", y=(0, 1, 1, 0)),)),
+    Query(sides=(grouped("a", s=(0, 1), x=(1, 0, 0), y=(0, 0, 1, 2)),)),
+    Query(sides=(grouped("a", y=(0, 0, 1, 1)), grouped("b", v=(0, 1, 0)))),
+    Query(sides=(grouped("b", u=(0, 1), v=(0, 1, 1)), side("a", "s", "x"))),
 )
 
 
@@ -58,6 +69,11 @@ def random_rows(n: int, seed: int) -> Rows:
 def table_row_by_row(query: Query, rows: Rows) -> NDArray[Any]:
     """The slow oracle: one dictionary entry a cell, one row at a time."""
     size = dict(zip(LAYOUT.names, LAYOUT.sizes, strict=True))
+    group = {c: np.arange(n) for c, n in size.items()}
+    group |= {
+        c: np.array(g) for s in query.sides for c, g in zip(s.columns, s.groups, strict=False)
+    }
+    size = {c: g.max() + 1 for c, g in group.items()}
     places = []
     for s in query.sides:
         cells = list(itertools.product(*(range(size[c]) for c in s.columns)))
@@ -66,7 +82,7 @@ def table_row_by_row(query: Query, rows: Rows) -> NDArray[Any]:
     for codes, present in zip(rows.codes, rows.presence, strict=True):
         where = []
         for s in query.sides:
-            row = tuple(int(codes[LAYOUT.names.index(c)]) for c in s.columns)
+            row = tuple(int(group[c][codes[LAYOUT.names.index(c)]]) for c in s.columns)
             where.append(row if present[LAYOUT.parties.index(s.party)] else "absent")
         if set(where) != {"absent"}:
             counts[tuple(where)] += 1
@@ -76,9 +92,11 @@ def table_row_by_row(query: Query, rows: Rows) -> NDArray[Any]:
     return np.array(list(counts.values())).reshape(sizes)
 
 
-def exact(rows: Rows, variance: float = 1.0) -> list[Measurement]:
+def exact(
+    rows: Rows, variance: float = 1.0, queries: tuple[Query, ...] = QUERIES
+) -> list[Measurement]:
     return [
-        Measurement(query=q, values=table_row_by_row(q, rows), variance=variance) for q in QUERIES
+        Measurement(query=q, values=table_row_by_row(q, rows), variance=variance) for q in queries
     ]
 
 
@@ -113,14 +131,22 @@ def misfit(tables: list[Measurement], logits: NDArray[Any], latents: Latents) ->
 
 
 def test_expected_tables_of_hard_latents_are_their_counts() -> None:
+    """Those of groups of levels too."""
     rows = random_rows(200, seed=1)
-    assert misfit(exact(rows), as_logits(rows), one_each(rows.presence)) < 1e-6
+    tables = exact(rows, queries=(*QUERIES, *COARSE))
+    assert misfit(tables, as_logits(rows), one_each(rows.presence)) < 1e-6
 
 
-@pytest.mark.parametrize("which", range(len(QUERIES)))
+@pytest.mark.parametrize("query", [*QUERIES, *COARSE], ids=lambda q: q.name)
+def test_the_cell_of_every_row_is_that_of_its_levels(query: Query) -> None:
+    rows = random_rows(200, seed=1)
+    assert (row_counts(query, LAYOUT, rows) == table_row_by_row(query, rows)).all()
+
+
+@pytest.mark.parametrize("which", range(len(QUERIES) + len(COARSE)))
 def test_one_wrong_cell_of_any_table_is_seen(which: int) -> None:
     rows = random_rows(200, seed=1)
-    tables = exact(rows)
+    tables = exact(rows, queries=(*QUERIES, *COARSE))
     wrong = tables[which].values.copy()
     wrong.reshape(-1)[-2] += 10  # of a cross table: a cell of the absent row
     tables[which] = replace(tables[which], values=wrong)

@@ -201,7 +201,7 @@ def test_coarse_tables_and_sums_are_left_aside(
     measurements, sizes = tables
     known = posterior(SCHEMA, measurements, sizes, ("age", "bought"))
     first = measurements[1].query
-    coarse = replace(first, sides=(replace(first.sides[0], groups=2),))
+    coarse = replace(first, sides=(replace(first.sides[0], groups=((0, 0, 1),)),))
     extra = Measurement(query=coarse, values=np.zeros(2), variance=1.0)
     more = posterior(SCHEMA, [*measurements, extra], sizes, ("age", "bought"))
     assert np.array_equal(known.target, more.target)

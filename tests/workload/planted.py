@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from twinweave.tables.column import Column, Kind, Role
-from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.workload.analyses import LiftConf
 from twinweave.workload.measurement import Measurement
@@ -85,13 +84,13 @@ def measured(
     rng: np.random.Generator,
 ) -> Iterator[Measurement]:
     """Tables of a feature by a target; users that a party lacks are in its last place."""
-    known: dict[tuple[str, int], tuple[NDArray[np.int64], int]] = {}
+    known: dict[tuple[str, object], tuple[NDArray[np.int64], int]] = {}
 
     def places(name: str, query: Query) -> tuple[NDArray[np.int64], int]:
         """Every user's place along a column, and how many places there are."""
         side = next(s for s in query.sides if name in s.columns)
         if (name, side.groups) not in known:
-            group = group_of(SCHEMA.column(name), side.groups)
+            group = np.array(side.groups[side.columns.index(name)])
             size = int(group[-1]) + 2
             at = np.where(AT[side.party], group[codes[name]], size - 1)
             known[name, side.groups] = at, size

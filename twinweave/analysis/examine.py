@@ -17,7 +17,7 @@ from twinweave.synthesis.decode import SyntheticTables
 from twinweave.synthesis.fairness.enforce import Enforced
 from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.workload.analyses import FairnessConf, LiftConf
-from twinweave.workload.measurement import Measurement
+from twinweave.workload.measurement import Measurement, of_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,10 @@ def examine(
     """Compare the rows with the measurements; audit their fairness. decoded: the same rows.
 
     lift: the measured report; with `lift_conf`, the tables' own lift stands beside it.
-    Deterministic under the seed. All of it is post-processing: no privacy cost.
+    Coarse tables are left aside. Deterministic under the seed. All of it is post-processing: no
+    privacy cost.
     """
-    rows, schema = result.rows, decoded.schema
+    rows, schema, measurements = result.rows, decoded.schema, of_levels(measurements)
     effective = min(result.effective, float(len(rows)))
     told = None
     if lift is not None and lift_conf is not None:

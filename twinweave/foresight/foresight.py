@@ -16,8 +16,10 @@ from twinweave.analysis.lift.design import Assumed, Foreseen, foresee
 from twinweave.config import RunConf
 from twinweave.foresight.assumptions import PlanConf, assumed_of, rows_of
 from twinweave.foresight.search import Outlook, outlook
+from twinweave.generators.cost import Cost
 from twinweave.generators.earning import TrainingShare
-from twinweave.planning import is_coarse, plan, plan_second, plan_training
+from twinweave.passes import adapts
+from twinweave.planning import generator_cost, plan, plan_second, plan_training
 from twinweave.privacy.ledger import Ledger
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RunSpec
@@ -50,7 +52,8 @@ class Foresight:
 
     assumed: sentences. outlooks: each outcome over all users; by_level: in short, by breakdowns.
     training: noise multiplier at each party, {} without one. training_share: what it gets, and
-    why; None without a generator. spent: epsilon in all, and alone by stage.
+    why; None without a generator. spent: epsilon in all, and alone by stage. cost: of the
+    generator, where it is worth saying.
     """
 
     data: str
@@ -65,6 +68,7 @@ class Foresight:
     training_share: TrainingShare | None
     spent: float
     spent_by_stage: Mapping[str, float]
+    cost: Cost | None = None
 
 
 def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
@@ -80,8 +84,12 @@ def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
     said = [", ".join(_size(party, n, asked) for party, n in tables.items())]
     if conf.holdout:
         said.append(f"{conf.holdout:.0%} of the users set aside for the audit (audit=off: nobody)")
-    if any(is_coarse(planned.query) for planned in spec.plan):
-        said.append("a selection keeps as many columns as it may")
+    if any(planned.query.is_coarse for planned in spec.plan):
+        said.append(
+            "no pair of columns shows more than another in the first pass"
+            if adapts(conf)
+            else "a selection keeps as many columns as it may"
+        )
     if lift is not None and lift.chosen_clips:
         said.append(f"{', '.join(lift.chosen_clips)} clipped at the upper bound, not yet lower")
     outlooks: tuple[Outlook, ...] = ()
@@ -103,6 +111,7 @@ def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
         training_share=conf.training,
         spent=ledger.epsilon(conf.privacy.delta),
         spent_by_stage=ledger.by_stage(conf.privacy.delta),
+        cost=generator_cost(conf, rows),
     )
 
 
@@ -116,7 +125,7 @@ def _outlooks(
     def at(epsilon: float) -> tuple[Foreseen, ...]:
         other = replace(conf, privacy=replace(conf.privacy, epsilon=epsilon))
         spec, later = _passes(other, rows)
-        kept = (planned for planned in spec.plan if not is_coarse(planned.query))
+        kept = (planned for planned in spec.plan if not planned.query.is_coarse)
         return foresee(schema, lift, (*kept, *later), assumed)
 
     here = sum(rows[p] for p in schema.unit(schema.holders(lift.membership)[0]))
@@ -148,7 +157,7 @@ def _untold(schema: JointSchema, planned: PlannedQuery, users: int) -> Measureme
     """A first pass's table that says nothing: the same number of users in every cell of a coarse
     one, nobody in one that a clip is chosen from."""
     cells = cells_of(schema, planned.query)
-    each = users / cells.size if is_coarse(planned.query) else 0.0
+    each = users / cells.size if planned.query.is_coarse else 0.0
     values = np.full(cells.shape, each)
     return Measurement(query=planned.query, values=values, variance=planned.variance)
 

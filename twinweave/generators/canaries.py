@@ -7,6 +7,8 @@ right angles to all others, is the same in every step, and is longer than the cl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,8 +35,12 @@ class Canaries(nn.Module):
 
     def in_place_of(self, losses: Tensor, which: Tensor) -> Tensor:
         """(n,) losses, a canary's own instead of its row's. which: (n,), `count` for nobody."""
-        pull = self._length * self.own(which)[:, 0]
-        return torch.where(which < self.count, pull, losses)
+        return torch.where(which < self.count, self.losses(which), losses)
+
+    def losses(self, which: Tensor) -> Tensor:
+        """(n,) of canaries alone."""
+        loss: Tensor = self._length * self.own(which)[:, 0]
+        return loss
 
 
 class CanaryRows(RowLossGenerator):
@@ -46,15 +52,25 @@ class CanaryRows(RowLossGenerator):
     def __init__(self, inner: RowLossGenerator, canaries: Canaries) -> None:
         super().__init__(inner.conf, inner.layout)
         self.inner, self.canaries = inner, canaries
+        self.micro_batch = inner.micro_batch
 
     def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """Where all rows are canaries, the network itself has nothing to say."""
+        which = codes[:, -1]
+        if bool((which < self.canaries.count).all()):
+            return self.canaries.losses(which)
         own = self.inner.row_loss(codes[:, :-1], generator)
-        return self.canaries.in_place_of(own, codes[:, -1])
+        return self.canaries.in_place_of(own, which)
+
+    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The network's, then the canaries'."""
+        for name, parameter in self.inner.shared_parameters():
+            yield f"inner.{name}", parameter
+        yield OWN, self.canaries.own.weight  # type: ignore[misc]
 
     def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
         mine = {f"inner.{name}": mask for name, mask in self.inner.trained_by(held).items()}
-        every = {name: np.ones(tuple(p.shape), bool) for name, p in self.named_parameters()}
-        return every | mine
+        return mine | {OWN: np.ones(tuple(self.canaries.own.weight.shape), dtype=np.bool_)}
 
     def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
         return self.inner.sample(presence, generator)

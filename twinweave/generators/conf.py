@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed, check_not_negative, check_positive
 
 if TYPE_CHECKING:
+    from twinweave.generators.cost import Cost
     from twinweave.generators.union import UnionLayout
 
 FIELD = "generator"
@@ -94,6 +96,11 @@ class TrainingConf(Parsed):
         """That a party trains with: matrices are small, and a simulation's parties share cores."""
         return 1
 
+    @property
+    def public_file(self) -> str | None:
+        """Of rows to learn the format from; None: they are drawn from the noisy tables."""
+        return None
+
     def pinned(self) -> Self:
         """As a run's specification has it: with the hash of what it reads from disk."""
         return self
@@ -101,6 +108,10 @@ class TrainingConf(Parsed):
     def placed(self, checkpoint: str | None) -> Self:  # noqa: ARG002
         """As a party reads it: with its own folder in the place of the specification's."""
         return self
+
+    def cost(self, layout: UnionLayout, *, drawn: float) -> Cost | None:  # noqa: ARG002
+        """What a run costs that draws so many rows; None where it takes minutes at most."""
+        return None
 
     def check(self, layout: UnionLayout) -> None:  # noqa: ARG002
         """Raise ConfigError where it cannot be built for this union. Loads no torch."""
@@ -215,7 +226,8 @@ class PretrainedConf(TrainingConf):
     loss: of the tokens of values among those that the column allows (`allowed`), among all
         (`values`), or of every token among all (`all`, as is usual: for comparison).
     format_*: plain training before the private steps, on rows drawn from the noisy tables
-        (`tables`) or from the schema alone, uniformly (`uniform`). one_party: see LlmConf.
+        (`tables`), from the schema alone, uniformly (`uniform`), or of a public file (`file`:
+        `format_file`, CSV or Parquet with every column of every party). one_party: see LlmConf.
     micro_batch, decode_batch: rows through the model at once, in training and in decoding.
     temperature: logits are divided by it in decoding. decode_noise: standard deviation of normal
         noise on logits in decoding; no part of any guarantee.
@@ -223,6 +235,7 @@ class PretrainedConf(TrainingConf):
     """
 
     soft: ClassVar[bool] = False
+    writes: ClassVar[bool] = True
     name: Literal["llm"] = "llm"
     backend: Literal["pretrained"] = "pretrained"
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"
@@ -232,7 +245,8 @@ class PretrainedConf(TrainingConf):
     scale: float
     precision: Literal["float32", "bfloat16"]
     loss: Literal["allowed", "values", "all"]
-    format_rows: Literal["tables", "uniform"]
+    format_rows: Literal["tables", "uniform", "file"]
+    format_file: str | None = None
     format_steps: int
     format_learning_rate: float
     format_batch: int
@@ -249,6 +263,12 @@ class PretrainedConf(TrainingConf):
         check_positive(FIELD, self, "scale", "format_learning_rate", "format_batch", "temperature")
         check_not_negative(FIELD, self, "format_steps", "decode_noise")
         check_share(self)
+        if (self.format_rows == "file") != (self.format_file is not None):
+            raise ConfigError(
+                "generator.format_file",
+                "goes with format_rows=file, and it with a file",
+                "Give both, or neither.",
+            )
 
     @property
     def kind(self) -> str:
@@ -259,6 +279,10 @@ class PretrainedConf(TrainingConf):
         return 0.1
 
     @property
+    def public_file(self) -> str | None:
+        return self.format_file
+
+    @property
     def threads(self) -> int:
         """All there are: the matrices are large."""
         return os.cpu_count() or 1
@@ -266,7 +290,11 @@ class PretrainedConf(TrainingConf):
     def pinned(self) -> Self:
         from twinweave.generators.pretrained.checkpoint import checked
 
-        return replace(self, digest=checked(self.checkpoint, self.digest).digest)
+        found = checked(self.checkpoint, self.digest)
+        if self.format_file and not Path(self.format_file).is_file():
+            raise ConfigError("generator.format_file", "is no file", "Name a CSV or Parquet file.")
+        named = self.format_file and Path(self.format_file).name  # the server's alone to read
+        return replace(self, digest=found.digest, format_file=named)
 
     def placed(self, checkpoint: str | None) -> Self:
         if checkpoint is None:
@@ -276,6 +304,11 @@ class PretrainedConf(TrainingConf):
                 "Name the folder of your own copy of the model in the site file.",
             )
         return replace(self, checkpoint=checkpoint)
+
+    def cost(self, layout: UnionLayout, *, drawn: float) -> Cost | None:
+        from twinweave.generators.pretrained.costs import estimate
+
+        return estimate(self, layout, layout.parties, drawn=drawn)
 
     def check(self, layout: UnionLayout) -> None:
         from twinweave.generators.pretrained.checkpoint import check_installed, checked

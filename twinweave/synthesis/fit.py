@@ -22,7 +22,7 @@ from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.marginals import marginals
 from twinweave.synthesis.thinning import thinned
 from twinweave.tables.contingency import ABSENT
-from twinweave.workload.measurement import Measurement
+from twinweave.workload.measurement import Measurement, of_levels
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,9 @@ def fit(
         logits = torch.from_numpy(_one_way_logits(layout, to_fit)).repeat(len(latents), 1)
     else:
         z = torch.randn(len(latents), network.latent, generator=generator)
-        trace += _train(network, part, z, bits, conf, progress)
+        # The network's own start needs no coarse tables, which take as long again.
+        start = Misfit(layout, of_levels(to_fit), latents)
+        trace += _train(network, start, z, bits, conf, progress)
         with torch.no_grad():
             logits = network.logits(z, bits).clone()
     logits += conf.spread * torch.randn(logits.shape, generator=generator)
@@ -223,7 +225,7 @@ def _one_way_logits(
 ) -> NDArray[np.float32]:
     """Logits of the measured local one-way tables, 0 where a column has none: (width,)."""
     out = np.zeros(layout.width, dtype=np.float32)
-    for m in measurements:
+    for m in of_levels(measurements):
         if len(m.query.columns) == 1 and not m.query.is_cross and m.query.weight is None:
             j = layout.names.index(m.query.columns[0])
             counts = np.maximum(m.values, 0) + m.variance**0.5
@@ -245,6 +247,7 @@ class Misfit:
         presence = torch.from_numpy(latents.presence.astype(np.float32))
         self.cells = sum(int((s.precision > 0).sum()) for s in tables.grams)
         self.fixed = torch.from_numpy(tables.fixed)
+        self.groups = torch.from_numpy(tables.groups)
         self.columns = [torch.from_numpy(c) for c in tables.sources]
         self.held = [presence[:, unit].amax(dim=1, keepdim=True) for unit in tables.units]
         self.grams = [
@@ -269,7 +272,9 @@ class Misfit:
         import torch
 
         parts = [soft[:, c] * h for c, h in zip(self.columns, self.held, strict=True)]
-        features = torch.cat([*parts, self.fixed], dim=1)
+        plain = torch.cat(parts, dim=1)
+        coarse = [plain @ self.groups] if self.groups.shape[1] else []
+        features = torch.cat([plain, *coarse, self.fixed], dim=1)
         total = soft.new_zeros(())
         for factors, left, right, target, precision in self.grams:
             a = features[:, left] * self.users

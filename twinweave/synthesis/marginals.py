@@ -1,8 +1,9 @@
 """Every measured cell as a product of a few features of a row: what the fit compares.
 
 A row's features are, for each party, the one-hot blocks of its columns (zero where the party
-is absent) and one *absent* bit, and last a constant one. Any cell of any count table is the
-mean of a product of features; those with the same extra factors come from one Gram matrix.
+is absent) and of their groups of levels that coarse tables ask for, one *absent* bit, and last a
+constant one. Any cell of any count table is the mean of a product of features; those with the
+same extra factors come from one Gram matrix, coarse tables' from one of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from twinweave.generators.union import UnionLayout
 from twinweave.tables.contingency import ABSENT, Axis
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query
+from twinweave.workload.queries import Grouping, Query, Side, groups_in
 
 Index = NDArray[np.int64]
 Unit = tuple[int, ...]
@@ -42,12 +43,14 @@ class Gram:
 class Marginals:
     """The features, and the measured cells as entries of Gram matrices of them.
 
-    sources: for each unit, the one-hot positions its feature block copies. fixed: float32
-    (rows, units + 1), absent bits and the constant one, behind the blocks.
+    sources: for each unit, the one-hot positions its feature block copies. groups: float32
+    (positions of all these, groups), 1 where a group that follows the blocks has a level. fixed:
+    float32 (rows, units + 1), absent bits and the constant one, behind them.
     """
 
     units: tuple[Unit, ...]
     sources: tuple[Index, ...] = field(repr=False)
+    groups: NDArray[np.float32] = field(repr=False)
     fixed: NDArray[np.float32] = field(repr=False)
     grams: tuple[Gram, ...] = field(repr=False)
 
@@ -66,18 +69,20 @@ def marginals(
     ]
     sides = (layout.members(s) for m in measurements for s in m.query.sides)
     units = tuple(dict.fromkeys((*layout.units, *sides)))
-    features = _Features(layout, units, _by_use(layout, measurements))
-    found: dict[tuple[int, ...], list[_Entries]] = {}
+    features = _Features(layout, units, _by_use(layout, measurements), counts)
+    found: dict[tuple[bool, tuple[int, ...]], list[_Entries]] = {}
     for m in counts:
+        coarse = any(side.groups for side in m.query.sides)
         for factors, entries in _entries(features, layout, m):
-            found.setdefault(factors, []).append(entries)
+            found.setdefault((coarse, factors), []).append(entries)
     absent = np.stack([~presence[:, unit].any(axis=1) for unit in units], axis=1)
     fixed = np.hstack([absent, np.ones((len(presence), 1))]).astype(np.float32)
     return Marginals(
         units=units,
         sources=tuple(features.sources),
+        groups=features.groups,
         fixed=fixed,
-        grams=tuple(_gram(factors, entries) for factors, entries in found.items()),
+        grams=tuple(_gram(factors, entries) for (_, factors), entries in found.items()),
     )
 
 
@@ -95,28 +100,62 @@ class _Features:
     come last. Of a cell's features those of the last two ranks span the Gram matrix.
     """
 
-    def __init__(self, layout: UnionLayout, units: Sequence[Unit], order: Sequence[str]) -> None:
+    def __init__(
+        self,
+        layout: UnionLayout,
+        units: Sequence[Unit],
+        order: Sequence[str],
+        counts: Sequence[Measurement],
+    ) -> None:
         self.sources: list[Index] = []
-        self.start: dict[tuple[Unit, str], int] = {}
+        self.start: dict[tuple[Unit, str, Grouping], int] = {}
         ranks: list[int] = []
         for unit in units:
             held = np.flatnonzero(layout.held_by(layout.parties[unit[0]]))
             for i in held:
-                self.start[unit, layout.names[i]] = len(ranks)
+                self.start[unit, layout.names[i], ()] = len(ranks)
                 ranks += [order.index(layout.names[i])] * layout.sizes[i]
             blocks = [np.arange(layout.offsets[i], layout.offsets[i + 1]) for i in held]
             self.sources.append(np.concatenate([np.arange(0), *blocks]))
+        self.groups = self._group(layout, counts, order, ranks)
         self.absent = {unit: len(ranks) + i for i, unit in enumerate(units)}
         self.one = len(ranks) + len(units)
         self.rank = np.array(ranks + [len(order)] * (len(units) + 1))
 
-    def of_axis(self, axis: Axis, unit: Unit) -> Index:
-        """The features whose product is each position of an axis: (size, columns).
+    def _group(
+        self,
+        layout: UnionLayout,
+        counts: Sequence[Measurement],
+        order: Sequence[str],
+        ranks: list[int],
+    ) -> NDArray[np.float32]:
+        """Places for the groups of coarse tables behind the blocks: the Marginals' groups."""
+        plain = len(ranks)
+        blocks = [np.zeros((plain, 0), dtype=np.float32)]
+        for side in (side for m in counts for side in m.query.sides):
+            unit = layout.members(side)
+            for name, grouping in zip(side.columns, side.groups, strict=False):
+                if (unit, name, grouping) in self.start:
+                    continue
+                first = self.start[unit, name, ()]
+                if grouping == tuple(range(len(grouping))):
+                    self.start[unit, name, grouping] = first
+                    continue
+                self.start[unit, name, grouping] = len(ranks)
+                block = np.zeros((plain, groups_in(grouping)), dtype=np.float32)
+                block[first + np.arange(len(grouping)), grouping] = 1
+                blocks.append(block)
+                ranks += [order.index(name)] * block.shape[1]
+        return np.hstack(blocks)
+
+    def of_axis(self, axis: Axis, unit: Unit, side: Side) -> Index:
+        """The features whose product is each position of a side's axis: (size, columns).
 
         The constant one fills what a position does not need.
         """
+        groups = dict(zip(side.columns, side.groups, strict=False))
         codes = axis.codes()
-        found = codes + [self.start[unit, name] for name in axis.names]
+        found = codes + [self.start[unit, name, groups.get(name, ())] for name in axis.names]
         gone = codes == ABSENT
         found[gone] = self.one
         found[gone[:, 0], 0] = self.absent[unit]
@@ -128,7 +167,9 @@ class _Features:
         units = [layout.members(side) for side in query.sides]
         if not query.is_cross:
             units *= len(cells.axes)
-        axes = [self.of_axis(axis, unit) for axis, unit in zip(cells.axes, units, strict=True)]
+        sides = query.sides if query.is_cross else query.sides * len(cells.axes)
+        parts = zip(cells.axes, units, sides, strict=True)
+        axes = [self.of_axis(axis, unit, side) for axis, unit, side in parts]
         places = cells.positions().T
         own = [of[place] for of, place in zip(axes, places, strict=True)]
         ones = np.full((len(own[0]), 2), self.one)

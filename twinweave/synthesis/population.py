@@ -172,7 +172,12 @@ def row_cells(query: Query, layout: UnionLayout, rows: Rows) -> NDArray[np.int32
     """The flat cell of the query's table that each row adds to; NOWHERE if none: (n,) int32."""
     cells = query.cells(layout.size)
     held = [rows.presence[:, layout.members(side)].any(axis=1) for side in query.sides]
-    codes = (rows.codes[:, [layout.names.index(n) for n in axis.names]] for axis in cells.axes)
+    codes = [
+        side.places(rows.codes[:, [layout.names.index(n) for n in side.columns]])
+        for side in query.sides
+    ]
+    if not query.is_cross:
+        codes = [codes[0][:, [i]] for i in range(codes[0].shape[1])] or codes
     # On the axes of a local table there is no absent position: the row is in no cell.
     present = held if query.is_cross else [None] * len(cells.axes)
     places = zip(cells.axes, codes, present, strict=True)

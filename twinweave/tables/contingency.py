@@ -288,15 +288,17 @@ def group_of(column: Column, groups: int) -> Index:
     return np.append(np.arange(own) * groups // own, groups + np.arange(apart))
 
 
-def grouped_size(column: Column, groups: int) -> int:
-    """Number of groups of `group_of`."""
-    return int(group_of(column, groups)[-1]) + 1 if groups else column.size
+def grouped_labels(column: Column, grouping: Sequence[int]) -> tuple[str, ...]:
+    """Name of every group: its only code's, the first and last of neighbours: "north … west", or
+    the first of others: "north and 3 more".
 
-
-def grouped_labels(column: Column, groups: int) -> tuple[str, ...]:
-    """Name of every group: its only code's, or the first and last: "north … west"."""
-    of, labels = group_of(column, groups), column.labels
-    members = [np.flatnonzero(of == g) for g in range(of[-1] + 1)]
-    return tuple(
-        labels[m[0]] if len(m) == 1 else f"{labels[m[0]]} … {labels[m[-1]]}" for m in members
-    )
+    grouping: the group of every code.
+    """
+    of, labels = np.array(grouping), column.labels
+    named = []
+    for group in range(of.max() + 1):
+        members = np.flatnonzero(of == group)
+        first, last, n = int(members[0]), int(members[-1]), len(members)
+        run = f"{labels[first]} … {labels[last]}" if last - first + 1 == n else ""
+        named.append(labels[first] if n == 1 else run or f"{labels[first]} and {n - 1} more")
+    return tuple(named)

@@ -79,7 +79,7 @@ def associate(target: str, values: Matrix, variance: float) -> Association:
     spread = float(np.einsum("ij,ji->", weighted, weighted))
     # Var(D'WD) = 2 tr(WSWS) + 4 d'WSWd for true deviations d; D'WSWD overshoots by tr(WSWS).
     total = max(2 * spread, 4 * float(pull @ cov @ pull) - 2 * spread)
-    z, p_value = _evidence(_wald(deviation, cov, t.shape), df)
+    z, p_value = evidence(_wald(deviation, cov, t.shape), df)
     return Association(
         target=target,
         information=(float(pull @ deviation) - float(np.trace(weighted))) / (2 * n),
@@ -146,7 +146,7 @@ def _wald(deviation: Matrix, cov: Matrix, shape: tuple[int, ...]) -> float:
     return float(d @ np.linalg.solve(cov[np.ix_(at, at)], d))
 
 
-def _evidence(statistic: float, df: int) -> tuple[float, float]:
+def evidence(statistic: float, df: int) -> tuple[float, float]:
     """(z, p) of a chi-square statistic; z stays finite and ordered where p underflows."""
     from scipy.special import gammaincc
 

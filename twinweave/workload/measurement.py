@@ -46,12 +46,18 @@ def of_rows(found: Iterable[Measurement], names: Sequence[str]) -> tuple[Measure
     return tuple(m for m in found if set(m.query.columns) <= set(names))
 
 
+def of_levels(found: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """The tables of columns' own levels: all but coarse ones, which count groups of levels."""
+    return tuple(m for m in found if not m.query.is_coarse)
+
+
 def one_way_tables(found: Iterable[Measurement]) -> dict[str, NDArray[np.float64]]:
     """Noisy one-way table of every column, summed over its holders where several have it."""
     tables: dict[str, NDArray[np.float64]] = {}
     for measurement in found:
         query = measurement.query
-        if not query.is_cross and len(query.columns) == 1 and query.weight is None:
+        alone = not query.is_cross and len(query.columns) == 1
+        if alone and query.weight is None and not query.is_coarse:
             name = query.columns[0]
             tables[name] = tables.get(name, 0) + measurement.values
     return tables

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from twinweave.errors import ConfigError
 from twinweave.parsing import Parsed
 from twinweave.tables.column import Role, may_clip
-from twinweave.tables.contingency import Axis, Cells, group_of, grouped_size
+from twinweave.tables.contingency import Axis, Cells, group_of
 from twinweave.tables.schema import JointSchema, Schema
 
 Summed = tuple[str, float | None]
 """A value column, and the clip of its amounts (None: its upper bound)."""
+
+Grouping = tuple[int, ...]
+"""The group of each of a column's codes: every code in one, groups 0, 1, ... all of some code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,8 @@ class Side(Parsed):
         counting users.
     clip: of a weight: amounts above it count as it, and the units run from the column's lower
         bound to it; in the column's own unit. None: the column's upper bound.
-    groups: 0, or every column's codes in at most so many groups of neighbours (`group_of`):
-        feature selection asks coarse tables, of which more users share a cell.
+    groups: (), or for every column the groups that its codes are counted in, any that are
+        wished: the first of two passes asks coarse tables, of which more users share a cell.
     pool: all parties of the pool (`JointSchema.pools`), `party` the first; () for one party.
         A user is present on the side at any of them; each is at one of them at most.
     """
@@ -41,7 +44,7 @@ class Side(Parsed):
     columns: tuple[str, ...] = ()
     weight: str | None = None
     clip: float | None = None
-    groups: int = 0
+    groups: tuple[Grouping, ...] = ()
     pool: tuple[str, ...] = ()
 
     @property
@@ -67,9 +70,18 @@ class Side(Parsed):
         return None if self.weight else f"{self.party}: absent"
 
     def axis(self, sizes: Mapping[str, int]) -> Axis:
-        """Its axis in a table across two. sizes: codes, or groups, of each column."""
-        own = tuple(sizes[c] for c in self.columns)
+        """Its axis in a table across two. sizes: codes of each column."""
+        own = tuple(map(groups_in, self.groups)) or tuple(sizes[c] for c in self.columns)
         return Axis(names=self.columns, sizes=own, absent=self.absent)
+
+    def places(self, codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The codes of its columns, (n, columns), in its groups; of absent rows anything."""
+        if not self.groups:
+            return codes
+        grouped = [
+            np.array(g, dtype=np.int32)[own] for g, own in zip(self.groups, codes.T, strict=True)
+        ]
+        return np.stack(grouped, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +113,8 @@ class Query(Parsed):
             raise ConfigError(
                 "workload", "only a sum's amounts are clipped", "Set `weight`, or leave `clip` out."
             )
-        if any(s.groups < 0 or s.groups == 1 for s in self.sides):
-            raise ConfigError(
-                "workload",
-                "a coarse side has two groups or more",
-                "Set `groups: 2` or more, or 0 for every level.",
-            )
+        for side in self.sides:
+            _check_groups(side)
         if sum(s.weight is not None for s in self.sides) > 1:
             raise ConfigError(
                 "workload", "a query sums one value column", "Ask one query for each value column."
@@ -137,6 +145,11 @@ class Query(Parsed):
         return (first in one and second in two) or (second in one and first in two)
 
     @property
+    def is_coarse(self) -> bool:
+        """Whether it counts levels in groups."""
+        return any(s.groups for s in self.sides)
+
+    @property
     def is_cross(self) -> bool:
         return len(self.sides) == 2
 
@@ -155,7 +168,7 @@ class Query(Parsed):
         return next((s.clip for s in self.sides if s.clip is not None), None)
 
     def cells(self, sizes: Mapping[str, int]) -> Cells:
-        """The cells of its table. sizes: codes, or groups, of each column."""
+        """The cells of its table. sizes: codes of each column."""
         axes = tuple(side.axis(sizes) for side in self.sides)
         return Cells(axes=axes if self.is_cross else axes[0].split())
 
@@ -174,14 +187,43 @@ class Query(Parsed):
         A coarse side's columns carry their number of groups: "a.age/4".
         """
         label = " x ".join(
-            f"{s.label}.{c}" + (f"/{s.groups}" if s.groups else "")
+            f"{s.label}.{c}" + (f"/{groups_in(s.groups[i])}" if s.groups else "")
             for s in self.sides
-            for c in s.columns
+            for i, c in enumerate(s.columns)
         )
         if self.weight is None:
             return label
         clipped = "" if self.clip is None else f" up to {self.clip!r}".removesuffix(".0")
         return f"sum {self.weight}{clipped} by {label}"
+
+
+def groups_in(grouping: Grouping) -> int:
+    """How many groups there are."""
+    return max(grouping) + 1
+
+
+def _check_groups(side: Side) -> None:
+    """Raise ConfigError unless its columns' codes are in groups 0, 1, ..., none of them empty."""
+    if len(side.groups) not in (0, len(side.columns)):
+        rule = "a coarse side groups all of its columns"
+    elif any(set(g) != set(range(len(set(g)))) or not g for g in side.groups):
+        rule = "a column's groups are 0, 1, ..., each of some code"
+    else:
+        return
+    raise ConfigError("workload", rule, "Give every code of every column its group, or no groups.")
+
+
+def coarse(schema: JointSchema, query: Query, groups: int) -> Query:
+    """The query with every column's codes in at most so many groups (`group_of`)."""
+    sides = tuple(
+        replace(s, groups=tuple(_neighbours(schema, c, groups) for c in s.columns))
+        for s in query.sides
+    )
+    return replace(query, sides=sides)
+
+
+def _neighbours(schema: JointSchema, name: str, groups: int) -> Grouping:
+    return tuple(group_of(schema.column(name), groups).tolist())
 
 
 def side_of(
@@ -228,7 +270,7 @@ def cells_of(schema: JointSchema, query: Query) -> Cells:
 
 
 def _sizes(schema: Schema | JointSchema, side: Side) -> dict[str, int]:
-    return {c: grouped_size(schema.column(c), side.groups) for c in side.columns}
+    return {c: schema.column(c).size for c in side.columns}
 
 
 def side_positions(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -236,18 +278,14 @@ def side_positions(schema: Schema, side: Side, codes: NDArray[np.int32]) -> NDAr
 
     codes: (n, columns) discrete codes in the order of schema.coded_columns.
     """
-    grouped = [
-        group_of(schema.column(c), side.groups)[codes[:, schema.coded_names.index(c)]]
-        for c in side.columns
-    ]
-    own = np.stack(grouped, axis=1) if grouped else codes[:, :0]
+    own = side.places(codes[:, [schema.coded_names.index(c) for c in side.columns]])
     return axis_of(schema, side).positions(own)
 
 
 def check(schema: JointSchema, query: Query) -> None:
     """Raise ConfigError unless every side's columns are at its party, weights are values,
-    clusters are counted by arm alone, and a clip lies above the lower bound and no higher than
-    the upper one."""
+    clusters are counted by arm alone, every code is in one group, and a clip lies above the lower
+    bound and no higher than the upper one."""
     for side in query.sides:
         if side.pool and side.pool not in schema.units:
             raise ConfigError(
@@ -263,6 +301,13 @@ def check(schema: JointSchema, query: Query) -> None:
                     f"party {side.party!r} has no column {name!r}",
                     "Name a column of that party's schema.",
                 )
+        named = zip(side.columns, side.groups, strict=False)
+        if any(len(groups) != held.column(name).size for name, groups in named):
+            raise ConfigError(
+                "workload",
+                f"the groups of {side.label!r} are not of all of a column's levels",
+                "Give every code of the schema its group.",
+            )
         roles = [held.column(name).role for name in side.columns]
         if Role.CLUSTER in roles and set(roles) != {Role.MEMBERSHIP, Role.CLUSTER}:
             raise ConfigError(

@@ -14,7 +14,7 @@ groups stand against a quarter of the noise's variance (scripts/studies/selectio
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 from typing import Literal
 
@@ -26,7 +26,7 @@ from twinweave.tables.column import Role
 from twinweave.workload.analyses import Analyses
 from twinweave.workload.association import Association, any_of, associate
 from twinweave.workload.measurement import Measurement
-from twinweave.workload.queries import Query, query_over
+from twinweave.workload.queries import Query, coarse, query_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +142,7 @@ def plan_selection(analyses: Analyses, conf: SelectionConf) -> tuple[Query, ...]
         for feature in candidates(analyses, conf)
         for target in analyses.targets
     ]
-    return tuple(
-        replace(q, sides=tuple(replace(s, groups=conf.groups) for s in q.sides))
-        for q in wanted
-        if q is not None
-    )
+    return tuple(coarse(analyses.schema, q, conf.groups) for q in wanted if q is not None)
 
 
 def score(

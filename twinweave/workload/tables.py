@@ -27,6 +27,8 @@ class WorkloadConf(Parsed):
     scope: `priority` asks for the tables of the analyses alone, `all` for the others too. `auto`:
         whichever the run has a use for (`settled`).
     one_way, pairs, three_way: which others.
+    adaptive: in two passes, the second as the first shows their worth (workload/adaptive.py).
+        `auto`: where rows are learnt from the tables and a choice among all pairs can be made.
     max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a
         membership, conversion, label or sensitive column.
     max_cells: tables larger than this are left out, and named in the log and the summary.
@@ -38,6 +40,7 @@ class WorkloadConf(Parsed):
     three_way: bool
     max_pair_columns: int
     max_cells: int
+    adaptive: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         check_not_negative("workload", self, "max_pair_columns", "max_cells")
@@ -52,8 +55,12 @@ class WorkloadConf(Parsed):
         """
         some = bool(priority_tables(analyses))
         if self.scope == "auto":
-            return replace(self, scope="all" if generates or selects or not some else "priority")
+            more = generates or selects or self.adaptive == "always" or not some
+            return replace(self, scope="all" if more else "priority")
         if self.scope == "priority":
+            if self.adaptive == "always":
+                rule = "asks for the tables of the analyses alone, but workload.adaptive=always"
+                raise ConfigError("workload.scope", rule, "Use workload=all, or adaptive=auto.")
             _check_enough(some=some, generates=generates, selects=selects)
         return self
 

@@ -9,6 +9,7 @@ from scipy.stats import binom, norm
 
 from twinweave.analysis.canaries import bounds
 from twinweave.privacy.accountant import gaussian_delta, gaussian_epsilon, gaussian_mu
+from twinweave.privacy.events import PoissonSgd
 
 DELTA = 1e-5
 MU = gaussian_mu(1.0, DELTA)
@@ -43,6 +44,21 @@ def test_no_observer_of_a_gaussian_beats_the_accuracy_that_is_inverted() -> None
     right = (norm.cdf(thresholds * MU) + norm.sf((thresholds - 1) * MU)) / 2
     assert right.max() == pytest.approx(ndtr(MU / 2), abs=1e-6)
     assert (1 + gaussian_delta(MU, 0.0)) / 2 == pytest.approx(ndtr(MU / 2))
+
+
+@pytest.mark.parametrize("right", [5_300, 5_600])
+def test_one_unsampled_step_is_a_gaussian_table(right: int) -> None:
+    step = PoissonSgd(noise_multiplier=1 / MU, sampling_rate=1.0, steps=1)
+    terms = {"delta": DELTA, "confidence": 0.99}
+    steps = bounds.sampled(right, 10_000, step, **terms)
+    assert steps == pytest.approx(bounds.gaussian(right, 10_000, **terms), rel=0.01)
+
+
+def test_steps_without_any_noise_are_told_apart_by_their_sampling_alone() -> None:
+    steps = PoissonSgd(noise_multiplier=2.0, sampling_rate=0.1, steps=20)
+    terms = {"delta": DELTA, "confidence": 0.99}
+    assert bounds.sampled(9_900, 10_000, steps, **terms) == 64
+    assert bounds.sampled(5_000, 10_000, steps, **terms) == 0
 
 
 def test_the_bound_of_one_run_is_the_binomial_one_without_delta() -> None:

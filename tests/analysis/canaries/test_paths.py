@@ -5,6 +5,8 @@ Each bound is wrong with a chance of 1e-4; noise is fresh in every test.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         kinds.own_tables(),
-        kinds.shared_coins(),
+        replace(kinds.shared_coins(), runs=1),
         kinds.noise_of_each(),
         kinds.sums(),
         kinds.two_passes(SIDE),
@@ -86,7 +88,7 @@ def test_sums_under_every_protocol_open_to_the_same() -> None:
 
 
 def test_the_audit_covers_what_a_run_releases(monkeypatch: pytest.MonkeyPatch) -> None:
-    little = Effort(side=12, canaries={"tvae": 50}, levels=12, rounds=1)
+    little = Effort(side=12, canaries=50, levels=12, rounds=1)
     monkeypatch.setitem(EFFORTS, "quick", little)
     conf = conf_of()
     spec = plan(conf, "run")

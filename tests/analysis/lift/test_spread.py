@@ -124,7 +124,7 @@ def test_amounts_at_the_bound() -> None:
 
 def test_another_party_or_a_coarse_table_does_not_tell_it() -> None:
     schema = JointSchema(schemas=(Schema(party="shop", columns=(KEY, SPEND)),))
-    coarse = Query(sides=(Side(party="shop", columns=("spend",), groups=2),))
+    coarse = Query(sides=(Side(party="shop", columns=("spend",), groups=((0, 1),)),))
     table = Measurement(query=coarse, values=np.array([5.0, 6.0]), variance=1.0)
     assert Spread.of(schema, [table], "spend") is None
 

@@ -151,3 +151,15 @@ def test_a_lineage_that_says_nothing_plain_is_refused(folder: Path) -> None:
         checked(str(folder))
     with pytest.raises(ConfigError, match="trained"):
         parse(Lineage, {"digest": "x"})
+
+
+def test_a_public_file_goes_with_its_name_and_its_folder_stays_here(folder: Path) -> None:
+    for over in ({"format_rows": "file"}, {"format_file": "/private/place/rows.csv"}):
+        with pytest.raises(ConfigError, match="format_file"):
+            conf(folder, **over)
+    whole = conf(folder, format_rows="file", format_file=str(folder / "rows.csv"))
+    with pytest.raises(ConfigError, match="is no file"):
+        whole.pinned()
+    (folder / "rows.csv").touch()
+    assert whole.pinned().format_file == "rows.csv"
+    assert whole.public_file == str(folder / "rows.csv")

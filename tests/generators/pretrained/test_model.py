@@ -162,23 +162,17 @@ def test_completion_follows_the_conditional_law(folders: Any) -> None:
     assert not plausible(p(1))
 
 
-def test_offsets_move_the_odds_of_a_label_by_as_much(folders: Any) -> None:
-    """The hook of fairness: log-odds of the label shifted by group, all else as it was."""
-    made, n = model(folders["llama"], decode_batch=500), 2000
-    shift = torch.tensor([[0.0, 1.5], [0.0, -1.5]])
-
-    def offsets(column: int, codes: torch.Tensor) -> torch.Tensor | None:
-        return shift[codes[:, 0]] if column == 3 else None
-
-    wanted = exact(made).reshape(LAYOUT.sizes) * shift.exp().numpy()[:, None, None, :]
-    wanted *= exact(made).reshape(LAYOUT.sizes).sum(axis=3, keepdims=True) / wanted.sum(
-        axis=3, keepdims=True
-    )
-    made.label_offsets = offsets
-    rows = made.sample(np.ones((n, 2), dtype=bool), gen(5))
-    counts = np.bincount(np.ravel_multi_index(tuple(rows.codes.T), LAYOUT.sizes), minlength=48)
-    assert plausible(p_counts(counts, wanted.ravel() / wanted.sum()))
-    assert not plausible(p_counts(counts, exact(made) / exact(made).sum()))
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_shares_are_the_chances_of_a_column_after_those_before(folders: Any, kind: str) -> None:
+    """What fairness moves: of a label, and of a column whose values part at several tokens."""
+    made = model(folders[kind])
+    joint = exact(made).reshape(LAYOUT.sizes)
+    rows = Rows(codes=EVERY.astype(np.int32), presence=np.ones((len(EVERY), 2), dtype=bool))
+    for column in (2, 3):
+        upto = joint.sum(axis=tuple(range(column + 1, 4)))
+        laws = upto / upto.sum(axis=-1, keepdims=True)
+        wanted = laws[tuple(EVERY[:, :column].T)]
+        np.testing.assert_allclose(made.shares(rows, column), wanted, rtol=1e-3, atol=1e-6)
 
 
 @architectures

@@ -44,7 +44,7 @@ def config_of(kind: str) -> Any:
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
         "head_dim": 8,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": 1024,
         **ends,
     }
     match kind:

@@ -52,6 +52,19 @@ from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.decisions import DecisionConf, MoneyConf
 from twinweave.workload.measurement import Measurement
 
+CONFIGURATION = {
+    "seed": 0,
+    "output": "/secret/place",
+    "privacy": {"epsilon": 1.0, "guard": {"mode": "on", "path": "/secret/guard"}},
+    "data": {
+        "name": "toys",
+        "root": "/secret",
+        "parties": [
+            {"name": "a", "source": {"kind": "sql", "url": "postgresql://me:secret@place"}}
+        ],
+    },
+}
+
 MECHANISMS: tuple[Mechanism, ...] = (
     DiscreteGaussian(noise_multiplier=41.75),
     SharedBinomial(coins=27_334),
@@ -159,10 +172,9 @@ def drawn(run: Run) -> str:
 def written(folder: Path, found: Contents, tables: Sequence[Measurement]) -> Run:
     """The run's directory with what a page reads."""
     ledger = {"events": releases(), "accountant": "PLD"}
-    configuration = {"seed": 0, "output": "/secret/place", "privacy": {"epsilon": 1.0}}
     rundir.write_json(folder / rundir.REPORT, report_record(found))
     rundir.write_json(folder / rundir.LEDGER, ledger)
-    rundir.write_json(folder / rundir.CONFIGURATION, configuration)
+    rundir.write_json(folder / rundir.CONFIGURATION, CONFIGURATION)
     rundir.write_json(folder / rundir.SPEC, {"schema": SCHEMA})
     rundir.write_measurements(folder / rundir.MEASUREMENTS, SCHEMA, tables)
     return Run(folder)

@@ -11,14 +11,27 @@ import pytest
 from scripts import report
 from tests.analysis.lift.lift_world import SCHEMA
 from tests.report.page.documents import Document
-from tests.report.page.runs import contents, drawn, measured, releases, withheld, written
+from tests.report.page.runs import (
+    CONFIGURATION,
+    contents,
+    drawn,
+    measured,
+    releases,
+    withheld,
+    written,
+)
 from twinweave import rundir
+from twinweave.analysis.fairness.trade import Judged, Trade
 from twinweave.analysis.fidelity.margins import Margin
 from twinweave.analysis.fidelity.tables import TableFidelity
+from twinweave.analysis.finding import Finding
 from twinweave.errors import SourceError
 from twinweave.report.contents import Contents
+from twinweave.report.page.material import Material
+from twinweave.report.page.page import run_page
 from twinweave.report.page.sections.budget import grouped
 from twinweave.report.page.style import STYLE
+from twinweave.synthesis.fairness.enforce import Enforced, GroupDifference
 
 LIMIT = 1_000_000
 """Bytes of a page."""
@@ -101,7 +114,19 @@ def test_a_page_says_what_must_be_said(page: str) -> None:
         "3.12.1",
     ):
         assert part.lower() in text.lower(), part
-    assert "/secret/place" not in page
+    assert "secret" not in page
+
+
+def test_a_run_draws_at_its_end_what_its_files_say_later(found: Contents, page: str) -> None:
+    ledger = {"events": releases(), "accountant": "PLD"}
+    material = Material.made(
+        found,
+        ledger=ledger,
+        configuration=CONFIGURATION,
+        schema=SCHEMA,
+        measurements=TABLES,
+    )
+    assert run_page(material) == page
 
 
 def test_what_a_run_lacks_is_absent(found: Contents, tmp_path: Path) -> None:
@@ -131,6 +156,49 @@ def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None
     first = document.text.index("The synthetic tables are withheld.")
     assert first < document.text.index("What the treatment did")
     assert "Synthetic rowswithheld" in "".join(document.text.split("\n"))
+
+
+def test_what_was_made_fair_stands_before_and_after(found: Contents, tmp_path: Path) -> None:
+    def judged(parity: float) -> tuple[Judged]:
+        told = Finding(value=parity, interval=(parity / 2, parity * 2))
+        return (Judged(columns=("region",), parity=told, odds=None, opportunity=told),)
+
+    difference = GroupDifference(
+        columns=("region",),
+        before=0.21,
+        aimed=0.0,
+        reached=0.13,
+        missed=0.02,
+        pooled=("w",),
+        left_out=(),
+    )
+    enforced = Enforced(
+        constraint="demographic_parity",
+        way="rake",
+        strength=1.0,
+        label="bought",
+        positive="1",
+        admissible=(),
+        tolerance=0.01,
+        changed=0.043,
+        differences=(difference,),
+        met=False,
+    )
+    cost = Trade(
+        rows=900,
+        accuracy_before=0.81,
+        accuracy_after=0.79,
+        before=judged(0.2),
+        after=judged(0.02),
+    )
+    assert found.synthetic is not None
+    synthetic = replace(found.synthetic, enforced=enforced, trade=cost)
+    document = Document.of(drawn(written(tmp_path, replace(found, synthetic=synthetic), TABLES)))
+    assert document.faults == []
+    assert "enforced" in document.anchors
+    text = " ".join(document.text.split())
+    for part in ("could not be made as fair", "not met", "0.130", "81.0% before, 79.0% after"):
+        assert part in text, part
 
 
 def test_names_are_escaped(found: Contents, tmp_path: Path) -> None:

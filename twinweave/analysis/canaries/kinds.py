@@ -93,7 +93,8 @@ def sums() -> TableKind:
 
 def two_passes(side: int) -> TableKind:
     columns = tuple(_name(ONE, c) for c in (COARSE, LOW))
-    coarse = Query(sides=(Side(party=ONE, columns=columns, groups=side),))
+    groups = tuple(i // 2 for i in range(2 * side)), tuple(range(side))
+    coarse = Query(sides=(Side(party=ONE, columns=columns, groups=groups),))
     return TableKind(
         name="tables: a coarse first pass, then a second", first=(coarse,), queries=(_local(TWO),)
     )

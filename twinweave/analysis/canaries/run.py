@@ -32,25 +32,18 @@ log = logging.getLogger("twinweave.run")
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """side: of a table of canaries, which has side ** 2. canaries: of a training, by generator.
-    levels: of the column that has them or not. rounds: of a training at most; None: all."""
+    """side: of a table of canaries, which has side ** 2. canaries: of a training. levels: of the
+    column that has them or not. rounds: of a training at most; None: all."""
 
     side: int
-    canaries: Mapping[str, int]
+    canaries: int
     levels: int
     rounds: int | None
 
 
 EFFORTS: dict[Depth, Effort] = {
-    "quick": Effort(
-        side=100, canaries={"tvae": 20_000, "ctgan": 20_000, "llm": 5_000}, levels=100, rounds=1
-    ),
-    "full": Effort(
-        side=320,
-        canaries={"tvae": 100_000, "ctgan": 100_000, "llm": 40_000},
-        levels=200,
-        rounds=None,
-    ),
+    "quick": Effort(side=100, canaries=20_000, levels=100, rounds=1),
+    "full": Effort(side=320, canaries=100_000, levels=200, rounds=None),
 }
 
 
@@ -87,7 +80,7 @@ def _audits(
         yield lambda rng: (counts_trial(conf, canaries=effort.side**2, rng=rng).bound(),)
     yield lambda rng: (levels_bound(conf, side=effort.levels, rng=rng),)
     if spec.training is not None:
-        yield partial(_training, conf, rows, effort)
+        yield partial(training_bounds, conf, rows, effort)
 
 
 def _tables(
@@ -96,10 +89,11 @@ def _tables(
     return (table_trial(kind, conf, side=side, rng=rng).bound(),)
 
 
-def _training(
+def training_bounds(
     conf: RunConf, rows: Mapping[str, int], effort: Effort, rng: np.random.Generator
 ) -> tuple[LowerBound, ...]:
-    """Of every noisy gradient; and of the opened sums, where what is summed are such."""
+    """Of a run with a generator: of every noisy gradient; and of the opened sums, where what is
+    summed are such."""
     from twinweave.analysis.canaries.sums import opened_trial
     from twinweave.analysis.canaries.training import train_canaries
 
@@ -108,8 +102,8 @@ def _training(
     if effort.rounds:
         generator = replace(generator, rounds=min(generator.rounds, effort.rounds))
     conf = replace(conf, generator=generator)
-    canaries, delta = effort.canaries[generator.name], conf.privacy.delta
-    trained = train_canaries(conf, rows, canaries=canaries, rng=rng)
+    delta = conf.privacy.delta
+    trained = train_canaries(conf, rows, canaries=effort.canaries, rng=rng)
     trials = [trained.trial(delta)]
     if trained.updates:
         trials.append(opened_trial(trained, conf.protocol.secure_sum, delta=delta, rng=rng))

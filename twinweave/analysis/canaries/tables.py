@@ -29,10 +29,9 @@ from twinweave.privacy.events import Event, Stage
 from twinweave.privacy.noise import Noise, OwnGaussian
 from twinweave.spec import VERSION, RunSpec
 from twinweave.tables.column import VALUE_UNITS
-from twinweave.tables.contingency import group_of
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.plan import PlannedQuery
-from twinweave.workload.queries import Query
+from twinweave.workload.queries import Query, Side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,17 +170,18 @@ class CanaryRun:
         """Log-likelihood ratio of every canary, were the charged noise Gaussian: (canaries,)."""
         scores = np.zeros(len(self.included))
         for planned, table in zip(plan, tables, strict=True):
-            cell = tuple(self._codes(c, s.groups) for s in planned.query.sides for c in s.columns)
+            cell = tuple(p for side in planned.query.sides for p in self._places(side).T)
             units = VALUE_UNITS if planned.query.weight else 1
             readers = 1 if self.kind.reader else len(planned.query.parties)
             variance = planned.noise.variance(readers)
             scores += units * (table[cell] - units / 2) / variance
         return scores
 
-    def _codes(self, column: str, groups: int) -> NDArray[np.int64]:
-        digit = column.rpartition("_")[2]
-        codes = self._digits()[digit]
-        return group_of(self._schema.column(column), groups)[codes]
+    def _places(self, side: Side) -> NDArray[np.int32]:
+        """Every canary's place along each of the side's columns: (canaries, columns)."""
+        digits = self._digits()
+        codes = [digits[column.rpartition("_")[2]] for column in side.columns]
+        return side.places(np.stack(codes, axis=1).astype(np.int32))
 
 
 def _planned(

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave.analysis.fairness.look_alikes import LookAlike, look_alikes
 from twinweave.analysis.fairness.measured import MeasuredParity, measured_parity
 from twinweave.analysis.fairness.spread import multinomial, spread
 from twinweave.analysis.finding import Finding
@@ -105,7 +106,7 @@ class GroupFairness:
 class FairnessReport:
     """rows: those with label and sensitive columns. auc: of each model, on the judging half.
 
-    level: of every interval.
+    level: of every interval. look_alikes: columns that may be sensitive too, to be confirmed.
     """
 
     label: str
@@ -117,6 +118,7 @@ class FairnessReport:
     auc: dict[str, float]
     audits: tuple[GroupFairness, ...]
     notes: tuple[str, ...]
+    look_alikes: tuple[LookAlike, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,6 +167,7 @@ def audit(
         auc=auc,
         audits=tuple(audits),
         notes=notes,
+        look_alikes=look_alikes(schema, conf, measurements),
     )
 
 

@@ -19,17 +19,19 @@ from twinweave.analysis.lift.values import Value, holder
 from twinweave.errors import ConfigError
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import LiftConf, check_lift
-from twinweave.workload.measurement import Measurement
+from twinweave.workload.measurement import Measurement, of_levels
 
 
 def analyse(schema: JointSchema, measurements: Sequence[Measurement], conf: LiftConf) -> LiftReport:
     """Analyse an experiment from its noisy tables alone.
 
     Needs one count table of membership by each conversion; takes whatever else speaks of the
-    arms: sizes at the membership's party, finer tables, value sums. Deterministic.
+    arms: sizes at the membership's party, finer tables, value sums, but no coarse ones.
+    Deterministic.
     Raises ConfigError when `conf` does not fit the schema, or a needed table is missing.
     """
     check_lift(schema, conf)
+    measurements = of_levels(measurements)
     counts = estimate_counts(schema, conf, measurements)
     missing = [c for c in conf.conversions if counts is None or not counts.tells(c)]
     if missing or counts is None:

@@ -98,7 +98,7 @@ def model_type(folder: Path) -> str:
             )
     if not any(folder.glob("*.safetensors")):
         raise _refused("has no *.safetensors; pickled weights may run code", "Save it as such.")
-    kind = str(_config(folder).get("model_type"))
+    kind = str(config_of(folder).get("model_type"))
     if kind not in ARCHITECTURES:
         raise _refused(
             "is of a kind whose gradients of rows were not checked exact",
@@ -124,7 +124,8 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
     return total.hexdigest()
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
+    """config.json. Raises ConfigError."""
     try:
         found: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError):
@@ -134,7 +135,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _positions(folder: Path) -> int | None:
     """Tokens that the model can read; None: as many as one likes."""
-    config = _config(folder)
+    config = config_of(folder)
     found = config.get("max_position_embeddings") or config.get("n_positions")
     return None if config["model_type"] == "t5" or not found else int(found)
 

@@ -7,7 +7,6 @@ when its slots are through, one is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,11 +23,6 @@ from twinweave.tables.contingency import ABSENT
 if TYPE_CHECKING:
     from twinweave.generators.conf import PretrainedConf
 
-Steering = Callable[[int, Tensor], Tensor | None]
-"""(union column, (n, columns) codes written so far) -> (n, size) to add to the log-odds of the
-column's codes, or None. Exact where the values part at one token, as all pairs do; where more are
-below one token, that token gets their mean odds."""
-
 
 class Decoder:
     """One batch of rows of one presence pattern, slot by slot. Use once."""
@@ -42,7 +36,6 @@ class Decoder:
     ) -> None:
         self.network, self.pieces, self.conf = network, pieces, conf
         self.generator = generator
-        self.steering: Steering | None = None
         self._cache = Cache(causal=network.causal)
         self._tokens: list[Tensor] = []
         self._mask: list[Tensor] = []
@@ -65,10 +58,7 @@ class Decoder:
         visible = template.layout.visible(pattern[None])[0]
         for column in template.order:
             if visible[column]:
-                offsets = self.steering(column, codes) if self.steering else None
-                codes[:, column], told = self._write(
-                    self.pieces.column(column), codes[:, column], offsets
-                )
+                codes[:, column], told = self._write(self.pieces.column(column), codes[:, column])
                 weights += told
             elif not self.network.causal:
                 piece = self.pieces.column(column)
@@ -90,9 +80,7 @@ class Decoder:
         self._tokens, self._mask = [], []
         return hidden[:, -1]
 
-    def _write(
-        self, piece: ColumnTensors, given: Tensor, offsets: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _write(self, piece: ColumnTensors, given: Tensor) -> tuple[Tensor, Tensor]:
         """One column of all rows: (codes, log-likelihood of those given), (n,) each."""
         n, forced = len(given), given != ABSENT
         weight = torch.zeros(n, dtype=torch.float64, device=given.device)
@@ -101,7 +89,7 @@ class Decoder:
         self._push(name, torch.ones_like(name, dtype=torch.bool))
         for at in range(piece.slots - piece.named):
             if at in piece.choices:
-                shares = self._shares(piece, at, alive, offsets)
+                shares = self._shares(piece, at, alive)
                 drawn = draw(shares.cpu(), self.generator).to(given.device)
                 token = torch.where(forced, piece.chosen[given.clamp(min=0), at], drawn)
                 told = shares.gather(1, token[:, None])[:, 0].double()
@@ -112,19 +100,12 @@ class Decoder:
             self._push(piece.tokens[one, slot, None], piece.mask[one, slot, None])
         return alive.int().argmax(dim=1), weight
 
-    def _shares(
-        self, piece: ColumnTensors, at: int, alive: Tensor, offsets: Tensor | None
-    ) -> Tensor:
+    def _shares(self, piece: ColumnTensors, at: int, alive: Tensor) -> Tensor:
         """Log-probabilities of the next token among those that alive codes allow: (n, alphabet)."""
         logits = self.network.logits(self._before(), piece.alphabet) / self.conf.temperature
         if self.conf.decode_noise:
             noise = torch.randn(logits.shape, generator=self.generator)
             logits = logits + self.conf.decode_noise * noise.to(logits.device)
         below = torch.nn.functional.one_hot(piece.chosen[:, at], len(piece.alphabet)).bool()
-        under = alive[:, :, None] & below  # (n, size, alphabet)
-        allowed = under.any(dim=1)
-        if offsets is not None:
-            odds = offsets[:, :, None].masked_fill(~under, -torch.inf).logsumexp(dim=1)
-            mean = odds - under.sum(dim=1).clamp(min=1).log()
-            logits = logits + torch.where(allowed, mean, 0.0)
+        allowed = (alive[:, :, None] & below).any(dim=1)
         return logits.masked_fill(~allowed, -torch.inf).log_softmax(dim=1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,10 @@ class Lineage(Parsed):
 
 def check(folder: Path, digest: str) -> None:
     """Raise ConfigError unless the checkpoint in `folder` may start a private run."""
-    marked = any(MARK in metadata(path) for path in sorted(folder.glob("*.safetensors")))
+    marked = any(
+        MARK in header(path).get("__metadata__", {})
+        for path in sorted(folder.glob("*.safetensors"))
+    )
     lineage = read(folder)
     if marked or (lineage is not None and lineage.unsafe):
         raise _refused(
@@ -79,14 +81,18 @@ def write(folder: Path, lineage: Lineage) -> None:
     (folder / FILE).write_text(canonical_json(lineage) + "\n")
 
 
-def metadata(path: Path) -> Mapping[str, Any]:
-    """The texts in a safetensors file's header. Raises ConfigError where it is none."""
+def header(path: Path) -> dict[str, Any]:
+    """Of a safetensors file: shape and place of each tensor, and texts under `__metadata__`.
+
+    Raises ConfigError where it is none.
+    """
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, _HEADER)))
-        found: Mapping[str, Any] = header.get("__metadata__", {})
-    except (OSError, ValueError, struct.error, AttributeError):
+            found = json.loads(file.read(min(length, _HEADER)))
+    except (OSError, ValueError, struct.error):
+        found = None
+    if not isinstance(found, dict):
         raise _refused("a weight file is not in safetensors format", "Save it anew.") from None
     return found
 

@@ -9,6 +9,7 @@ within a row; the format stage draws from the run's noisy tables; no invalid row
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,7 +22,7 @@ from twinweave.generators.base import Progress, RowLossGenerator
 from twinweave.generators.conf import PretrainedConf
 from twinweave.generators.mlp import Blocks
 from twinweave.generators.pretrained.checkpoint import check_installed, checked
-from twinweave.generators.pretrained.decoding import Decoder, Steering
+from twinweave.generators.pretrained.decoding import Decoder
 from twinweave.generators.pretrained.network import AdaptedModel
 from twinweave.generators.pretrained.pieces import Pieces, Written
 from twinweave.generators.pretrained.template import template
@@ -29,13 +30,13 @@ from twinweave.generators.union import OneWay, Rows, UnionLayout
 from twinweave.generators.writing import narrowed
 from twinweave.tables.contingency import ABSENT
 
+log = logging.getLogger("twinweave.run")
+LONG_WORK = 256
+"""Rows."""
+
 
 class PretrainedTransformer(RowLossGenerator):
-    """Starts as the published model: adapters add nothing at first.
-
-    label_offsets: where given, what decoding adds to the logits of a column's codes, by the codes
-    written before; see `decoding.Steering`.
-    """
+    """Starts as the published model: adapters add nothing at first."""
 
     conf: PretrainedConf
 
@@ -56,7 +57,6 @@ class PretrainedTransformer(RowLossGenerator):
         self.pieces = Pieces(self.template, self.network.start)
         self.columns = Blocks(layout)
         self.micro_batch = conf.micro_batch
-        self.label_offsets: Steering | None = None
         self._initialise(torch.Generator().manual_seed(seed))
 
     def _initialise(self, generator: torch.Generator) -> None:
@@ -100,14 +100,18 @@ class PretrainedTransformer(RowLossGenerator):
 
     def _choices(self, codes: Tensor, written: Written, hidden: Tensor) -> Tensor:
         total = hidden.new_zeros(len(codes))
-        for column, (first, _) in written.values.items():
-            piece, code = self.pieces.column(column), codes[:, column]
-            before = hidden[:, [first + at - 1 for at in piece.choices]]
-            logits = self.network.logits(before, piece.alphabet)
-            lost = piece.choice_loss(logits, code.clamp(min=0))
+        for column in written.values:
+            code = codes[:, column]
+            lost = self._choice(code.clamp(min=0), column, written, hidden)
             total = total + torch.where(code != ABSENT, lost, 0.0)
         mean: Tensor = total / (codes != ABSENT).sum(dim=1).clamp(min=1)
         return mean
+
+    def _choice(self, code: Tensor, column: int, written: Written, hidden: Tensor) -> Tensor:
+        """Negative log-likelihood of a column's codes, (n,) nats."""
+        piece, (first, _) = self.pieces.column(column), written.values[column]
+        before = hidden[:, [first + at - 1 for at in piece.choices]]
+        return piece.choice_loss(self.network.logits(before, piece.alphabet), code)
 
     def _tokens(self, written: Written, hidden: Tensor) -> Tensor:
         """Among the whole vocabulary: of values' tokens, or of all."""
@@ -123,6 +127,29 @@ class PretrainedTransformer(RowLossGenerator):
         """See `Generator.sample`. Uses an accelerator where torch sees one."""
         codes = np.full((len(presence), len(self.layout.sizes)), ABSENT, dtype=np.int32)
         return Rows(codes=self._decoded(codes, presence, generator)[0], presence=presence)
+
+    @torch.no_grad()
+    def shares(self, rows: Rows, column: int) -> NDArray[np.float64]:
+        """See `Generator.shares`: each code tried in turn, in all rows."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.to(device).eval()
+        found = np.empty((len(rows), self.layout.sizes[column]))
+        for at in range(0, len(rows), self.conf.decode_batch):
+            part = slice(at, at + self.conf.decode_batch)
+            codes = torch.from_numpy(rows.codes[part].astype(np.int64)).to(device)
+            bits = torch.from_numpy(rows.presence[part].astype(np.float32)).to(device)
+            lost = [self._lost(codes, bits, column, code) for code in range(found.shape[1])]
+            found[part] = (-torch.stack(lost, dim=1).double()).softmax(dim=1).cpu().numpy()
+        return found
+
+    def _lost(self, codes: Tensor, presence: Tensor, column: int, code: int) -> Tensor:
+        """Negative log-likelihood of one code of a column, after the columns before it: (n,)."""
+        codes = codes.clone()
+        codes[:, column] = code
+        order = self._written(codes)
+        written = self.pieces.write(codes, presence, order[: order.index(column) + 1])
+        hidden = self.network.hidden(written.tokens, written.mask)
+        return self._choice(codes[:, column], column, written, hidden)
 
     def complete(self, rows: Rows, generator: torch.Generator, *, tries: int = 8) -> Rows:
         """Write the columns that are ABSENT in `rows`, given all others, wherever they stand.
@@ -145,14 +172,15 @@ class PretrainedTransformer(RowLossGenerator):
         self.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         codes, weights = given.copy(), np.zeros(len(given))
         patterns, of = np.unique(presence, axis=0, return_inverse=True)
+        told = _Quarters(len(given))
         for number, pattern in enumerate(patterns):
             rows = np.flatnonzero(of.reshape(-1) == number)
             for part in np.split(
                 rows, range(self.conf.decode_batch, len(rows), self.conf.decode_batch)
             ):
                 decoder = Decoder(self.network, self.pieces, self.conf, generator)
-                decoder.steering = self.label_offsets
                 codes[part], weights[part] = decoder.rows(given[part], pattern, self.template)
+                told.more(len(part))
         return codes, weights
 
     def learn_format(
@@ -165,7 +193,7 @@ class PretrainedTransformer(RowLossGenerator):
         generator = torch.Generator().manual_seed(seed)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.to(device).train()
-        rows = draft() if conf.format_rows == "tables" else self._uniform(generator)
+        rows = self._uniform(generator) if conf.format_rows == "uniform" else draft()
         codes = torch.from_numpy(rows.codes.astype(np.int64))
         presence = torch.from_numpy(rows.presence.astype(np.float32))
         parameters = [p for _, p in self.shared_parameters()]
@@ -200,3 +228,16 @@ class PretrainedTransformer(RowLossGenerator):
         codes = [torch.randint(size, (n,), generator=generator) for size in self.layout.sizes]
         whole = np.ones((n, len(self.layout.parties)), dtype=bool)
         return Rows(codes=torch.stack(codes, dim=1).numpy().astype(np.int32), presence=whole)
+
+
+class _Quarters:
+    """Logs each quarter of the rows written, where there is more than a moment's work."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows, self._done = rows, 0
+
+    def more(self, rows: int) -> None:
+        before, self._done = 4 * self._done // self._rows, self._done + rows
+        now = 4 * self._done // self._rows
+        if now > before and self._rows >= LONG_WORK:
+            log.info("writing rows: %d%% of %d", 25 * now, self._rows)

@@ -101,7 +101,7 @@ def _facts(m: Material) -> list[tuple[str, str, str]]:
         ("Parties", f"{len(sizes)}", parties),
         (
             "Privacy spent, per user",
-            "ε = ∞" if spent is None else f"ε = {spent:.3g}",
+            "ε = ∞" if spent is None else f"ε = {spent:.4f}",
             f"of {budget['epsilon']:g}, at δ = {budget['delta']:g}",
         ),
         ("Tables measured", f"{measured['tables']:,}", f"{measured['cells']:,} cells"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,11 @@ from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import Overlap
 from twinweave.errors import SourceError
 from twinweave.parsing import parse
-from twinweave.report.record import VERSION
+from twinweave.report.contents import Contents
+from twinweave.report.record import VERSION, report_record
 from twinweave.rundir import Run
+from twinweave.tables.schema import JointSchema
+from twinweave.workload.measurement import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,32 @@ class Material:
     pairs: Mapping[str, tuple[str, str]] = field(repr=False)
 
     @classmethod
+    def made(
+        cls,
+        contents: Contents,
+        *,
+        ledger: Mapping[str, Any],
+        configuration: Mapping[str, Any],
+        schema: JointSchema,
+        measurements: Sequence[Measurement],
+    ) -> Material:
+        """Of a run that has just found all this. ledger, configuration: as its files have them,
+        plain JSON."""
+        return cls(
+            report=report_record(contents),
+            ledger=ledger,
+            configuration=configuration,
+            lift=contents.lift,
+            overlaps=contents.overlaps,
+            synthetic=contents.synthetic,
+            audit=contents.audit,
+            pairs=_pairs(schema, measurements) if contents.synthetic else {},
+        )
+
+    @classmethod
     def of(cls, run: Run) -> Material:
-        """Raises SourceError where a file is missing, or of another release."""
+        """The same from the run's files. Raises SourceError where one is missing, or of another
+        release."""
         report = run.report
         if report.get("version") != VERSION:
             raise SourceError(
@@ -50,7 +77,7 @@ class Material:
             overlaps=tuple(parse(Overlap, one) for one in report["in_common"]),
             synthetic=None if synthetic is None else parse(SyntheticFindings, synthetic),
             audit=None if audit is None else parse(AuditReport, audit),
-            pairs=_pairs(run) if synthetic else {},
+            pairs=_pairs(run.schema, run.measurements) if synthetic else {},
         )
 
     @property
@@ -58,14 +85,14 @@ class Material:
         return str(self.report["data"])
 
 
-def _pairs(run: Run) -> dict[str, tuple[str, str]]:
+def _pairs(schema: JointSchema, measurements: Sequence[Measurement]) -> dict[str, tuple[str, str]]:
     """Columns that several parties hold have the party's name with them."""
     found = {}
-    for one in run.measurements:
+    for one in measurements:
         held = [(c, side.label) for side in one.query.sides for c in side.columns]
         if one.query.weight is None and len(held) == 2:
             (a, at_a), (b, at_b) = held
-            several = {n for n in (a, b) if len(run.schema.holders(n)) > 1}
+            several = {n for n in (a, b) if len(schema.holders(n)) > 1}
             first, second = (
                 f"{c} · {at}" if c in several else c for c, at in ((a, at_a), (b, at_b))
             )

@@ -62,7 +62,13 @@ def _bounds(found: tuple[LowerBound, ...]) -> list[str]:
                 f"{one.confidence:.4g}",
             ]
         )
-    return table(rows)
+    return [
+        *table(rows),
+        *paragraph(
+            "By made-up users, each path in a run of its own that spends all of epsilon on it. "
+            "More than is claimed would be a mistake in the program; less proves nothing."
+        ),
+    ]
 
 
 def _anonymity(found: Mapping[str, Anonymity]) -> list[str]:

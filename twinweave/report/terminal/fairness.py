@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.fairness.audit import FairnessReport, GroupFairness
+from twinweave.analysis.fairness.look_alikes import LookAlike
 from twinweave.analysis.fairness.trade import Judged, Trade
 from twinweave.analysis.finding import Finding
 from twinweave.report.terminal.text import level_text, paragraph, shortened, table
@@ -113,7 +114,21 @@ def _fairness(found: FairnessReport) -> list[str]:
     )
     for note in found.notes:
         lines += paragraph(note)
+    if found.look_alikes:
+        told = ", ".join(map(_looks, found.look_alikes[:_SHOWN_GROUPS]))
+        more = len(found.look_alikes) - _SHOWN_GROUPS
+        lines += paragraph(
+            f"Also look sensitive, or stand in for what is; confirm: {told}"
+            + (f" and {more} more." if more > 0 else ".")
+        )
     return lines
+
+
+def _looks(one: LookAlike) -> str:
+    why = [one.trait] if one.trait else []
+    if one.of is not None and one.strength is not None:
+        why.append(f"V {one.strength:.2f} with {shortened(one.of)}")
+    return f"{shortened(one.column)} ({', '.join(why)})"
 
 
 def _groups(one: GroupFairness, found: FairnessReport) -> list[str]:

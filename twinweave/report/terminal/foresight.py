@@ -155,6 +155,8 @@ def _budget(found: Foresight) -> list[str]:
     if found.training:
         noise = ", ".join(f"{party} {sigma:.2f}" for party, sigma in found.training.items())
         lines += paragraph(f"noise multiplier of DP-SGD: {noise}", " ")
+    if found.cost is not None:
+        lines += paragraph(found.cost.sentence, " ")
     stages = ", ".join(f"{stage} {e:.3f}" for stage, e in found.spent_by_stage.items())
     return [*lines, *paragraph(f"epsilon in all {found.spent:.4f}; alone: {stages}", " ")]
 

@@ -250,7 +250,8 @@ def _refitted(
     penalties = []
     for query in aim.of.queries:
         assert query is not None  # refused by `enforcement`
-        values = aim.users * weighted_counts(query, basis.layout, aim.was.rows, weights)
+        shape = query.cells(basis.layout.size).shape
+        values = aim.users * weighted_counts(query, shape, basis.layout, aim.was.rows, weights)
         penalties.append(Measurement(query=query, values=values, variance=PENALTY_NOISE))
     fitted = refit(mixture, [*tables, *penalties], fitting)
     fair = replace(basis, source=replace(basis.source, mixture=fitted))

@@ -112,16 +112,18 @@ def fair_tables(
     found = []
     for m in measurements:
         if label in m.query.columns and m.query.weight is None:
-            now, was = (weighted_counts(m.query, layout, *rows) for rows in (after, before))
-            m = replace(m, values=m.values + users * (now - was).reshape(m.values.shape))
+            shape = m.values.shape
+            now, was = (weighted_counts(m.query, shape, layout, *rows) for rows in (after, before))
+            m = replace(m, values=m.values + users * (now - was))
         found.append(m)
     return found
 
 
-def weighted_counts(query: Query, layout: UnionLayout, rows: Rows, weights: Vector) -> Vector:
+def weighted_counts(
+    query: Query, shape: tuple[int, ...], layout: UnionLayout, rows: Rows, weights: Vector
+) -> Vector:
     """What the rows weigh in each cell of the query's table, of its shape."""
     cells = row_cells(query, layout, rows)
     counted = cells != NOWHERE
-    return np.asarray(
-        query.cells(layout.size).count(cells[counted].astype(np.int64), weights[counted])
-    )
+    found = query.sides_alone(shape).count(cells[counted].astype(np.int64), weights[counted])
+    return np.asarray(found.reshape(shape), dtype=np.float64)

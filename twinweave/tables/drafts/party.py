@@ -24,6 +24,7 @@ from twinweave.tables.drafts.columns import (
     with_plain_signs,
 )
 from twinweave.tables.drafts.dates import date_form, with_iso_dates
+from twinweave.tables.drafts.sensitive import sensitive_note
 from twinweave.tables.dtypes import as_moments, as_numbers
 from twinweave.tables.keys import normalise_key
 from twinweave.tables.sources import Source, SourceKind, read_raw
@@ -124,6 +125,8 @@ def draft_schema(
     source = f"source: {flow(draft.source)}{draft.source_note}"
     lines = [f"name: {flow(draft.party)}", source, "columns:"]
     lines += [f"  {line}" for line in draft.lines()]
+    if looks := sensitive_note(c.name for c in draft.columns):
+        lines.append(f"# {looks}")
     return _HEAD + "\n".join(lines) + "\n"
 
 

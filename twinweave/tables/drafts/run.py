@@ -25,6 +25,7 @@ from twinweave.tables.drafts.common import (
 )
 from twinweave.tables.drafts.party import PartyDraft, TableFile, draft_party, flow
 from twinweave.tables.drafts.roles import Experiment, guessed_experiment
+from twinweave.tables.drafts.sensitive import sensitive_note
 from twinweave.tables.dtypes import as_text
 
 _HEAD = """\
@@ -76,6 +77,8 @@ def draft_run(
         for draft in drafts
         if not _facts(draft)
     ]
+    looks = sensitive_note(dict.fromkeys(c["name"] for draft in drafts for c in _facts(draft)))
+    notes += [looks] if looks else []
     text = _HEAD + "\n".join(_lines(tables, drafts, guess, name)) + "\n"
     return RunDraft(text=text, notes=(*match_notes(tables, found, rules), *notes))
 

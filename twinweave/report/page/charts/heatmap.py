@@ -70,4 +70,4 @@ def heatmap(f: Heatmap) -> Markup:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= 20 else name[:19] + "…"
+    return name if len(name) <= 18 else name[:17] + "…"

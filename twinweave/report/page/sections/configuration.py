@@ -20,16 +20,31 @@ _TEMPLATE = """
 {% endfor %}
 """
 
-_LOCAL = ("output", "resume", "superlink")
-"""Paths and connections of the machine that ran it: of no use to a reader."""
+_LOCAL = frozenset(
+    {
+        "output",
+        "resume",
+        "superlink",
+        "root",
+        "path",
+        "parts",
+        "url",
+        "url_env",
+        "query",
+        "checkpoint",
+    }
+)
+"""Keys, at any depth, that say where something lies at whoever ran it: none of a reader's business,
+and a database's address may have a password in it."""
 
 MOST_CHARACTERS = 60_000
 """Of one group: configuration.json has all."""
 
 
 def section(m: Material) -> Section | None:
-    groups = {k: v for k, v in m.configuration.items() if isinstance(v, Mapping)}
-    others = {k: v for k, v in m.configuration.items() if k not in groups and k not in _LOCAL}
+    conf = _without_places(m.configuration)
+    groups = {k: v for k, v in conf.items() if isinstance(v, Mapping)}
+    others = {k: v for k, v in conf.items() if k not in groups}
     body = render(
         _TEMPLATE,
         versions=m.report["versions"],
@@ -37,6 +52,12 @@ def section(m: Material) -> Section | None:
     )
     title = "Configuration and releases"
     return Section(name="configuration", title=title, short="Configuration", body=body)
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_places(v) for k, v in value.items() if k not in _LOCAL}
+    return [_without_places(v) for v in value] if isinstance(value, list) else value
 
 
 def _yaml(value: Mapping[str, Any]) -> str:

@@ -17,7 +17,8 @@ from twinweave.report.terminal.text import level_text
 
 _TEMPLATE = """
 <p>{{ rows }} people have {{ label }}. Parity is the largest difference of positive rates between
-two groups; odds, of true or false positive rates. 0 is alike.</p>
+two groups; odds, of true or false positive rates; opportunity, of true positive rates. 0 is
+alike.</p>
 {% for title, differences, rates, left in audits %}
 <h3>By {{ title }}</h3>
 {{ differences }}
@@ -68,10 +69,14 @@ def _rows(one: GroupFairness) -> Iterator[Row | None]:
     yield _row("Synthetic labels", one.label_parity, "" if one.measured_parity else "Parity")
     for model in one.models:
         yield _row(_model(model.with_sensitive), model.parity)
-    heading = "Odds"
-    for model in one.models:
-        yield _row(_model(model.with_sensitive), model.odds, heading)
-        heading = "" if model.odds else heading
+    for heading, found in (
+        ("Odds", [model.odds for model in one.models]),
+        ("Opportunity", [model.opportunity for model in one.models]),
+    ):
+        head = heading
+        for model, difference in zip(one.models, found, strict=True):
+            yield _row(_model(model.with_sensitive), difference, head)
+            head = "" if difference else head
 
 
 def _model(with_sensitive: bool) -> str:

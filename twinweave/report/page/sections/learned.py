@@ -38,16 +38,13 @@ def _rows(m: Material) -> list[tuple[str, str, str]]:
     measured, sizes = m.report["measured"], m.report["sizes"]
     trained = any(e["mechanism"]["kind"] == "PoissonSgd" for e in m.ledger["events"])
     sums = "; sums of model updates, each with its own noise" if trained else ""
-    server = (
-        f"{measured['tables']:,} noisy tables; table sizes; which blinded ids match, and so how "
-        f"many{sums}"
-    )
+    matches = "; which blinded ids match, and so how many" if m.overlaps else ""
+    server = f"{measured['tables']:,} noisy tables; table sizes{matches}{sums}"
+    alike = "another party's rows" + (", or which of its users match" if m.overlaps else "")
+    parties = list(sizes) if len(sizes) < 4 else [f"Each of {len(sizes)} parties"]
     return [
         ("Server", server, "a row, an id, a single party's update"),
-        *(
-            (party, "table sizes; this report", "another party's rows, or which of its users match")
-            for party in sizes
-        ),
+        *((party, "table sizes; this report", alike) for party in parties),
         ("Outsider", _OUTSIDER, "rows, ids, tables"),
     ]
 

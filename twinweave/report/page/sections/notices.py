@@ -122,6 +122,12 @@ def _synthetic(m: Material) -> Iterator[Notice]:
             text="since too few others had their quasi-identifiers: rare people are missing, and "
             "shares of the others are larger (audit.suppress).",
         )
+    if m.synthetic.enforced is not None and not m.synthetic.enforced.met:
+        yield Notice(
+            tone="warn",
+            title="The labels could not be made as fair as was asked.",
+            text="What was reached stands beside what was aimed at.",
+        )
     found = m.synthetic.fidelity
     if m.synthetic.suppressed:
         yield Notice(tone="warn", title="Suppressed:", text=suppressed(m.synthetic.suppressed))
