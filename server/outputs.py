@@ -227,6 +227,7 @@ def _facts(
             "ledger": str(out / rundir.LEDGER),
             "measurements": str(out / rundir.MEASUREMENTS),
         },
+        training=conf.training,
         synthetic={name: str(path) for name, path in written.items()},
         seconds=seconds,
         clips=conf.data.clips(chosen),

@@ -31,6 +31,7 @@ def mapping(output: Path, *overrides: str) -> dict[str, Any]:
             "privacy.epsilon=4",
             "privacy.delta=1e-5",
             "privacy.guard.mode=off",
+            "privacy.shares.training=0.1",  # of those that have a generator
             "workload=all",
             "audit=off",
             *overrides,

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from tests.source import REPOSITORY
 from twinweave.config import RunConf, compose, plain
 from twinweave.errors import ConfigError, SchemaError
+from twinweave.privacy.events import Stage
 
 DATA = sorted(path.stem for path in (REPOSITORY / "conf" / "data").glob("*.yaml"))
 
@@ -126,6 +127,23 @@ def test_a_delta_that_cannot_be_accounted_for_is_refused(delta: str) -> None:
         parsed(*private, f"privacy.delta={delta}")
     with pytest.raises(ConfigError, match=r"'privacy\.guard\.delta'"):
         parsed(*private, "privacy.delta=1e-5", "privacy.guard.delta=1e-13")
+
+
+def test_the_share_of_the_training_is_decided_by_rule_or_by_the_user() -> None:
+    public = ["privacy=public", "privacy.epsilon=1"]
+    by_rule = parsed(*public)
+    assert by_rule.training is not None
+    assert by_rule.training.share == by_rule.shares[Stage.TRAINING] == 0
+    assert "auto" in by_rule.training.why
+    asked = parsed(*public, "privacy.shares.training=.2")
+    assert asked.trains
+    assert asked.shares[Stage.TRAINING] == 0.2
+    assert parsed(*public, "privacy.shares.training=.2", "generator=none").training is None
+    assert not parsed(*public, "privacy.shares.training=.2", "generator.rounds=0").trains
+    assert parsed().trains  # the demo shows a training
+    for wrong in ("measurement=auto", "training=-1", "training=much"):
+        with pytest.raises(ConfigError, match=r"privacy\.shares"):
+            parsed(*public, f"privacy.shares.{wrong}")
 
 
 def test_a_wrong_value_of_one_generator_is_told_of_that_one() -> None:

@@ -66,6 +66,20 @@ def coarse(spec: RunSpec, seed: int) -> tuple[Measurement, ...]:
     return tuple(found)
 
 
+@pytest.mark.parametrize("asked", ["auto", 0.0])
+def test_training_that_earns_nothing_takes_nothing(tmp_path: Path, asked: Any) -> None:
+    data = mapping(tmp_path)
+    tables = plan(RunConf.parse(data | {"generator": TRAINING | {"rounds": 0}}), "ab" * 16)
+    data["privacy"]["shares"] |= {"training": asked}
+    conf = trained(data)
+    spec = plan(conf, "ab" * 16)
+    assert spec.training is None
+    assert not conf.trains
+    assert spec.plan == tables.plan  # all of the budget is theirs
+    data["privacy"]["shares"] |= {"training": 0.1}
+    assert plan(trained(data), "ab" * 16).plan[0].variance > spec.plan[0].variance
+
+
 CLIP = "data.lift.clip.spend=auto"
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import NamedGenerator
+from twinweave.generators.earning import TrainingShare, training_share
 from twinweave.names import check_name
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
 from twinweave.privacy.accountant import check_delta
@@ -113,12 +114,13 @@ class DataConf(Parsed):
 class PrivacyConf(Parsed):
     """The end-to-end budget and how it is shared over stages.
 
+    shares: of the training also `auto`, by the rule of generators/earning.py.
     demo: chosen by nobody, for the built-in campaign.
     """
 
     epsilon: float
     delta: float
-    shares: dict[Stage, float]
+    shares: dict[Stage, float | Literal["auto"]]
     priority_share: float
     k: int
     guard: GuardConf
@@ -133,7 +135,12 @@ class PrivacyConf(Parsed):
             )
         check_delta(self.delta)
         self.guard.check_delta("privacy.guard.delta")
-        if min(self.shares.values()) < 0 or sum(self.shares.values()) <= 0:
+        if any(s == "auto" for stage, s in self.shares.items() if stage is not Stage.TRAINING):
+            raise ConfigError(
+                "privacy.shares", "only the training's can be auto", "Give the others numbers."
+            )
+        given = [s for s in self.shares.values() if s != "auto"]
+        if not (all(0 <= s < inf for s in given) and sum(given) > 0):
             raise ConfigError(
                 "privacy.shares", "must be 0 or more, and some above 0", "Give each stage its part."
             )
@@ -282,6 +289,23 @@ class RunConf(Parsed):
     def audited_fairness(self) -> FairnessConf | None:
         """Whom the fairness audit looks at: the pair that is enforced, else the data's own."""
         return audited(self.fairness, self.data.fairness)
+
+    @property
+    def training(self) -> TrainingShare | None:
+        """What the generator's private training gets of the budget, and why; None without one."""
+        asked = self.privacy.shares.get(Stage.TRAINING, 0.0)
+        return training_share(self.generator, None if asked == "auto" else asked)
+
+    @property
+    def trains(self) -> bool:
+        """Whether parties take private steps on their rows."""
+        return self.training is not None and self.training.share > 0
+
+    @property
+    def shares(self) -> dict[Stage, float]:
+        """`privacy.shares` with the training's decided."""
+        given = {stage: s for stage, s in self.privacy.shares.items() if s != "auto"}
+        return {**given, Stage.TRAINING: self.training.share if self.training else 0.0}
 
     def _check_collusion(self) -> None:
         """Raise ConfigError where a dealer would be trusted not to collude with a party."""

@@ -55,7 +55,7 @@ def adapts(conf: RunConf) -> bool:
 def shares_of(conf: RunConf) -> dict[Stage, float]:
     """Of the budget, by stage. The first pass of tables asked for as they are worth is paid from
     the measurement's share, beside what clips are chosen from."""
-    shares = dict(conf.privacy.shares)
+    shares = dict(conf.shares)
     if adapts(conf):
         first = adaptive.FIRST * (1 - _priority_share(conf)) * shares[Stage.MEASUREMENT]
         clips = shares[Stage.SELECTION] if clip_queries(conf.data.analyses) else 0.0
@@ -81,7 +81,7 @@ def least_share(conf: RunConf, stage: Stage) -> float:
         return _priority_share(conf)
     own = Stage.SELECTION if stage is Stage.SELECTION else Stage.MEASUREMENT
     part = 1.0 if stage is Stage.SELECTION else _priority_share(conf)
-    return min(1.0, part * conf.privacy.shares[own] / shares_of(conf)[own])
+    return min(1.0, part * conf.shares[own] / shares_of(conf)[own])
 
 
 def _priority_share(conf: RunConf) -> float:
@@ -93,8 +93,9 @@ def _priority_share(conf: RunConf) -> float:
     if conf.data.lift is not None or not budget.k:
         return share
     mu = accountant.gaussian_mu(budget.epsilon, budget.delta)
-    others = budget.shares[Stage.TRAINING] if conf.generator and conf.generator.rounds else 0.0
-    others += budget.shares.get(Stage.EVALUATION, 0.0) if conf.audits else 0.0
-    whole = mu**2 * budget.shares[Stage.MEASUREMENT] / (budget.shares[Stage.MEASUREMENT] + others)
+    shares = conf.shares
+    others = shares[Stage.TRAINING] if conf.trains else 0.0
+    others += shares.get(Stage.EVALUATION, 0.0) if conf.audits else 0.0
+    whole = mu**2 * shares[Stage.MEASUREMENT] / (shares[Stage.MEASUREMENT] + others)
     tables = len(priority_tables(conf.data.analyses))
     return min(share, tables / (NEED * budget.k) ** 2 / whole)

@@ -261,7 +261,7 @@ def _items(conf: RunConf, tables: Weights, stage: Stage) -> list[WorkItem]:
 
 
 def _training(conf: RunConf) -> TrainingSpec | None:
-    if conf.generator is None or not conf.generator.rounds:
+    if conf.generator is None or not conf.trains:
         return None
     return TrainingSpec(
         generator=conf.generator.pinned(),
@@ -281,7 +281,7 @@ def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> Trai
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
         delta=conf.privacy.delta,
-        shares=conf.privacy.shares,
+        shares=conf.shares,
         priority_share=conf.privacy.priority_share,
         items=[],
         sgd=[
@@ -315,7 +315,7 @@ def generator_cost(conf: RunConf, rows: Mapping[str, int]) -> Cost | None:
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:
     """Stand-in for the training while sizes are unknown: it reserves the training's share."""
-    if conf.generator is None or not conf.generator.rounds:
+    if conf.generator is None or not conf.trains:
         return []
     return [
         SgdItem(

@@ -88,7 +88,7 @@ def _plan(conf: GeneratorConf) -> SgdPlan:
 
 def _adversary(conf: CtganConf) -> Adversary:
     from twinweave.generators.base import LocalRound
-    from twinweave.generators.ctgan import Adversary, Ctgan
+    from twinweave.generators.ctgan import Ctgan
     from twinweave.generators.engine import PrivacyEngine
 
     layout, plan = _layout(), _plan(conf)
@@ -100,7 +100,7 @@ def _adversary(conf: CtganConf) -> Adversary:
         one_way={n: np.ones(s) for n, s in zip(layout.names, SIZES, strict=True)},
         state={},
     )
-    return Adversary(Ctgan(conf, layout), local)
+    return Ctgan(conf, layout).adversary(local)
 
 
 def _plain(conf: GeneratorConf) -> Callable[[], Any]:

@@ -34,7 +34,13 @@ WIDER = NormalDist().inv_cdf(1 - 0.5e-4) / NormalDist().inv_cdf(0.975)
 """Times the half width of a 95 % interval: missed once in ten thousand."""
 
 SMALL = ("workload.three_way=false",)
-GENERATOR = ("engine=inprocess", "generator=tvae", "generator.rounds=1", "generator.local_steps=40")
+GENERATOR = (
+    "engine=inprocess",
+    "generator=tvae",
+    "generator.rounds=1",
+    "generator.local_steps=40",
+    "privacy.shares.training=0.1",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from twinweave.config import RunConf
 from twinweave.foresight.assumptions import PlanConf, assumed_of, rows_of
 from twinweave.foresight.search import Outlook, outlook
 from twinweave.generators.cost import Cost
+from twinweave.generators.earning import TrainingShare
 from twinweave.passes import adapts
 from twinweave.planning import generator_cost, plan, plan_second, plan_training
 from twinweave.privacy.ledger import Ledger
@@ -50,8 +51,9 @@ class Foresight:
     """A run as it is planned.
 
     assumed: sentences. outlooks: each outcome over all users; by_level: in short, by breakdowns.
-    training: noise multiplier at each party, {} without one. spent: epsilon in all, and alone by
-    stage. cost: of the generator, where it is worth saying.
+    training: noise multiplier at each party, {} without one. training_share: what it gets, and
+    why; None without a generator. spent: epsilon in all, and alone by stage. cost: of the
+    generator, where it is worth saying.
     """
 
     data: str
@@ -63,6 +65,7 @@ class Foresight:
     by_level: tuple[Foreseen, ...]
     tables: tuple[PlannedTable, ...]
     training: Mapping[str, float]
+    training_share: TrainingShare | None
     spent: float
     spent_by_stage: Mapping[str, float]
     cost: Cost | None = None
@@ -105,6 +108,7 @@ def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
         by_level=by_level,
         tables=(*_counts(spec), *(_table(schema, planned) for planned in (*spec.plan, *later))),
         training={p: s.noise_multiplier for p, s in training.parties.items()} if training else {},
+        training_share=conf.training,
         spent=ledger.epsilon(conf.privacy.delta),
         spent_by_stage=ledger.by_stage(conf.privacy.delta),
         cost=generator_cost(conf, rows),

@@ -81,6 +81,11 @@ class TrainingConf(Parsed):
         return self.rounds * self.local_steps
 
     @property
+    def auto_share(self) -> float:
+        """What training gets of the budget where nobody says (`generators/earning.py`)."""
+        return 0.0
+
+    @property
     def kind(self) -> str:
         """Its entry in `registry.KINDS`."""
         name: str = getattr(self, "name")  # noqa: B009 (of the kinds themselves)
@@ -272,6 +277,10 @@ class PretrainedConf(TrainingConf):
     @property
     def public_file(self) -> str | None:
         return self.format_file
+
+    @property
+    def auto_share(self) -> float:
+        return 0.1
 
     @property
     def threads(self) -> int:

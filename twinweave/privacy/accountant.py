@@ -155,12 +155,24 @@ def _composed_epsilon(counts: frozenset[tuple[Mechanism, int]], delta: float, co
 
 
 def _composed(counts: frozenset[tuple[Mechanism, int]], interval: float) -> Any:
-    """Privacy loss distribution of everything."""
+    """Privacy loss distribution of everything.
+
+    Tables and training each by themselves: while the noise of one is searched for, the other
+    stays as it is, and is answered from a cache.
+    """
+    training = frozenset(item for item in counts if loss_of(item[0]).steps > 1)
+    first, *second = [part for part in (counts - training, training) if part]
+    total = _together(first, interval)
+    return total.compose(_together(second[0], interval), _TRUNCATION) if second else total
+
+
+@lru_cache(maxsize=64)
+def _together(counts: frozenset[tuple[Mechanism, int]], interval: float) -> Any:
+    """Privacy loss distribution of one or more, from the least to the largest."""
     total = None
     for mechanism, count in sorted(counts, key=lambda item: loss_of(item[0]).mu):
         part = _repeated(_pld(mechanism, interval), count * loss_of(mechanism).steps)
         total = part if total is None else total.compose(part, _TRUNCATION)
-    assert total is not None
     return total
 
 

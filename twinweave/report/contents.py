@@ -10,6 +10,7 @@ from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import Overlap
+from twinweave.generators.earning import TrainingShare
 from twinweave.workload.choice import Choice
 from twinweave.workload.selection import FeatureScore
 
@@ -39,6 +40,7 @@ class RunFacts:
     tables, cells: how many were measured. files: what each is, and its path.
     too_large: names of the tables left out for having more than max_cells cells.
     scope: which tables were asked for, `priority` (the analyses' alone) or `all`.
+    training: what the generator's private training got, and why; None without a generator.
     synthetic: {name of a synthetic table: path of its Parquet file}.
     set_aside: part of the users whom no release is about.
     clips: {value column: where its amounts are clipped}, where that is below its upper bound.
@@ -60,6 +62,7 @@ class RunFacts:
     too_large: tuple[str, ...] = ()
     max_cells: int | None = None
     scope: Literal["priority", "all"] = "all"
+    training: TrainingShare | None = None
     synthetic: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     set_aside: float = 0.0

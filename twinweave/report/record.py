@@ -66,6 +66,7 @@ def _privacy(facts: RunFacts) -> dict[str, Any]:
         "spent_by_party": dict(facts.ledger.get("epsilon_by_party", {})),
         "notes": list(facts.ledger.get("notes", ())),
         "guards": dict(facts.guards),
+        "training": to_plain(facts.training),
     }
 
 

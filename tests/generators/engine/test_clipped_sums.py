@@ -13,6 +13,7 @@ from tests.generators.modules import Dense, Fragile, Sequences, rows
 from tests.generators.oracle import ClippedSums, brute_force, worst_change
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import GradientMode
+from twinweave.generators.engine import layers
 from twinweave.generators.engine.clipping import Clipping
 from twinweave.generators.training import Losses
 
@@ -232,3 +233,44 @@ def test_a_norm_whose_square_vanishes_is_seen_all_the_same(mode: Any) -> None:
         module = nn.Linear(1, 1, bias=False)
         found = ClippedSums(module, clip, mode)(partial(tiny, module, x))
         assert 0 <= float(found.double().norm()) <= clip * (1 + 1e-5)
+
+
+def single(a: Tensor, g: Tensor) -> Tensor:
+    return layers._single(a @ a.transpose(1, 2), g @ g.transpose(1, 2), a.shape[2], g.shape[2])
+
+
+def truth(a: Tensor, g: Tensor) -> Tensor:
+    wide = (a.double().transpose(1, 2) @ g.double()).square().sum(dim=(1, 2))
+    assert wide.isfinite().all()
+    return wide
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
+def test_norms_in_single_precision_are_near_and_never_below_the_truth(scale: float) -> None:
+    torch.manual_seed(0)
+    a, g = torch.randn(200, 14, 64) * scale, torch.randn(200, 14, 192) / scale
+    exact, found = truth(a, g), single(a, g)
+    assert (found >= exact).all()
+    assert (found <= exact * (1 + 1e-3)).all()
+
+
+@pytest.mark.parametrize("large", [1e4, 1e10, 1e30])
+def test_no_norm_is_hidden_by_rounding_or_by_what_vanishes(large: float) -> None:
+    """Positions that cancel; slopes whose products vanish; inputs whose products overflow."""
+    torch.manual_seed(0)
+    half = torch.randn(50, 7, 64)
+    a = torch.cat([half, half + 1e-6 * torch.randn(50, 7, 64)], dim=1) * large
+    g = torch.cat([torch.ones(50, 7, 64), -torch.ones(50, 7, 64)], dim=1) / large
+    assert (single(a, g) >= truth(a, g)).all()
+    assert (single(a, g * 1e-12) >= truth(a, g * 1e-12)).all()
+
+
+def test_without_what_rounding_hides_norms_are_below_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        layers, "_long", lambda products, _: products.new_zeros(*products.shape[:2])
+    )
+    torch.manual_seed(0)
+    a, g = torch.randn(200, 14, 64), torch.randn(200, 14, 192)
+    assert (single(a, g) < truth(a, g)).any()

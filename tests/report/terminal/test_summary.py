@@ -21,6 +21,7 @@ from tests.report.facts import FACTS
 from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.results import LiftReport, Relative
+from twinweave.generators.earning import TrainingShare
 from twinweave.report.contents import Contents
 from twinweave.report.display import shown_relative
 from twinweave.report.terminal.comparisons import Wording, relative_text, several_arms
@@ -42,6 +43,12 @@ def report() -> LiftReport:
     return analyse(
         SCHEMA, [noisy(q, exact(users, q), 3.0, rng) for q in WORKLOAD], replace(CONF, ratio=8 / 7)
     )
+
+
+def test_summary_says_what_the_training_was_given_and_why() -> None:
+    training = TrainingShare(share=0.0, why="none, as asked")
+    assert "training: none, as asked" in summary(Contents(facts=replace(FACTS, training=training)))
+    assert "training:" not in summary(Contents(facts=FACTS))
 
 
 def test_summary_says_what_must_be_said(report: LiftReport) -> None:

@@ -97,7 +97,7 @@ class CanaryRun:
         found = calibrate(
             epsilon=privacy.epsilon,
             delta=privacy.delta,
-            shares=privacy.shares if kind.first else {stage: 1.0},
+            shares=self.conf.shares if kind.first else {stage: 1.0},
             priority_share=privacy.priority_share,
             items=[*self._items(queries, stage), *([LATER] if kind.first else [])],
             coin_limit=self.conf.protocol.coin_limit,

@@ -150,9 +150,11 @@ def _budget(found: Foresight) -> list[str]:
         else:
             rows.append(_row_of(f"{stage}, {_tables(tables)}", tables))
     lines = ["", rule(), *table(rows, indent=" ")]
+    if found.training_share:
+        lines += paragraph(f"training: {found.training_share.why}", " ")
     if found.training:
         noise = ", ".join(f"{party} {sigma:.2f}" for party, sigma in found.training.items())
-        lines += paragraph(f"training: noise multiplier of DP-SGD {noise}", " ")
+        lines += paragraph(f"noise multiplier of DP-SGD: {noise}", " ")
     if found.cost is not None:
         lines += paragraph(found.cost.sentence, " ")
     stages = ", ".join(f"{stage} {e:.3f}" for stage, e in found.spent_by_stage.items())

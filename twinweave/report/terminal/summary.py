@@ -120,7 +120,8 @@ def _privacy(facts: RunFacts) -> list[str]:
         *([f"  stage {stage}", _epsilon(e)] for stage, e in stages.items()),
         *([f"  users of {party}", _epsilon(e)] for party, e in parties.items()),
     ]
-    return ["", rule(), *table(rows, indent=" "), *paragraph(_guards(facts), " ")]
+    trained = paragraph(f"training: {facts.training.why}", " ") if facts.training else []
+    return ["", rule(), *table(rows, indent=" "), *trained, *paragraph(_guards(facts), " ")]
 
 
 def _guards(facts: RunFacts) -> str:
