@@ -133,9 +133,9 @@ def made_everywhere(run: Path, data: Data) -> pd.DataFrame:
 
     The noisy estimate of the overlap may place a few people at one party only.
     """
-    joint = twinweave.load(run).synthetic()
+    joint: pd.DataFrame = twinweave.load(run).synthetic()
     at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
-    return joint[np.logical_and.reduce(at)]
+    return joint.loc[np.logical_and.reduce(at)]
 
 
 def _of_frame(asked: Asked, made: pd.DataFrame, data: Data, cpu: float) -> Score:
