@@ -55,7 +55,7 @@ def adapts(conf: RunConf) -> bool:
 def shares_of(conf: RunConf) -> dict[Stage, float]:
     """Of the budget, by stage. The first pass of tables asked for as they are worth is paid from
     the measurement's share, beside what clips are chosen from."""
-    shares = conf.shares
+    shares = dict(conf.shares)
     if adapts(conf):
         first = adaptive.FIRST * (1 - _priority_share(conf)) * shares[Stage.MEASUREMENT]
         clips = shares[Stage.SELECTION] if clip_queries(conf.data.analyses) else 0.0
@@ -89,11 +89,12 @@ def _priority_share(conf: RunConf) -> float:
 
     An audit's alone need no less noise than NEED times the k users below which nothing is shown.
     """
-    share, budget, shares = conf.privacy.priority_share, conf.privacy, conf.shares
+    share, budget = conf.privacy.priority_share, conf.privacy
     if conf.data.lift is not None or not budget.k:
         return share
     mu = accountant.gaussian_mu(budget.epsilon, budget.delta)
-    others = shares[Stage.TRAINING]
+    shares = conf.shares
+    others = shares[Stage.TRAINING] if conf.trains else 0.0
     others += shares.get(Stage.EVALUATION, 0.0) if conf.audits else 0.0
     whole = mu**2 * shares[Stage.MEASUREMENT] / (shares[Stage.MEASUREMENT] + others)
     tables = len(priority_tables(conf.data.analyses))

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from scripts.studies.datasets import CODES, Data, aucs, load, mean_tvd
-from scripts.studies.quality import joint_codes
+from scripts.studies.datasets import CODES, Data, aucs, coded, load, mean_tvd
+from scripts.studies.quality import made_everywhere
 from twinweave.config import RunConf, compose
 from twinweave.generators import registry
 from twinweave.generators.union import UnionLayout
@@ -83,7 +83,7 @@ def line(part: str, epsilon: float, seed: int, data: Data, asked: Sequence[str])
         cpu, wall = time.process_time(), time.monotonic()
         run_in_process(conf)
         cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-        codes = joint_codes(out, data)
+        codes, _ = coded(made_everywhere(out, data), data)
         valid = None if part == SCHEMA else chance_of_valid(conf, data.layout, out, codes)
     test = data.union.codes if data.holdout is None else data.holdout
     boosting, logistic = aucs(codes, test, data.layout)

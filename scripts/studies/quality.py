@@ -102,22 +102,6 @@ def score(asked: Asked, codes: CODES, numbers: pd.DataFrame, data: Data, cpu: fl
     )
 
 
-def whole_rows(run: Path, data: Data) -> pd.DataFrame:
-    """A run's synthetic rows that are present at every unit of parties.
-
-    The noisy estimate of the overlap may place a few people at one party only.
-    """
-    joint: pd.DataFrame = twinweave.load(run).synthetic()
-    at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
-    kept: pd.DataFrame = joint[np.logical_and.reduce(at)]
-    return kept
-
-
-def joint_codes(run: Path, data: Data) -> CODES:
-    """Codes of `whole_rows`."""
-    return coded(whole_rows(run, data), data)[0]
-
-
 def one_run(data: Data, generator: str, training: str, epsilon: float, seed: int) -> Score:
     """A run as a user starts it, its joint table read back from the run directory."""
     from scripts.engines.inprocess import run_in_process
@@ -139,9 +123,19 @@ def one_run(data: Data, generator: str, training: str, epsilon: float, seed: int
         started = time.process_time()
         run_in_process(conf)
         spent = time.process_time() - started
-        joint = whole_rows(Path(folder) / "run", data)
+        made = made_everywhere(Path(folder) / "run", data)
     what = generator if training == "auto" else f"{generator}, training {training}"
-    return _of_frame(Asked(what=what, epsilon=epsilon, seed=seed), joint, data, spent)
+    return _of_frame(Asked(what=what, epsilon=epsilon, seed=seed), made, data, spent)
+
+
+def made_everywhere(run: Path, data: Data) -> pd.DataFrame:
+    """A run's synthetic rows that are present at every unit of parties.
+
+    The noisy estimate of the overlap may place a few people at one party only.
+    """
+    joint: pd.DataFrame = twinweave.load(run).synthetic()
+    at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
+    return joint.loc[np.logical_and.reduce(at)]
 
 
 def _of_frame(asked: Asked, made: pd.DataFrame, data: Data, cpu: float) -> Score:

@@ -275,12 +275,12 @@ class PretrainedConf(TrainingConf):
         return "llm_pretrained"
 
     @property
-    def auto_share(self) -> float:
-        return 0.1
-
-    @property
     def public_file(self) -> str | None:
         return self.format_file
+
+    @property
+    def auto_share(self) -> float:
+        return 0.1
 
     @property
     def threads(self) -> int:
