@@ -135,7 +135,8 @@ def made_everywhere(run: Path, data: Data) -> pd.DataFrame:
     """
     joint: pd.DataFrame = twinweave.load(run).synthetic()
     at = [joint[[f"present_{p}" for p in unit]].any(axis=1) for unit in data.schema.units]
-    return joint.loc[np.logical_and.reduce(at)]
+    kept: pd.DataFrame = joint.loc[np.logical_and.reduce(at)]
+    return kept
 
 
 def _of_frame(asked: Asked, made: pd.DataFrame, data: Data, cpu: float) -> Score:
