@@ -33,7 +33,7 @@ def told(found: Contents, folder: Path) -> str:
 def test_it_says_verdicts_cost_and_where_the_rest_is(found: Contents, tmp_path: Path) -> None:
     text = told(found, tmp_path)
     for part in (
-        "bought: t",
+        "bought, t",
         "LIFT",
         "UNRESOLVED",
         "epsilon 0.9987 of 1",

@@ -93,7 +93,7 @@ def _verdict(o: Outcome, one: Lift, found: Comparison, relative: bool) -> list[s
     if relative and told.relative is not None and told.relative.value is not None:
         beside = f" ({percent(told.relative.value)})"
     return [
-        shortened(f"{o.name}: {one.arm} vs {one.against}", 28),
+        shortened(f"{o.name}, {one.arm} vs {one.against}", 28),
         found.verdict.value.upper(),
         f"{o.points.signed(told.absolute.value)}{o.points.suffix}{beside}",
         o.points.between(told.absolute.interval),
