@@ -94,7 +94,7 @@ def test_the_audit_covers_what_a_run_releases(monkeypatch: pytest.MonkeyPatch) -
     spec = plan(conf, "run")
     found = lower_bounds(conf, spec, ROWS, "quick")
     tables = [kind.name for kind in kinds.kinds_of(spec, little.side)]
-    assert {"tables: of one party", "tables: sums of amounts"} < set(tables)
+    assert "tables: of one party" in tables
     assert [b.path for b in found] == [
         *tables,
         "counts of users in common",
