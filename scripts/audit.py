@@ -61,7 +61,7 @@ def _bounds(conf: RunConf, run: Run, depth: Depth | None) -> tuple[LowerBound, .
     for bound in found:
         over = ", which is EXCEEDED" if bound.exceeds else ""
         figures = f"epsilon {bound.bound:.2f} or more, {bound.claimed:.2f} claimed{over}"
-        print(f"  {bound.path}: {figures} (at most {bound.ceiling:.2f} could be proven)")
+        print(f"  {bound.path}: {figures} ({bound.ceiling:.2f} on average, were it all spent)")
     return found
 
 

@@ -88,13 +88,14 @@ def test_a_finished_run_is_audited_again_and_finds_the_same(
     ended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "found.json"
-    assert command.main([str(ended), "--json", str(file)]) == 0
+    assert command.main([str(ended), "--canaries", "--json", str(file)]) == 0
     shown, again = capsys.readouterr().out, json.loads(file.read_text())
     for party in ("publisher", "advertiser"):
         first = json.loads((ended / "parties" / party / "audit.json").read_text())
         for part in ("rows", "attacks", "utility", "gate"):
             assert again[party][part] == first[part], part
         assert all(line in shown for line in first["lines"])
+    assert "training: tvae, every noisy gradient: epsilon" in shown
 
 
 def leaking(real: Any) -> Any:

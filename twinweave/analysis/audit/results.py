@@ -46,8 +46,8 @@ class LowerBound:
 
     path: of the release ("measured tables: coins", "training: tvae"). claimed: epsilon at the
     run's delta. bound: a lower bound of the true epsilon at that delta, that is wrong with
-    probability 1 - confidence at most. ceiling: the most that the instrument can prove of a
-    mechanism that spends exactly what is claimed. exceeds: whether the claim is disproved.
+    probability 1 - confidence at most. ceiling: what the instrument proves, on average,
+    of a mechanism that spends exactly what is claimed. exceeds: whether the claim is disproved.
     """
 
     path: str

@@ -51,7 +51,7 @@ def _attack(found: AttackFinding) -> list[str]:
 
 
 def _bounds(found: tuple[LowerBound, ...]) -> list[str]:
-    rows = [["epsilon of", "claimed", "proven", "provable", "confidence"]]
+    rows = [["epsilon of", "claimed", "proven", "ceiling", "confidence"]]
     for one in found:
         rows.append(
             [
@@ -66,7 +66,8 @@ def _bounds(found: tuple[LowerBound, ...]) -> list[str]:
         *table(rows),
         *paragraph(
             "By made-up users, each path in a run of its own that spends all of epsilon on it. "
-            "More than is claimed would be a mistake in the program; less proves nothing."
+            "More than is claimed would be a mistake in the program; less proves nothing. Ceiling: "
+            "what is proven on average where all that is claimed is spent."
         ),
     ]
 
