@@ -252,9 +252,13 @@ def test_the_ledger_is_told_whole() -> None:
     assert {noise for *_, noise in lines} == {"41.75", "82.66", "61.2"}
 
 
-def test_a_page_of_another_release_is_refused(found: Contents, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"version": 99}, {"lift": {"level": 0.95}}, {"traffic": ...}])
+def test_a_report_of_another_release_is_refused(
+    found: Contents, tmp_path: Path, change: dict[str, object]
+) -> None:
     run = written(tmp_path, found, TABLES)
-    rundir.write_json(run.path / rundir.REPORT, {**run.report, "version": 99})
+    told = {k: v for k, v in {**run.report, **change}.items() if v is not ...}
+    rundir.write_json(run.path / rundir.REPORT, told)
     with pytest.raises(SourceError, match=r"another release\. Use the one that wrote it"):
         drawn(rundir.Run(tmp_path))
 

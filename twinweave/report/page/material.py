@@ -10,13 +10,16 @@ from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.examine import SyntheticFindings
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import Overlap
-from twinweave.errors import SourceError
+from twinweave.errors import ConfigError, SourceError
 from twinweave.parsing import parse
 from twinweave.report.contents import Contents
 from twinweave.report.record import VERSION, report_record
 from twinweave.rundir import Run
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.measurement import Measurement
+
+_WRITTEN = {"traffic", "versions", "set_aside"}
+"""Fields without which no section may be asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,25 +67,37 @@ class Material:
         """The same from the run's files. Raises SourceError where one is missing, or of another
         release."""
         report = run.report
-        if report.get("version") != VERSION:
+        try:
+            found = _findings(report)
+            pairs = _pairs(run.schema, run.measurements) if found["synthetic"] else {}
+        except (ConfigError, KeyError):
             raise SourceError(
                 f"{run.path}: its report.json is of another release. Use the one that wrote it."
-            )
-        lift, synthetic, audit = report["lift"], report["synthetic"], report["audit"]
+            ) from None
         return cls(
             report=report,
             ledger=run.ledger,
             configuration=run.configuration,
-            lift=None if lift is None else parse(LiftReport, lift),
-            overlaps=tuple(parse(Overlap, one) for one in report["in_common"]),
-            synthetic=None if synthetic is None else parse(SyntheticFindings, synthetic),
-            audit=None if audit is None else parse(AuditReport, audit),
-            pairs=_pairs(run.schema, run.measurements) if synthetic else {},
+            pairs=pairs,
+            **found,
         )
 
     @property
     def data(self) -> str:
         return str(self.report["data"])
+
+
+def _findings(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What report.json has found, by field. Raises ConfigError or KeyError for another form."""
+    if report["version"] != VERSION or not set(report) >= _WRITTEN:
+        raise KeyError("version")
+    lift, synthetic, audit = report["lift"], report["synthetic"], report["audit"]
+    return {
+        "lift": None if lift is None else parse(LiftReport, lift),
+        "overlaps": tuple(parse(Overlap, one) for one in report["in_common"]),
+        "synthetic": None if synthetic is None else parse(SyntheticFindings, synthetic),
+        "audit": None if audit is None else parse(AuditReport, audit),
+    }
 
 
 def _pairs(schema: JointSchema, measurements: Sequence[Measurement]) -> dict[str, tuple[str, str]]:
