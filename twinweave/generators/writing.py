@@ -29,7 +29,8 @@ def narrowed(
     viewer = torch.multinomial(presence.clamp(min=1e-9), 1, generator=generator)[:, 0]
     narrow = torch.rand(len(codes), generator=generator) < share
     shown = torch.where(narrow[:, None] & ~held[viewer], ABSENT, codes)
-    proven = columns.proven_presence((shown != ABSENT).float())
+    seen = (shown != ABSENT).float().to(columns.alone.device)
+    proven = columns.proven_presence(seen).to(presence.device)
     return shown, torch.where(narrow[:, None], proven, presence)
 
 
