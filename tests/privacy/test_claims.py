@@ -28,13 +28,13 @@ INTERVAL = 2.0**-12
 
 @pytest.fixture(scope="module")
 def default() -> tuple[RunConf, list[Event], list[Event]]:
-    """The default run: its configuration, what its tables, those of its audit among them, and what
-    its training release."""
+    """The default run: its configuration, what its tables release, those of its audit among them
+    and what stands for the ones that are chosen later, and what its training releases."""
     conf = RunConf.parse(compose(["output=."]))
     spec = plan(conf, "r")
     training = plan_training(conf, spec, ROWS)
     rounds = spec.trained.generator.rounds
-    tables = [*spec.tables.events(), *spec.evaluation()]
+    tables = [*spec.tables.events(), *spec.later, *spec.evaluation()]
     return conf, tables, training.events(spec.schema.units, rounds)
 
 
@@ -70,12 +70,14 @@ def test_what_an_outside_reader_is_shown(
     default: tuple[RunConf, list[Event], list[Event]],
 ) -> None:
     """Who is no party knows neither party's noise on a table between them: their sum, two sigma
-    squared, is as good as one Gaussian."""
+    squared, is as good as one Gaussian. Of tables that are chosen later each may be of one party
+    alone, so that this is the most."""
     conf, tables, training = default
+    later = plan(conf, "r").later[0].mechanism
 
     def seen(event: Event) -> Mechanism:
         m = event.mechanism
-        if not isinstance(m, DiscreteGaussian) or len(event.parties) == 1:
+        if not isinstance(m, DiscreteGaussian) or len(event.parties) == 1 or m == later:
             return m
         return replace(m, noise_multiplier=m.noise_multiplier * math.sqrt(len(event.parties)))
 

@@ -121,7 +121,7 @@ def test_known_answer() -> None:
         *(share for party in opened for share in party.values()),
     ):
         digest.update(array.astype("<u4").tobytes())
-    assert digest.hexdigest() == "ce60d3f614cd46c70e142e7d92a5e6ae998f99969cbbde26ad16cc1a31828fc5"
+    assert digest.hexdigest() == "da0ed1bd76c8280a1c227f9846e5656d0a80ef582715963281141bea50666cf5"
 
 
 # --- who sees what -----------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.analysis.audit.results import UtilityFinding
+from twinweave.tables.contingency import Axis
 
 MOST_TABLES = 200
 """Of one number of columns; more are sampled."""
@@ -81,9 +82,8 @@ def tvd(one: Codes, other: Codes, columns: Sequence[int], sizes: Sequence[int]) 
 
 
 def _shares(codes: Codes, columns: Sequence[int], sizes: Sequence[int]) -> NDArray[np.float64]:
-    own = tuple(sizes[c] for c in columns)
-    cell = np.ravel_multi_index(tuple(codes[:, c] for c in columns), own)
-    counts = np.bincount(cell, minlength=int(np.prod(own)))
+    axis = Axis(sizes=tuple(sizes[c] for c in columns))
+    counts = np.bincount(axis.positions(codes[:, list(columns)]), minlength=axis.size)
     shares: NDArray[np.float64] = counts / max(len(codes), 1)
     return shares
 
