@@ -59,9 +59,12 @@ class Groups:
         return np.asarray(np.bincount(self.stratum, sums)[self.stratum], dtype=np.float64)
 
     def gap(self, rates: NDArray[np.float64]) -> float:
-        """The largest difference of (cells,) rates between two groups of one stratum."""
-        apart = [np.ptp(rates[self.stratum == s]) for s in np.unique(self.stratum)]
-        return float(max(apart, default=0.0))
+        """The largest difference of (cells,) rates between two groups of one stratum.
+
+        NaN for a group that has none.
+        """
+        own = [rates[(self.stratum == s) & ~np.isnan(rates)] for s in np.unique(self.stratum)]
+        return float(max((np.ptp(r) for r in own if len(r)), default=0.0))
 
 
 def concerned(wanted: Enforcement, layout: UnionLayout, rows: Rows) -> NDArray[np.bool_]:

@@ -83,11 +83,13 @@ def _at(groups: Groups, offset: Vector) -> Vector:
 
 
 def _errors(groups: Groups, rows: Scored, decided: Bools) -> Vector:
-    """True and false positive rate of a decision in each cell: (2, cells)."""
-    kinds = (rows.positive, ~rows.positive)
-    return np.stack(
-        [groups.rates(decided.astype(np.float64), rows.weights * kind) for kind in kinds]
-    )
+    """True and false positive rate of a decision in each cell: (2, cells), NaN where of nobody."""
+    found = []
+    for kind in (rows.positive, ~rows.positive):
+        weights = rows.weights * kind
+        rates = groups.rates(decided.astype(np.float64), weights)
+        found.append(np.where(groups.sums(weights) > 0, rates, np.nan))
+    return np.stack(found)
 
 
 def _difference(rule: Rule, groups: Groups, rows: Scored, shift: Vector) -> float:
@@ -133,7 +135,9 @@ def _alike_in_rates(groups: Groups, rows: Scored, others: Vector, aim: Vector) -
 def _alike_in_errors(groups: Groups, rows: Scored, others: Vector, aim: Vector) -> Vector:
     """Offsets that bring both rates of a cell's decisions closest to the aim, the worse of them.
 
-    One threshold a group cannot meet both; every threshold between two rows is tried.
+    One threshold a group cannot meet both; every threshold between two rows is tried. Of those
+    that are as good, the one that moves the logits least. A kind of person that a cell has none
+    of is not asked for.
     """
     found = np.zeros(len(groups))
     for cell in range(len(groups)):
@@ -143,12 +147,13 @@ def _alike_in_errors(groups: Groups, rows: Scored, others: Vector, aim: Vector) 
         worst = np.zeros(len(inside) + 1)
         for kind, wanted in ((rows.positive, aim[0]), (~rows.positive, aim[1])):
             weight = rows.weights[inside] * kind[inside]
-            rate = np.concatenate([[0.0], np.cumsum(weight)]) / max(weight.sum(), 1e-300)
-            worst = np.maximum(worst, np.abs(rate - wanted[cell]))
-        edges = np.concatenate([[logits[0] + 1], (logits[1:] + logits[:-1]) / 2, [logits[-1] - 1]])
-        real = np.concatenate(
-            [[True], logits[1:] < logits[:-1], [True]]
-        )  # between equal rows: none
-        worst[~real] = np.inf
-        found[cell] = -edges[np.argmin(worst)]
+            if weight.any():
+                rate = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
+                worst = np.maximum(worst, np.abs(rate - wanted[cell]))
+        above, below = np.append(np.inf, logits), np.append(logits, -np.inf)
+        nearest = (above.clip(max=logits[0] + 2) + below.clip(min=logits[-1] - 2)) / 2
+        thresholds = np.where((below <= 0) & (above > 0), 0.0, nearest)
+        worst[above == below] = np.inf  # between equal rows there is none
+        best = np.flatnonzero(worst <= worst.min() + 1e-12)
+        found[cell] = -thresholds[best[np.abs(thresholds[best]).argmin()]]
     return found
