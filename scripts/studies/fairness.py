@@ -7,7 +7,8 @@ equal opportunity differences by fairlearn's definitions, on the held-out real r
 none, on the parties' own. Measurements are simulated in the clear with a run's own noise, as in
 `scripts.studies.synthesis`; synthesis and constraint are a run's own. Beside it, what no thresholds
 by group fall short of, of a model trained on the real rows or on the table as measured, with the
-judged rows' own labels in hand: the least accuracy that parity costs. --svg draws the means over the seeds against the strength.
+judged rows' own labels in hand: the least accuracy that parity costs. --svg draws the means over
+the seeds against the strength.
 """
 
 from __future__ import annotations

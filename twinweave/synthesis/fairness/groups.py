@@ -39,9 +39,15 @@ class Groups:
     def __len__(self) -> int:
         return len(self.stratum)
 
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Rows that a cell speaks of: bool (rows,)."""
+        found: NDArray[np.bool_] = self.cell != NO_CELL
+        return found
+
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of a value of each row, by cell: (cells,)."""
-        inside = self.cell != NO_CELL
+        inside = self.inside
         return np.asarray(
             np.bincount(self.cell[inside], values[inside], len(self)), dtype=np.float64
         )

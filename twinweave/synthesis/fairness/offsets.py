@@ -92,10 +92,29 @@ def _errors(groups: Groups, rows: Scored, decided: Bools) -> Vector:
     return np.stack(found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """The largest between two groups: of label rates; of the rates of the decision "logit above 0",
+    parity; of its true or false positive rates by the labels as they were, odds."""
+
+    labels: float
+    parity: float
+    odds: float
+
+
+def differences(groups: Groups, rows: Scored, shift: Vector) -> Differences:
+    """Of the labels that the shift brings, and of decisions by the shifted logits."""
+    decided = rows.logits + shift > 0
+    return Differences(
+        labels=groups.gap(groups.rates(rows.moved(shift), rows.weights)),
+        parity=groups.gap(groups.rates(decided.astype(np.float64), rows.weights)),
+        odds=max(groups.gap(e) for e in _errors(groups, rows, decided)),
+    )
+
+
 def _difference(rule: Rule, groups: Groups, rows: Scored, shift: Vector) -> float:
-    if rule == "equalized_odds":
-        return max(groups.gap(e) for e in _errors(groups, rows, rows.logits + shift > 0))
-    return groups.gap(groups.rates(rows.moved(shift), rows.weights))
+    found = differences(groups, rows, shift)
+    return found.odds if rule == "equalized_odds" else found.labels
 
 
 def _aims(rule: Rule, strength: float, groups: Groups, rows: Scored) -> Vector:
@@ -135,9 +154,8 @@ def _alike_in_rates(groups: Groups, rows: Scored, others: Vector, aim: Vector) -
 def _alike_in_errors(groups: Groups, rows: Scored, others: Vector, aim: Vector) -> Vector:
     """Offsets that bring both rates of a cell's decisions closest to the aim, the worse of them.
 
-    One threshold a group cannot meet both; every threshold between two rows is tried. Of those
-    that are as good, the one that moves the logits least. A kind of person that a cell has none
-    of is not asked for.
+    One threshold a group cannot meet both; every threshold between two rows is tried. None where
+    no other is better than that at 0. A kind of person that a cell has none of is not asked for.
     """
     found = np.zeros(len(groups))
     for cell in range(len(groups)):
@@ -151,9 +169,10 @@ def _alike_in_errors(groups: Groups, rows: Scored, others: Vector, aim: Vector) 
                 rate = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
                 worst = np.maximum(worst, np.abs(rate - wanted[cell]))
         above, below = np.append(np.inf, logits), np.append(logits, -np.inf)
-        nearest = (above.clip(max=logits[0] + 2) + below.clip(min=logits[-1] - 2)) / 2
-        thresholds = np.where((below <= 0) & (above > 0), 0.0, nearest)
-        worst[above == below] = np.inf  # between equal rows there is none
-        best = np.flatnonzero(worst <= worst.min() + 1e-12)
-        found[cell] = -thresholds[best[np.abs(thresholds[best]).argmin()]]
+        worst[above == below] = np.inf  # between equal rows there is no threshold
+        best = int(worst.argmin())
+        asis = int((logits > 0).sum())
+        if worst[asis] > worst[best] + 1e-12:
+            high, low = min(above[best], logits[0] + 2), max(below[best], logits[-1] - 2)
+            found[cell] = -(high + low) / 2
     return found
