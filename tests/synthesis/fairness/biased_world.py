@@ -97,7 +97,7 @@ def task(conf: EnforceConf | None, seed: int = 0) -> Task:
     rng = np.random.default_rng(11)
     rows = people(rng)
     synthesis = SynthesisConf(
-        fit=FitConf(latents=64, free_steps=40), rake=RakeConf(candidates=3, exchanges=60)
+        fit=FitConf(latents=96, free_steps=60), rake=RakeConf(candidates=3, exchanges=60)
     )
     return Task(
         layout=LAYOUT,
