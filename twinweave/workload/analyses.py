@@ -335,6 +335,8 @@ class FairnessConf(Parsed):
                 "needs a column that is not the label",
                 "Name the sensitive columns.",
             )
+        if len(set(self.sensitive)) < len(self.sensitive):
+            raise ConfigError("fairness.sensitive", "a column repeats", "Name each once.")
 
 
 def check_fairness(schema: JointSchema, conf: FairnessConf) -> None:

@@ -31,6 +31,7 @@ from twinweave.report.page.material import Material
 from twinweave.report.page.page import run_page
 from twinweave.report.page.sections.budget import grouped
 from twinweave.report.page.style import STYLE
+from twinweave.synthesis.fairness.curve import TradePoint
 from twinweave.synthesis.fairness.enforce import Enforced, GroupDifference
 
 LIMIT = 1_000_000
@@ -183,6 +184,10 @@ def test_what_was_made_fair_stands_before_and_after(found: Contents, tmp_path: P
         changed=0.043,
         differences=(difference,),
         met=False,
+        curve=tuple(
+            TradePoint(strength=s, accuracy=0.8 - s / 50, labels=0, parity=0.2 - s / 10, odds=0.1)
+            for s in (0.0, 0.5, 1.0)
+        ),
     )
     cost = Trade(
         rows=900,
@@ -197,7 +202,14 @@ def test_what_was_made_fair_stands_before_and_after(found: Contents, tmp_path: P
     assert document.faults == []
     assert "enforced" in document.anchors
     text = " ".join(document.text.split())
-    for part in ("could not be made as fair", "not met", "0.130", "81.0% before, 79.0% after"):
+    for part in (
+        "could not be made as fair",
+        "not met",
+        "0.130",
+        "81.0% before, 79.0% after",
+        "Other strengths",
+        "Difference in parity",
+    ):
         assert part in text, part
 
 

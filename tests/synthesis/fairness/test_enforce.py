@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,20 +10,34 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.generators.toys import conf as generator
 from tests.synthesis.fairness.biased_world import AT, LAYOUT, YES, rates, task, wanted, whole
 from twinweave.errors import ConfigError
+from twinweave.generators import registry
 from twinweave.generators.union import Rows
 from twinweave.synthesis.fairness import enforce
-from twinweave.synthesis.fairness.conf import EnforceConf, Way
+from twinweave.synthesis.fairness.conf import EnforceConf, Rule, Way
 from twinweave.synthesis.population import row_counts
-from twinweave.synthesis.synthesise import SynthesisResult, more_rows, synthesise
+from twinweave.synthesis.synthesise import (
+    SynthesisResult,
+    first_weights,
+    made_fair,
+    more_rows,
+    synthesise,
+)
 
 PARITY = EnforceConf(constraint="demographic_parity", sensitive=("sex",))
 
 
 @cache
-def made(conf: EnforceConf | None) -> SynthesisResult:
-    return synthesise(None, task(conf))
+def as_measured() -> SynthesisResult:
+    return synthesise(None, task(None))
+
+
+@cache
+def made(conf: EnforceConf) -> SynthesisResult:
+    """Of one fit, which no constraint changes."""
+    return made_fair(as_measured(), task(conf))
 
 
 def model(rows: Rows, judged: Rows) -> NDArray[Any]:
@@ -62,18 +77,19 @@ def test_tables_as_measured_beside_the_constraint_keep_labels_unfair(
 ) -> None:
     """The broken variant: rows that are also to meet the label's tables as they were measured."""
     monkeypatch.setattr(enforce, "fair_tables", lambda measured, *_: list(measured))
-    found = synthesise(None, task(PARITY))
+    found = made_fair(as_measured(), task(PARITY))
     assert found.enforced is not None
     assert np.ptp(rates(found.rows, "sex")) > 0.01
     assert not found.enforced.met
 
 
-def test_without_a_constraint_rows_are_as_they_were() -> None:
-    """The original beside fair rows is what a run without a constraint makes, row by row."""
-    original = made(PARITY).original
-    assert original is not None
-    np.testing.assert_array_equal(original.codes, made(None).rows.codes)
-    assert made(None).enforced is None
+def test_a_run_makes_the_rows_it_would_make_and_fair_ones_beside_them() -> None:
+    """From the beginning, under the same seed, row by row; the original as without a constraint."""
+    found = synthesise(None, task(PARITY))
+    assert found.original is not None
+    np.testing.assert_array_equal(found.original.codes, as_measured().rows.codes)
+    np.testing.assert_array_equal(found.rows.codes, made(PARITY).rows.codes)
+    assert as_measured().enforced is None
 
 
 def test_half_the_strength_takes_half_the_difference() -> None:
@@ -132,9 +148,45 @@ def test_more_rows_are_as_fair() -> None:
     assert np.ptp(rates(drawn.rows, "sex")) < 0.02
 
 
-def test_the_same_seed_makes_the_same_rows() -> None:
-    again = synthesise(None, task(PARITY)).rows
-    np.testing.assert_array_equal(again.codes, made(PARITY).rows.codes)
+def test_an_llm_writes_its_labels_anew() -> None:
+    """Its own logits, moved by group: rates alike among candidates, all other columns as drawn."""
+    conf = EnforceConf(constraint="demographic_parity", sensitive=("sex",), enforce="decode")
+    asked = task(conf)
+    asked = replace(asked, conf=replace(asked.conf, mixture=0.0))
+    kind = generator("llm", format_steps=100, format_batch=128)
+    network = registry.load(kind, LAYOUT, first_weights(kind, asked))
+    found = synthesise(network, asked)
+    assert found.enforced is not None
+    assert found.original is not None
+    (one,) = found.enforced.differences
+    assert one.before > 0.1
+    assert one.reached < 0.01
+    assert found.enforced.met
+    assert np.ptp(rates(found.rows, "sex")) < 0.01
+    assert 0.02 < found.enforced.changed < 0.3
+    others = [i for name, i in AT.items() if name != "credit"]
+    drawn, original = (r.codes[:, others].mean(axis=0) for r in (found.rows, found.original))
+    np.testing.assert_allclose(drawn, original, atol=0.05)
+    assert set(np.unique(whole(found.rows).codes[:, AT["credit"]])) == {0, 1, YES}
+
+
+def test_one_group_alone_leaves_labels_as_they_are() -> None:
+    """All groups too small, or but one of them: said, and nothing turned."""
+    found = made(EnforceConf(**{**PARITY.__dict__, "smallest": 10**6}))
+    assert found.enforced is not None
+    assert not found.enforced.met
+    assert found.enforced.changed == 0
+    assert found.enforced.differences[0].left_out == ("f", "m")
+    assert found.enforced.curve == ()
+
+
+def test_no_strength_turns_no_label() -> None:
+    rules: tuple[Rule, ...] = ("demographic_parity", "equalized_odds")
+    for rule in rules:
+        conf = EnforceConf(constraint=rule, sensitive=("sex",), strength=0.0)
+        found = made(conf).enforced
+        assert found is not None
+        assert found.changed < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -146,6 +198,9 @@ def test_the_same_seed_makes_the_same_rows() -> None:
         ({"constraint": "demographic_parity", "label": "credit"}, "fairness.positive"),
         ({"constraint": "demographic_parity", "sensitive": ("nobody",)}, "no party has"),
         ({"constraint": "conditional_parity", "admissible": ("sex",)}, "fairness.admissible"),
+        ({"constraint": "conditional_parity", "admissible": ("credit",)}, "fairness.admissible"),
+        ({"constraint": "conditional_parity", "admissible": ("work", "work")}, "repeats"),
+        ({"constraint": "demographic_parity", "sensitive": ("sex", "sex")}, "repeats"),
     ],
 )
 def test_what_cannot_be_enforced_is_refused(fields: dict[str, object], word: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from twinweave.synthesis.fairness.curve import STRENGTHS, curve
 from twinweave.synthesis.fairness.groups import NO_CELL, Groups
 from twinweave.synthesis.fairness.offsets import Scored, chance, offsets
 from twinweave.synthesis.fairness.targets import reweighted, scores
@@ -114,6 +116,42 @@ def test_odds_are_as_close_as_any_threshold_a_group_brings_them() -> None:
         ]
         here = np.abs(errors(rows.logits + shift > 0, inside) - pooled).max()
         assert here == pytest.approx(min(tried))
+
+
+def test_odds_move_nobody_where_errors_are_alike() -> None:
+    """Of thresholds as good as each other, the one that leaves the logits where they are."""
+    cell = np.repeat([0, 1], 500)
+    logits = np.tile(np.repeat([-2.0, 1.0], 250), 2)
+    positive = np.tile(np.arange(250) % 5 == 0, 4)
+    rows = Scored(logits=logits, positive=positive, weights=np.full(1000, 1e-3))
+    shift, ((before, _, reached),) = offsets("equalized_odds", 1.0, [grouped(cell)], rows)
+    assert before == reached == 0
+    np.testing.assert_array_equal(shift, 0)
+
+
+def test_a_group_in_which_nobody_has_the_label_is_compared_in_the_other_error_alone() -> None:
+    rng = np.random.default_rng(7)
+    cell = rng.integers(0, 2, 3000)
+    rows = scored(rng, 3000, cell)
+    rows = replace(rows, logits=rows.logits + cell, positive=rows.positive & (cell == 1))
+    _, ((before, _, reached),) = offsets("equalized_odds", 1.0, [grouped(cell)], rows)
+    assert reached < 0.1 < before  # as a rate of its own, none of nobody, it would be far apart
+
+
+def test_a_curve_is_what_every_strength_would_bring() -> None:
+    rng = np.random.default_rng(8)
+    cell = rng.integers(0, 2, 9000)
+    g, rows = grouped(cell), scored(rng, 9000, cell)
+    points = curve("demographic_parity", [g], rows)
+    assert [p.strength for p in points] == list(STRENGTHS)
+    for p in points:
+        shift, ((_, aimed, _),) = offsets("demographic_parity", p.strength, [g], rows)
+        decided = rows.logits + shift > 0
+        assert p.labels == pytest.approx(aimed, abs=1e-8)
+        assert p.parity == pytest.approx(np.ptp(g.rates(decided.astype(float), rows.weights)))
+        assert p.accuracy == pytest.approx(float(rows.weights @ (decided == rows.positive)))
+    assert points[-1].parity < points[0].parity / 4
+    assert points[-1].accuracy < points[0].accuracy
 
 
 def test_weights_bring_the_chances_about_in_every_part() -> None:

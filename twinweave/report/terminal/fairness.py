@@ -26,11 +26,12 @@ def fairness_section(found: SyntheticFindings) -> list[str]:
         return []
     lines = []
     if found.enforced is not None:
-        lines += [*_enforced(found.enforced), *_trade(found.trade), ""]
-    return lines + _fairness(found.fairness)
+        lines += [*enforced_lines(found.enforced, found.trade), ""]
+    return lines + fairness_lines(found.fairness)
 
 
-def _enforced(found: Enforced) -> list[str]:
+def enforced_lines(found: Enforced, cost: Trade | None) -> list[str]:
+    """What was made fair, what a model trained on it loses, and what was not brought about."""
     given = f" given {', '.join(map(shortened, found.admissible))}" if found.admissible else ""
     lines = paragraph(
         f"Made fair: {_SAID[found.constraint]} of {found.label} = {found.positive}{given}, "
@@ -49,7 +50,7 @@ def _enforced(found: Enforced) -> list[str]:
         )
     for one in found.differences:
         lines += _apart(one)
-    return lines
+    return lines + _trade(cost)
 
 
 def _why(found: Enforced) -> str:
@@ -100,7 +101,8 @@ def _number(found: Finding | None) -> str:
     return "not shown" if found is None else f"{found.value:.3f}"
 
 
-def _fairness(found: FairnessReport) -> list[str]:
+def fairness_lines(found: FairnessReport) -> list[str]:
+    """What the audit of labels and models finds."""
     lines = paragraph(
         f"Fairness of {found.label} = {found.positive}, {found.rows:,} people who "
         "have it: largest difference between two groups."

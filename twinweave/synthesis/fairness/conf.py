@@ -60,6 +60,10 @@ class EnforceConf(Parsed):
                 "goes with constraint=conditional_parity, and only with it",
                 "Name the columns that may explain a difference, or choose demographic_parity.",
             )
+        for name in ("sensitive", "admissible"):
+            named = getattr(self, name) or ()
+            if len(set(named)) < len(named):
+                raise ConfigError(f"fairness.{name}", "a column repeats", "Name each once.")
         if (self.label is None) != (self.positive is None):
             raise ConfigError(
                 "fairness.positive",

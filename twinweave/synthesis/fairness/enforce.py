@@ -18,6 +18,7 @@ from twinweave.generators.union import Rows
 from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.draw import Basis, Offer, possible
 from twinweave.synthesis.fairness.conf import Enforcement, Rule, Way
+from twinweave.synthesis.fairness.curve import TradePoint, curve
 from twinweave.synthesis.fairness.groups import Groups, concerned, groups, located
 from twinweave.synthesis.fairness.offsets import Scored, offsets
 from twinweave.synthesis.fairness.proxy import cross_fitted
@@ -67,6 +68,7 @@ class Enforced:
     """What was enforced. changed: share of labels that are others now.
 
     met: whether every difference, and every group's rate, is as aimed at, up to `tolerance`.
+    curve: what other strengths would bring.
     """
 
     constraint: Rule
@@ -79,6 +81,7 @@ class Enforced:
     changed: float
     differences: tuple[GroupDifference, ...]
     met: bool
+    curve: tuple[TradePoint, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -292,4 +295,5 @@ def _found(aim: _Aim, offer: Offer, differences: Sequence[Difference]) -> Enforc
             len(g) > 1 and d.reached <= d.aimed + wanted.tolerance and d.missed <= wanted.tolerance
             for g, d in zip(aim.groupings, told, strict=True)
         ),
+        curve=curve(wanted.constraint, aim.groupings, aim.rows),
     )

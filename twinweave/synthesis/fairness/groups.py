@@ -39,9 +39,15 @@ class Groups:
     def __len__(self) -> int:
         return len(self.stratum)
 
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Rows that a cell speaks of: bool (rows,)."""
+        found: NDArray[np.bool_] = self.cell != NO_CELL
+        return found
+
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of a value of each row, by cell: (cells,)."""
-        inside = self.cell != NO_CELL
+        inside = self.inside
         return np.asarray(
             np.bincount(self.cell[inside], values[inside], len(self)), dtype=np.float64
         )
@@ -59,9 +65,12 @@ class Groups:
         return np.asarray(np.bincount(self.stratum, sums)[self.stratum], dtype=np.float64)
 
     def gap(self, rates: NDArray[np.float64]) -> float:
-        """The largest difference of (cells,) rates between two groups of one stratum."""
-        apart = [np.ptp(rates[self.stratum == s]) for s in np.unique(self.stratum)]
-        return float(max(apart, default=0.0))
+        """The largest difference of (cells,) rates between two groups of one stratum.
+
+        NaN for a group that has none.
+        """
+        own = [rates[(self.stratum == s) & ~np.isnan(rates)] for s in np.unique(self.stratum)]
+        return float(max((np.ptp(r) for r in own if len(r)), default=0.0))
 
 
 def concerned(wanted: Enforcement, layout: UnionLayout, rows: Rows) -> NDArray[np.bool_]:

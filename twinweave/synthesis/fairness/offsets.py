@@ -83,17 +83,38 @@ def _at(groups: Groups, offset: Vector) -> Vector:
 
 
 def _errors(groups: Groups, rows: Scored, decided: Bools) -> Vector:
-    """True and false positive rate of a decision in each cell: (2, cells)."""
-    kinds = (rows.positive, ~rows.positive)
-    return np.stack(
-        [groups.rates(decided.astype(np.float64), rows.weights * kind) for kind in kinds]
+    """True and false positive rate of a decision in each cell: (2, cells), NaN where of nobody."""
+    found = []
+    for kind in (rows.positive, ~rows.positive):
+        weights = rows.weights * kind
+        rates = groups.rates(decided.astype(np.float64), weights)
+        found.append(np.where(groups.sums(weights) > 0, rates, np.nan))
+    return np.stack(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """The largest between two groups: of label rates; of the rates of the decision "logit above 0",
+    parity; of its true or false positive rates by the labels as they were, odds."""
+
+    labels: float
+    parity: float
+    odds: float
+
+
+def differences(groups: Groups, rows: Scored, shift: Vector) -> Differences:
+    """Of the labels that the shift brings, and of decisions by the shifted logits."""
+    decided = rows.logits + shift > 0
+    return Differences(
+        labels=groups.gap(groups.rates(rows.moved(shift), rows.weights)),
+        parity=groups.gap(groups.rates(decided.astype(np.float64), rows.weights)),
+        odds=max(groups.gap(e) for e in _errors(groups, rows, decided)),
     )
 
 
 def _difference(rule: Rule, groups: Groups, rows: Scored, shift: Vector) -> float:
-    if rule == "equalized_odds":
-        return max(groups.gap(e) for e in _errors(groups, rows, rows.logits + shift > 0))
-    return groups.gap(groups.rates(rows.moved(shift), rows.weights))
+    found = differences(groups, rows, shift)
+    return found.odds if rule == "equalized_odds" else found.labels
 
 
 def _aims(rule: Rule, strength: float, groups: Groups, rows: Scored) -> Vector:
@@ -133,7 +154,8 @@ def _alike_in_rates(groups: Groups, rows: Scored, others: Vector, aim: Vector) -
 def _alike_in_errors(groups: Groups, rows: Scored, others: Vector, aim: Vector) -> Vector:
     """Offsets that bring both rates of a cell's decisions closest to the aim, the worse of them.
 
-    One threshold a group cannot meet both; every threshold between two rows is tried.
+    One threshold a group cannot meet both; every threshold between two rows is tried. None where
+    no other is better than that at 0. A kind of person that a cell has none of is not asked for.
     """
     found = np.zeros(len(groups))
     for cell in range(len(groups)):
@@ -143,12 +165,14 @@ def _alike_in_errors(groups: Groups, rows: Scored, others: Vector, aim: Vector) 
         worst = np.zeros(len(inside) + 1)
         for kind, wanted in ((rows.positive, aim[0]), (~rows.positive, aim[1])):
             weight = rows.weights[inside] * kind[inside]
-            rate = np.concatenate([[0.0], np.cumsum(weight)]) / max(weight.sum(), 1e-300)
-            worst = np.maximum(worst, np.abs(rate - wanted[cell]))
-        edges = np.concatenate([[logits[0] + 1], (logits[1:] + logits[:-1]) / 2, [logits[-1] - 1]])
-        real = np.concatenate(
-            [[True], logits[1:] < logits[:-1], [True]]
-        )  # between equal rows: none
-        worst[~real] = np.inf
-        found[cell] = -edges[np.argmin(worst)]
+            if weight.any():
+                rate = np.concatenate([[0.0], np.cumsum(weight)]) / weight.sum()
+                worst = np.maximum(worst, np.abs(rate - wanted[cell]))
+        above, below = np.append(np.inf, logits), np.append(logits, -np.inf)
+        worst[above == below] = np.inf  # between equal rows there is no threshold
+        best = int(worst.argmin())
+        asis = int((logits > 0).sum())
+        if worst[asis] > worst[best] + 1e-12:
+            high, low = min(above[best], logits[0] + 2), max(below[best], logits[-1] - 2)
+            found[cell] = -(high + low) / 2
     return found

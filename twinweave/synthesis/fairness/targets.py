@@ -54,6 +54,8 @@ def reweighted(rows: Scored, wanted: Vector, groupings: Sequence[Index]) -> Vect
     for _ in range(ROUNDS if len(groupings) > 1 else 1):
         for parts in groupings:
             inside = parts != NO_CELL
+            if not inside.any():
+                continue
             place = np.where(inside, 2 * parts + rows.positive, 0)
             aim = _aim(rows, wanted, parts, int(parts.max(initial=-1)) + 1)
             now = np.bincount(place[inside], found[inside], len(aim))

@@ -71,7 +71,7 @@ def scatter(f: Scatter) -> Markup:
         viewBox=f"0 0 {WIDTH:g} {WIDTH:g}",
         preserveAspectRatio="none",
         role="img",
-        aria_label=f"{f.y} over {f.x}, by run: {told}",
+        aria_label=f"{f.y} over {f.x}, by number: {told}",
         class_="strip",
     )
     return render(

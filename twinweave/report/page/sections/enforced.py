@@ -9,6 +9,7 @@ from markupsafe import Markup
 from twinweave.analysis.fairness.trade import Trade
 from twinweave.analysis.finding import Finding
 from twinweave.report.page.charts.intervals import Bar, Forest, Row, bounds, forest
+from twinweave.report.page.charts.scatter import Point, Scatter, scatter
 from twinweave.report.page.charts.tables import NUMBER, STRONG, TEXT, table
 from twinweave.report.page.html import render
 from twinweave.report.page.material import Material
@@ -21,6 +22,8 @@ _TEMPLATE = """
 {{ differences }}
 {% for line in apart %}<p class="small">{{ line }}</p>{% endfor %}
 {{ trade }}
+{{ strengths }}
+{{ curve }}
 """
 
 _CALLED = {
@@ -28,6 +31,14 @@ _CALLED = {
     "equalized_odds": "equalised odds",
     "conditional_parity": "conditional parity",
 }
+
+_STRENGTHS = (
+    ("Strength", TEXT),
+    ("Accuracy", NUMBER),
+    ("Labels", NUMBER),
+    ("Parity", NUMBER),
+    ("Odds", NUMBER),
+)
 
 _DIFFERENCES = (
     ("Largest difference between groups of", TEXT),
@@ -52,6 +63,8 @@ def section(m: Material) -> Section | None:
         differences=table(_DIFFERENCES, differences),
         apart=list(_apart(found)),
         trade=_trade(m.synthetic.trade),
+        strengths=_strengths(found),
+        curve=_curve(found),
     )
     title = "What was made fair, and what that costs"
     return Section(name="enforced", title=title, short="Made fair", body=body)
@@ -100,6 +113,46 @@ def _trade(found: Trade | None) -> Markup:
             scale=bounds(rows, 0.0),
         )
     )
+
+
+def _strengths(found: Enforced) -> Markup:
+    """What every strength brings, a row each."""
+    if not found.curve:
+        return Markup()
+    rows = [
+        (
+            f"{number}: {p.strength:g}",
+            f"{p.accuracy:.1%}",
+            *(f"{v:.3f}" for v in (p.labels, p.parity, p.odds)),
+        )
+        for number, p in enumerate(found.curve, 1)
+    ]
+    said = Markup(
+        "<h3>Other strengths</h3><p class='small'>Largest differences between groups: of the "
+        "labels, and of a model's decisions (parity, odds), with its accuracy; on candidate rows "
+        "with their labels as measured.</p>"
+    )
+    return said + table(_STRENGTHS, rows)
+
+
+def _curve(found: Enforced) -> Markup:
+    """Accuracy over the difference that the constraint is about."""
+    if not found.curve:
+        return Markup()
+    odds = found.constraint == "equalized_odds"
+    points = [
+        Point(
+            number=number,
+            x=p.odds if odds else p.parity,
+            y=p.accuracy,
+            strong=p.strength == found.strength,
+            joined=True,
+        )
+        for number, p in enumerate(found.curve, 1)
+    ]
+    name = f"Difference in {'odds' if odds else 'parity'}"
+    caption = "What fairness costs a model: numbered as above; dark, the strength of this run."
+    return scatter(Scatter(caption=caption, points=points, x=name, y="Accuracy"))
 
 
 def _pair(group: str, was: Finding | None, now: Finding | None) -> Iterator[Row]:
