@@ -28,6 +28,7 @@ from twinweave.protocols.evaluation.interface import Audited, Evidence
 from twinweave.protocols.evaluation.messages import EvaluateReply, EvaluateRequest
 from twinweave.protocols.evaluation.party import audit_path, evaluating, evidence
 from twinweave.protocols.party import Finished, Introduced, Party, Released
+from twinweave.report.page.own import own_page
 from twinweave.spec import RunSpec
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.holdout import is_aside
@@ -272,6 +273,36 @@ def test_rows_that_are_none_of_the_runs_are_refused(parties: Parties, change: An
 
 def evaluate_request(parties: Parties, request: EvaluateRequest) -> None:
     evaluating(audit)(request, released(parties)[P], parties.sites[P])
+
+
+def test_a_row_without_its_cells_is_refused(parties: Parties) -> None:
+    rows = random_rows(parties)
+    lacking = replace(rows, codes=np.full_like(rows.codes, ABSENT))
+    with pytest.raises(ProtocolError, match="lack cells"):
+        evaluate_request(parties, request_of(parties, lacking))
+    assert party_of(parties).guard.history() == ()
+
+
+@pytest.mark.parametrize("rows", [1, 500])
+def test_an_audit_that_breaks_down_tells_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """An error would be a bit of the party's rows, chosen by who sends the synthetic ones. Counts
+    leave as from any audit; the party's word, where it is asked for, is against the tables."""
+
+    def breaks(*_: Any) -> Any:
+        raise ValueError("row 17 has age 43")
+
+    monkeypatch.setattr("twinweave.analysis.audit.party.measured", breaks)
+    found = Parties.of(configured(tmp_path, "audit.gate=parties"), tmp_path)
+    found.setup()
+    reply = evaluate(found, random_rows(found, rows))
+    assert set(reply.hits) == set(COUNTED)
+    assert reply.verdict == "withheld"
+    report = audit_path(found.sites[P], found.spec.run).read_text()
+    assert "ValueError" in report
+    assert "age 43" not in report  # that is for the party's own log
+    assert "could not be finished" in own_page(found.sites[P])
 
 
 def test_answers_that_were_not_asked_for_are_refused(parties: Parties) -> None:
