@@ -46,7 +46,8 @@ def audit(evidence: Evidence) -> Audited:
     try:
         report, withheld = findings(evidence, hits)
     except Exception as error:
-        log.warning("audit: %s", "".join(traceback.format_exception(error)))
+        log.warning("audit: it could not be finished (%s)", type(error).__name__)
+        log.info("%s", "".join(traceback.format_exception(error)))
         report, withheld = failed(error), True
     for line in report["lines"]:
         log.info("audit: %s", line)
