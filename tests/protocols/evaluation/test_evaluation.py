@@ -18,7 +18,7 @@ from tests.source import modules, tree
 from twinweave.analysis.audit.party import audit
 from twinweave.analysis.audit.report import audit_report
 from twinweave.config import RunConf, compose
-from twinweave.errors import BudgetError, ChannelError, ConfigError, ProtocolError
+from twinweave.errors import AppError, BudgetError, ChannelError, ConfigError, ProtocolError
 from twinweave.generators.union import Rows
 from twinweave.protocols.alignment.messages import BlindRequest
 from twinweave.protocols.alignment.party import blind
@@ -373,3 +373,24 @@ def exact(parties: Parties) -> RunSpec:
     plan = parties.spec.audit
     assert plan is not None
     return replace(parties.spec, audit=replace(plan, noise_multiplier=2.0))
+
+
+@pytest.mark.parametrize("part", [0.1 + 1e-12, 0.12, 0.55, -0.05])
+def test_a_server_asks_for_the_sizes_of_few_parts_alone(parties: Parties, part: float) -> None:
+    """Each setup tells an exact size: with any part to choose, a server would halve its way to the
+    keyed hash of every user."""
+    plan = parties.spec.audit
+    assert plan is not None
+    with pytest.raises(ConfigError, match=r"multiple of 0\.05"):
+        replace(plan, holdout=part)
+    asked = parties.spec.dumps().replace('"holdout":0.1,', f'"holdout":{part!r},')
+    assert asked != parties.spec.dumps()
+    with pytest.raises(AppError, match=r"multiple of 0\.05"):
+        RunSpec.loads(asked)
+
+
+@pytest.mark.parametrize("percent", range(0, 51, 5))
+def test_every_multiple_may_be_set_aside(parties: Parties, percent: int) -> None:
+    plan = parties.spec.audit
+    assert plan is not None
+    assert replace(plan, holdout=percent / 100).holdout == percent / 100
