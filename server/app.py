@@ -57,11 +57,11 @@ def _stages(
     """What becomes of a run's findings: files, and lines on the terminal."""
     from server import outputs
     from server.generator import first_weights, synthetic_rows
-    from server.simulation import show_own
+    from server.simulation import show_broken_audits, show_cleaning
     from strategies.weave import Stages
 
     started = time.perf_counter()
-    cleaned = cache(lambda: show_own(sites, "cleaning"))  # once, with the first report
+    cleaned = cache(lambda: show_cleaning(sites))  # once, with the first report
 
     told = False  # of what was measured, by this process: its lines are not printed twice
 
@@ -74,7 +74,9 @@ def _stages(
 
     def finish(findings: Findings) -> None:
         outputs.write_ledger(conf, findings.ledger)
-        show_own(sites, "audit")
+        show_broken_audits(sites)
+        if sites and findings.evaluated:
+            say(f"what each party found, for itself alone: {conf.output}/parties/*/report.html")
         report(findings, synthesis=conf.generator is not None)
 
     return Stages(

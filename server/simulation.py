@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from server.lifecycle import PRIVATE
@@ -60,10 +61,23 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
     return sites
 
 
-def show_own(sites: str, what: str) -> None:
-    """Print what every simulated party's own log says of `what` ("cleaning", "audit"); the run's
-    log, which may be handed on, does not get it. In a deployment (sites "") there is nothing to
-    print from."""
+def show_cleaning(sites: str) -> None:
+    """Print what every simulated party's own log says of the cleaning of its table; the run's log,
+    which may be handed on, does not get it."""
+    for party, loud, text in _own_lines(sites, "cleaning"):
+        log.info("%s%s: %s", "warning: " if loud else "", party, text, extra={PRIVATE: True})
+
+
+def show_broken_audits(sites: str) -> None:
+    """Print which simulated party's audit broke down. What audits find is printed nowhere."""
+    for party, loud, text in _own_lines(sites, "audit"):
+        if loud:
+            log.info("warning: %s: %s", party, text, extra={PRIVATE: True})
+
+
+def _own_lines(sites: str, what: str) -> Iterator[tuple[str, bool, str]]:
+    """(party, whether it is a warning, text) of what the parties' own logs say of it. In a
+    deployment (sites "") there is nothing to read."""
     for file in sorted(Path(sites).glob("*.yaml")) if sites else []:
         site = json.loads(file.read_text())
         own = Path(site["work"]) / PARTY_LOG
@@ -71,9 +85,8 @@ def show_own(sites: str, what: str) -> None:
             continue
         for line in own.read_text(encoding="utf-8").splitlines():
             stamp, _, text = line.partition(f"{what}: ")
-            loud = "warning: " if "WARNING" in stamp else ""
             if text:
-                log.info("%s%s: %s", loud, site["party"], text, extra={PRIVATE: True})
+                yield site["party"], "WARNING" in stamp, text
 
 
 def write_own_pages(sites: str) -> None:

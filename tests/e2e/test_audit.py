@@ -20,7 +20,7 @@ from tests.whole_run import guard_rows, serve
 from twinweave import rundir
 from twinweave.analysis.audit import party as party_audit
 from twinweave.analysis.canaries.run import EFFORTS, Effort
-from twinweave.errors import InternalError, WithheldError
+from twinweave.errors import WithheldError
 from twinweave.generators.union import Rows
 from twinweave.parsing import parse
 from twinweave.privacy import accountant
@@ -177,19 +177,22 @@ def test_a_run_cut_short_after_the_parties_looked_goes_on_and_pays_once(
         assert run.report["audit"]["gate"]["state"] == "open"
 
 
-def test_an_audit_that_fails_says_how_to_end_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_audit_that_breaks_down_ends_no_run_and_tells_the_party_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And nothing was charged for it: the audit comes before the release."""
+    """That there was an error would be a bit of the party's rows, outside (epsilon, delta)."""
 
-    def fails(_: Any) -> Any:
+    def fails(*_: Any) -> Any:
         raise ValueError("could not convert 61-secret")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(party_audit, "measured", lambda *_: fails(0))
-        data = configured(tmp_path)
-        with pytest.raises(InternalError, match="audit=off") as told:
-            serve(data)
-    assert "secret" not in str(told.value)
-    out = serve(data | {"resume": data["output"]})
-    assert twinweave.load(out).report["audit"]["gate"]["state"] == "open"
+    monkeypatch.setattr(party_audit, "measured", fails)
+    out = serve(configured(tmp_path))
+    run, shown = twinweave.load(out), capsys.readouterr().out
+    assert run.report["audit"]["looked"] == ["publisher", "advertiser"]
+    assert "publisher: it could not be finished (ValueError)" in shown
+    for text in (shown, (out / rundir.REPORT).read_text(), (out / "run.log").read_text()):
+        assert "secret" not in text
+    assert "could not be finished" not in (out / "run.log").read_text()
+    own = json.loads((out / "parties" / "publisher" / "audit.json").read_text())
+    assert own["gate"]["state"] == "withheld"
+    assert command.main([str(out)]) == WithheldError.exit_code

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clients.site import load_site
-from server.simulation import show_own, write_sites
+from server.simulation import show_cleaning, write_sites
 from tests.campaigns import campaign, mapping, world
 from tests.whole_run import Deployment, readable, serve
 from twinweave.config import RunConf
@@ -56,7 +56,7 @@ def test_a_party_whose_log_is_gone_does_not_stop_the_run(tmp_path: Path) -> None
     out = serve(cents(tmp_path))
     for log in out.glob(f"parties/*/{PARTY_LOG}"):
         log.unlink()
-    show_own(str(out / "parties" / "sites"), "cleaning")
+    show_cleaning(str(out / "parties" / "sites"))
 
 
 def test_in_a_deployment_it_is_in_the_partys_own_log_alone(tmp_path: Path) -> None:

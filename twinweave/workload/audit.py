@@ -18,6 +18,10 @@ Depth = Literal["off", "quick", "full"]
 """off: no audit, no holdout. quick: in seconds. full: every attack and bound, in minutes."""
 
 MOST_HOLDOUT = 0.5
+HOLDOUT_STEP = 5
+"""In percent, of the part that is set aside. The server says which part, and is told the exact size
+of the rest: could it ask for any part, it would find the keyed hash of every user, one size after
+another, and know them again in other tables and runs."""
 
 COUNTED = ("copies",)
 """Attacks whose hits may be counted for the server: whether a row is hit follows from that row
@@ -123,7 +127,12 @@ class AuditPlan(Parsed):
 
 def check_holdout(field: str, part: float) -> None:
     """Raise ConfigError unless a part of the users may be set aside."""
-    if not 0 <= part <= MOST_HOLDOUT:
+    # One floating-point number for each part: what is next to it is another question.
+    if not (0 <= part <= MOST_HOLDOUT and part == round(part, 2)) or (
+        round(100 * part) % HOLDOUT_STEP
+    ):
         raise ConfigError(
-            field, f"must be between 0 and {MOST_HOLDOUT:g}", "Give a part of the users, 0.1 say."
+            field,
+            f"must be a multiple of {HOLDOUT_STEP / 100:g} between 0 and {MOST_HOLDOUT:g}",
+            "Give a part of the users, 0.1 say.",
         )

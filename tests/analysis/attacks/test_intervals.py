@@ -62,6 +62,18 @@ def test_intervals_hold_the_truth(rate: float) -> None:
     assert p_between(narrow, 400, 0.91, 0.99) < 1e-6
 
 
+@pytest.mark.parametrize("tied", [0.05, 0.08, 0.3])
+def test_scores_with_ties_raise_no_more_false_alarms_than_others(tied: float) -> None:
+    """300 draws of two scores alone, alike on both sides. With ties left as they are the interval
+    lay above .02 in 5 % of them. Alarm: a rate above 2.5 %, at 1e-4."""
+    rng = np.random.default_rng(9)
+    above = 0
+    for _ in range(300):
+        used, aside = (-(rng.random(n) > tied).astype(float) for n in (300, 60))
+        above += at_few_false_alarms(used, aside, 5 / 60, LEVEL, rng).interval[0] > 0.02
+    assert p_between(above, 300, 0.0, 0.025) > 1e-4, above
+
+
 def test_rates_have_newcombes_interval() -> None:
     """Newcombe (1998), table II, example (a): 56/70 and 48/80, method 10."""
     found = rates(56, 70, 48, 80, LEVEL)

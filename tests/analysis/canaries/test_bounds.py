@@ -8,8 +8,14 @@ from scipy.special import ndtr
 from scipy.stats import binom, norm
 
 from twinweave.analysis.canaries import bounds
-from twinweave.privacy.accountant import gaussian_delta, gaussian_epsilon, gaussian_mu
-from twinweave.privacy.events import PoissonSgd
+from twinweave.privacy.accountant import (
+    delta_of_mechanisms,
+    epsilon_of_mechanisms,
+    gaussian_delta,
+    gaussian_epsilon,
+    gaussian_mu,
+)
+from twinweave.privacy.events import DiscreteGaussian, PoissonSgd, SharedBinomial
 
 DELTA = 1e-5
 MU = gaussian_mu(1.0, DELTA)
@@ -44,6 +50,35 @@ def test_no_observer_of_a_gaussian_beats_the_accuracy_that_is_inverted() -> None
     right = (norm.cdf(thresholds * MU) + norm.sf((thresholds - 1) * MU)) / 2
     assert right.max() == pytest.approx(ndtr(MU / 2), abs=1e-6)
     assert (1 + gaussian_delta(MU, 0.0)) / 2 == pytest.approx(ndtr(MU / 2))
+
+
+LITTLE = {
+    "epsilon 4": [DiscreteGaussian(noise_multiplier=1.0577)],
+    "epsilon 8": [DiscreteGaussian(noise_multiplier=0.5587)],
+    "two tables": [DiscreteGaussian(noise_multiplier=s) for s in (3.42, 1.12)],
+    "coins": [SharedBinomial(coins=40)],
+}
+
+
+@pytest.mark.parametrize("claimed", LITTLE.values(), ids=LITTLE.keys())
+def test_little_noise_on_whole_numbers_that_is_as_claimed_is_not_accused(
+    claimed: list[DiscreteGaussian | SharedBinomial],
+) -> None:
+    """Of an observer who sees all that there is to see, many times."""
+    n = 10_000_000
+    right = round(n * (1 + delta_of_mechanisms(claimed, 0.0)) / 2)
+    epsilon = epsilon_of_mechanisms(claimed, DELTA)
+    terms = {"delta": DELTA, "confidence": 0.9999}
+    proven = bounds.gaussian(right, n, claimed=claimed, **terms)
+    assert 0.97 * epsilon < proven < epsilon
+    assert bounds.gaussian(right + n // 500, n, claimed=claimed, **terms) > epsilon
+
+
+def test_as_if_it_were_gaussian_little_noise_would_be_accused() -> None:
+    claimed = LITTLE["epsilon 8"]
+    right = round(10_000 * (1 + delta_of_mechanisms(claimed, 0.0)) / 2)
+    as_gaussian = bounds.gaussian(right, 10_000, delta=DELTA, confidence=0.9999)
+    assert as_gaussian > 1.1 * epsilon_of_mechanisms(claimed, DELTA)
 
 
 @pytest.mark.parametrize("right", [5_300, 5_600])

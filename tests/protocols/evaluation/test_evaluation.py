@@ -18,7 +18,7 @@ from tests.source import modules, tree
 from twinweave.analysis.audit.party import audit
 from twinweave.analysis.audit.report import audit_report
 from twinweave.config import RunConf, compose
-from twinweave.errors import BudgetError, ChannelError, ConfigError, ProtocolError
+from twinweave.errors import AppError, BudgetError, ChannelError, ConfigError, ProtocolError
 from twinweave.generators.union import Rows
 from twinweave.protocols.alignment.messages import BlindRequest
 from twinweave.protocols.alignment.party import blind
@@ -28,6 +28,7 @@ from twinweave.protocols.evaluation.interface import Audited, Evidence
 from twinweave.protocols.evaluation.messages import EvaluateReply, EvaluateRequest
 from twinweave.protocols.evaluation.party import audit_path, evaluating, evidence
 from twinweave.protocols.party import Finished, Introduced, Party, Released
+from twinweave.report.page.own import own_page
 from twinweave.spec import RunSpec
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.holdout import is_aside
@@ -274,6 +275,36 @@ def evaluate_request(parties: Parties, request: EvaluateRequest) -> None:
     evaluating(audit)(request, released(parties)[P], parties.sites[P])
 
 
+def test_a_row_without_its_cells_is_refused(parties: Parties) -> None:
+    rows = random_rows(parties)
+    lacking = replace(rows, codes=np.full_like(rows.codes, ABSENT))
+    with pytest.raises(ProtocolError, match="lack cells"):
+        evaluate_request(parties, request_of(parties, lacking))
+    assert party_of(parties).guard.history() == ()
+
+
+@pytest.mark.parametrize("rows", [1, 500])
+def test_an_audit_that_breaks_down_tells_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """An error would be a bit of the party's rows, chosen by who sends the synthetic ones. Counts
+    leave as from any audit; the party's word, where it is asked for, is against the tables."""
+
+    def breaks(*_: Any) -> Any:
+        raise ValueError("row 17 has age 43")
+
+    monkeypatch.setattr("twinweave.analysis.audit.party.measured", breaks)
+    found = Parties.of(configured(tmp_path, "audit.gate=parties"), tmp_path)
+    found.setup()
+    reply = evaluate(found, random_rows(found, rows))
+    assert set(reply.hits) == set(COUNTED)
+    assert reply.verdict == "withheld"
+    report = audit_path(found.sites[P], found.spec.run).read_text()
+    assert "ValueError" in report
+    assert "age 43" not in report  # that is for the party's own log
+    assert "could not be finished" in own_page(found.sites[P])
+
+
 def test_answers_that_were_not_asked_for_are_refused(parties: Parties) -> None:
     good = np.zeros(HIT_CELLS, dtype=np.int64)
     server.check(parties.spec, {P: EvaluateReply(hits=dict.fromkeys(COUNTED, good), verdict="")})
@@ -342,3 +373,24 @@ def exact(parties: Parties) -> RunSpec:
     plan = parties.spec.audit
     assert plan is not None
     return replace(parties.spec, audit=replace(plan, noise_multiplier=2.0))
+
+
+@pytest.mark.parametrize("part", [0.1 + 1e-12, 0.12, 0.55, -0.05])
+def test_a_server_asks_for_the_sizes_of_few_parts_alone(parties: Parties, part: float) -> None:
+    """Each setup tells an exact size: with any part to choose, a server would halve its way to the
+    keyed hash of every user."""
+    plan = parties.spec.audit
+    assert plan is not None
+    with pytest.raises(ConfigError, match=r"multiple of 0\.05"):
+        replace(plan, holdout=part)
+    asked = parties.spec.dumps().replace('"holdout":0.1,', f'"holdout":{part!r},')
+    assert asked != parties.spec.dumps()
+    with pytest.raises(AppError, match=r"multiple of 0\.05"):
+        RunSpec.loads(asked)
+
+
+@pytest.mark.parametrize("percent", range(0, 51, 5))
+def test_every_multiple_may_be_set_aside(parties: Parties, percent: int) -> None:
+    plan = parties.spec.audit
+    assert plan is not None
+    assert replace(plan, holdout=percent / 100).holdout == percent / 100

@@ -53,15 +53,20 @@ def at_few_false_alarms(
     Carlini et al. ("Membership inference attacks from first principles", 2022) say why that, and
     not the area, is what an attack is worth. Interval: a bootstrap of both sets at once. The
     share of others above their own k-th largest score is Beta(k, m - k + 1), which moves the
-    threshold; the used rows above it are then binomial.
+    threshold; the used rows above it are then binomial. That takes scores without ties, so that
+    these are broken at random: an attacker who has to name rows draws lots among equal ones.
     """
     n, m = len(used), len(aside)
     most = int(rate * m)
+    scores = np.concatenate([used, aside])
+    place = np.empty(n + m)
+    place[np.lexsort((rng.random(n + m), scores))] = np.arange(n + m)
+    used, aside = place[:n], place[n:]
     ordered = np.sort(aside)[::-1]
     own = np.sort(used)
 
-    def above(place: NDArray[np.int64]) -> Floats:
-        return np.asarray(1 - np.searchsorted(own, ordered[place], side="right") / n)
+    def above(cut: NDArray[np.int64]) -> Floats:
+        return np.asarray(1 - np.searchsorted(own, ordered[cut], side="right") / n)
 
     threshold = ordered[most]
     success, control = float(above(np.array(most))), float((aside > threshold).mean())

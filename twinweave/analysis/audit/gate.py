@@ -40,6 +40,13 @@ def decide(
     return Gate(state="withheld" if given else "open", reasons=given, unseen=tuple(unseen))
 
 
+def unfinished(error: str) -> Gate:
+    """The word of a party whose audit came to no end. error: of what kind."""
+    what = f"the audit could not be finished ({error}): nobody knows what an attack would reach"
+    remedy = "The party's own log says where it stopped: please report it. audit=off goes without."
+    return Gate(state="withheld", reasons=(Reason(source="audit", what=what, remedy=remedy),))
+
+
 def _attack(party: str, found: AttackFinding) -> Reason | None:
     if not found.exceeds:
         return None

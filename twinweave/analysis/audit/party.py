@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from twinweave.workload.audit import COUNTED
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy as np
+    from numpy.typing import NDArray
 
     from twinweave.analysis.anonymity import Anonymity
     from twinweave.analysis.attacks.attack import Attacks
@@ -25,20 +27,62 @@ def audit(evidence: Evidence) -> Audited:
     """Attacks and utility on the party's own rows, those used beside those set aside.
 
     Deterministic under the evidence's seed. What leaves the party of it is decided elsewhere.
+    Nothing of the rows or of the synthetic ones can end it with an error: that there was one would
+    leave the party, and a server that chooses the rows could have chosen what it tells.
     """
-    import numpy as np
-
     from twinweave.analysis.audit.copies import NAME, copied
-    from twinweave.analysis.audit.gate import decide
-    from twinweave.analysis.audit.rates import finding_of_hits, hit_table
-    from twinweave.parsing import to_plain
+    from twinweave.analysis.audit.rates import hit_table
     from twinweave.protocols.evaluation.interface import Audited
 
-    started = time.perf_counter()
-    rng = np.random.default_rng([evidence.seed, 8])
     used, aside = (copied(rows, evidence.synthetic) for rows in (evidence.used, evidence.aside))
     hits = {NAME: hit_table(used, aside)}
     assert set(hits) == set(COUNTED)
+    rows = {
+        "used": len(evidence.used),
+        "set_aside": len(evidence.aside),
+        "synthetic": len(evidence.synthetic),
+    }
+    about = {"mode": evidence.plan.mode, "rows": rows}
+    try:
+        report, withheld = findings(evidence, hits)
+    except Exception as error:
+        log.warning("audit: it could not be finished (%s)", type(error).__name__)
+        log.info("%s", "".join(traceback.format_exception(error)))
+        report, withheld = failed(error), True
+    for line in report["lines"]:
+        log.info("audit: %s", line)
+    return Audited(report={**about, **report}, withheld=withheld, hits=hits)
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """The report of an audit that came to no end."""
+    from twinweave.analysis.audit.gate import unfinished
+    from twinweave.parsing import to_plain
+
+    gate = unfinished(type(error).__name__)
+    return {
+        "attacks": [],
+        "not_attacked": [],
+        "closest_record": None,
+        "utility": [],
+        "anonymity": {},
+        "gate": to_plain(gate),
+        "lines": [f"WITHHELD: {reason.what}. {reason.remedy}" for reason in gate.reasons],
+    }
+
+
+def findings(
+    evidence: Evidence, hits: Mapping[str, NDArray[np.int64]]
+) -> tuple[dict[str, Any], bool]:
+    """The party's report, and its word on the tables. hits: of the attacks that are counted."""
+    import numpy as np
+
+    from twinweave.analysis.audit.gate import decide
+    from twinweave.analysis.audit.rates import finding_of_hits
+    from twinweave.parsing import to_plain
+
+    started = time.perf_counter()
+    rng = np.random.default_rng([evidence.seed, 8])
     threshold = evidence.plan.threshold
     counted = [finding_of_hits(n, table, threshold=threshold) for n, table in hits.items()]
     attacks = [found for found in counted if found is not None]
@@ -47,26 +91,17 @@ def audit(evidence: Evidence) -> Audited:
     gate = decide({evidence.party: attacks})
     utility = measured(evidence, rng)
     anonymity = described(evidence)
-    lines = [*told(attacks, utility, gate), *told_beside(played, anonymity)]
-    for line in lines:
-        log.info("audit: %s", line)
-    report: dict[str, Any] = {
-        "mode": evidence.plan.mode,
-        "rows": {
-            "used": len(evidence.used),
-            "set_aside": len(evidence.aside),
-            "synthetic": len(evidence.synthetic),
-        },
+    report = {
         "attacks": to_plain(attacks),
         "not_attacked": to_plain(played.left_out),
         "closest_record": to_plain(played.closest),
         "utility": to_plain(utility),
         "anonymity": to_plain(anonymity),
         "gate": to_plain(gate),
-        "lines": lines,
+        "lines": [*told(attacks, utility, gate), *told_beside(played, anonymity)],
         "seconds": time.perf_counter() - started,
     }
-    return Audited(report=report, withheld=gate.withheld, hits=hits)
+    return report, gate.withheld
 
 
 def attacked(evidence: Evidence) -> Attacks:

@@ -8,12 +8,16 @@ released guesses which. What the instruments take for granted:
   exact binomial bound on that probability (Clopper, Pearson 1934) gives one on mu, and mu gives
   epsilon at delta. After Nasr et al. 2023, "Tight auditing of differentially private machine
   learning", section 5. Differs: one probability and one bound, where they have two error rates
-  with one each, which takes a third of the canaries.
+  with one each, which takes a third of the canaries. Differs too: little noise on whole numbers
+  (an epsilon of 3 and more) is easier to see through than Gaussian noise of the same epsilon, and
+  a program that keeps its promise would be accused. So what is seen is told in units of what the
+  claimed noise shows, (1 + TV) / 2 by the accountant, which stands for the claimed epsilon.
 - `sampled`: canaries are independent, and the mechanism is Poisson-sampled DP-SGD of the steps and
   rate that are claimed, with some noise. Its best observer guesses right with probability
   (1 + TV) / 2, TV the total variation by the accountant. Few steps at a small rate are far from
   any Gaussian mechanism: epsilon at a small delta stands on seldom outcomes, and `gaussian` would
-  prove a fraction of it. That the claim is exceeded takes nothing but independence for granted.
+  prove a fraction of it.
+  Of both: that the claim is exceeded takes nothing but independence for granted.
 - `one_run`: nothing but (epsilon, delta)-DP; canaries may depend on each other (Steinke, Nasr,
   Jagielski 2023, "Privacy auditing with one (1) training run", theorem 5.2 and appendix D).
 - `rates`: nothing but (epsilon, delta)-DP; independent trials with the canary and without it
@@ -23,13 +27,14 @@ released guesses which. What the instruments take for granted:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
 from twinweave.privacy import accountant
-from twinweave.privacy.events import PoissonSgd
+from twinweave.privacy.events import Mechanism, PoissonSgd
 
 _MOST = 64.0
 """Of a bound: beyond, a mechanism is no mechanism at all."""
@@ -46,14 +51,38 @@ def at_least(successes: int, trials: int, confidence: float) -> float:
     return float(betaincinv(successes, trials - successes + 1, 1 - confidence))
 
 
-def gaussian(correct: int, canaries: int, *, delta: float, confidence: float) -> float:
-    """Epsilon, at delta, of the least private Gaussian mechanism that is sure to be beaten."""
+def gaussian(
+    correct: int,
+    canaries: int,
+    *,
+    delta: float,
+    confidence: float,
+    claimed: Sequence[Mechanism] = (),
+) -> float:
+    """Epsilon, at delta, of the least private Gaussian mechanism that is sure to be beaten.
+
+    claimed: the noise of tables in whose units that is told; () for Gaussian noise itself.
+    """
     from scipy.special import ndtri
 
     accuracy = at_least(correct, canaries, confidence)
     if accuracy <= 0.5:
         return 0.0
-    return min(_MOST, accountant.gaussian_epsilon(float(2 * ndtri(accuracy)), delta))
+    mu = float(2 * ndtri(accuracy)) * _unit(tuple(claimed), delta)
+    return min(_MOST, accountant.gaussian_epsilon(mu, delta))
+
+
+@lru_cache(maxsize=64)
+def _unit(claimed: tuple[Mechanism, ...], delta: float) -> float:
+    """The mu of the Gaussian mechanism with the epsilon that is claimed, over that of the one that
+    is as easy to see through."""
+    from scipy.special import ndtri
+
+    seen = accountant.delta_of_mechanisms(claimed, 0.0)
+    epsilon = accountant.epsilon_of_mechanisms(claimed, delta)
+    if not 0 < seen < 1 or not 0 < epsilon < math.inf:
+        return 1.0
+    return accountant.gaussian_mu(epsilon, delta) / float(2 * ndtri((1 + seen) / 2))
 
 
 def sampled(

@@ -98,7 +98,8 @@ class Trial:
         confidence = 1 - (1 - confidence) / self.observers
         terms = {"delta": self.delta, "confidence": confidence}
         if all(e.mechanism.IS_TABLE for e in self.events):
-            return bounds.gaussian(correct, self.canaries, **terms)
+            noise = [e.mechanism for e in self.events]
+            return bounds.gaussian(correct, self.canaries, claimed=noise, **terms)
         (event,) = self.events
         steps = cast("PoissonSgd", event.mechanism)
         return bounds.sampled(correct, self.canaries, steps, **terms)

@@ -97,11 +97,16 @@ def of_columns(table: EncodedTable) -> Codes:
 
 
 def own_codes(joint: Rows, party: Party) -> Codes:
-    """Synthetic rows present at the party, over its own columns, in their order."""
+    """Synthetic rows present at the party, over its own columns, in their order.
+
+    Raises ProtocolError where one has a cell that is ABSENT."""
     parties, names = party.spec.schema.parties, party.spec.schema.names
     present = joint.presence[:, parties.index(party.name)]
     at = [names.index(name) for name in party.site.schema.names]
-    return np.asarray(joint.codes[present][:, at])
+    own = np.asarray(joint.codes[present][:, at])
+    if (own == ABSENT).any():
+        raise ProtocolError("synthetic rows lack cells of a party they are at. Start a new run.")
+    return own
 
 
 def hits_of(found: Audited, name: str) -> NDArray[np.int64]:

@@ -123,7 +123,8 @@ def _facts(m: Material) -> Iterator[list[str]]:
                 says = f"parity difference {audit.label_parity.value:.3f} of {shortened(name, 40)}"
                 yield ["fairness", says]
     if m.audit is not None:
-        yield ["audit", _GATE[m.audit.gate.state]]
+        unseen = "; not all could be looked at, see the report" if m.audit.gate.unseen else ""
+        yield ["audit", f"{_GATE[m.audit.gate.state]}{unseen}"]
 
 
 def _warnings(found: list[Notice]) -> list[str]:

@@ -10,7 +10,6 @@ from twinweave.analysis.lift.results import ConversionLift, MatchState, ValueLif
 from twinweave.report.page.html import render
 from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
-from twinweave.report.terminal.synthetic import suppressed
 
 _DOUBTED = (MatchState.UNBALANCED, MatchState.HARDLY_ANY, MatchState.UNDECLARED)
 
@@ -129,8 +128,6 @@ def _synthetic(m: Material) -> Iterator[Notice]:
             text="What was reached stands beside what was aimed at.",
         )
     found = m.synthetic.fidelity
-    if m.synthetic.suppressed:
-        yield Notice(tone="warn", title="Suppressed:", text=suppressed(m.synthetic.suppressed))
     for name in found.unmet:
         yield Notice(
             tone="warn",
