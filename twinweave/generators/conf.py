@@ -102,7 +102,11 @@ class TrainingConf(Parsed):
         return None
 
     def pinned(self) -> Self:
-        """As a run's specification has it: with the hash of what it reads from disk."""
+        """With the hash of what it reads from disk, to which all of a run is held."""
+        return self
+
+    def told(self) -> Self:
+        """As a run's specification has it: without what only the server reads."""
         return self
 
     def placed(self, checkpoint: str | None) -> Self:  # noqa: ARG002
@@ -293,8 +297,10 @@ class PretrainedConf(TrainingConf):
         found = checked(self.checkpoint, self.digest)
         if self.format_file and not Path(self.format_file).is_file():
             raise ConfigError("generator.format_file", "is no file", "Name a CSV or Parquet file.")
-        named = self.format_file and Path(self.format_file).name  # the server's alone to read
-        return replace(self, digest=found.digest, format_file=named)
+        return replace(self, digest=found.digest)
+
+    def told(self) -> Self:
+        return replace(self, format_file=self.format_file and Path(self.format_file).name)
 
     def placed(self, checkpoint: str | None) -> Self:
         if checkpoint is None:

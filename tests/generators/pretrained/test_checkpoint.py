@@ -161,5 +161,5 @@ def test_a_public_file_goes_with_its_name_and_its_folder_stays_here(folder: Path
     with pytest.raises(ConfigError, match="is no file"):
         whole.pinned()
     (folder / "rows.csv").touch()
-    assert whole.pinned().format_file == "rows.csv"
-    assert whole.public_file == str(folder / "rows.csv")
+    assert whole.pinned().told().format_file == "rows.csv"
+    assert whole.pinned().public_file == str(folder / "rows.csv")

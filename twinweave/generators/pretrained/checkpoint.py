@@ -73,7 +73,8 @@ def checked(folder: str, digest: str | None = None) -> Checkpoint:
     lineage.check(path, found)
     if digest not in (None, found):
         raise _refused(
-            "is not the run's: its files have another hash", "Use the same one at all parties."
+            "is not the run's: its files have another hash",
+            "Use the model that the run began with, the same one at all parties.",
         )
     return Checkpoint(folder=path, digest=found, model_type=kind, positions=_positions(path))
 
