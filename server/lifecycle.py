@@ -55,7 +55,9 @@ def pinned(conf: RunConf) -> RunConf:
         return conf
     held = replace(conf, generator=conf.generator.pinned())
     if held != conf:
-        rundir.write_json(Path(conf.output).resolve() / rundir.CONFIGURATION, held)
+        rundir.write_json(
+            Path(conf.output).resolve() / rundir.CONFIGURATION, replace(held, resume=None)
+        )
     return held
 
 
