@@ -94,6 +94,25 @@ def test_the_sum_moves_by_the_clip_at_most(folders: Any, loss: str) -> None:
         assert 0.9 * clip < moved <= clip * (1 + 1e-4)  # sums are of single precision
 
 
+def test_in_bfloat16_a_clipped_row_is_its_own_where_rows_go_one_by_one(folders: Any) -> None:
+    """As private steps take them. Together, how a row is rounded depends on how many there are."""
+    clip = 0.05
+    made, codes = model(folders["llama"], precision="bfloat16").train(), codes_of(8)
+    sums = ClippedSums(made, clip)
+
+    def excess(at_once: int) -> float:
+        """By how much the clipped gradients of others move with the last row, of the clip."""
+        kept, last = ([*torch.split(rows, at_once)] for rows in (codes[:-1], codes[-1:]))
+        every, others, own = (
+            sums(*[lambda part=part: made.row_loss(part, gen()) for part in parts])
+            for parts in ([*torch.split(codes, at_once)], kept, last)
+        )
+        return float((every - others - own).norm()) / clip
+
+    assert excess(made.micro_batch) < 1e-5
+    assert excess(8) > 1e-4
+
+
 def test_the_mean_over_a_batchs_tokens_would_be_seen(folders: Any) -> None:
     """What Hugging Face returns: a row's share of it depends on the rows beside."""
     made, codes = model(folders["gpt2"], loss="values"), codes_of(6)
