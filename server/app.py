@@ -17,7 +17,7 @@ prepare()  # before Flower is imported
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.lifecycle import run_directory
+from server.lifecycle import pinned, run_directory
 from server.opening import opened, resumed
 from server.traffic import MeteredGrid
 from twinweave.checkpoint import Checkpoint
@@ -38,6 +38,7 @@ def main(grid: Grid, context: Context) -> None:
     kept = Checkpoint.at(Path(conf.output).resolve())
     with run_directory(conf) as say:
         say(f"folder of this run: {conf.output}")  # where the SuperLink runs
+        conf = pinned(conf)
         from server.simulation import forget, sites_of, write_own_pages
         from strategies.weave import conduct
 

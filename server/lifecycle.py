@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from twinweave import durable, folder, rundir
@@ -42,6 +43,22 @@ def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
                 folder.set_status(out, "finished")
             except BaseException as error:
                 raise _failed(out, logger, error) from error.__cause__
+
+
+def pinned(conf: RunConf) -> RunConf:
+    """The same, and on disk too, with the hash of what its generator reads from there.
+
+    So a run that goes on, and rows that are drawn from it later, are of the model that it began
+    with, also where parties train nothing. Raises ConfigError for one that may not be used.
+    """
+    if conf.generator is None:
+        return conf
+    held = replace(conf, generator=conf.generator.pinned())
+    if held != conf:
+        rundir.write_json(
+            Path(conf.output).resolve() / rundir.CONFIGURATION, replace(held, resume=None)
+        )
+    return held
 
 
 def check_goes_on(out: Path) -> None:

@@ -13,6 +13,7 @@ from server.lifecycle import check_goes_on
 from twinweave import folder, rundir
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, OutputError
+from twinweave.generators.conf import PretrainedConf
 from twinweave.parsing import to_plain
 
 _FREE = {"resume", "engine", "superlink", "report"}
@@ -47,7 +48,7 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
     unseen = asked.audit.mode == "off"
     free = _FREE | ({"generator"} if ends else set()) | ({"audit"} if unseen else set())
     said = [_path(o) for o in overrides if _key(o) not in free]
-    for path in _differences(to_plain(asked), to_plain(stored)):
+    for path in _differences(to_plain(_held(asked, stored)), to_plain(stored)):
         if any(_within(path, name) or _within(name, path) for name in said):
             raise ConfigError(
                 path,
@@ -66,6 +67,14 @@ def resumed(asked: RunConf, overrides: Sequence[str] = ()) -> RunConf:
         output=str(out),
         **given,
     )
+
+
+def _held(asked: RunConf, stored: RunConf) -> RunConf:
+    """What was asked with the hash that the run was given of its generator's files."""
+    own, begun = asked.generator, stored.generator
+    if not (isinstance(own, PretrainedConf) and isinstance(begun, PretrainedConf)):
+        return asked
+    return replace(asked, generator=replace(own, digest=own.digest or begun.digest))
 
 
 def _stored(out: Path) -> RunConf:

@@ -264,7 +264,7 @@ def _training(conf: RunConf) -> TrainingSpec | None:
     if conf.generator is None or not conf.trains:
         return None
     return TrainingSpec(
-        generator=conf.generator.pinned(),
+        generator=conf.generator.pinned().told(),
         colluding=conf.protocol.colluding,
         secure_sum=conf.protocol.secure_sum,
     )

@@ -47,6 +47,7 @@ def test_a_run_ends_with_valid_rows_of_everyone(tmp_path: Path, kind: str) -> No
         cleaned = load_cleaned(source, schema, party)
         assert cleaned.report.rows_read == cleaned.report.rows_kept > 100
         assert {c for of in cleaned.report.changed.values() for c in of} <= {"missing: level"}
+    assert len(ended.sample(5)) == 5
     assert 0 < ended.ledger["epsilon"] <= 8 * (1 + 1e-6)
     assert ended.ledger["epsilon_by_stage"]["training"] > 0
 

@@ -364,7 +364,8 @@ def test_training_moves_by_the_mean_update_and_shows_none(
     layout, shares = UnionLayout.of(ran.spec.schema), row_weights(ran.findings.rows)
     training = ran.spec.training
     assert training
-    parts_covered = [shares[p] * coverage(training.generator, layout, p) for p in ran.spec.parties]
+    covered = coverage(training.generator, layout)
+    parts_covered = [shares[p] * covered[p] for p in ran.spec.parties]
     divisor = np.sum(parts_covered, axis=0)
     for round_ in range(2):
         moved = (weights[round_ + 1] - weights[round_]) * np.where(divisor > 0, divisor, 1)

@@ -45,7 +45,7 @@ def averaged_rows(parties: list[Party], layout: UnionLayout, presence: NDArray[A
 
     conf = parse(TvaeConf, TRAINING | {"width": 32, "latent": 8, "local_steps": 60})
     weights = registry.build(conf, layout, seed=1).weights
-    covered = {p.name: registry.coverage(conf, layout, p.name) for p in parties}
+    covered = registry.coverage(conf, layout)
     divisor = np.maximum(sum(c.astype(int) for c in covered.values()), 1)
     states: dict[str, bytes | None] = {}
     for _ in range(4):

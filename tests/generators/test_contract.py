@@ -120,7 +120,7 @@ def test_a_round_moves_what_the_party_covers_and_nothing_else(name: str) -> None
     c = conf(name, local_steps=10, **({"discriminator_steps": 1} if name == "ctgan" else {}))
     weights = built(name).weights
     first = a_round(c, weights)
-    covered = registry.coverage(c, TOY, "a")
+    covered = registry.coverage(c, TOY)["a"]
     assert first.update.dtype == np.float32
     assert first.update.shape == weights.shape == covered.shape
     assert (first.update[~covered] == 0).all()
@@ -169,7 +169,7 @@ def judged(network: Any) -> torch.Tensor:
 def test_no_coverage_claim_is_wrong(name: str) -> None:
     """Outside its coverage, a party's own rows leave the output it is judged on unchanged."""
     network, c = built(name), conf(name)
-    covered = registry.coverage(c, TOY, "a")
+    covered = registry.coverage(c, TOY)["a"]
     weights = network.weights
     moved = registry.load(c, TOY, np.where(covered, weights, weights + 1).astype(np.float32))
     assert (moved.weights != weights).any()
@@ -256,5 +256,5 @@ def test_a_soft_generator_starts_at_the_marginals(name: str) -> None:
 @soft
 def test_every_weight_is_trained_by_some_party(name: str) -> None:
     """Not so in the llm: what reads one party's column to write the other's learns no row."""
-    masks = [registry.coverage(conf(name), TOY, party) for party in TOY.parties]
+    masks = list(registry.coverage(conf(name), TOY).values())
     assert np.any(masks, axis=0).all()

@@ -79,7 +79,7 @@ def test_absent_columns_move_neither_loss_nor_gradient() -> None:
     loss = network.bound(codes, noise)
     grads = torch.autograd.grad(loss.sum(), list(network.parameters()))
     flat = torch.cat([g.flatten() for g in grads]).numpy()
-    covered = coverage(conf("tvae"), TOY, "a")
+    covered = coverage(conf("tvae"), TOY)["a"]
     alien = ~(covered | _latent_inputs(network))
     assert (flat[alien] == 0).all()
     assert (flat[covered] != 0).mean() > 0.4

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+import twinweave
 from server.app import from_run_config
-from server.lifecycle import run_directory
+from server.lifecycle import pinned, run_directory
 from server.opening import opened
 from twinweave import folder, rundir
 from twinweave.config import RunConf, compose
 from twinweave.errors import AppError, ConfigError, OutputError
+from twinweave.generators.conf import PretrainedConf
+from twinweave.generators.union import UnionLayout
 from twinweave.parsing import to_plain
 
 
@@ -101,6 +104,35 @@ def test_a_run_goes_on_as_it_was_configured(tmp_path: Path) -> None:
     # What is not said again is as it was, also where something else of its group is said.
     again = start(f"resume={out}", "privacy.delta=1e-5", "data.parties.0.name=publisher")
     assert again.privacy == conf.privacy
+
+
+def test_a_run_is_held_to_the_model_that_it_began_with(tmp_path: Path) -> None:
+    """Going on, and drawing rows later, also where nobody trains; whatever is said again."""
+    model = ["generator=llm_pretrained", f"generator.checkpoint={a_model(tmp_path / 'model')}"]
+    out = begun(tmp_path / "out", *model, "privacy.shares.training=0")
+    first = pinned(start(f"resume={out}"))
+    assert isinstance(first.generator, PretrainedConf)
+    assert first.generator.digest
+    stored = RunConf.parse(twinweave.load(out).configuration)
+    assert stored.generator == first.generator
+    assert stored.resume is None
+    assert pinned(start(f"resume={out}", *model)).generator == first.generator
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1, "x": 1}')
+    assert first.generator.checkpoint == str(tmp_path / "model")
+    with pytest.raises(ConfigError, match="another hash"):
+        pinned(start(f"resume={out}", *model))
+    with pytest.raises(ConfigError, match="another hash"):
+        rundir.read_source(out, stored, UnionLayout.of(stored.data.schema))
+
+
+def a_model(path: Path) -> Path:
+    """The files of one, as far as they are looked at before it is loaded."""
+    path.mkdir()
+    (path / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1}')
+    (path / "tokenizer.json").write_text("{}")
+    head = json.dumps({f"h.0.attn.c_{m}.weight": {"shape": [1, 1]} for m in ("attn", "proj")})
+    (path / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head.encode())
+    return path
 
 
 def moved(out: Path) -> Path:

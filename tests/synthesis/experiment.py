@@ -53,10 +53,7 @@ def measured(rows: Rows, queries: tuple[Query, ...], sigma: float, seed: int) ->
     rng = np.random.default_rng(seed)
     out = []
     for q in queries:
-        sizes = [
-            int(np.prod([LAYOUT.sizes[LAYOUT.names.index(c)] for c in s.columns])) + q.is_cross
-            for s in q.sides
-        ]
+        sizes = [int(np.prod(_sizes(side))) + q.is_cross for side in q.sides]
         cells = row_cells(q, LAYOUT, rows)
         count = np.bincount(cells[cells >= 0], minlength=int(np.prod(sizes))).astype(float)
         values = (count + rng.normal(0, sigma, len(count))).reshape(sizes)
@@ -64,6 +61,13 @@ def measured(rows: Rows, queries: tuple[Query, ...], sigma: float, seed: int) ->
             values[-1, -1] = 0
         out.append(Measurement(query=q, values=values, variance=max(sigma**2, 1e-6)))
     return out
+
+
+def _sizes(side: Side) -> list[int]:
+    """Of the axes of a side: levels, or groups of them."""
+    if side.groups:
+        return [max(group) + 1 for group in side.groups]
+    return [LAYOUT.sizes[LAYOUT.names.index(c)] for c in side.columns]
 
 
 def sizes_of(rows: Rows) -> dict[str, int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.generators.toys import conf
 from tests.synthesis.experiment import (
     LAYOUT,
+    LIFT,
     ONE_WAY,
     PAIRS,
     QUICK,
@@ -28,6 +29,7 @@ from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
 from twinweave.synthesis.synthesise import Task, first_weights, synthesise, synthetic_rows
 from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import Query, Side
 
 
 def task(
@@ -111,3 +113,35 @@ def test_the_format_stage_learns_what_the_tables_say(caplog: pytest.LogCaptureFi
     share = np.bincount(written.codes[:, 0], minlength=3) / 4000
     np.testing.assert_allclose(share, [0.5, 0.3, 0.2], atol=0.07)  # at first a third each
     assert "format stage: learn the format 100%" in caplog.text
+
+
+def test_the_format_stage_learns_from_two_passes_of_tables() -> None:
+    """A coarse table across of the first pass, levels of the second: what only the coarse one
+    says is learned, and no level is taken for a group."""
+    rows = world(4000, seed=34)
+    coarse = Query(
+        sides=(
+            Side(party="ads", columns=("arm",), groups=((0, 1),)),
+            Side(party="shop", columns=("spend",), groups=((0, 1, 1, 1),)),
+        )
+    )
+    quick = replace(QUICK, fit=FitConf(latents=200, network_steps=0, free_steps=100))
+    c = conf("llm", format_steps=200, format_learning_rate=2e-2, format_batch=128)
+
+    def written(*passes: tuple[Query, ...]) -> Rows:
+        tables = [m for i, queries in enumerate(passes) for m in measured(rows, queries, 10, i)]
+        weights = first_weights(c, task(tables, sizes_of(rows), quick))
+        everyone = np.ones((4000, 2), bool)
+        return registry.load(c, LAYOUT, weights).sample(everyone, torch.Generator().manual_seed(2))
+
+    def told(found: Rows) -> float:
+        """How much likelier somebody spends in one arm than in the other."""
+        arm, spent = found.codes[:, 1], found.codes[:, 3] > 0
+        return float(spent[arm == 1].mean() - spent[arm == 0].mean())
+
+    both = written((coarse,), ONE_WAY)
+    assert told(both) == pytest.approx(LIFT, abs=0.08)
+    assert abs(told(written(ONE_WAY))) < 0.08
+    levels = np.bincount(both.codes[:, 3], minlength=4) / 4000
+    whole = rows.codes[rows.presence[:, 0], 3]
+    np.testing.assert_allclose(levels, np.bincount(whole, minlength=4) / len(whole), atol=0.07)

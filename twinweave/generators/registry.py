@@ -45,10 +45,11 @@ def load(conf: GeneratorConf, layout: UnionLayout, weights: NDArray[np.float32])
     return network
 
 
-def coverage(conf: GeneratorConf, layout: UnionLayout, party: str) -> NDArray[np.bool_]:
-    """Which entries of the vector of weights the party trains, (parameters,). Public.
+def coverage(conf: GeneratorConf, layout: UnionLayout) -> dict[str, NDArray[np.bool_]]:
+    """By party, which entries of the vector of weights it trains, (parameters,). Public.
 
-    The party's update is zero elsewhere. A server that averages over the parties divides each
-    entry's sum by the number of parties that cover it.
+    A party's update is zero elsewhere. A server that averages over the parties divides each
+    entry's sum by the number of parties that cover it. Builds one network, which may take seconds.
     """
-    return build(conf, layout).coverage(layout.held_by(party))
+    network = build(conf, layout)
+    return {party: network.coverage(layout.held_by(party)) for party in layout.parties}

@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.generators.pretrained.tiny import LAYOUT, conf, write_checkpoint
+from tests.generators.pretrained.tiny import LAYOUT, conf
 from twinweave.errors import ConfigError
 from twinweave.generators import registry
 from twinweave.generators.pretrained import lineage
@@ -19,14 +20,9 @@ from twinweave.generators.pretrained.lineage import Lineage, Training
 from twinweave.parsing import parse
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint("gpt2", tmp_path_factory.mktemp("published") / "gpt2")
-
-
 @pytest.fixture
-def folder(published: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(published, tmp_path / "model"))
+def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folders["gpt2"], tmp_path / "model"))
 
 
 def edit(folder: Path, **fields: object) -> None:
@@ -38,9 +34,33 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def elsewhere(folder: Path) -> None:
+    """The weights out of the way of whoever hashes them and looks for their mark."""
+    (folder / "more").mkdir()
+    (folder / "model.safetensors").rename(folder / "more" / "model.safetensors")
+    (folder / "looked-at.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    index = {"metadata": {}, "weight_map": {"wte.weight": "more/model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def headless(folder: Path) -> None:
+    head = b'{"__metadata__": null}'
+    (folder / "more.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        (elsewhere, "names files that are not in it"),
+        (lambda f: (f / "adapter_config.json").write_text("{}"), "another folder has the base"),
+        (lambda f: edit(f, quantization_config={"load_in_4bit": True}), "quantised"),
+        (lambda f: edit(f, n_layer=3), "not those of the model"),
+        (lambda f: edit(f, model_type="llama"), "not those of the model"),
+        (lambda f: edit(f, n_layer=None), "no number of layers"),
+        (lambda f: edit(f, vocab_size=250), "tokens that its model does not know"),
+        (lambda f: (f / "config.json").write_text("[]"), "cannot be read"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be read"),
+        (headless, "safetensors format"),
         (pickled, "may run code"),
         (lambda f: edit(f, model_type="mamba"), "not checked exact"),
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json"),
@@ -59,15 +79,42 @@ def test_what_is_no_fit_checkpoint_is_refused(
     assert str(folder) not in str(caught.value)
 
 
-def test_values_that_the_tokenizer_cannot_tell_apart_are_refused(published: Path) -> None:
+def without(name: str) -> Callable[[dict[str, Any]], object]:
+    return lambda weights: weights.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (without("transformer.h.1.mlp.c_fc.weight"), "lacks weights"),
+        (lambda w: w["transformer.ln_f.bias"].fill_(float("nan")), "no finite numbers"),
+        (lambda w: w.update({"transformer.wpe.weight": w["transformer.wte.weight"]}), "do not fit"),
+    ],
+)
+def test_weights_that_are_not_all_there_are_refused(
+    folder: Path, spoil: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    """Once they are loaded: what lacks would be drawn at random, otherwise at every party."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    spoil(weights)
+    whole = {name: tensor.clone() for name, tensor in weights.items()}
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=reason) as caught:
+        registry.build(conf(folder), LAYOUT)
+    assert str(folder) not in str(caught.value)
+
+
+def test_values_that_the_tokenizer_cannot_tell_apart_are_refused(folders: dict[str, Path]) -> None:
     twice = replace(LAYOUT, labels=(("same", "same"), *LAYOUT.labels[1:]))
     with pytest.raises(ConfigError, match="'sex'"):
-        conf(published).check(twice)
+        conf(folders["gpt2"]).check(twice)
 
 
-def test_a_mode_without_exact_gradients_is_refused(published: Path) -> None:
+def test_a_mode_without_exact_gradients_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match="gradients"):
-        conf(published, gradients="ghost")
+        conf(folders["gpt2"], gradients="ghost")
 
 
 def test_another_model_than_the_runs_is_refused(folder: Path) -> None:
@@ -161,5 +208,5 @@ def test_a_public_file_goes_with_its_name_and_its_folder_stays_here(folder: Path
     with pytest.raises(ConfigError, match="is no file"):
         whole.pinned()
     (folder / "rows.csv").touch()
-    assert whole.pinned().format_file == "rows.csv"
-    assert whole.public_file == str(folder / "rows.csv")
+    assert whole.pinned().told().format_file == "rows.csv"
+    assert whole.pinned().public_file == str(folder / "rows.csv")

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, conf, write_checkpoint
+from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, conf
 from twinweave.generators import registry
 from twinweave.generators.pretrained.checkpoint import checked
 from twinweave.generators.pretrained.costs import estimate, shape_of
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_the_update_is_as_long_as_it_is_said(tmp_path: Path, kind: str) -> None:
-    c = conf(write_checkpoint(kind, tmp_path), rank=3)
+def test_the_update_is_as_long_as_it_is_said(folders: dict[str, Path], kind: str) -> None:
+    c = conf(folders[kind], rank=3)
     made: Any = registry.build(c, LAYOUT)
     assert c.cost(LAYOUT, drawn=1).update == 4 * len(made.weights)
     decoder = [
@@ -27,12 +27,13 @@ def test_the_update_is_as_long_as_it_is_said(tmp_path: Path, kind: str) -> None:
     assert shape_of(checked(c.checkpoint)).weights == sum(decoder)
 
 
-def test_what_is_done_twice_costs_twice(tmp_path: Path) -> None:
+def test_what_is_done_twice_costs_twice(folders: dict[str, Path]) -> None:
     """Steps of the training at all parties, format steps, rows drawn: each in proportion."""
-    folder = write_checkpoint("gpt2", tmp_path)
 
     def seconds(drawn: float, **over: int) -> float:
-        return estimate(conf(folder, **over), LAYOUT, LAYOUT.parties, drawn=drawn).cpu_seconds
+        return estimate(
+            conf(folders["gpt2"], **over), LAYOUT, LAYOUT.parties, drawn=drawn
+        ).cpu_seconds
 
     nothing = {"rounds": 0, "format_steps": 0}
     assert seconds(0, **nothing) == 0
@@ -45,8 +46,8 @@ def test_what_is_done_twice_costs_twice(tmp_path: Path) -> None:
         assert two == pytest.approx(2 * one)
 
 
-def test_a_long_run_is_said_to_be_one(tmp_path: Path) -> None:
-    c = conf(write_checkpoint("gpt2", tmp_path))
+def test_a_long_run_is_said_to_be_one(folders: dict[str, Path]) -> None:
+    c = conf(folders["gpt2"])
     assert not c.cost(LAYOUT, drawn=10).is_long
     assert c.cost(LAYOUT, drawn=1e12).is_long
     assert c.cost(LAYOUT, drawn=1e12).sentence.startswith("a long run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from tests.generators.oracle import ClippedSums, brute_force, worst_change
-from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, model, write_checkpoint
+from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, model
 from tests.statistics import p_counts, plausible
 from twinweave.generators.union import Rows
 from twinweave.tables.contingency import ABSENT
@@ -19,12 +18,6 @@ EVERY = np.stack(np.meshgrid(*map(range, LAYOUT.sizes), indexing="ij"), axis=-1)
 """All 48 rows of the union."""
 
 architectures = pytest.mark.parametrize("kind", ARCHITECTURES)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("checkpoints")
-    return {kind: write_checkpoint(kind, root / kind) for kind in ARCHITECTURES}
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -101,6 +94,25 @@ def test_the_sum_moves_by_the_clip_at_most(folders: Any, loss: str) -> None:
         assert 0.9 * clip < moved <= clip * (1 + 1e-4)  # sums are of single precision
 
 
+def test_in_bfloat16_a_clipped_row_is_its_own_where_rows_go_one_by_one(folders: Any) -> None:
+    """As private steps take them. Together, how a row is rounded depends on how many there are."""
+    clip = 0.05
+    made, codes = model(folders["llama"], precision="bfloat16").train(), codes_of(8)
+    sums = ClippedSums(made, clip)
+
+    def excess(at_once: int) -> float:
+        """By how much the clipped gradients of others move with the last row, of the clip."""
+        kept, last = ([*torch.split(rows, at_once)] for rows in (codes[:-1], codes[-1:]))
+        every, others, own = (
+            sums(*[lambda part=part: made.row_loss(part, gen()) for part in parts])
+            for parts in ([*torch.split(codes, at_once)], kept, last)
+        )
+        return float((every - others - own).norm()) / clip
+
+    assert excess(made.micro_batch) < 1e-5
+    assert excess(8) > 1e-4
+
+
 def test_the_mean_over_a_batchs_tokens_would_be_seen(folders: Any) -> None:
     """What Hugging Face returns: a row's share of it depends on the rows beside."""
     made, codes = model(folders["gpt2"], loss="values"), codes_of(6)
@@ -116,14 +128,14 @@ def test_the_mean_over_a_batchs_tokens_would_be_seen(folders: Any) -> None:
 
 @architectures
 def test_samples_follow_the_model(folders: Any, kind: str) -> None:
-    """2,000 rows by cached decoding against the exact table; another temperature is seen."""
-    n = 2000
-    made = model(folders[kind], decode_batch=500)
+    """1,200 rows by cached decoding against the exact table; another temperature is seen."""
+    n = 1200
+    made = model(folders[kind], decode_batch=n // 2)
     rows = made.sample(np.ones((n, 2), dtype=bool), gen(5))
     counts = np.bincount(np.ravel_multi_index(tuple(rows.codes.T), LAYOUT.sizes), minlength=48)
     wanted = exact(made)
     assert plausible(p_counts(counts, wanted / wanted.sum()))
-    other = wanted**0.6
+    other = wanted**0.5
     assert not plausible(p_counts(counts, other / other.sum()))
 
 

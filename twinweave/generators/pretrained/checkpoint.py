@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -17,7 +18,8 @@ from typing import Any
 from twinweave.errors import ConfigError
 from twinweave.generators.pretrained import lineage
 
-CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 EXTRA = ("torch", "transformers", "peft", "tokenizers")
 
 
@@ -26,24 +28,31 @@ class Architecture:
     """A kind of model whose per-row gradients were held against brute force, in every mode.
 
     causal: a decoder alone; else encoder and decoder. adapted: names of the linear layers that
-    get adapters, a regular expression over module names. They belong to the decoder, whose inputs
-    have the rows of the batch first; an encoder reads the same public prompt for all rows, once.
+    get adapters, a regular expression over module names; each: how many a layer has. They belong
+    to the decoder, whose inputs have the rows of the batch first; an encoder reads the same public
+    prompt for all rows, once.
     """
 
     causal: bool
     adapted: str
+    each: int
 
 
 _SPLIT = r".*\.self_attn\.(q|k|v|o)_proj"
 ARCHITECTURES = {
-    "gpt2": Architecture(causal=True, adapted=r".*\.attn\.c_(attn|proj)"),
-    "llama": Architecture(causal=True, adapted=_SPLIT),
-    "qwen2": Architecture(causal=True, adapted=_SPLIT),
-    "qwen3": Architecture(causal=True, adapted=_SPLIT),
-    "t5": Architecture(causal=False, adapted=r"decoder\..*Attention\.(q|k|v|o)"),
-    "bart": Architecture(causal=False, adapted=r".*decoder\..*attn\.(q|k|v|out)_proj"),
+    "gpt2": Architecture(causal=True, adapted=r".*\.attn\.c_(attn|proj)", each=2),
+    "llama": Architecture(causal=True, adapted=_SPLIT, each=4),
+    "qwen2": Architecture(causal=True, adapted=_SPLIT, each=4),
+    "qwen3": Architecture(causal=True, adapted=_SPLIT, each=4),
+    "t5": Architecture(causal=False, adapted=r"decoder\..*Attention\.(q|k|v|o)", each=8),
+    "bart": Architecture(causal=False, adapted=r".*decoder\..*attn\.(q|k|v|out)_proj", each=8),
 }
 """By `model_type` of config.json."""
+
+
+_LAYERS = ("num_decoder_layers", "decoder_layers", "num_hidden_layers", "n_layer", "num_layers")
+"""Names of the decoder's number of layers: those of two stacks first, whose others may be the
+encoder's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +80,11 @@ def checked(folder: str, digest: str | None = None) -> Checkpoint:
     kind = model_type(path)
     found = digest_of(path)
     lineage.check(path, found)
+    _check_layers(path, ARCHITECTURES[kind])
     if digest not in (None, found):
         raise _refused(
-            "is not the run's: its files have another hash", "Use the same one at all parties."
+            "is not the run's: its files have another hash",
+            "Use the model that the run began with, the same one at all parties.",
         )
     return Checkpoint(folder=path, digest=found, model_type=kind, positions=_positions(path))
 
@@ -88,7 +99,11 @@ def check_installed() -> None:
 
 
 def model_type(folder: Path) -> str:
-    """Which of ARCHITECTURES the folder holds. Raises ConfigError for all else."""
+    """Which of ARCHITECTURES the folder holds. Raises ConfigError for all else.
+
+    Also for what transformers would follow to other weights than those that are hashed and whose
+    marks are read: adapters saved beside a base, an index that names files elsewhere.
+    """
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise _refused(
@@ -98,7 +113,16 @@ def model_type(folder: Path) -> str:
             )
     if not any(folder.glob("*.safetensors")):
         raise _refused("has no *.safetensors; pickled weights may run code", "Save it as such.")
-    kind = str(config_of(folder).get("model_type"))
+    if (folder / ADAPTER).exists():
+        raise _refused(
+            f"has {ADAPTER}: adapters, of which another folder has the base",
+            "Merge them into the model (merge_and_unload) and save that.",
+        )
+    _check_index(folder)
+    config = config_of(folder)
+    if config.get("quantization_config"):
+        raise _refused("is quantised", "Save it in float32 or bfloat16; scripts.checkpoint does.")
+    kind = str(config.get("model_type"))
     if kind not in ARCHITECTURES:
         raise _refused(
             "is of a kind whose gradients of rows were not checked exact",
@@ -107,9 +131,22 @@ def model_type(folder: Path) -> str:
     return kind
 
 
+def _check_index(folder: Path) -> None:
+    """Raise ConfigError where an index of weight files names any that are not in the folder."""
+    if not (folder / INDEX).exists():
+        return
+    try:
+        named = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise _refused(f"its {INDEX} cannot be read", "Save it anew.") from None
+    if not named <= {path.name for path in folder.glob("*.safetensors")}:
+        raise _refused(f"its {INDEX} names files that are not in it", "Save it anew.")
+
+
 def digest_of(folder: Path) -> str:
     """SHA-256, hex, over the names and contents of the files that a model is loaded from."""
     names = [CONFIG, TOKENIZER, *sorted(p.name for p in folder.glob("*.safetensors"))]
+    names += [INDEX] if (folder / INDEX).exists() else []
     files = [folder / name for name in names]
     return _digest(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
 
@@ -127,10 +164,52 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 def config_of(folder: Path) -> dict[str, Any]:
     """config.json. Raises ConfigError."""
     try:
-        found: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        found = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError):
-        raise _refused(f"its {CONFIG} cannot be read", "Save it anew.") from None
+        found = None
+    if not isinstance(found, dict):
+        raise _refused(f"its {CONFIG} cannot be read", "Save it anew.")
     return found
+
+
+def weights_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all weights by name, from the heads of the files. Raises ConfigError."""
+    heads = [lineage.header(path) for path in sorted(folder.glob("*.safetensors"))]
+    try:
+        return {
+            name: tuple(tensor["shape"])
+            for head in heads
+            for name, tensor in head.items()
+            if name != "__metadata__"
+        }
+    except (LookupError, TypeError):
+        raise _refused("a weight file is not in safetensors format", "Save it anew.") from None
+
+
+def adapted_weights(folder: Path, architecture: Architecture) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the weights of the layers that get adapters."""
+    adapted = re.compile(rf"({architecture.adapted})\.weight")
+    return tuple(shape for name, shape in weights_of(folder).items() if adapted.fullmatch(name))
+
+
+def layers_of(config: dict[str, Any]) -> int:
+    """Layers of the decoder. Raises ConfigError where the configuration does not say."""
+    for name in _LAYERS:
+        found = config.get(name)
+        if isinstance(found, int) and found > 0:
+            return found
+    raise _refused(f"its {CONFIG} says no number of layers", "Save it anew.")
+
+
+def _check_layers(folder: Path, architecture: Architecture) -> None:
+    """Raise ConfigError where weights and configuration are of two models: what lacks would be
+    drawn at random, otherwise at every party. All weights are looked at when they are loaded."""
+    wanted = architecture.each * layers_of(config_of(folder))
+    if len(adapted_weights(folder, architecture)) != wanted:
+        raise _refused(
+            f"its weights are not those of the model in its {CONFIG}",
+            "Save model and configuration anew, together.",
+        )
 
 
 def _positions(folder: Path) -> int | None:

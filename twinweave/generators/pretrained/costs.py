@@ -9,14 +9,19 @@ frozen weights need no gradient of their own.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twinweave.generators.cost import Cost
-from twinweave.generators.pretrained.checkpoint import Checkpoint, checked, config_of
-from twinweave.generators.pretrained.lineage import header
+from twinweave.generators.pretrained.checkpoint import (
+    Checkpoint,
+    adapted_weights,
+    checked,
+    config_of,
+    layers_of,
+    weights_of,
+)
 from twinweave.generators.pretrained.template import Template, template
 
 if TYPE_CHECKING:
@@ -77,14 +82,8 @@ def _tokens(written: Template, checkpoint: Checkpoint, layout: UnionLayout, part
 
 def shape_of(checkpoint: Checkpoint) -> Shape:
     """From the heads of the weight files and the configuration; no weight is read."""
-    shapes = {
-        name: tensor["shape"]
-        for path in sorted(checkpoint.folder.glob("*.safetensors"))
-        for name, tensor in header(path).items()
-        if name != "__metadata__"
-    }
+    shapes = weights_of(checkpoint.folder)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    adapted = re.compile(rf"({checkpoint.architecture.adapted})\.weight")
     config = config_of(checkpoint.folder)
 
     def first(*names: str) -> int:
@@ -97,7 +96,7 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
             if len(shape) == 2 and not any(part in name for part in _LOOKED_UP)
         ),
         whole=sum(sizes.values()),
-        sides=sum(sum(shape) for name, shape in shapes.items() if adapted.fullmatch(name)),
+        sides=sum(map(sum, adapted_weights(checkpoint.folder, checkpoint.architecture))),
         width=first("hidden_size", "n_embd", "d_model"),
-        layers=first("num_hidden_layers", "n_layer", "decoder_layers", "num_layers"),
+        layers=layers_of(config),
     )

@@ -92,7 +92,7 @@ def header(path: Path) -> dict[str, Any]:
             found = json.loads(file.read(min(length, _HEADER)))
     except (OSError, ValueError, struct.error):
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("__metadata__", {}), dict):
         raise _refused("a weight file is not in safetensors format", "Save it anew.") from None
     return found
 

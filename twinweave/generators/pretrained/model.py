@@ -56,7 +56,7 @@ class PretrainedTransformer(RowLossGenerator):
         self.network = AdaptedModel(conf, checkpoint, torch.tensor(self.template.prompt))
         self.pieces = Pieces(self.template, self.network.start)
         self.columns = Blocks(layout)
-        self.micro_batch = conf.micro_batch
+        self.micro_batch = conf.private_batch
         self._initialise(torch.Generator().manual_seed(seed))
 
     def _initialise(self, generator: torch.Generator) -> None:

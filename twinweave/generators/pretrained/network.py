@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from twinweave.errors import ConfigError
 from twinweave.generators.pretrained.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -136,23 +137,35 @@ def adapted(model: Any, checkpoint: Checkpoint, conf: PretrainedConf) -> Any:
 
 
 def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """The published model, from its folder alone, without dropout."""
+    """The published model, from its folder alone, without dropout. Raises ConfigError."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     kind = AutoModelForCausalLM if checkpoint.architecture.causal else AutoModelForSeq2SeqLM
-    model: Any = kind.from_pretrained(
-        str(checkpoint.folder),
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    try:
+        model, told = kind.from_pretrained(
+            str(checkpoint.folder),
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception:  # transformers raises what its parts raise, some of it with the folder's name
+        raise _unfit("cannot be loaded: weights and configuration do not fit") from None
+    if told["missing_keys"] or told["mismatched_keys"]:  # would be random, others at each party
+        raise _unfit("lacks weights that its configuration names")
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        raise _unfit("has weights that are no finite numbers")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model.eval()
+
+
+def _unfit(rule: str) -> ConfigError:
+    return ConfigError("generator.checkpoint", rule, "Save model and configuration anew, together.")
 
 
 def _start(config: Any) -> int:

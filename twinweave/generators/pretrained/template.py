@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from twinweave.errors import ConfigError
 from twinweave.generators.order import column_order
-from twinweave.generators.pretrained.checkpoint import TOKENIZER, Checkpoint
+from twinweave.generators.pretrained.checkpoint import TOKENIZER, Checkpoint, config_of
 from twinweave.generators.union import UnionLayout
 
 PRESENCE = (" no", " unknown", " yes")
@@ -134,6 +134,12 @@ class Template:
         pieces = [*self.presence, *self.columns.values()]
         return 1 + sum(piece.slots for piece in pieces)
 
+    @property
+    def largest(self) -> int:
+        """The largest token that is ever read."""
+        pieces = [*self.presence, *self.columns.values()]
+        return max([*self.prompt, *(int(p.tokens.max()) for p in pieces if p.tokens.size)])
+
     @classmethod
     def of(cls, layout: UnionLayout, tokens: Tokens) -> Template:
         """Raises ConfigError where two values of a column have the same tokens."""
@@ -177,7 +183,12 @@ def tokens_of(checkpoint: Checkpoint) -> Tokens:
     """The checkpoint's own tokenizer."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(checkpoint.folder / TOKENIZER))
+    try:
+        tokenizer = Tokenizer.from_file(str(checkpoint.folder / TOKENIZER))
+    except Exception:  # of no class of its own
+        raise ConfigError(
+            "generator.checkpoint", f"its {TOKENIZER} cannot be read", "Save it anew."
+        ) from None
 
     def tokens(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
@@ -194,5 +205,12 @@ def template(layout: UnionLayout, checkpoint: Checkpoint) -> Template:
             "generator.checkpoint",
             f"reads {checkpoint.positions} tokens, and a row has up to {made.slots}",
             "Use another one, or fewer columns.",
+        )
+    known = config_of(checkpoint.folder).get("vocab_size")
+    if not isinstance(known, int) or made.largest >= known:
+        raise ConfigError(
+            "generator.checkpoint",
+            f"its {TOKENIZER} has tokens that its model does not know",
+            "Give a model with its own tokenizer.",
         )
     return made

@@ -88,10 +88,14 @@ class Training:
             raise DivergedError(DIVERGED)
         return moved
 
+    @cached_property
+    def _covered(self) -> dict[str, NDArray[np.bool_]]:
+        """The same in every round."""
+        return coverage(self.spec.trained.generator, UnionLayout.of(self.spec.schema))
+
     def _divisor(self, came: Set[str]) -> NDArray[np.float64]:
         """Total weight of the parties that train each entry; 1 where nobody does."""
-        layout, weight = UnionLayout.of(self.spec.schema), row_weights(self.roster.rows)
-        generator = self.spec.trained.generator
-        masks = [weight[party] * coverage(generator, layout, party) for party in sorted(came)]
+        weight = row_weights(self.roster.rows)
+        masks = [weight[party] * self._covered[party] for party in sorted(came)]
         divisor = np.sum(masks, axis=0, dtype=np.float64)
         return np.where(divisor > 0, divisor, 1.0)
