@@ -166,6 +166,12 @@ def test_priority_tables_lose_nothing_to_a_first_pass(tmp_path: Path) -> None:
     assert found == pytest.approx(_multipliers(plan(alike, "r").plan), rel=0.05)
 
 
+def test_priority_tables_that_leave_nothing_to_others_are_refused_by_name(tmp_path: Path) -> None:
+    conf = configure(tmp_path, *ADAPTED, "privacy.priority_share=1")
+    with pytest.raises(ConfigError, match=r"privacy\.priority_share': leaves nothing"):
+        plan(conf, "ab" * 16)
+
+
 def _multipliers(tables: Sequence[PlannedQuery]) -> dict[str, float]:
     """Noise multiplier of the priority tables."""
     found = {p.query.name: p.noise for p in tables if p.query.priority}
