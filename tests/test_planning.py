@@ -173,7 +173,8 @@ def test_the_second_pass_is_divided_by_what_the_first_showed(tmp_path: Path) -> 
     spec = plan(conf, "ab" * 16)
     found = list(coarse(spec, 0))
     i = next(i for i, m in enumerate(found) if m.query.name == "publisher.age/5 x publisher.arm/3")
-    found[i] = replace(found[i], values=np.where(np.eye(*found[i].values.shape), 2000.0, 10.0))
+    row, column = np.indices(found[i].values.shape)
+    found[i] = replace(found[i], values=np.where(row == column, 2000.0, 10.0))
     measured = [m for m in found if m.query.is_coarse]
     worth = adaptive.second_tables(measured, conf.data.analyses, conf.settled_workload)
     _, tables = plan_second(conf, spec, tuple(found))

@@ -28,6 +28,7 @@ from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
 from twinweave.synthesis.synthesise import Task, first_weights, synthesise, synthetic_rows
 from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
+from twinweave.workload.queries import Query, Side
 
 
 def task(
@@ -47,6 +48,23 @@ def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose() -> None:
     assert kept.effective > len(rows)
     collapsed = synthesise(None, task(measured(rows, ONE_WAY, 10, 9), sizes, QUICK))
     assert abs(lift_of(collapsed.rows)) < 0.04
+
+
+def test_coarse_tables_are_raked_where_the_levels_pairs_do_not_tell_them() -> None:
+    def grouped(*columns: str) -> Query:
+        groups = {"visit": (0, 1), "spend": (0, 1, 1, 1), "region": (0, 1, 1)}
+        side = Side(party="shop", columns=columns, groups=tuple(groups[c] for c in columns))
+        return Query(sides=(side,))
+
+    told, alone = grouped("visit", "spend"), grouped("region", "spend")
+    three = grouped("region", "visit", "spend")
+    rows = world(300, seed=1)
+    found = [
+        Measurement(query=q, values=np.zeros(shape), variance=1.0)
+        for q, shape in ((told, (2, 2)), (alone, (2, 2)), (three, (2, 2, 2)))
+    ]
+    asked = task([*measured(rows, PAIRS, 10, 9), *found], sizes_of(rows), QUICK)
+    assert [m.query for m in asked.raked if m.query.is_coarse] == [alone, three]
 
 
 def test_same_seed_same_rows() -> None:
