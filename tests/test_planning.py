@@ -31,6 +31,7 @@ from twinweave.privacy.events import SharedBinomial
 from twinweave.privacy.noise import DealtCoins, OwnGaussian
 from twinweave.protocols.alignment.server import align
 from twinweave.spec import RunSpec
+from twinweave.workload import adaptive
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import cells_of
@@ -164,6 +165,46 @@ def test_priority_tables_lose_nothing_to_a_first_pass(tmp_path: Path) -> None:
     alike = replace(conf, workload=replace(conf.workload, adaptive="never"))
     found = _multipliers(tables)
     assert found == pytest.approx(_multipliers(plan(alike, "r").plan), rel=0.05)
+
+
+def test_the_second_pass_is_divided_by_what_the_first_showed(tmp_path: Path) -> None:
+    """And not alike: one pair that depends on each other gets several times its part."""
+    conf = configure(tmp_path, *ADAPTED, "protocol.noise=gaussian")
+    spec = plan(conf, "ab" * 16)
+    found = list(coarse(spec, 0))
+    i = next(i for i, m in enumerate(found) if m.query.name == "publisher.age/5 x publisher.arm/3")
+    row, column = np.indices(found[i].values.shape)
+    found[i] = replace(found[i], values=np.where(row == column, 2000.0, 10.0))
+    measured = [m for m in found if m.query.is_coarse]
+    worth = adaptive.second_tables(measured, conf.data.analyses, conf.settled_workload)
+    _, tables = plan_second(conf, spec, tuple(found))
+    given = {
+        p.query: p.noise.noise_multiplier**-2 / worth[p.query]
+        for p in tables
+        if isinstance(p.noise, OwnGaussian) and p.query in worth
+    }
+    assert len(given) == len(worth)
+    assert max(given.values()) < 1.1 * min(given.values())  # but for the steps noise comes in
+    each = [own / cells_of(spec.schema, q).size ** (2 / 3) for q, own in worth.items()]
+    assert max(each) > 3 * min(each)
+
+
+def test_two_passes_take_no_more_coins_than_one(tmp_path: Path) -> None:
+    conf = configure(tmp_path, *ADAPTED, "protocol.coin_limit=200000")
+    spec = plan(conf, "ab" * 16)
+    _, tables = plan_second(conf, spec, coarse(spec, 0))
+    dealt = [
+        p.noise.coins * cells_of(spec.schema, p.query).n_opened
+        for p in (*spec.plan, *tables)
+        if isinstance(p.noise, DealtCoins)
+    ]
+    assert 0.5 * 200_000 < sum(dealt) <= 200_000
+
+
+def test_priority_tables_that_leave_nothing_to_others_are_refused_by_name(tmp_path: Path) -> None:
+    conf = configure(tmp_path, *ADAPTED, "privacy.priority_share=1")
+    with pytest.raises(ConfigError, match=r"privacy\.priority_share': leaves nothing"):
+        plan(conf, "ab" * 16)
 
 
 def _multipliers(tables: Sequence[PlannedQuery]) -> dict[str, float]:

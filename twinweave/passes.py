@@ -54,10 +54,20 @@ def adapts(conf: RunConf) -> bool:
 
 def shares_of(conf: RunConf) -> dict[Stage, float]:
     """Of the budget, by stage. The first pass of tables asked for as they are worth is paid from
-    the measurement's share, beside what clips are chosen from."""
+    the measurement's share, beside what clips are chosen from.
+
+    Raises ConfigError where priority tables leave nothing to it.
+    """
     shares = dict(conf.shares)
     if adapts(conf):
-        first = adaptive.FIRST * (1 - _priority_share(conf)) * shares[Stage.MEASUREMENT]
+        rest = 1 - _priority_share(conf)
+        if rest <= 0:
+            raise ConfigError(
+                "privacy.priority_share",
+                "leaves nothing to the other tables",
+                "Give less than 1, or measure the priority tables alone.",
+            )
+        first = adaptive.FIRST * rest * shares[Stage.MEASUREMENT]
         clips = shares[Stage.SELECTION] if clip_queries(conf.data.analyses) else 0.0
         shares[Stage.MEASUREMENT] -= first
         shares[Stage.SELECTION] = first + clips

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from twinweave.errors import BudgetError, ConfigError, ProtocolError
@@ -113,12 +113,12 @@ class RunSpec(Parsed):
     @classmethod
     def loads(cls, text: str) -> RunSpec:
         """Parse what travelled. Raises ConfigError, SchemaError or ProtocolError."""
-        return parse(cls, load_json(text, "the run specification"), where="run specification")
+        return _loaded(text)
 
     def dumps(self) -> str:
         return canonical_json(self)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hex."""
         return hashlib.sha256(self.dumps().encode()).hexdigest()
@@ -209,3 +209,10 @@ class RunSpec(Parsed):
             raise BudgetError(
                 "the plan exceeds the run's own epsilon. Nothing was released for it."
             )
+
+
+@lru_cache(maxsize=4)
+def _loaded(text: str) -> RunSpec:
+    """A process that handles several messages of a run reads its specification once: hundreds of
+    tables, whose digest is asked for with every message."""
+    return parse(RunSpec, load_json(text, "the run specification"), where="run specification")

@@ -2,11 +2,11 @@
 
     python -m scripts.studies.quality data=adult data.root=data --beside mst aim
 
-Each line is one whole run (alignment, secure tables, training, synthesis, under one epsilon)
-in this process, against real rows that were never in it: the dataset's own test split, else users
-who are held out. Mean 2-way and 3-way TVD, AUC on the real rows of models trained on the
-synthetic ones (TSTR), mean Kolmogorov-Smirnov distance of the numbers, CPU seconds. The tables
-made in memory are data=xor_across, xor_together and xor_at_one (`exclusive_or.py`).
+Each line is one whole run (alignment, secure tables, a training where asked for, synthesis, under
+one epsilon) in this process, against real rows that were never in it: the dataset's own test
+split, else users who are held out. Mean 2-way and 3-way TVD, AUC on the real rows of models
+trained on the synthetic ones (TSTR), mean Kolmogorov-Smirnov distance of the numbers, CPU seconds.
+The tables made in memory are data=xor_across, xor_together and xor_at_one (`exclusive_or.py`).
 
 `--training` runs each share of the budget for the private training. `--beside` adds AIM and MST,
 which hold the joined table that nobody should hold, in an environment of their own; `--baselines`

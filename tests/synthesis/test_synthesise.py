@@ -51,6 +51,23 @@ def test_synthetic_rows_keep_the_lift_that_one_way_tables_lose() -> None:
     assert abs(lift_of(collapsed.rows)) < 0.04
 
 
+def test_coarse_tables_are_raked_where_the_levels_pairs_do_not_tell_them() -> None:
+    def grouped(*columns: str) -> Query:
+        groups = {"visit": (0, 1), "spend": (0, 1, 1, 1), "region": (0, 1, 1)}
+        side = Side(party="shop", columns=columns, groups=tuple(groups[c] for c in columns))
+        return Query(sides=(side,))
+
+    told, alone = grouped("visit", "spend"), grouped("region", "spend")
+    three = grouped("region", "visit", "spend")
+    rows = world(300, seed=1)
+    found = [
+        Measurement(query=q, values=np.zeros(shape), variance=1.0)
+        for q, shape in ((told, (2, 2)), (alone, (2, 2)), (three, (2, 2, 2)))
+    ]
+    asked = task([*measured(rows, PAIRS, 10, 9), *found], sizes_of(rows), QUICK)
+    assert [m.query for m in asked.raked if m.query.is_coarse] == [alone, three]
+
+
 def test_same_seed_same_rows() -> None:
     tables = measured(world(2000, seed=10), PAIRS, 10, 11)
     sizes = {"shop": 1600, "ads": 1400}

@@ -22,8 +22,8 @@ def synthetic_readme(found: SyntheticFindings) -> str:
         lines += [
             "",
             "## No evidence",
-            "Nobody measured how the lift differs by these columns. What the rows show of it "
-            "comes from the generator.",
+            "How the lift differs by these columns was not measured, or in a few groups of their "
+            "levels at most. What the rows show of it comes from the generator.",
             "",
             "| lift of | columns |",
             "|---|---|",

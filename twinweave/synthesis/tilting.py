@@ -73,9 +73,11 @@ class Tables:
     def sums(self, weights: Vector, power: int = 1) -> Vector:
         """What the rows add to every cell, amounts raised to a power: (targets,)."""
         out = []
+        place = np.empty(self.n, dtype=np.intp)  # one array for all tables: see `tilt`
         for c, cells in zip(self.wanted, self.cells, strict=True):
             amount = weights if c.amount is None else weights * c.amount**power
-            out.append(np.bincount(cells, amount, len(c.target) + 1)[:-1])
+            place[:] = cells
+            out.append(np.bincount(place, amount, len(c.target) + 1)[:-1])
         return np.concatenate(out)
 
     def incidence(self) -> csr_array:
@@ -90,9 +92,14 @@ class Tables:
     def tilt(self, potential: Vector) -> tuple[Vector, float]:
         """Weights proportional to base * exp(potentials of a row's cells), and their log sum."""
         exponent = np.zeros(self.n)
+        # A fresh array for each table would be fetched from the system and given back each time,
+        # which takes longer than what is done with it. Cells are in range: nothing is clipped.
+        term = np.empty(self.n)
         for c, cells, part in zip(self.wanted, self.cells, self.parts, strict=True):
-            term = np.append(potential[part], 0.0).take(cells)
-            exponent += term if c.amount is None else term * c.amount
+            np.append(potential[part], 0.0).take(cells, out=term, mode="clip")
+            if c.amount is not None:
+                term *= c.amount
+            exponent += term
         top = float(exponent.max())
         raw = self.base * np.exp(exponent - top)
         total = float(raw.sum())

@@ -1,7 +1,8 @@
-"""Of which relations with the lift the synthetic rows are no evidence: those nobody measured.
+"""Of which relations with the lift the synthetic rows are no evidence: those not measured.
 
 Rows show some relation between any columns. Where no table counts membership, a column and an
-outcome together, how the lift differs by that column is the generator's invention.
+outcome together, how the lift differs by that column is the generator's invention. Coarse tables,
+which a first pass asks for, are no such tables: their groups say little of the levels.
 """
 
 from __future__ import annotations

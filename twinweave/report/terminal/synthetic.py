@@ -93,8 +93,9 @@ def _unmeasured(found: Unmeasured) -> str:
     count = len(found.columns)
     more = f" and {count - _SHOWN_UNMEASURED} more" if count > _SHOWN_UNMEASURED else ""
     return (
-        f"How the lift of {shortened(found.outcome)} differs by {shown}{more} was not measured: "
-        "what the rows show of it comes from the generator and is no evidence."
+        f"How the lift of {shortened(found.outcome)} differs by {shown}{more} was not measured, "
+        "or in a few groups at most: what the rows show of it comes from the generator and is no "
+        "evidence."
     )
 
 

@@ -168,6 +168,6 @@ def _map(found: FidelityReport, pairs: Mapping[str, tuple[str, str]]) -> Markup 
 def _unmeasured(outcome: str, columns: Sequence[str]) -> str:
     some = ", ".join(columns[:8]) + (f" and {len(columns) - 8} more" if len(columns) > 8 else "")
     return (
-        f"How the lift of {outcome} differs by {some} was not measured: what the rows show of it "
-        "comes from the generator and is no evidence."
+        f"How the lift of {outcome} differs by {some} was not measured, or in a few groups "
+        "at most: what the rows show of it comes from the generator and is no evidence."
     )
