@@ -148,8 +148,17 @@ def test_more_rows_are_as_fair() -> None:
     assert np.ptp(rates(drawn.rows, "sex")) < 0.02
 
 
-def test_an_llm_writes_its_labels_anew() -> None:
-    """Its own logits, moved by group: rates alike among candidates, all other columns as drawn."""
+def test_an_llm_writes_its_labels_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own logits, moved by group: labels drawn with the moved chance (5 standard errors in each
+    part), other columns as they were, and rates alike once the candidates are weighed."""
+    drawn: list[tuple[enforce._Aim, Rows]] = []
+    redrawn = enforce._redrawn
+
+    def kept(aim: enforce._Aim, rng: np.random.Generator) -> Rows:
+        drawn.append((aim, redrawn(aim, rng)))
+        return drawn[-1][1]
+
+    monkeypatch.setattr(enforce, "_redrawn", kept)
     conf = EnforceConf(constraint="demographic_parity", sensitive=("sex",), enforce="decode")
     asked = task(conf)
     asked = replace(asked, conf=replace(asked.conf, mixture=0.0))
@@ -164,9 +173,15 @@ def test_an_llm_writes_its_labels_anew() -> None:
     assert found.enforced.met
     assert np.ptp(rates(found.rows, "sex")) < 0.01
     assert 0.02 < found.enforced.changed < 0.3
+    ((aim, rows),) = drawn
     others = [i for name, i in AT.items() if name != "credit"]
-    drawn, original = (r.codes[:, others].mean(axis=0) for r in (found.rows, found.original))
-    np.testing.assert_allclose(drawn, original, atol=0.05)
+    np.testing.assert_array_equal(rows.codes[:, others], aim.was.rows.codes[:, others])
+    positive = rows.codes[:, AT["credit"]] == YES
+    (parts,) = aim.parts
+    for part in range(parts.max() + 1):
+        chances = aim.wanted[parts == part]
+        error = np.sqrt((chances * (1 - chances)).sum())
+        assert abs(positive[parts == part].sum() - chances.sum()) < 5 * error
     assert set(np.unique(whole(found.rows).codes[:, AT["credit"]])) == {0, 1, YES}
 
 
