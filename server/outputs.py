@@ -43,6 +43,7 @@ from twinweave.report.terminal.summary import summary
 from twinweave.report.versions import versions
 from twinweave.synthesis.decode import decode_rows
 from twinweave.workload.analyses import LiftConf
+from twinweave.workload.audit import EXACT_WORDS
 
 log = logging.getLogger("twinweave.run")
 
@@ -60,8 +61,17 @@ def write_measured(conf: RunConf, findings: Findings) -> None:
 
 def write_ledger(conf: RunConf, ledger: Ledger) -> None:
     """What was released, or is about to be, and what it costs."""
+    rundir.write_json(Path(conf.output) / rundir.LEDGER, _ledger_report(conf, ledger))
+
+
+def _ledger_report(conf: RunConf, ledger: Ledger) -> dict[str, Any]:
+    """With a note of what no event can stand for: a run that asks for exact words may have had
+    them, however it ends."""
     report = ledger.report(conf.privacy.delta)
-    rundir.write_json(Path(conf.output) / rundir.LEDGER, report)
+    accepted = rundir.Run(Path(conf.output)).spec.audit
+    if accepted is not None and accepted.verdict:
+        report["notes"].append(EXACT_WORDS)
+    return report
 
 
 def write_report(
@@ -80,7 +90,7 @@ def write_report(
     has been printed.
     """
     out = Path(conf.output)
-    ledger = findings.ledger.report(conf.privacy.delta)
+    ledger = _ledger_report(conf, findings.ledger)
     data, first = conf.data, findings.first
     selected = first.selected if first else None
     lift = _lift(conf, findings)

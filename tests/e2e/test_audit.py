@@ -71,6 +71,7 @@ def test_every_party_has_its_own_report_and_the_run_has_what_was_paid_for(ended:
     assert len({b["path"] for b in told["bounds"]}) == len(told["bounds"]) > 5
     assert not any(b["exceeds"] for b in told["bounds"])
     assert run.report["set_aside"] == 0.1
+    assert not any("exact word" in note for note in run.ledger["notes"])
     events = Ledger.restore(run.ledger).events
     counted = [e for e in events if e.stage is Stage.EVALUATION]
     assert len(counted) == 2 * len(COUNTED)
@@ -137,6 +138,8 @@ def test_tables_that_copy_people_are_withheld(
     spec = parse(RunSpec, json.loads((out / rundir.SPEC).read_text()))
     assert spec.audit is not None
     assert spec.audit.verdict
+    assert any("exact word" in note for note in twinweave.load(out).ledger["notes"])
+    assert "outside epsilon and delta" in (out / rundir.PAGE).read_text()
     with pytest.raises(WithheldError, match="publisher"):
         _check_gate(out)
 

@@ -32,6 +32,13 @@ HIT_CELLS = 4
 missed. A user is in one of them at most."""
 
 
+EXACT_WORDS = (
+    "Exception: each party tells its exact word on the synthetic tables (audit.gate=parties). "
+    "These bits are outside epsilon and delta, and in no event."
+)
+"""What must stand beside the epsilon of a run that asks for them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditConf(Parsed):
     """conf/audit.

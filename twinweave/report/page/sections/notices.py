@@ -154,6 +154,13 @@ def _synthetic(m: Material) -> Iterator[Notice]:
 
 
 def _audit(m: Material) -> Iterator[Notice]:
+    if m.audit is not None and m.audit.words:
+        yield Notice(
+            tone="warn",
+            title=f"Exact words of {', '.join(m.audit.words)}:",
+            text="a bit each on the synthetic tables, outside epsilon and delta "
+            "(audit.gate=parties).",
+        )
     for reason in m.audit.gate.reasons if m.audit is not None else ():
         yield Notice(
             tone="bad",
