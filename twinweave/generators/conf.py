@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FIELD = "generator"
 
 MOST_LAYERS, MOST_WIDTH, MOST_RANK = 1_000, 1 << 16, 1_024
+MOST_LOGIT = 1e6
+"""Of what multiplies or is added to logits: beyond, they are no numbers in single precision."""
 MOST_ROUNDS, MOST_STEPS = 10_000, 10**6
 MOST_NUMBERS = 1 << 28
 """What a party still takes on: a specification comes from outside. Numbers: in a network's inner
@@ -265,8 +267,10 @@ class PretrainedConf(TrainingConf):
         super().__post_init__()
         check_positive(FIELD, self, "rank", most=MOST_RANK)
         check_positive(FIELD, self, "micro_batch", "decode_batch", most=MOST_WIDTH)
-        check_positive(FIELD, self, "scale", "format_learning_rate", "format_batch", "temperature")
-        check_not_negative(FIELD, self, "format_steps", "decode_noise")
+        check_positive(FIELD, self, "scale", "format_learning_rate", "format_batch")
+        check_positive(FIELD, self, "temperature", least=1 / MOST_LOGIT, most=MOST_LOGIT)
+        check_not_negative(FIELD, self, "decode_noise", most=MOST_LOGIT)
+        check_not_negative(FIELD, self, "format_steps")
         check_share(self)
         if (self.format_rows == "file") != (self.format_file is not None):
             raise ConfigError(

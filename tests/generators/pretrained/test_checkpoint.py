@@ -117,6 +117,14 @@ def test_a_mode_without_exact_gradients_is_refused(folders: dict[str, Path]) -> 
         conf(folders["gpt2"], gradients="ghost")
 
 
+@pytest.mark.parametrize("over", [{"temperature": 1e-300}, {"decode_noise": 1e300}])
+def test_logits_that_would_be_no_numbers_are_refused(
+    folders: dict[str, Path], over: dict[str, float]
+) -> None:
+    with pytest.raises(ConfigError, match=next(iter(over))):
+        conf(folders["gpt2"], **over)
+
+
 def test_another_model_than_the_runs_is_refused(folder: Path) -> None:
     """The specification has the hash of its files; a party's folder may have any name."""
     pinned = conf(folder).pinned()
