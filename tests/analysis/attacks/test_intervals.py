@@ -35,9 +35,9 @@ def test_scores_that_are_all_alike_tell_nothing() -> None:
 
 
 def test_true_positives_are_counted_above_the_others_quantile() -> None:
-    used, aside = np.arange(100.0), np.arange(-50.0, 50.0)
+    used, aside = np.arange(100.0) + 0.5, np.arange(-50.0, 50.0)
     found = at_few_false_alarms(used, aside, 0.02, LEVEL, np.random.default_rng(0))
-    assert found.control == 0.02  # 48 and 49 are above 47
+    assert found.control == 0.02  # 48 and 49
     assert found.success == 0.52
 
 

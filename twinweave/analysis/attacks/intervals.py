@@ -48,16 +48,16 @@ def area(used: Floats, aside: Floats, level: float) -> Contrast:
 def at_few_false_alarms(
     used: Floats, aside: Floats, rate: float, level: float, rng: np.random.Generator
 ) -> Contrast:
-    """True positives at the threshold above which `rate` of the rows set aside are, or fewer.
+    """True positives at the score from which on `rate` of the rows set aside are, or fewer.
 
     Carlini et al. ("Membership inference attacks from first principles", 2022) say why that, and
     not the area, is what an attack is worth. Interval: a bootstrap of both sets at once. The
-    share of others above their own k-th largest score is Beta(k, m - k + 1), which moves the
+    share of others from their own k-th largest score on is Beta(k, m - k + 1), which moves the
     threshold; the used rows above it are then binomial. That takes scores without ties, so that
     these are broken at random: an attacker who has to name rows draws lots among equal ones.
     """
     n, m = len(used), len(aside)
-    most = int(rate * m)
+    most = max(1, int(rate * m))
     scores = np.concatenate([used, aside])
     place = np.empty(n + m)
     place[np.lexsort((rng.random(n + m), scores))] = np.arange(n + m)
@@ -66,12 +66,12 @@ def at_few_false_alarms(
     own = np.sort(used)
 
     def above(cut: NDArray[np.int64]) -> Floats:
-        return np.asarray(1 - np.searchsorted(own, ordered[cut], side="right") / n)
+        return np.asarray(1 - np.searchsorted(own, ordered[cut]) / n)
 
-    threshold = ordered[most]
-    success, control = float(above(np.array(most))), float((aside > threshold).mean())
-    shares = rng.beta(most + 1, m - most, REPLICATES)
-    hits = rng.binomial(n, above(np.minimum((shares * m).astype(np.int64), m - 1))) / n
+    success, control = float(above(np.array(most - 1))), most / m
+    shares = rng.beta(most, m - most + 1, REPLICATES)
+    cuts = np.clip(np.ceil(shares * m).astype(np.int64) - 1, 0, m - 1)
+    hits = rng.binomial(n, above(cuts)) / n
     low, high = np.quantile(hits - control, [(1 - level) / 2, (1 + level) / 2])
     return Contrast(success=success, control=control, interval=(float(low), float(high)))
 
