@@ -350,7 +350,8 @@ def test_training_moves_by_the_mean_update_and_shows_none(
         return real(self, values, round_, terms)
 
     monkeypatch.setattr(end, "protect", protect)
-    data = mapping(tmp_path, f"protocol.secure_sum={kind}", "privacy.epsilon=8")
+    once = "workload.adaptive=never"  # one pass of tables, as the search for leaks knows it
+    data = mapping(tmp_path, f"protocol.secure_sum={kind}", "privacy.epsilon=8", once)
     data["generator"] = TRAINING
     data["privacy"]["shares"] |= {"measurement": 0.7, "training": 0.3}
     ran = run(RunConf.parse(data))
