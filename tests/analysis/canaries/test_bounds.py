@@ -15,7 +15,7 @@ from twinweave.privacy.accountant import (
     gaussian_epsilon,
     gaussian_mu,
 )
-from twinweave.privacy.events import DiscreteGaussian, PoissonSgd, SharedBinomial
+from twinweave.privacy.events import DiscreteGaussian, Mechanism, PoissonSgd, SharedBinomial
 
 DELTA = 1e-5
 MU = gaussian_mu(1.0, DELTA)
@@ -52,7 +52,7 @@ def test_no_observer_of_a_gaussian_beats_the_accuracy_that_is_inverted() -> None
     assert (1 + gaussian_delta(MU, 0.0)) / 2 == pytest.approx(ndtr(MU / 2))
 
 
-LITTLE = {
+LITTLE: dict[str, list[Mechanism]] = {
     "epsilon 4": [DiscreteGaussian(noise_multiplier=1.0577)],
     "epsilon 8": [DiscreteGaussian(noise_multiplier=0.5587)],
     "two tables": [DiscreteGaussian(noise_multiplier=s) for s in (3.42, 1.12)],
@@ -62,16 +62,18 @@ LITTLE = {
 
 @pytest.mark.parametrize("claimed", LITTLE.values(), ids=LITTLE.keys())
 def test_little_noise_on_whole_numbers_that_is_as_claimed_is_not_accused(
-    claimed: list[DiscreteGaussian | SharedBinomial],
+    claimed: list[Mechanism],
 ) -> None:
     """Of an observer who sees all that there is to see, many times."""
     n = 10_000_000
     right = round(n * (1 + delta_of_mechanisms(claimed, 0.0)) / 2)
     epsilon = epsilon_of_mechanisms(claimed, DELTA)
-    terms = {"delta": DELTA, "confidence": 0.9999}
-    proven = bounds.gaussian(right, n, claimed=claimed, **terms)
-    assert 0.97 * epsilon < proven < epsilon
-    assert bounds.gaussian(right + n // 500, n, claimed=claimed, **terms) > epsilon
+
+    def proven(right: int) -> float:
+        return bounds.gaussian(right, n, claimed=claimed, delta=DELTA, confidence=0.9999)
+
+    assert 0.97 * epsilon < proven(right) < epsilon
+    assert proven(right + n // 500) > epsilon
 
 
 def test_as_if_it_were_gaussian_little_noise_would_be_accused() -> None:
