@@ -86,9 +86,9 @@ def test_as_if_it_were_gaussian_little_noise_would_be_accused() -> None:
 @pytest.mark.parametrize("right", [5_300, 5_600])
 def test_one_unsampled_step_is_a_gaussian_table(right: int) -> None:
     step = PoissonSgd(noise_multiplier=1 / MU, sampling_rate=1.0, steps=1)
-    terms = {"delta": DELTA, "confidence": 0.99}
-    steps = bounds.sampled(right, 10_000, step, **terms)
-    assert steps == pytest.approx(bounds.gaussian(right, 10_000, **terms), rel=0.01)
+    steps = bounds.sampled(right, 10_000, step, delta=DELTA, confidence=0.99)
+    table = bounds.gaussian(right, 10_000, delta=DELTA, confidence=0.99)
+    assert steps == pytest.approx(table, rel=0.01)
 
 
 def test_steps_without_any_noise_are_told_apart_by_their_sampling_alone() -> None:
