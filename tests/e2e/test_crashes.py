@@ -23,7 +23,7 @@ from clients import journal
 from scripts.engines.inprocess import InProcessGrid
 from tests.campaigns import OFFICES, training
 from tests.e2e.crashes import Killer, World, check, configured, same, without_chance, world
-from tests.e2e.test_dropouts import Vanishes, spends
+from tests.e2e.test_dropouts import TWO_PASSES, Vanishes, spends
 from tests.source import REPOSITORY
 from tests.whole_run import Deployment
 from twinweave import rundir
@@ -335,7 +335,7 @@ def test_a_training_that_parties_left_goes_on_when_they_are_back(tmp_path: Path)
     ran = deployment.start()
     assert ran.findings.weights is not None
     rounds = [f"train.generator/{r}" for r in range(3)]
-    spent = ["query.open", "query.share", *rounds]
+    spent = [*TWO_PASSES, *rounds]
     assert spends(deployment) == dict.fromkeys(OFFICES, spent)
     kinds = [message.metadata.message_type for message in deployment.messages[done:]]
     assert set(kinds) == {"query.setup", "train.generator", "train.reveal"}

@@ -18,7 +18,6 @@ from tests.campaigns import GENERATORS, mapping
 from tests.whole_run import serve
 from twinweave import rundir
 from twinweave.errors import SourceError
-from twinweave.generators.registry import KINDS
 from twinweave.parsing import parse
 from twinweave.tables.encoding import load_cleaned
 from twinweave.tables.sources import Source
@@ -43,7 +42,7 @@ class Ended:
     run: rundir.Run
 
 
-@pytest.fixture(scope="module", params=sorted(KINDS))
+@pytest.fixture(scope="module", params=sorted(GENERATORS))
 def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder = serve(configured(tmp_path_factory.mktemp(request.param), request.param))
     return Ended(generator=request.param, folder=folder, run=twinweave.load(folder))
