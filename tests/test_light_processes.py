@@ -32,3 +32,16 @@ def test_the_library_imports_light() -> None:
 def test_torch_is_seen_where_it_is() -> None:
     """The check above can fail."""
     assert "pandas" in loaded_by("import pandas")
+
+
+def test_the_engine_leaves_the_root_logger_alone() -> None:
+    """Opacus would set it up, and show the debugging of whoever logs."""
+    code = "import logging, {0}; print(logging.getLogger().handlers)"
+    shown = {
+        module: subprocess.check_output(
+            [sys.executable, "-c", code.format(module)], cwd=REPOSITORY, text=True
+        )
+        for module in ("twinweave.generators.engine", "opacus")
+    }
+    assert shown["twinweave.generators.engine"].strip() == "[]"
+    assert "StreamHandler" in shown["opacus"]  # what is kept out

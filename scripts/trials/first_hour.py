@@ -13,6 +13,7 @@ truth in one of twenty trials by right. They are widened to one in ten thousand.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shlex
 import subprocess
@@ -71,7 +72,7 @@ def first_hour(folder: Path) -> None:
         typed(*run, "generator=none", "workload.pairs=false", f"output={folder / 'measured'}")
         _hold(files, folder / "measured")
         typed(*run, *GENERATOR, f"output={folder / 'synthetic'}")
-        _hold(files, folder / "synthetic")
+        _hold(files, folder / "synthetic", aside=0.1)
         _hold_synthetic(files, folder / "synthetic")
 
 
@@ -112,8 +113,8 @@ def _check(files: Dirty, out: Path, typed: Any) -> None:
         _expect(fault in said, f"check tells {fault!r}")
 
 
-def _hold(files: Dirty, out: Path) -> None:
-    """A run's report against the truth."""
+def _hold(files: Dirty, out: Path, aside: float = 0.0) -> None:
+    """A run's report against the truth. aside: part of the users set aside for its audit."""
     run = twinweave.load(out)
     (conversion,) = run.report["lift"]["conversions"]
     found = conversion["overall"]["absolute"]
@@ -122,7 +123,10 @@ def _hold(files: Dirty, out: Path) -> None:
     _expect(low <= files.lift <= high, "the interval holds the true lift")
     _expect(conversion["overall"]["verdict"] == "lift", "a lift of this size is found")
     _expect(run.ledger["epsilon"] <= 2, "the budget is kept")
-    _expect(set(run.report["sizes"].values()) == {files.users}, "every user counts once")
+    expected = files.users * (1 - aside)
+    by_chance = 5 * math.sqrt(expected * aside)
+    sizes = run.report["sizes"].values()
+    _expect(all(abs(n - expected) <= by_chance for n in sizes), "every user counts once")
 
 
 def _hold_synthetic(files: Dirty, out: Path) -> None:
