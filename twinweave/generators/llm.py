@@ -25,7 +25,7 @@ from twinweave.generators.conf import Activation, LlmConf
 from twinweave.generators.mlp import ACTIVATIONS, Blocks, presence_input
 from twinweave.generators.order import column_order
 from twinweave.generators.union import OneWay, Rows, UnionLayout
-from twinweave.generators.writing import draw, narrowed
+from twinweave.generators.writing import draw, learn_format
 from twinweave.tables.contingency import ABSENT
 
 CHUNK = 8192
@@ -249,27 +249,15 @@ class SchemaTransformer(RowLossGenerator):
         if not conf.format_steps:
             return
         rows = draft()
-        codes = torch.from_numpy(rows.codes.astype(np.int64))
-        presence = torch.from_numpy(rows.presence.astype(np.float32))
         generator = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=conf.format_learning_rate, weight_decay=0.01
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / conf.format_steps)
+
+        def backward(codes: Tensor, presence: Tensor) -> None:
+            torch.autograd.backward(self.loss(codes, presence).mean())
+
         self.train()
-        for step in range(conf.format_steps):
-            pick = torch.randint(len(codes), (conf.format_batch,), generator=generator)
-            shown, bits = narrowed(
-                self.columns,
-                self.layout,
-                codes[pick],
-                presence[pick],
-                share=conf.one_party,
-                generator=generator,
-            )
-            optimizer.zero_grad()
-            torch.autograd.backward(self.loss(shown, bits).mean())
-            optimizer.step()
-            schedule.step()
-            if progress:
-                progress("learn the format", step + 1, conf.format_steps)
+        learn_format(
+            rows, conf, optimizer, backward, self.columns, self.layout, generator, progress
+        )

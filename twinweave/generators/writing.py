@@ -1,13 +1,17 @@
-"""What generators that write a row column by column share: one party's view of it, a draw."""
+"""What generators that write a row column by column share: their format stage, a draw."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from twinweave.generators.base import Progress
+from twinweave.generators.conf import LlmConf, PretrainedConf
 from twinweave.generators.mlp import Blocks
-from twinweave.generators.union import UnionLayout
+from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.contingency import ABSENT
 
 
@@ -32,6 +36,41 @@ def narrowed(
     seen = (shown != ABSENT).float().to(columns.alone.device)
     proven = columns.proven_presence(seen).to(presence.device)
     return shown, torch.where(narrow[:, None], proven, presence)
+
+
+def learn_format(
+    rows: Rows,
+    conf: LlmConf | PretrainedConf,
+    optimizer: torch.optim.Optimizer,
+    backward: Callable[[Tensor, Tensor], None],
+    columns: Blocks,
+    layout: UnionLayout,
+    generator: torch.Generator,
+    progress: Progress | None,
+) -> None:
+    """Plain steps on rows, a share of them `narrowed`; the learning rate falls linearly to zero.
+
+    backward: from codes and presence of a batch to the gradients of its mean loss.
+    """
+    codes = torch.from_numpy(rows.codes.astype(np.int64))
+    presence = torch.from_numpy(rows.presence.astype(np.float32))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / conf.format_steps)
+    for step in range(conf.format_steps):
+        pick = torch.randint(len(codes), (conf.format_batch,), generator=generator)
+        shown, known = narrowed(
+            columns,
+            layout,
+            codes[pick],
+            presence[pick],
+            share=conf.one_party,
+            generator=generator,
+        )
+        optimizer.zero_grad()
+        backward(shown, known)
+        optimizer.step()
+        schedule.step()
+        if progress:
+            progress("learn the format", step + 1, conf.format_steps)
 
 
 def draw(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,6 @@ import pytest
 
 from tests.analysis.attacks.leaking import COLUMNS, Generator, copies, overfitted, people, safe
 from twinweave.analysis.audit.party import audit
-from twinweave.generators.union import Rows
 from twinweave.protocols.evaluation.interface import Audited, Evidence
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.schema import JointSchema, Schema
@@ -28,7 +27,6 @@ def audited(generator: Generator, aside: int = 400, **plan: Any) -> Audited:
     rng = np.random.default_rng(3)
     used = people(1200, rng)
     made = generator(used, rng)
-    rich = rng.integers(0, 2, (len(made), 1)).astype(np.int32)
     return audit(
         Evidence(
             party="shop",
@@ -36,13 +34,7 @@ def audited(generator: Generator, aside: int = 400, **plan: Any) -> Audited:
             used=used,
             aside=people(aside, rng),
             synthetic=made,
-            joint=Rows(
-                codes=np.concatenate([made, rich], axis=1),
-                presence=np.ones((len(made), 2), dtype=bool),
-            ),
             plan=AuditPlan(mode="quick", holdout=0.1, threshold=0.1, **plan),
-            epsilon=1.0,
-            delta=1e-5,
             seed=1,
         )
     )

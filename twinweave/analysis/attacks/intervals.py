@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave.analysis.finding import Interval
+from twinweave.analysis.lift.intervals import Rate, difference, quantile
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +39,7 @@ def area(used: Floats, aside: Floats, level: float) -> Contrast:
     below = 1 - (ranks[n:] - rankdata(aside)) / n  # of the used rows, above each other
     value = float(above.mean())
     error = np.sqrt(above.var(ddof=1) / n + below.var(ddof=1) / m)
-    half = _quantile(level) * float(error)
+    half = quantile(level) * float(error)
     apart = value - 0.5
     return Contrast(
         success=value, control=0.5, interval=(max(apart - half, -0.5), min(apart + half, 0.5))
@@ -81,18 +82,16 @@ def rates(hits: int, n: int, others: int, m: int, level: float) -> Contrast:
 
     Interval: Newcombe's hybrid score method (Statistics in Medicine 1998, method 10).
     """
-    p, q = hits / n, others / m
-    (a, b), (c, d) = wilson(hits, n, level), wilson(others, m, level)
-    low = p - q - np.hypot(p - a, d - q)
-    high = p - q + np.hypot(b - p, q - c)
-    return Contrast(success=p, control=q, interval=(float(low), float(high)))
+    used, aside = _share(hits, n), _share(others, m)
+    interval = difference(used, aside, quantile(level))
+    return Contrast(success=used.mean, control=aside.mean, interval=interval)
 
 
 def means(used: Floats, aside: Floats, level: float) -> Contrast:
     """Means of scores within [0, 1], with Welch's interval of their difference."""
     error = np.sqrt(used.var(ddof=1) / len(used) + aside.var(ddof=1) / len(aside))
     success, control = float(used.mean()), float(aside.mean())
-    half = _quantile(level) * float(error)
+    half = quantile(level) * float(error)
     return Contrast(
         success=success,
         control=control,
@@ -102,13 +101,9 @@ def means(used: Floats, aside: Floats, level: float) -> Contrast:
 
 def wilson(hits: int, n: int, level: float) -> Interval:
     """Wilson's score interval of a share (JASA 1927)."""
-    z = _quantile(level)
-    middle = (hits + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * np.sqrt(hits * (n - hits) / n + z * z / 4)
-    return float(middle - half), float(middle + half)
+    return _share(hits, n).limits(quantile(level))
 
 
-def _quantile(level: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + level) / 2))
+def _share(hits: int, n: int) -> Rate:
+    """Counted without noise."""
+    return Rate(n=n, total=hits, var_n=0.0, var_total=0.0, cov=0.0)

@@ -67,22 +67,8 @@ def _of_party(
     source = next(p.source for p in conf.data.parties if p.name == name)
     assert source is not None
     key = bytes.fromhex(simulated_key(conf.data.name))
-    used, aside = divide(load_party(source, schema, name), key, plan.holdout)
-    own, width = [spec.schema.names.index(n) for n in schema.names], len(schema.names)
-    present = joint.presence[:, spec.schema.parties.index(name)]
-    evidence = Evidence(
-        party=name,
-        schema=spec.schema,
-        used=used.codes[:, :width],
-        aside=aside.codes[:, :width],
-        synthetic=joint.codes[present][:, own],
-        joint=joint,
-        plan=plan,
-        epsilon=spec.epsilon,
-        delta=spec.delta,
-        seed=conf.seed,
-    )
-    found = audit(evidence)
+    rows = divide(load_party(source, schema, name), key, plan.holdout)
+    found = audit(Evidence.of(name, spec.schema, rows, joint, plan, conf.seed))
     lines = tuple(found.report["lines"])
     return PartyFindings(party=name, lines=lines, report=found.report, withheld=found.withheld)
 

@@ -9,7 +9,7 @@ from math import sqrt
 from twinweave.tables.drafts.sensitive import sensitive_by_name
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.analyses import FairnessConf
-from twinweave.workload.association import associate
+from twinweave.workload.dependence import between_two
 from twinweave.workload.measurement import Measurement
 
 STRONG = 0.3
@@ -64,8 +64,8 @@ def look_alikes(
 
 def _strength(schema: JointSchema, m: Measurement, other: str, declared: str) -> float:
     table = m.table(schema).project((other,), (declared,))
-    found = associate(declared, table.values, float(table.variances.max()))
-    if found.z < CLEAR or not found.df:
+    found = between_two(table.values, float(table.variances.max()))
+    if found.z < CLEAR:
         return 0.0
     few = min(len(schema.column(c).labels) for c in (other, declared)) - 1
-    return sqrt(max(2 * found.information, 0.0) / max(few, 1))
+    return found.phi / sqrt(max(few, 1))

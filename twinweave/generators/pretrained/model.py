@@ -27,7 +27,7 @@ from twinweave.generators.pretrained.network import AdaptedModel
 from twinweave.generators.pretrained.pieces import Pieces, Written
 from twinweave.generators.pretrained.template import template
 from twinweave.generators.union import OneWay, Rows, UnionLayout
-from twinweave.generators.writing import narrowed
+from twinweave.generators.writing import learn_format
 from twinweave.tables.contingency import ABSENT
 
 log = logging.getLogger("twinweave.run")
@@ -194,33 +194,18 @@ class PretrainedTransformer(RowLossGenerator):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.to(device).train()
         rows = self._uniform(generator) if conf.format_rows == "uniform" else draft()
-        codes = torch.from_numpy(rows.codes.astype(np.int64))
-        presence = torch.from_numpy(rows.presence.astype(np.float32))
         parameters = [p for _, p in self.shared_parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=conf.format_learning_rate, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / conf.format_steps)
-        for step in range(conf.format_steps):
-            pick = torch.randint(len(codes), (conf.format_batch,), generator=generator)
-            shown, bits = narrowed(
-                self.columns,
-                self.layout,
-                codes[pick],
-                presence[pick],
-                share=conf.one_party,
-                generator=generator,
-            )
-            optimizer.zero_grad()
-            for part, known in zip(
-                torch.split(shown, conf.micro_batch),
-                torch.split(bits, conf.micro_batch),
-                strict=True,
-            ):
+
+        def backward(codes: Tensor, presence: Tensor) -> None:
+            parts = (torch.split(whole, conf.micro_batch) for whole in (codes, presence))
+            for part, known in zip(*parts, strict=True):
                 loss = self.loss(part.to(device), known.to(device)).sum() / conf.format_batch
                 torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-            if progress:
-                progress("learn the format", step + 1, conf.format_steps)
+
+        learn_format(
+            rows, conf, optimizer, backward, self.columns, self.layout, generator, progress
+        )
 
     def _uniform(self, generator: torch.Generator) -> Rows:
         """Rows that know the schema alone: everyone present, every code as likely as another."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from twinweave.generators.union import Rows
 from twinweave.tables.column import Column
-from twinweave.tables.encoding import Codes
+from twinweave.tables.encoding import Codes, EncodedTable
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.audit import AuditPlan
 
@@ -22,8 +22,7 @@ class Evidence:
 
     used: rows that the run was about. aside: rows that no release ever saw. synthetic: of the
     synthetic people present at the party, its own columns. All int32 (rows, columns), of
-    `columns` in their order. joint: all synthetic people, over the union's columns.
-    epsilon, delta: of the run.
+    `columns` in their order.
     """
 
     party: str
@@ -31,11 +30,35 @@ class Evidence:
     used: Codes = field(repr=False)
     aside: Codes = field(repr=False)
     synthetic: Codes = field(repr=False)
-    joint: Rows = field(repr=False)
     plan: AuditPlan
-    epsilon: float
-    delta: float
     seed: int
+
+    @classmethod
+    def of(
+        cls,
+        party: str,
+        schema: JointSchema,
+        rows: tuple[EncodedTable, EncodedTable],
+        joint: Rows,
+        plan: AuditPlan,
+        seed: int,
+    ) -> Evidence:
+        """rows: the party's, used and set aside. joint: all synthetic people, over the union's
+        columns."""
+        names = schema.schema(party).names
+        own = [schema.names.index(name) for name in names]
+        present = joint.presence[:, schema.parties.index(party)]
+        # The groups of clusters, which no synthetic row has, stand behind the columns.
+        used, aside = (table.codes[:, : len(names)] for table in rows)
+        return cls(
+            party=party,
+            schema=schema,
+            used=used,
+            aside=aside,
+            synthetic=np.asarray(joint.codes[present][:, own]),
+            plan=plan,
+            seed=seed,
+        )
 
     @property
     def columns(self) -> tuple[Column, ...]:

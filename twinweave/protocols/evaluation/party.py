@@ -22,7 +22,6 @@ from twinweave.protocols.evaluation.messages import EvaluateReply, EvaluateReque
 from twinweave.protocols.party import Finished, Party, Released
 from twinweave.site import Site
 from twinweave.tables.contingency import ABSENT
-from twinweave.tables.encoding import Codes, EncodedTable
 from twinweave.workload.audit import HIT_CELLS, AuditPlan
 
 EVALUATE = "evaluate.synthetic"
@@ -56,21 +55,15 @@ def evaluating(audit: Audit) -> Step:
 
 
 def evidence(request: EvaluateRequest, party: Party, plan: AuditPlan) -> Evidence:
-    """What the party may look at. Raises ProtocolError where the rows are none of the run's."""
+    """What the party may look at. Raises ProtocolError where the rows are none of the run's, or
+    lack cells of the party at which they are."""
     schema = party.spec.schema
     joint = checked_rows(request, UnionLayout.of(schema))
-    return Evidence(
-        party=party.name,
-        schema=schema,
-        used=of_columns(party.table),
-        aside=of_columns(party.aside),
-        synthetic=own_codes(joint, party),
-        joint=joint,
-        plan=plan,
-        epsilon=party.spec.epsilon,
-        delta=party.spec.delta,
-        seed=request.seed,
-    )
+    rows = (party.table, party.aside)
+    found = Evidence.of(party.name, schema, rows, joint, plan, request.seed)
+    if (found.synthetic == ABSENT).any():
+        raise ProtocolError("synthetic rows lack cells of a party they are at. Start a new run.")
+    return found
 
 
 def checked_rows(request: EvaluateRequest, layout: UnionLayout) -> Rows:
@@ -89,24 +82,6 @@ def checked_rows(request: EvaluateRequest, layout: UnionLayout) -> Rows:
     if not fits:
         raise ProtocolError("the synthetic rows do not fit the schema. Start a new run.")
     return Rows(codes=codes.astype(np.int32), presence=presence)
-
-
-def of_columns(table: EncodedTable) -> Codes:
-    """A table's codes without the groups of its clusters, which no synthetic row has."""
-    return table.codes[:, : len(table.schema.data_columns)]
-
-
-def own_codes(joint: Rows, party: Party) -> Codes:
-    """Synthetic rows present at the party, over its own columns, in their order.
-
-    Raises ProtocolError where one has a cell that is ABSENT."""
-    parties, names = party.spec.schema.parties, party.spec.schema.names
-    present = joint.presence[:, parties.index(party.name)]
-    at = [names.index(name) for name in party.site.schema.names]
-    own = np.asarray(joint.codes[present][:, at])
-    if (own == ABSENT).any():
-        raise ProtocolError("synthetic rows lack cells of a party they are at. Start a new run.")
-    return own
 
 
 def hits_of(found: Audited, name: str) -> NDArray[np.int64]:

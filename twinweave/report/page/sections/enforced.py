@@ -8,12 +8,13 @@ from markupsafe import Markup
 
 from twinweave.analysis.fairness.trade import Trade
 from twinweave.analysis.finding import Finding
-from twinweave.report.page.charts.intervals import Bar, Forest, Row, bounds, forest
+from twinweave.report.page.charts.intervals import Forest, Row, bounds, forest
 from twinweave.report.page.charts.scatter import Point, Scatter, scatter
 from twinweave.report.page.charts.tables import NUMBER, STRONG, TEXT, table
 from twinweave.report.page.html import render
 from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
+from twinweave.report.page.sections.fairness import row_of
 from twinweave.synthesis.fairness.enforce import Enforced
 
 _TEMPLATE = """
@@ -157,14 +158,7 @@ def _curve(found: Enforced) -> Markup:
 
 def _pair(group: str, was: Finding | None, now: Finding | None) -> Iterator[Row]:
     for called, one in (("Before", was), ("After", now)):
-        if one is None:
-            continue
-        low, high = one.interval
-        yield Row(
-            name=called,
-            bar=Bar(value=one.value, low=low, high=high),
-            estimate=f"{one.value:.3f}",
-            interval=f"{low:.3f} to {high:.3f}",
-            group=group,
-        )
-        group = ""
+        row = row_of(called, one, group)
+        if row is not None:
+            yield row
+            group = ""

@@ -65,17 +65,17 @@ def _differences(one: GroupFairness, found: FairnessReport) -> Markup:
 
 
 def _rows(one: GroupFairness) -> Iterator[Row | None]:
-    yield _row("Real data, noisy tables", one.measured_parity, "Parity")
-    yield _row("Synthetic labels", one.label_parity, "" if one.measured_parity else "Parity")
+    yield row_of("Real data, noisy tables", one.measured_parity, "Parity")
+    yield row_of("Synthetic labels", one.label_parity, "" if one.measured_parity else "Parity")
     for model in one.models:
-        yield _row(_model(model.with_sensitive), model.parity)
+        yield row_of(_model(model.with_sensitive), model.parity)
     for heading, found in (
         ("Odds", [model.odds for model in one.models]),
         ("Opportunity", [model.opportunity for model in one.models]),
     ):
         head = heading
         for model, difference in zip(one.models, found, strict=True):
-            yield _row(_model(model.with_sensitive), difference, head)
+            yield row_of(_model(model.with_sensitive), difference, head)
             head = "" if difference else head
 
 
@@ -83,7 +83,7 @@ def _model(with_sensitive: bool) -> str:
     return "Model" if with_sensitive else "Model without sensitive columns"
 
 
-def _row(name: str, found: Finding | None, group: str = "") -> Row | None:
+def row_of(name: str, found: Finding | None, group: str = "") -> Row | None:
     if found is None:
         return None
     low, high = found.interval
