@@ -27,7 +27,6 @@ ROWS = {
     "diabetes130": 71_515,
     "german_credit": 1_000,
     "student": 649,
-    "xor": 20_000,
 }
 
 
