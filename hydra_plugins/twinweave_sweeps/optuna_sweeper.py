@@ -30,7 +30,8 @@ SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "nsgaii": "NSGAIISam
 class OptunaSweeper(Sweeper):
     """The fields are those of conf/hydra/sweeper/optuna.yaml."""
 
-    config: Any  # Hydra types both as what they are before `setup` too
+    config: Any  # Hydra types all three as what they are before `setup` too
+    hydra_context: Any
     launcher: Any
 
     def __init__(
@@ -49,7 +50,7 @@ class OptunaSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.context, self.config = hydra_context, config
+        self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -75,7 +76,7 @@ class OptunaSweeper(Sweeper):
 
     def _space(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
         """What every run gets, and what is searched."""
-        parser = OverridesParser.create(config_loader=self.context.config_loader)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         fixed: list[str] = []
         space: dict[str, BaseDistribution] = {}
         for override in parser.parse_overrides(list(arguments)):

@@ -56,7 +56,7 @@ def test_every_search_that_a_page_shows_has_a_space(words: list[str]) -> None:
         hydra = [w for w in words if w.startswith("hydra")]
         conf = hydra_compose("run", overrides=hydra, return_hydra_config=True).hydra
     search = instantiate(conf.sweeper)
-    search.context = SimpleNamespace(config_loader=None)
+    search.hydra_context = SimpleNamespace(config_loader=None)
     asked = [w for w in words if w != "-m" and not w.startswith("hydra")]
     _, space = search._space(asked)
     assert space
