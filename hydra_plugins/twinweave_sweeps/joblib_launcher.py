@@ -43,6 +43,10 @@ class JoblibLauncher(Launcher):
         """What each run came to, in their order. A run that is interrupted ends all."""
         setup_globals()
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        if self.config.engine == "flower" and self.config.superlink is None:
+            from scripts.engines.flower import wake
+
+            wake()
         with ThreadPoolExecutor(self.n_jobs) as threads:
             jobs = [
                 threads.submit(self._one, number, list(overrides))
