@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from joblib import cpu_count
 from omegaconf import OmegaConf
 
 from hydra_plugins.twinweave_sweeps.optuna_sweeper import OptunaSweeper, _choices
@@ -58,6 +61,51 @@ def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path, launcher: str) -> No
     assert done.stdout.count("failed") == 2
     told = done.stderr if launcher == "basic" else done.stdout
     assert told.count("configuration 'privacy'") >= 2
+
+
+PROGRAM = """
+import json, os, pathlib, signal
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+@hydra.main(config_path="conf", config_name="run", version_base=None)
+def main(conf):
+    if conf.x == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("said", conf.x)
+    out = pathlib.Path(HydraConfig.get().runtime.output_dir)
+    told = [os.getpid(), os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]]
+    (out / "told.json").write_text(json.dumps(told))
+
+main()
+"""
+
+
+def test_a_run_that_is_killed_takes_no_other_with_it(tmp_path: Path) -> None:
+    """Each in a process of its own, with its share of the cores, and its lines in a file."""
+    shutil.copytree(REPOSITORY / "conf" / "hydra", tmp_path / "conf" / "hydra")
+    (tmp_path / "conf" / "run.yaml").write_text("engine: inprocess\nx: 0\n")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "program.py", "-m", "hydra/launcher=joblib", "x=1,2,3"]
+    paths = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "7"}
+    environment = {k: v for k, v in os.environ.items() if k != "MKL_NUM_THREADS"} | paths
+    done = subprocess.run(
+        [*command, "hydra.sweep.dir=all"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "all"
+    (killed,) = read_rows(folder)
+    assert (killed.folder, killed.code) == ("1", 18)
+    assert killed.error.startswith("its process was killed")
+    told = [json.loads((folder / name / "told.json").read_text()) for name in ("0", "2")]
+    assert told[0][0] != told[1][0]
+    assert told[0][1:] == ["7", str(max(1, cpu_count() // 2))]
+    assert (folder / "2.log").read_text() == "said 3\n"
+    assert "said" not in done.stdout
 
 
 def test_optuna_is_asked_for_the_next_run(tmp_path: Path) -> None:
