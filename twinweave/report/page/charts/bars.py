@@ -41,7 +41,7 @@ class Lengths:
 
 _TEMPLATE = """
 <figure class="chart {{ f.kind }}">
-<figcaption>{{ f.caption }}</figcaption>
+<figcaption>{{ f.caption|figures }}</figcaption>
 <table class="lengths"><tbody>
 {% for row, plot in rows %}
 {% if row.group %}

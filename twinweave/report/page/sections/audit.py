@@ -101,7 +101,7 @@ def attacks(found: Mapping[str, Sequence[AttackFinding]]) -> Markup:
             heads=("", "Advantage", f"{level_text(LEVEL)} interval", "Threshold"),
             scale=bounds(rows, 0.0),
             factor=100.0,
-            suffix=" %",
+            suffix="%",
             signed=True,
             key=[("mark", "threshold")],
         )

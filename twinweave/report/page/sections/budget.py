@@ -18,7 +18,7 @@ e<sup>ε</sup> at most, but for a probability of δ. Composed by {{ accountant }
 {% if training %}<p>Training: {{ training }}.</p>{% endif %}
 <h3>Every release</h3>
 {{ groups }}
-<details><summary>One by one</summary>
+<details class="long"><summary>One by one</summary>
 {{ events }}
 {% if more %}<p class="small">{{ more }} more are in ledger.json.</p>{% endif %}
 </details>
