@@ -62,12 +62,27 @@ def sentence(m: Material) -> tuple[str, str]:
             "which tables below.",
         )
     measured = m.report["measured"]
+    if m.parity:
+        return _parity(m)
     return (
         "One noisy table was measured across the parties."
         if measured["tables"] == 1
         else f"{measured['tables']:,} noisy tables were measured across the parties.",
         "What is counted is unbiased, and the variance of its noise is known and public. No lift "
         "was asked for, and no synthetic rows.",
+    )
+
+
+def _parity(m: Material) -> tuple[str, str]:
+    """Of a run that asked for the fairness of the real data alone: its widest difference."""
+    column, found = max(m.parity.items(), key=lambda one: one[1].value)
+    asked = m.configuration["data"]["fairness"]
+    low, high = (f"{100 * x:.1f}" for x in found.interval)
+    return (
+        f"Groups by {column} differ by {100 * found.value:.1f} percentage points in "
+        f"{asked['label']} = {asked['positive']}.",
+        "The largest difference between two groups in the real data, as the noisy tables tell it: "
+        f"with 95% confidence between {low} and {high} percentage points for the people in them.",
     )
 
 
@@ -95,6 +110,9 @@ def _lift(o: Outcome, level: float) -> tuple[str, str]:
         case Verdict.REFUSED:
             title = f"No verdict on {o.subject}: what it would stand on is in doubt."
     surely = f"With {level_text(level)} confidence the true difference lies {between}."
+    least, most = found.absolute.interval
+    if found.verdict is Verdict.INCONCLUSIVE and not least <= 0 <= most:
+        surely += " Beside the other comparisons of this run that is not yet enough."
     return title, f"{_first(o.subject)}: {arms}. {surely}"
 
 

@@ -38,6 +38,14 @@ RELEASES = (
 )
 _EVENTS = (("Release", TEXT), ("Stage", TEXT), ("Mechanism", TEXT), _NOISE)
 
+_STAGES = {
+    "preprocessing": "preprocessing: users in common",
+    "selection": "selection: a first, coarse pass",
+    "measurement": "measurement: the tables",
+    "training": "training: the generator's updates",
+    "evaluation": "evaluation: the audit",
+}
+
 _MECHANISMS = {
     "DiscreteGaussian": "discrete Gaussian",
     "SharedBinomial": "shared coins (binomial)",
@@ -68,7 +76,7 @@ def _figure(m: Material) -> str:
     budget = privacy["budget"]["epsilon"]
     rows = [_row("In all", privacy["spent"])]
     for group, found in (
-        ("By stage, each composed alone", privacy["spent_by_stage"]),
+        ("By stage, each composed alone", _in_words(privacy["spent_by_stage"])),
         ("By party, for users known to it alone", privacy["spent_by_party"]),
     ):
         heading = group
@@ -86,6 +94,10 @@ def _figure(m: Material) -> str:
     )
 
 
+def _in_words(by_stage: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {_STAGES.get(stage, stage): epsilon for stage, epsilon in by_stage.items()}
+
+
 def _row(name: str, epsilon: float | None, group: str = "", tone: str = "") -> Length:
     text = "infinite" if epsilon is None else f"{epsilon:.4f}"
     return Length(name=name, value=epsilon or 0.0, text=text, group=group, tone=tone)
@@ -95,7 +107,7 @@ def grouped(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, st
     """Releases that differ in their table alone, as one line with the range of their noise."""
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for event in events:
-        key = event["stage"], ", ".join(event["parties"]), _name(event["mechanism"])
+        key = event["stage"], ", ".join(sorted(event["parties"])), _name(event["mechanism"])
         groups.setdefault(key, []).append(event["mechanism"])
     found = []
     for (stage, parties, mechanism), own in groups.items():
