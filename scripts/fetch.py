@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinweave.errors import SourceError
+
 _GERMAN = (
     "status,month,credit_history,purpose,credit_amount,savings,employment,"
     "investment_as_income_percentage,personal_status,other_debtors,residence_since,property,age,"
@@ -95,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for dataset in DATASETS:
         if not options.names or dataset.name in options.names:
             whole &= report(dataset, options.root)
-    return 0 if whole else 1
+    return 0 if whole else SourceError.exit_code
 
 
 def report(dataset: Dataset, root: Path) -> bool:

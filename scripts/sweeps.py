@@ -20,6 +20,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from scripts.ending import tell
 from twinweave import rundir
 from twinweave.config import RunConf
 from twinweave.errors import AppError
@@ -50,7 +51,7 @@ def outcome(run: Callable[[], RunConf]) -> float | None:
     try:
         conf = run()
     except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(error)
         if hydra.mode is not RunMode.MULTIRUN:
             sys.exit(error.exit_code)
         return _failed(str(error), error.exit_code)

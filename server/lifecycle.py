@@ -6,8 +6,10 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from twinweave import durable, folder, rundir
 from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid, Shown
@@ -15,6 +17,11 @@ from twinweave.config import RunConf
 from twinweave.errors import AppError, InternalError, OutputError, RunError
 
 INTERRUPTED = 130
+
+OURS = "twinweave| "
+"""Begins every line for the terminal where others print too: in Flower's log."""
+
+_terminal: ContextVar[IO[str] | None] = ContextVar("terminal", default=None)
 
 PRIVATE = "private"
 """Attribute of log records that are for the terminal of a simulation alone."""
@@ -43,6 +50,16 @@ def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
                 folder.set_status(out, "finished")
             except BaseException as error:
                 raise _failed(out, logger, error) from error.__cause__
+
+
+@contextmanager
+def shown_on(terminal: IO[str]) -> Iterator[None]:
+    """Lines for the terminal go there, unmarked, and not to the standard output."""
+    token = _terminal.set(terminal)
+    try:
+        yield
+    finally:
+        _terminal.reset(token)
 
 
 def pinned(conf: RunConf) -> RunConf:
@@ -93,8 +110,12 @@ def _failed(out: Path, logger: logging.Logger, error: BaseException) -> BaseExce
     text = " ".join([text if text.endswith(".") else f"{text}.", *_advice(out, told)])
     with suppress(OSError, OutputError):  # of a full disk: whoever reads finds that the run died
         folder.set_status(out, "failed", error=text, exit_code=code)
-    logger.error("error: %s", text)
+    logger.error("error: %s", text, exc_info=None if isinstance(told, _EXPECTED) else told)
     return type(told).restore(text) if isinstance(told, AppError) else told
+
+
+_EXPECTED = (AppError, KeyboardInterrupt)
+"""What needs no traceback."""
 
 
 def _advice(out: Path, error: BaseException) -> Iterator[str]:
@@ -138,11 +159,19 @@ def _logging(out: Path) -> Iterator[logging.Logger]:
 
 
 def _handlers(path: Path) -> list[logging.Handler]:
-    terminal = logging.StreamHandler(sys.stdout)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    own = _terminal.get()
+    terminal = logging.StreamHandler(own or sys.stdout)
+    terminal.setFormatter(logging.Formatter("%(message)s") if own else _Marked("%(message)s"))
     # The error is raised too: whoever started the run prints it, once.
     terminal.addFilter(lambda record: record.levelno < logging.ERROR)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     file.addFilter(lambda record: not hasattr(record, PRIVATE))
     return [terminal, file]
+
+
+class _Marked(logging.Formatter):
+    """Every line begins with the mark of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return OURS + super().format(record).replace("\n", f"\n{OURS}")
