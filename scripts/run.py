@@ -25,9 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 import twinweave
 from scripts.ending import AS_IT_IS, DEVELOPER, UNEXPECTED, tell, unexpected
+from scripts.engines.display import Display
 from scripts.engines.told import quiet
 from scripts.sweeps import outcome
-from server.lifecycle import shown_on
+from server.lifecycle import shown_by
 from server.opening import opened
 from twinweave import rundir
 from twinweave.checkpoint import FOLDER
@@ -64,7 +65,8 @@ def play(conf: RunConf) -> RunConf:
         if conf.engine == "inprocess":
             from scripts.engines.inprocess import run_in_process
 
-            with quiet(Path(conf.output)) as terminal, shown_on(terminal):
+            out = Path(conf.output)
+            with quiet(out) as terminal, Display(out, terminal) as display, shown_by(display.line):
                 run_in_process(conf)
         else:
             from scripts.engines.flower import run_with_flower

@@ -29,7 +29,9 @@ def refused(error: Exception, overrides: Sequence[str], folder: Path) -> ConfigE
     if found := re.search(r"(?:override|delete from config\.) '([^']+)'", text):
         key = found[1].partition("=")[0].lstrip("+~")
         if "struct" in text or "defaults list" in text or "does not exist" in text:
-            return ConfigError(key, "there is no such field", _meant(key, _fields(overrides, folder, choices)))
+            return ConfigError(
+                key, "there is no such field", _meant(key, _fields(overrides, folder, choices))
+            )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = ", ".join(error.options or choices.get(group, ()))

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.engines.display import Display
 from scripts.engines.told import Told, aside
 from twinweave import folder, rundir
 from twinweave.config import RunConf
@@ -41,11 +42,12 @@ def run_with_flower(
         overrides.flush()
         with aside(Path(conf.output)) as file:
             told = Told(file)
-            _watch([*command, "--run-config", overrides.name], where, told)
+            with Display(Path(conf.output), sys.stdout) as display:
+                _watch([*command, "--run-config", overrides.name], where, told, display)
     _check(Path(conf.output), told, where, before)
 
 
-def _watch(command: Sequence[str], where: Sequence[str], told: Told) -> None:
+def _watch(command: Sequence[str], where: Sequence[str], told: Told, display: Display) -> None:
     """Flower's command to its end, our lines passed on."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
@@ -53,7 +55,7 @@ def _watch(command: Sequence[str], where: Sequence[str], told: Told) -> None:
     assert process.stdout is not None
     try:
         for line in told.ours(process.stdout):
-            print(line, flush=True)
+            display.line(line)
         process.wait()
     except KeyboardInterrupt:
         process.terminate()
