@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.ending import command
 from twinweave.errors import SourceError
 
 _GERMAN = (
@@ -82,6 +83,7 @@ DATASETS = (
 )
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 where every file asked for is there and whole, else 1."""
     assert __doc__

@@ -21,6 +21,7 @@ ASIDE = "engine.log"
 """In the folder of a run, for its owner alone: a library may quote a table of a simulation."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = " \r\n│╭╮╰╯─"
 _RAISED = re.compile(r"twinweave\.errors\.(\w+): (.*)")
 _STARTED = re.compile(r"started run (\d+)")
 _LAST = 12
@@ -46,7 +47,7 @@ class Told:
                 yield line.removeprefix(OURS).rstrip("\n")
                 continue
             self._aside.write(line.encode())
-            plain = _COLOUR.sub("", line).rstrip()
+            plain = _COLOUR.sub("", line).strip(_FRAME)
             if plain:
                 self.last.append(plain)
             if self.number is None and (started := _STARTED.search(plain)):
