@@ -34,8 +34,9 @@ def refused(error: Exception, overrides: Sequence[str], folder: Path) -> ConfigE
             )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        options = ", ".join(error.options or choices.get(group, ()))
-        return ConfigError(group, f"there is no choice {choice!r}", _CHOICES.format(options))
+        options = choices.get(group, ()) if error.options is None else error.options
+        remedy = _CHOICES.format(", ".join(options))
+        return ConfigError(group, f"there is no choice {choice!r}", remedy)
     if isinstance(error, OverrideParseException):
         return ConfigError(_key(error.override), "cannot be read as an override", _SHAPE)
     if "--multirun" in text:
