@@ -19,8 +19,9 @@ from typing import Any, cast
 import yaml
 
 from clients.site import load_site
+from scripts.ending import command
 from twinweave.config import DataConf, conf_folder
-from twinweave.errors import AppError, ConfigError
+from twinweave.errors import AppError, ColumnError, ConfigError
 from twinweave.parsing import parse, read_yaml
 from twinweave.protocols.channel.identity import Identity
 from twinweave.tables.check import check_table
@@ -28,23 +29,20 @@ from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, SourceKind
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 for a table that a run would take, else 1 or the error's own code."""
+    """Run the command; 0 for a table that a run would take, else the error's own code."""
     options = _arguments(argv)
-    try:
-        data = _read(options.config)
-        party = _party(data, options.party, options.file)
-        told = _declared(data, options.config)
-        found = check_table(_source(party, options.file), _schema(party))
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    data = _read(options.config)
+    party = _party(data, options.party, options.file)
+    told = _declared(data, options.config)
+    found = check_table(_source(party, options.file), _schema(party))
     faults = (*told, *found.faults)
     for line in (*faults, *found.changes, *(f"warning: {w}" for w in found.warnings)):
         print(line)
     if faults:
         print(f"a run would stop: {len(faults)} to correct")
-        return 1
+        return ColumnError.exit_code
     print("a run would take this table")
     return 0
 
