@@ -51,11 +51,11 @@ def sweep(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path, launcher: str) -> None:
     """Both are refused before an engine starts; the second is asked all the same."""
-    asked = ["privacy.epsilon=0,200", f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
-    done = sweep(*asked)
+    asked = ["engine=inprocess", "privacy.epsilon=0,200", f"hydra/launcher={launcher}"]
+    done = sweep(*asked, f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 11, done.stderr
     rows = read_rows(tmp_path)
-    assert [row.overrides for row in rows] == [("privacy.epsilon=0",), ("privacy.epsilon=200",)]
+    assert [row.overrides[1] for row in rows] == ["privacy.epsilon=0", "privacy.epsilon=200"]
     assert all(row.values == () and row.code == 11 for row in rows)
     assert "2 runs in" in done.stdout
     assert done.stdout.count("failed") == 2
