@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -109,11 +110,15 @@ class Display:
             self._bars.stop()
 
     def line(self, text: str) -> None:
-        """Print a line, or several."""
-        if self.live:
-            self._bars.console.print(text, markup=False, soft_wrap=True)
-        else:
-            print(text, file=self._terminal, flush=True)
+        """Print a line, or several. Where nobody reads any more, the run goes on without."""
+        try:
+            if self.live:
+                self._bars.console.print(text, markup=False, soft_wrap=True)
+            else:
+                print(text, file=self._terminal, flush=True)
+        except OSError:
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), self._terminal.fileno())
 
     def look(self) -> None:
         """Show what the run's folder says now."""

@@ -113,5 +113,13 @@ def test_elsewhere_lines_alone(tmp_path: Path) -> None:
     assert terminal.getvalue() == "one\ntwo\n"
 
 
+def test_a_reader_that_leaves_ends_no_run(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as terminal, Display(tmp_path, terminal) as display:
+        os.close(reader)
+        display.line("to nobody")
+        display.line("nor this")
+
+
 def test_clock() -> None:
     assert [clock(s) for s in (0, 59.6, 61, 3725)] == ["0:00", "1:00", "1:01", "1:02:05"]
