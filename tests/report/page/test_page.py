@@ -153,6 +153,7 @@ def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None
     assert document.faults == []
     first = document.text.index("The synthetic tables are withheld.")
     assert first < document.text.index("What the treatment did")
+    assert "Withheld, a: copies: 26 points better." in document.text
     assert "Synthetic rowswithheld" in "".join(document.text.split("\n"))
 
 

@@ -145,6 +145,7 @@ nav ol{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}
 .rows th{font-weight:600;margin-bottom:2px;overflow-wrap:anywhere}
 .rows td{display:flex;justify-content:space-between;gap:16px;text-align:right;white-space:normal}
 .rows td::before{content:attr(data-head);color:var(--dim);text-align:left;font-weight:400}
+.rows td:empty{display:none}
 .who td{width:auto!important;display:block!important;text-align:left!important}
 .who td::before{display:block}
 .forest thead tr,.forest tbody tr{display:grid;grid-template-columns:minmax(0,1fr) auto auto;
