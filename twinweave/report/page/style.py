@@ -167,6 +167,7 @@ width:auto!important}
 .frame{display:block;max-width:none;padding:0}section{padding:14pt 0 0}
 tr,figure.chart,.notices li,.facts,.stats,.cards>*{break-inside:avoid}
 h2,h3,figcaption,.group,.pair{break-after:avoid}figure.chart:has(tr:nth-child(12)){break-inside:auto}
+.facts{grid-template-columns:repeat(auto-fit,minmax(112px,1fr))}
 thead{display:table-header-group}.scroll{overflow:visible}.long{display:none}
 pre{white-space:pre-wrap;font-size:8pt;padding:4pt 8pt}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
