@@ -134,6 +134,7 @@ max-width:760px}
 .frame{display:grid;grid-template-columns:158px minmax(0,1fr);gap:0 52px}
 nav{position:sticky;top:0;align-self:start;padding:42px 0;max-height:100vh;overflow-y:auto}
 nav ol{flex-direction:column;border:0;padding:0;gap:8px}}
+@media (min-width:701px),print{.heat{max-width:100%;height:auto}}
 @media screen and (max-width:700px){
 .frame{padding:0 16px}h1{font-size:26px}header .lead{font-size:16px}
 header .over{margin-top:24px}.facts{grid-template-columns:1fr 1fr}.facts dd{font-size:18px}
