@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +161,9 @@ def _spelled(cell: Any) -> str | None:
             return UNREADABLE
         if isinstance(cell, (float, np.floating, Decimal)) and cell == int(cell):
             return str(int(cell))
-        if isinstance(cell, (int, np.integer, float, np.floating, Decimal)):
+        if isinstance(cell, Decimal):
+            return f"{cell:f}"  # with all its digits, as a database writes it
+        if isinstance(cell, (int, np.integer, float, np.floating, UUID)):
             return str(cell)
     except (ValueError, OverflowError, ArithmeticError):
         return UNREADABLE  # infinities, integers of thousands of digits
