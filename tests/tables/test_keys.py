@@ -12,7 +12,7 @@ import pytest
 from twinweave.errors import ColumnError, ConfigError, SchemaError
 from twinweave.parsing import parse
 from twinweave.tables.column import Column, Normal
-from twinweave.tables.keys import normalise_key, shape_of
+from twinweave.tables.keys import check_ids, normalise_key, shape_of
 from twinweave.tables.loading import load_party
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source, SourceKind

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from twinweave.errors import SourceError
 from twinweave.tables.delimited import file_error
@@ -29,8 +30,9 @@ def read_parquet(path: Path, cells: int) -> Stream:
     from pyarrow import dataset
 
     with _parquet_faults(path):
-        # `dataset` takes an empty file, and passes over what is not there in a folder.
-        found = dataset.dataset(str(path), format="parquet", partitioning="hive")
+        options = dataset.ParquetFragmentScanOptions(arrow_extensions_enabled=True)  # UUIDs
+        form = dataset.ParquetFileFormat(default_fragment_scan_options=options)
+        found = dataset.dataset(str(path), format=form, partitioning="hive")
     metadata = found.schema.pandas_metadata or {}
     ranges = _named_ranges(metadata, found.schema.names)
     names = [n for n in found.schema.names if n not in _index_fields(metadata)]
@@ -108,6 +110,10 @@ def read_duckdb(path: Path, query: str, cells: int) -> Stream:
             "`path`"
         )
         connection = duckdb.connect(str(path), read_only=True)
+    except Exception:
+        # DuckDB's messages quote the query, and cells. What it raises derives from Exception.
+        raise SourceError(f"{step}.") from None
+    try:
         step = "`query` is no SELECT, or several statements. Give one SELECT"
         (statement,) = connection.extract_statements(query)
         if statement.type is not duckdb.StatementType.SELECT:
@@ -116,7 +122,7 @@ def read_duckdb(path: Path, query: str, cells: int) -> Stream:
         relation = connection.sql(query)
         names = tuple(relation.columns)
     except Exception:
-        # DuckDB's messages quote the query, and cells. What it raises derives from Exception.
+        connection.close()
         raise SourceError(f"{step}.") from None
 
     def parts(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
@@ -129,10 +135,8 @@ def read_duckdb(path: Path, query: str, cells: int) -> Stream:
                 f"database {path.name!r} stopped in the middle of `query`: a cell it cannot "
                 "compute, or a damaged file. Try the query in DuckDB."
             ) from None
-        finally:
-            connection.close()
 
-    return Stream(names=names, parts=parts)
+    return Stream(names=names, parts=parts, close=connection.close)
 
 
 def cells_of(batch: pyarrow.RecordBatch) -> pd.DataFrame:
@@ -151,7 +155,20 @@ def cells_of(batch: pyarrow.RecordBatch) -> pd.DataFrame:
         pa.uint64(): pd.UInt64Dtype(),
         pa.bool_(): pd.BooleanDtype(),
     }
-    frame: pd.DataFrame = pa.Table.from_batches([batch]).to_pandas(
-        types_mapper=whole.get, ignore_metadata=True
+    plain = pa.Table.from_arrays(
+        [_plain(column) for column in batch.columns], names=batch.schema.names
     )
+    frame: pd.DataFrame = plain.to_pandas(types_mapper=whole.get, ignore_metadata=True)
     return frame
+
+
+def _plain(column: pyarrow.Array) -> pyarrow.Array:
+    """Cells of a dictionary as themselves, UUIDs as text."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary_decode()
+    if getattr(column.type, "extension_name", None) == "arrow.uuid":
+        cells = column.storage.to_pylist()
+        return pa.array([None if c is None else str(UUID(bytes=c)) for c in cells], pa.string())
+    return column

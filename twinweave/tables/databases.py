@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twinweave.errors import SourceError
@@ -37,9 +38,12 @@ _FAULTS = {
 
 _CANNOT_RUN = "the database could not run `query`. Check its SQL and the user's rights"
 _BROKEN_OFF = (
-    "the database broke off while rows were read: the connection was lost, or a cell of `query` "
-    "cannot be computed or held (a date beyond year 9999, infinity). Try again, or cast such "
-    "columns to text in `query`"
+    "the database broke off while rows were read. Try again; should it end there too, ask whoever "
+    "runs the database"
+)
+_BAD_CELL = (
+    "a cell of `query` cannot be computed, or not be held (a date beyond year 9999, infinity). "
+    "Correct `query`, or let it give such columns as text"
 )
 
 
@@ -72,10 +76,15 @@ def read_sql(source: Source, cells: int) -> Stream:
         opened = stack.pop_all()
 
     def parts(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-        with opened:
-            yield from _parts(answer, names, columns, rows_at_once(cells, len(names)))
+        return _parts(answer, names, columns, rows_at_once(cells, len(names)))
 
-    return Stream(names=names, parts=parts)
+    return Stream(names=names, parts=parts, close=partial(_closed, opened))
+
+
+def _closed(opened: ExitStack) -> None:
+    """Close a connection, which may be lost."""
+    with suppress(Exception):
+        opened.close()
 
 
 _FETCHED = 10_000  # rows of a cursor at once
@@ -106,9 +115,12 @@ def _engine(source: Source, where: str) -> sql.Engine:
 
 
 def _told(error: Exception, step: str) -> str:
-    """What is known of an error without its text."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return _FAULTS.get(state or "", step)
+    """What is known of an error without its text: its SQLSTATE, or PEP 249's name for it."""
+    cause = getattr(error, "orig", None) or error
+    state = getattr(cause, "sqlstate", None) or ""
+    if state.startswith("22") or any(c.__name__ == "DataError" for c in type(cause).__mro__):
+        return _BAD_CELL
+    return _FAULTS.get(state, step)
 
 
 def _parts(
@@ -127,8 +139,8 @@ def _parts(
     while True:
         try:
             rows = next(fetch, None)
-        except Exception:
-            raise SourceError(f"{_BROKEN_OFF}.") from None
+        except Exception as error:
+            raise SourceError(f"{_told(error, _BROKEN_OFF)}.") from None
         if not rows:
             return
         cells = list(zip(*rows, strict=True))

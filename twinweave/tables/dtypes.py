@@ -151,7 +151,10 @@ def _spelled(cell: Any) -> str | None:
     if cell is None:
         return None
     if isinstance(cell, bytes):
-        cell = cell.decode("utf-8", "replace")
+        try:
+            return cell.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            return UNREADABLE
     if isinstance(cell, str):
         return cell.strip()
     if isinstance(cell, (bool, np.bool_)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -183,7 +184,10 @@ def read_raw(source: Source) -> pd.DataFrame:
     import pandas as pd
 
     with unquoted():
-        frames = [f for stream in _streams(source, CELLS) for f in stream.parts(None) if len(f)]
+        frames = []
+        for stream in _streams(source, CELLS):
+            with closing(stream):
+                frames += [frame for frame in stream.parts(None) if len(frame)]
         if not frames:
             raise SourceError(_NO_ROWS)
         raw = pd.concat(frames, ignore_index=True)
@@ -215,12 +219,13 @@ def read_parts(source: Source, schema: Schema, cells: int = CELLS) -> Iterator[p
     left = False
     with unquoted():
         for stream in _streams(source, cells):
-            _check_columns(list(stream.names), origin, shape.extra)
-            for raw in stream.parts(wanted):
-                table = shape.apply(raw)
-                if len(table):
-                    left = True
-                    yield table
+            with closing(stream):
+                _check_columns(list(stream.names), origin, shape.extra)
+                for raw in stream.parts(wanted):
+                    table = shape.apply(raw)
+                    if len(table):
+                        left = True
+                        yield table
         if not shape.rows:
             raise SourceError(_NO_ROWS)
         if not left:

@@ -20,10 +20,12 @@ class Stream:
     names: of its columns, before any row is read; they may repeat.
     parts: its rows in order, in frames with an index from 0, of the named columns (None: all).
         A column's cells are the same whatever the size of the parts. Raises SourceError.
+    close: gives up what stands open, read to the end or not.
     """
 
     names: tuple[str, ...]
     parts: Callable[[Sequence[str] | None], Iterator[pd.DataFrame]]
+    close: Callable[[], None] = lambda: None
 
 
 def rows_at_once(cells: int, columns: int) -> int:
