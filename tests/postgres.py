@@ -86,5 +86,5 @@ def execute(url: str, statements: Sequence[str]) -> list[Any]:
 
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         for statement in statements:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []

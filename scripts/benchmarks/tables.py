@@ -8,7 +8,7 @@ told whole: interpreter, libraries and table (Linux). A database runs outside of
     BENCH_URL=postgresql+psycopg://... python -m scripts.benchmarks.tables --sources sql \\
         --url-env BENCH_URL
 
-With `sql`, the table `twinweave_benchmark` is made in that database, and dropped in the end.
+With `sql`, the table `twinweave_benchmark` is made in that database, and stays there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -77,44 +78,44 @@ def parts(rows: int) -> Iterator[pd.DataFrame]:
 
 def write(kind: str, rows: int, folder: Path, url_env: str | None) -> dict[str, Any]:
     """Write the table; the source that reads it again."""
-    path = folder / f"bench.{kind}"
-    if kind == "csv":
-        for at, frame in enumerate(parts(rows)):
-            frame.to_csv(path, mode="a", header=not at, index=False)
-        return {"kind": kind, "path": str(path)}
     if kind == "sql":
-        import sqlalchemy
-
-        engine = sqlalchemy.create_engine(os.environ[url_env or ""])
-        for at, frame in enumerate(parts(rows)):
-            frame.to_sql(
-                TABLE,
-                engine,
-                index=False,
-                if_exists="append" if at else "replace",
-                method=_copied if engine.dialect.name == "postgresql" else None,
-            )
-        engine.dispose()
-        return {"kind": kind, "url_env": url_env, "query": f"SELECT * FROM {TABLE}"}
+        return _write_sql(rows, url_env)
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    from pyarrow import csv, parquet
 
-    file = folder / "bench.parquet"
-    writer = None
-    for frame in parts(rows):
-        made = pa.Table.from_pandas(frame, preserve_index=False)
-        writer = writer or pq.ParquetWriter(file, made.schema)
-        writer.write_table(made)
-    assert writer is not None
-    writer.close()
-    if kind == "parquet":
+    writers: dict[str, Any] = {"csv": csv.CSVWriter}
+    file = folder / ("bench.csv" if kind == "csv" else "bench.parquet")
+    with ExitStack() as stack:
+        writer = None
+        for frame in parts(rows):
+            made = pa.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                writer = writers.get(kind, parquet.ParquetWriter)(file, made.schema)
+                stack.enter_context(writer)
+            writer.write_table(made)
+    if kind != "duckdb":
         return {"kind": kind, "path": str(file)}
     import duckdb
 
+    path = folder / "bench.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"CREATE TABLE {TABLE} AS FROM read_parquet('{file}')")
     file.unlink()
     return {"kind": kind, "path": str(path), "query": f"SELECT * FROM {TABLE}"}
+
+
+def _write_sql(rows: int, url_env: str | None) -> dict[str, Any]:
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(os.environ[url_env or ""])
+    method = _copied if engine.dialect.name == "postgresql" else None
+    for at, frame in enumerate(parts(rows)):
+        with engine.begin() as connection:
+            if not at:
+                connection.execute(sqlalchemy.text(f"DROP TABLE IF EXISTS {TABLE}"))
+            frame.to_sql(TABLE, connection, index=False, if_exists="append", method=method)
+    engine.dispose()
+    return {"kind": "sql", "url_env": url_env, "query": f"SELECT * FROM {TABLE}"}
 
 
 def _copied(table: Any, connection: Any, keys: list[str], rows: Any) -> None:

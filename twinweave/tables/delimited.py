@@ -39,6 +39,7 @@ _ESCAPE = (
     "part of the cell, '' where it is a sign like any other"
 )
 _BLOCK = 1 << 20  # characters
+_BEYOND = 3  # empty cells that a row may have beyond the header
 _LONGEST_TOLD = 10  # characters of a line that tells spreadsheets the separator
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -112,15 +113,18 @@ def _rows(path: Path, source: Source, names: list[str], size: int) -> Iterator[p
 
     first = 0 if source.names else 1
     # pandas refuses repeated names: read by position, header included, and name afterwards.
-    # One column more, for rows that end in a separator.
-    with _pandas_csv(path, source, size, names=range(len(names) + 1)) as parts:
+    # Some columns more: for rows that end in separators, and because the parser cuts the first
+    # row of every part without a word where it is longer than it may be. What it cuts there, behind
+    # _BEYOND empty cells, had no name.
+    width = len(names) + _BEYOND
+    with _pandas_csv(path, source, size, names=range(width)) as parts:
         for part in parts:
             frame = part.iloc[first:]
             first = 0
-            beyond = frame[len(names)]
-            if not (beyond.isna() | (beyond == "")).all():
+            beyond = frame.iloc[:, len(names) :]
+            if not (beyond.isna() | (beyond == "")).to_numpy().all():
                 raise file_error(path, _MORE_CELLS)
-            frame = frame.drop(columns=len(names)).reset_index(drop=True)
+            frame = frame.iloc[:, : len(names)].reset_index(drop=True)
             frame.columns = pd.Index(names)
             yield frame
 
@@ -271,11 +275,11 @@ class _StandingIn(io.TextIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int | None = -1, /) -> str:
+    def read(self, size: int | None = None, /) -> str:
         """At least a sign, if there is one left; other sizes than asked for are no matter here."""
         ended = False
         while not ended:
-            block = self._text.read(size)
+            block = self._text.read(-1 if size is None else size)
             ended = not block or size is None or size < 0
             *whole, last = (self._left + block).split(self._separator)
             # What may be the beginning of a separator waits for the next block.
