@@ -107,3 +107,21 @@ def test_a_site_file_is_checked_with_the_table(
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
     assert main([str(tmp_path / "t.csv"), str(tmp_path / "site.yaml")]) == ColumnError.exit_code
     assert "identity" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_site_file_whose_table_is_in_a_database(
+    good: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a file: what the source's query gives, before and after a fault."""
+    url = f"sqlite:///{tmp_path / 't.sqlite'}"
+    good.to_sql("t", url, index=False)
+    party: dict[str, Any] = {"name": "shop", "columns": COLUMNS}
+    party["source"] = {"kind": "sql", "url": url, "query": "SELECT * FROM t"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(party))
+    assert main([str(tmp_path / "site.yaml")]) == 0
+    party["source"] |= {"query": "SELECT *, 'mauve' AS colour FROM (SELECT user, visits FROM t)"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(party))
+    assert main([str(tmp_path / "site.yaml")]) == 1
+    said = capsys.readouterr().out
+    assert "'score'" in said
+    assert "(40 of 40 cells)" in said
