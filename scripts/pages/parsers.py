@@ -24,7 +24,7 @@ class Taken(Exception):  # noqa: N818 (nothing is wrong: it carries what was ask
 def parser_of(module: str) -> argparse.ArgumentParser | None:
     """The parser of `python -m MODULE`; None where it has none."""
     found = _stopped(module, (), parse=False)
-    return found and found.parser
+    return None if found is None else found.parser
 
 
 def taken(module: str, words: Sequence[str]) -> argparse.Namespace | None:
@@ -33,7 +33,7 @@ def taken(module: str, words: Sequence[str]) -> argparse.Namespace | None:
     Raises SystemExit where it refuses them.
     """
     found = _stopped(module, words, parse=True)
-    return found and found.taken
+    return None if found is None else found.taken
 
 
 def _stopped(module: str, words: Sequence[str], *, parse: bool) -> Taken | None:

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
-from enum import EnumMeta
+from enum import Enum
 from typing import Any, Literal, get_args, get_origin
 
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
@@ -77,9 +77,9 @@ def nested(hint: Any) -> Iterator[type]:
         yield from nested(part)
 
 
-def enums(hint: Any) -> Iterator[EnumMeta]:
+def enums(hint: Any) -> Iterator[type[Enum]]:
     """The enumerations that a type is made of."""
-    if isinstance(hint, EnumMeta):
+    if isinstance(hint, type) and issubclass(hint, Enum):
         yield hint
     for part in () if get_origin(hint) is Literal else get_args(hint):
         yield from enums(part)
@@ -89,8 +89,8 @@ def words(hint: Any, name_of: Mapping[type, str]) -> str:
     """A type in words, with its allowed values. name_of: how a nested type is called, as a link."""
     if isinstance(hint, type) and hint in name_of:
         return name_of[hint]
-    if isinstance(hint, EnumMeta):
-        return " or ".join(f"`{member.value}`" for member in hint)  # type: ignore[attr-defined]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return " or ".join(f"`{member.value}`" for member in hint.__members__.values())
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
         return " or ".join(f"`{as_yaml(value)}`" for value in parts)
@@ -153,7 +153,7 @@ def _own_doc(cls: type) -> str:
     return "" if doc.startswith(f"{cls.__name__}(") else inspect.cleandoc(doc)
 
 
-def meanings(enum: EnumMeta) -> dict[str, str]:
+def meanings(enum: type[Enum]) -> dict[str, str]:
     """Value of each member: what the comment behind it says, "" where there is none."""
     source = inspect.getsource(enum)
     return {
