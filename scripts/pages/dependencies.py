@@ -127,9 +127,9 @@ def licence_of(package: Package) -> str | None:
         return None
     if package.releases != (said["Version"].split("+")[0],):
         return None
-    if "License-Expression" in said:
-        return str(said["License-Expression"])
-    first = (said["License"] if "License" in said else "").strip().splitlines()[:1]
+    if expression := said.get_all("License-Expression"):
+        return str(expression[0])
+    first = "".join(said.get_all("License") or ()).strip().splitlines()[:1]
     told = [line for line in first if line in BY_NAME or EXPRESSION.fullmatch(line)]
     classified = [
         entry.rsplit(" :: ", 1)[1]
