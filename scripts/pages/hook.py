@@ -1,6 +1,7 @@
-"""What the site changes of a page: a link to a file outside docs/ becomes that file's name.
+"""What the site changes of a page: a link to a file outside docs/ becomes its text.
 
-In the repository such a link leads to the file (a test, mostly). The site has no copy of it.
+In the repository such a link leads to the file (a test, mostly). The site has no copy of it; its
+name shows where the text is pointed at.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def without_outside_links(markdown: str, page: str) -> str:
-    """The text, with `text (path)` for a link that leaves docs/. page: its place in docs/."""
+    """The text, without links that leave docs/. page: its place in docs/."""
     folder = join("docs", dirname(page))
 
     def told(found: re.Match[str]) -> str:
         path = normpath(join(folder, found[2]))
         if path.startswith("docs/"):
             return found[0]
-        return found[1] if path in found[1] else f"{found[1]} (`{path}`)"
+        return f'<span title="{path}">{found[1]}</span>'
 
     return LINK.sub(told, markdown)

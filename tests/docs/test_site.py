@@ -46,7 +46,7 @@ def test_a_style_that_fetches_is_seen(tmp_path: Path) -> None:
     assert outside(tmp_path) == ["a.css: https://fonts.example/x.woff2"]
 
 
-def test_a_link_that_leaves_the_site_becomes_a_name() -> None:
-    text = "[a](../../tests/x.py), [b](../page.md#top), [`tests/x.py`](../../tests/x.py#L1)"
-    told = "a (`tests/x.py`), [b](../page.md#top), `tests/x.py`"
+def test_a_link_that_leaves_the_site_is_its_text() -> None:
+    text = "[a](../../tests/x.py#L1), [b](../page.md#top)"
+    told = '<span title="tests/x.py">a</span>, [b](../page.md#top)'
     assert without_outside_links(text, "protocols/a.md") == told
