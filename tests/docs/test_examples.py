@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import importlib
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from clients.site import load_site
@@ -18,11 +22,11 @@ from scripts import plan
 from scripts.pages.parsers import taken
 from tests.docs.shown import DOCS, WRITTEN, Shown, commands, programs
 from tests.docs.test_tutorial import PLAYED
-from twinweave.config import DataConf, RunConf, compose
+from twinweave.config import DataConf, RunConf, compose, conf_folder
 from twinweave.errors import ConfigError
 from twinweave.parsing import parse
 
-SWEPT = re.compile(r"=(?:interval|choice|range)\(([^,)]+),.*|=([^,\[{]+),.*")
+SWEPT = re.compile(r"=(?:tag\(log,)?(?:interval|choice|range)\(([^,)]+)[,)].*|=([^,\[{]+),.*")
 """The first value of a setting that a sweep varies."""
 COMPOSED = ("scripts.run", "scripts.benchmarks.coins")
 """Commands whose words are settings of a run."""
@@ -51,6 +55,23 @@ def test_every_command_that_a_page_shows_is_taken(shown: Shown) -> None:
         assert words[0].endswith(".yaml")  # the rest is Flower's
     elif taken(shown.module, words) is None:
         _takes_no_words(shown.module, words)
+
+
+SEARCHES = [list(one.words) for one in COMMANDS if "hydra/sweeper=optuna" in one.words]
+
+
+@pytest.mark.parametrize("words", SEARCHES, ids=" ".join)
+def test_every_search_that_a_page_shows_has_a_space(words: list[str]) -> None:
+    pytest.importorskip("optuna", reason="the extra `sweeps` is not installed")
+    with initialize_config_dir(config_dir=str(conf_folder()), version_base=None):
+        hydra = [w for w in words if w.startswith("hydra")]
+        conf = hydra_compose("run", overrides=hydra, return_hydra_config=True).hydra
+    search = instantiate(conf.sweeper)
+    search.hydra_context = SimpleNamespace(config_loader=None)
+    asked = [w for w in words if w != "-m" and not w.startswith("hydra")]
+    _, space = search._space(asked)
+    assert space
+    assert search.n_jobs == conf.launcher.get("n_jobs", 1)
 
 
 def _takes_no_words(module: str, words: list[str]) -> None:
