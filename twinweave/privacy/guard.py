@@ -31,9 +31,11 @@ log = logging.getLogger("twinweave.party")
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConf(Parsed):
-    """A party's lasting limit. path null: a file in the party's own folder.
+    """A party's lasting limit.
 
-    mode off: no lasting limit, for public data alone. A run's own limit holds either way.
+    mode: off, no lasting limit, for public data alone. A run's own limit holds either way.
+    path: of the guard's file; null: in the party's own folder.
+    epsilon, delta: what all runs on a dataset may cost together.
     """
 
     mode: Literal["on", "off"] = "on"
