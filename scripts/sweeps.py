@@ -107,7 +107,8 @@ def table(rows: Sequence[Row], folder: Path, objective: str) -> str:
         asked = dict(o.lstrip("+").partition("=")[::2] for o in row.overrides)
         cells = [asked.get(name, "") for name in varied]
         if row.error:
-            cells += ["", "failed", *[""] * (len(head) - len(varied) - 2)]
+            blank = [""] * (len(head) - len(varied) - 2)
+            cells += [_spent(_report(folder / row.folder)), "failed", *blank]
         else:
             cells += _found(_report(folder / row.folder))
             cells += [_shown(row.value)] if objective != NOISE_RATIO else []
@@ -171,7 +172,7 @@ def _first_outcome(report: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _found(report: Mapping[str, Any]) -> list[str]:
     """epsilon, verdict, lift, interval, noise ratio."""
-    spent = _shown(objective_of(report, "privacy.spent"))
+    spent = _spent(report)
     overall = _first_outcome(report)
     if overall is None:
         return [spent, "", "", "", ""]
@@ -179,6 +180,13 @@ def _found(report: Mapping[str, Any]) -> list[str]:
     ratio = overall["noise_sd"] / overall["sampling_error"]
     lift = [_shown(overall["absolute"]["value"]), f"{_shown(low)} to {_shown(high)}"]
     return [spent, overall["verdict"], *lift, _shown(ratio)]
+
+
+def _spent(report: Mapping[str, Any]) -> str:
+    """Epsilon; null in a report is infinity. Nothing of a run that has no report."""
+    if "privacy" not in report:
+        return ""
+    return _shown(objective_of(report, "privacy.spent")) or "∞"
 
 
 def _shown(number: float | None) -> str:

@@ -10,9 +10,10 @@ import pytest
 
 from clients.site import load_site
 from tests.campaigns import TRAINING, csv_mapping
+from tests.security.without import without
 from tests.whole_run import Deployment, spec_of
 from twinweave.config import RunConf
-from twinweave.errors import AppError, ConfigError, ProtocolError
+from twinweave.errors import AppError, BudgetError, ConfigError, ProtocolError
 from twinweave.protocols.channel.messages import SetupRequest
 from twinweave.protocols.channel.party import setup
 from twinweave.site import Site
@@ -109,3 +110,20 @@ def test_what_cannot_be_computed_is_refused(asked: tuple[Tree, Site], name: str)
     change, error = CHANGES[name]
     with pytest.raises(error):
         setup(changed(tree, change), site)
+
+
+@pytest.mark.attack("unsafe")
+@pytest.mark.broken("unsafe")
+def test_training_without_noise_is_the_partys_own_choice(
+    asked: tuple[Tree, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its guard is on and its site file says nothing: either is enough."""
+    tree, site = asked
+    wanted = changed(tree, lambda t: t["training"].update(unsafe=True))
+    with pytest.raises(ConfigError, match=r"site\.unsafe"):
+        setup(wanted, site)
+    without(monkeypatch, Site.check_unsafe, "not self.unsafe")
+    with pytest.raises(BudgetError, match="no limit"):
+        setup(wanted, site)
+    without(monkeypatch, Site.check_unsafe, "self.guard.mode")
+    assert setup(wanted, site)[0].hello

@@ -13,10 +13,19 @@ from twinweave.generators.conf import TrainingConf
 @dataclass(frozen=True, kw_only=True)
 class TrainingShare:
     """What the training gets. share: of mu**2, on the scale of `privacy.shares`; 0: the generator
-    is fitted to the tables alone. why: a sentence for whoever reads the report."""
+    is fitted to the tables alone, unless `unsafe`: trained without noise, for no share. why: a
+    sentence for whoever reads the report."""
 
     share: float
     why: str
+    unsafe: bool = False
+
+
+UNSAFE = TrainingShare(
+    share=0.0,
+    why="without noise (privacy.unsafe): no share of the budget, and no guarantee at all",
+    unsafe=True,
+)
 
 
 def training_share(generator: TrainingConf | None, asked: float | None) -> TrainingShare | None:

@@ -92,7 +92,8 @@ class PoissonSgd:
 
 @dataclass(frozen=True, kw_only=True)
 class NonPrivate:
-    """A release with no guarantee (`SgdPlan(unsafe=True)`): epsilon is infinite."""
+    """A release with no guarantee: training without noise (`privacy.unsafe`). Epsilon is
+    infinite."""
 
     __pydantic_config__ = STRICT
 

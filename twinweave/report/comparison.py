@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,21 @@ def _read(path: Path) -> Compared:
         generator=str(synthetic.get("generator", "none")),
         status=status if report or status != "finished" else "without a report",
         values={
-            "epsilon": (report.get("privacy") or {}).get("spent"),
+            "epsilon": _epsilon(report),
             "distance": _distance(synthetic),
             "noise_ratio": _noise_ratio(report.get("lift") or {}),
             "parity": _parity(synthetic),
             "seconds": report.get("seconds"),
         },
     )
+
+
+def _epsilon(report: dict[str, Any]) -> float | None:
+    """Infinite where the report says null: worse than any other, and not unknown."""
+    if "privacy" not in report:
+        return None
+    spent: float | None = report["privacy"]["spent"]
+    return inf if spent is None else spent
 
 
 def _distance(synthetic: dict[str, Any]) -> float | None:

@@ -51,7 +51,7 @@ class PretrainedTransformer(RowLossGenerator):
         """Raises ConfigError for a checkpoint that may not be used, or cannot write the columns."""
         super().__init__(conf, layout)
         check_installed()
-        checkpoint = checked(conf.checkpoint, conf.digest)
+        checkpoint = checked(conf.checkpoint, conf.digest, unsafe=conf.unsafe_checkpoint)
         self.template = template(layout, checkpoint)
         self.network = AdaptedModel(conf, checkpoint, torch.tensor(self.template.prompt))
         self.pieces = Pieces(self.template, self.network.start)

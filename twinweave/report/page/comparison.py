@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from markupsafe import Markup
 
@@ -64,13 +65,19 @@ def _table(rows: Sequence[Compared], known: Sequence[Measure]) -> Section:
 
 
 def _row(number: int, row: Compared, known: Sequence[Measure]) -> tuple[str | Markup, ...]:
-    values = ("" if (x := row.values[m.key]) is None else f"{x:,.{m.digits}f}" for m in known)
+    values = (_shown(row.values[m.key], m) for m in known)
     says: str | Markup = ""
     if row.status != "finished":
         says = element("span", row.status, class_="pill bad")
     elif row.front:
         says = element("span", "on the front", class_="pill good")
     return f"{number} · {row.name}", row.data, row.generator, *values, says
+
+
+def _shown(value: float | None, measure: Measure) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.{measure.digits}f}" if isfinite(value) else "∞"
 
 
 def _plots(rows: Sequence[Compared], known: dict[str, Measure]) -> Markup:
@@ -83,7 +90,9 @@ def _plots(rows: Sequence[Compared], known: dict[str, Measure]) -> Markup:
 
 
 def _plot(told: Sequence[tuple[int, Compared]], x: Measure, y: Measure) -> Markup:
-    """Nothing where all runs are alike in one of the two."""
+    """Nothing where all runs are alike in one of the two. A run whose figure is infinite, its
+    epsilon, has no place."""
+    told = [(n, row) for n, row in told if isfinite(x.shown(row)) and isfinite(y.shown(row))]
     places = [(x.shown(row), y.shown(row)) for _, row in told]
     if any(len(set(axis)) < 2 for axis in zip(*places, strict=True)):
         return Markup()
