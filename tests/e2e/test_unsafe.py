@@ -11,7 +11,6 @@ import pytest
 
 import twinweave
 from scripts import guard as guard_command
-from scripts.plan import main as plan_command
 from scripts.run import _check_gate
 from scripts.sweeps import Row, table
 from tests.campaigns import TRAINING, csv_mapping, mapping
@@ -20,14 +19,18 @@ from tests.whole_run import Deployment, guard_rows, run, serve
 from twinweave import rundir
 from twinweave.config import RunConf
 from twinweave.errors import BudgetError, ConfigError, SourceError, WithheldError
+from twinweave.foresight.assumptions import PlanConf
+from twinweave.foresight.foresight import foresight
 from twinweave.generators.pretrained.checkpoint import checked
 from twinweave.generators.pretrained.lineage import read
+from twinweave.parsing import to_plain
 from twinweave.planning import plan
 from twinweave.privacy import accountant
 from twinweave.privacy.events import NonPrivate
 from twinweave.privacy.ledger import Ledger
 from twinweave.report.comparison import compared
 from twinweave.report.registry import entry
+from twinweave.report.terminal.foresight import foresight_text
 
 PARTIES = ("advertiser", "publisher")
 
@@ -189,9 +192,10 @@ def test_a_run_that_ends_without_its_generator_may_still_say_it(tmp_path: Path) 
     assert not RunConf.parse(data).trains
 
 
-def test_a_plan_says_so_in_json_too(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["data=campaign", "data.parties.0.source.campaign.users=300", "privacy=demo"]
-    assert plan_command([*asked, "generator=tvae", "privacy.unsafe=true", "--json"]) == 0
-    text = capsys.readouterr().out
-    assert "Infinity" not in text
-    assert json.loads(text)["spent"] is None
+def test_a_plan_says_so_too(tmp_path: Path) -> None:
+    data = unsafe(mapping(tmp_path / "out")) | {"generator": TRAINING}
+    data["data"]["lift"] = None
+    found = foresight(RunConf.parse(data), PlanConf())
+    assert found.spent is found.spent_by_stage["training"] is None
+    assert json.dumps(to_plain(found), allow_nan=False)
+    assert "epsilon in all ∞" in foresight_text(found)
