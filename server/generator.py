@@ -11,7 +11,7 @@ from strategies.measuring import Findings
 from twinweave import rundir
 from twinweave.config import RunConf
 from twinweave.generators import registry
-from twinweave.generators.conf import PretrainedConf
+from twinweave.generators.pretrained.lineage import Training
 from twinweave.generators.union import UnionLayout
 from twinweave.synthesis import synthesise
 from twinweave.synthesis.public import public_rows
@@ -39,18 +39,13 @@ def synthetic_rows(conf: RunConf, findings: Findings) -> synthesise.SynthesisRes
 def write_fine_tuned(conf: RunConf, findings: Findings) -> Path | None:
     """The checkpoint of a model that was fine-tuned without noise, in the run's folder, marked so
     that no private run starts from it. None where the run made none."""
-    if not isinstance(conf.generator, PretrainedConf) or findings.weights is None:
+    if conf.generator is None or findings.weights is None or not findings.spec.unsafe:
         return None
-    if not findings.spec.unsafe:
-        return None
-    from twinweave.generators.pretrained.lineage import Training
-    from twinweave.generators.pretrained.merged import write_unsafe
-
-    network = registry.load(conf.generator, UnionLayout.of(findings.spec.schema), findings.weights)
+    layout = UnionLayout.of(findings.spec.schema)
+    network = registry.load(conf.generator, layout, findings.weights)
     folder = Path(conf.output) / rundir.FINE_TUNED
     training = Training(dataset=conf.data.name, epsilon=None, delta=conf.privacy.delta)
-    write_unsafe(folder, network, training)
-    return folder
+    return folder if network.write_unsafe(folder, training) else None
 
 
 def _task(conf: RunConf, findings: Findings) -> synthesise.Task:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import NamedGenerator
-from twinweave.generators.earning import UNSAFE, TrainingShare, training_share
+from twinweave.generators.earning import TrainingShare, check_unsafe, training_share
 from twinweave.names import check_name
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
 from twinweave.privacy.accountant import check_delta
@@ -116,8 +116,7 @@ class PrivacyConf(Parsed):
 
     shares: of the training also `auto`, by the rule of generators/earning.py.
     demo: chosen by nobody, for the built-in campaign.
-    unsafe: train the generator without noise: no guarantee at all, epsilon is infinite. The
-        tables are measured for the budget as ever; the training takes nothing of it.
+    unsafe: train the generator without noise: epsilon is infinite. The budget is the tables'.
     """
 
     epsilon: float
@@ -250,7 +249,8 @@ class RunConf(Parsed):
                 "Choose: add privacy=default privacy.epsilon=1 privacy.delta=1e-5, or for public "
                 "data privacy=public privacy.epsilon=1.",
             )
-        self._check_unsafe()
+        if self.generator is not None or self.resume is None:  # or it goes on without its own
+            check_unsafe(self.generator, self.privacy.unsafe)
         self.settled_workload  # noqa: B018 (raises where it asks for too little)
         self.enforcement  # noqa: B018 (raises where it cannot be)
         self._check_collusion()
@@ -297,35 +297,19 @@ class RunConf(Parsed):
     @property
     def training(self) -> TrainingShare | None:
         """What the generator's private training gets of the budget, and why; None without one."""
-        if self.generator is not None and self.privacy.unsafe:
-            return UNSAFE
-        asked = self.privacy.shares.get(Stage.TRAINING, 0.0)
-        return training_share(self.generator, None if asked == "auto" else asked)
+        asked, unsafe = self.privacy.shares.get(Stage.TRAINING, 0.0), self.privacy.unsafe
+        return training_share(self.generator, None if asked == "auto" else asked, unsafe=unsafe)
 
     @property
     def trains(self) -> bool:
         """Whether parties take steps on their rows: private ones, unless the run is unsafe."""
-        found = self.training
-        return found is not None and (found.unsafe or found.share > 0)
+        return self.training is not None and self.training.trains
 
     @property
     def shares(self) -> dict[Stage, float]:
         """`privacy.shares` with the training's decided."""
         given = {stage: s for stage, s in self.privacy.shares.items() if s != "auto"}
         return {**given, Stage.TRAINING: self.training.share if self.training else 0.0}
-
-    def _check_unsafe(self) -> None:
-        """Raise ConfigError where nothing trains that could do without noise, or what trains is
-        not for a run with noise. A run that goes on without its generator has none any more."""
-        if self.generator is not None:
-            self.generator.check_unsafe(self.privacy.unsafe)
-        steps = self.generator.steps if self.generator else int(self.resume is not None)
-        if self.privacy.unsafe and not steps:
-            raise ConfigError(
-                "privacy.unsafe",
-                "is true, but the run trains nothing: it is for a generator with private steps",
-                "Leave it out, or choose a generator and give it rounds and local_steps.",
-            )
 
     def _check_collusion(self) -> None:
         """Raise ConfigError where a dealer would be trusted not to collude with a party."""

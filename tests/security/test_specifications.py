@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.security.without import without
 from tests.whole_run import Deployment, spec_of
 from twinweave.config import RunConf
 from twinweave.errors import AppError, BudgetError, ConfigError, ProtocolError
+from twinweave.privacy.guard import GuardConf
 from twinweave.protocols.channel.messages import SetupRequest
 from twinweave.protocols.channel.party import setup
 from twinweave.site import Site
@@ -120,10 +122,12 @@ def test_training_without_noise_is_the_partys_own_choice(
     """Its guard is on and its site file says nothing: either is enough."""
     tree, site = asked
     wanted = changed(tree, lambda t: t["training"].update(unsafe=True))
+    off, agrees = replace(site, guard=GuardConf(mode="off")), replace(site, unsafe=True)
     with pytest.raises(ConfigError, match=r"site\.unsafe"):
-        setup(wanted, site)
-    without(monkeypatch, Site.check_unsafe, "not self.unsafe")
+        setup(wanted, off)
     with pytest.raises(BudgetError, match="no limit"):
-        setup(wanted, site)
-    without(monkeypatch, Site.check_unsafe, "self.guard.mode")
-    assert setup(wanted, site)[0].hello
+        setup(wanted, agrees)
+    for check, one in (("not self.unsafe", off), ("self.guard.mode", agrees)):
+        with monkeypatch.context() as patch:
+            without(patch, Site.check_unsafe, check)
+            assert setup(wanted, one)[0].hello

@@ -20,7 +20,7 @@ from twinweave.errors import BudgetError, ConfigError, ProtocolError
 from twinweave.parsing import Parsed, check_positive
 from twinweave.privacy import accountant
 from twinweave.privacy.book import Book, Spend, events_of, grant, granted
-from twinweave.privacy.events import DiscreteGaussian, Event, NonPrivate
+from twinweave.privacy.events import DiscreteGaussian, Event
 
 MOST_EPSILON, MOST_DELTA = 100.0, 1e-2
 """Of one run, exclusive: beyond them a guarantee says nothing."""
@@ -73,7 +73,7 @@ class Limit:
 
     def bounded(self, events: Iterable[Event]) -> tuple[Event, ...]:
         """Those of the events that are held to it: all, unless it is unsafe."""
-        return tuple(e for e in events if not (self.unsafe and isinstance(e.mechanism, NonPrivate)))
+        return tuple(e for e in events if e.mechanism.IS_BOUNDED or not self.unsafe)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,6 @@ from twinweave.generators import registry
 from twinweave.generators.pretrained import lineage
 from twinweave.generators.pretrained.checkpoint import checked, digest_of
 from twinweave.generators.pretrained.lineage import Training
-from twinweave.generators.pretrained.merged import write_unsafe
 
 TRAINED = Training(dataset="german_credit", epsilon=None, delta=1e-5)
 CODES = torch.tensor([[0, 0, 1, 1], [1, 2, 3, 0], [0, 1, 0, 1]])
@@ -33,7 +32,7 @@ def written(base: Path, folder: Path, **over: Any) -> tuple[Path, torch.Tensor]:
     """A checkpoint of a model whose adapters add something, and what it made of rows before."""
     network = model(base, **over)
     expected = losses(network)
-    write_unsafe(folder, network, TRAINED)
+    assert network.write_unsafe(folder, TRAINED)
     return folder, expected
 
 
@@ -108,7 +107,7 @@ def test_its_lineage_has_what_came_before(folders: dict[str, Path], tmp_path: Pa
     first, _ = written(folders["gpt2"], tmp_path / "first")
     later = replace(TRAINED, dataset="adult")
     network = registry.build(conf(first, unsafe_checkpoint=True), LAYOUT)
-    write_unsafe(tmp_path / "second", network, later)  # type: ignore[arg-type]
+    assert network.write_unsafe(tmp_path / "second", later)
     found = lineage.read(tmp_path / "second")
     assert found is not None
     assert found.trained == (TRAINED, later)

@@ -13,22 +13,22 @@ from twinweave import durable
 from twinweave.generators.pretrained import lineage
 from twinweave.generators.pretrained.checkpoint import TOKENIZER, digest_of
 from twinweave.generators.pretrained.lineage import Lineage, Training
-from twinweave.generators.pretrained.model import PretrainedTransformer
+from twinweave.generators.pretrained.network import AdaptedModel
 
 
-def write_unsafe(folder: Path, network: PretrainedTransformer, training: Training) -> None:
-    """Write the trained network's model into a new folder, as `save_pretrained` does, in float32.
+def write_unsafe(folder: Path, adapted: AdaptedModel, source: Path, training: Training) -> None:
+    """Write a trained model into a new folder, as `save_pretrained` does, in float32.
 
-    network: loses its adapters. training: the last one; those of the checkpoint that it started
-    from come before it. Nothing unmarked is ever under the folder's own name.
+    adapted: loses its adapters. source: the checkpoint that it started from. training: the last
+    one; those of the source come before it. Nothing unmarked is ever under the folder's own name.
     """
-    source, aside = Path(network.conf.checkpoint), folder.with_name(f"{folder.name}.new")
+    aside = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     earlier = lineage.read(source)
     trained = (*(earlier.trained if earlier else ()), training)
     lineage.write(aside, Lineage(digest="", trained=trained))  # first: it refuses as it is
-    model = _merged(network)
+    model = _merged(adapted)
     setattr(model.config, lineage.CONFIG_MARK, training.dataset)
     model.save_pretrained(str(aside))
     shutil.copyfile(source / TOKENIZER, aside / TOKENIZER)
@@ -39,11 +39,11 @@ def write_unsafe(folder: Path, network: PretrainedTransformer, training: Trainin
     durable.rename(aside, folder)
 
 
-def _merged(network: PretrainedTransformer) -> Any:
+def _merged(adapted: AdaptedModel) -> Any:
     """The model with W + (scale / rank) B A in the place of each W that has adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    model = network.network.model.cpu().float()  # in bfloat16 a small change would round to none
+    model = adapted.model.cpu().float()  # in bfloat16 a small change would round to none
     found = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
     for name, layer in found:
         layer.merge()
