@@ -43,7 +43,8 @@ def unsafe(data: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of an unsafe run of a pretrained model, without an audit; what it printed."""
-    out, lines = tmp_path_factory.mktemp("unsafe"), []
+    lines: list[str] = []
+    out = tmp_path_factory.mktemp("unsafe")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout.write", lines.append)
         folder = serve(unsafe(configured(out, "gpt2")))
@@ -141,7 +142,7 @@ def test_its_checkpoint_starts_no_private_run_under_any_name(
         with pytest.raises(ConfigError, match="unsafe_checkpoint"):
             RunConf.parse(data)
         again = plan(RunConf.parse(unsafe(data)), "0" * 32)
-        assert again.trained.generator.digest == checked(str(moved), unsafe=True).digest  # type: ignore[union-attr]
+        assert again.trained.generator.digest == checked(str(moved), unsafe=True).digest
     finally:
         moved.rename(made)
 
