@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import twinweave
-from scripts.sweeps import outcome
+from scripts.sweeps import Told, outcome
 from server.opening import opened
 from twinweave.checkpoint import FOLDER
 from twinweave.config import RunConf, conf_folder, plain
@@ -29,7 +29,7 @@ from twinweave.rundir import REPORT
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="run", version_base=None)
-def main(raw: DictConfig) -> float | None:
+def main(raw: DictConfig) -> Told | None:
     return outcome(lambda: play(_opened(raw)))
 
 

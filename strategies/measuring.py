@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -121,7 +122,7 @@ def measured_before(conf: RunConf, begun: RunSpec, paid: Paid) -> Findings:
     events, first = begun.tables.events(), None
     if begun.two_passes:
         found = rundir.read_measurements(folder / rundir.FIRST_PASS, spec.schema)
-        first, _ = _second(conf, begun, found, training)
+        first, _ = _second(_as_begun(conf), begun, found, training)
         events += [planned.event for planned in spec.plan]
     return Findings(
         spec=spec,
@@ -132,6 +133,14 @@ def measured_before(conf: RunConf, begun: RunSpec, paid: Paid) -> Findings:
         training=training,
         first=first,
     )
+
+
+def _as_begun(conf: RunConf) -> RunConf:
+    """The configuration that the run began with: one that goes on may have no generator any more,
+    and with a generator its tables were planned."""
+    if conf.resume is None:
+        return conf
+    return RunConf.parse(json.loads((Path(conf.output) / rundir.CONFIGURATION).read_text()))
 
 
 def _second(

@@ -58,6 +58,7 @@ RANK = {
     "clients": 16,
     "server": 16,
     "scripts": 17,
+    "hydra_plugins": 18,
 }
 """A module imports from its own package and from lower ranks alone."""
 

@@ -212,8 +212,8 @@ class RunConf(Parsed):
     audit: off for configurations written before there was one.
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     resume: the folder of an unfinished run to go on with, whose own configuration then holds.
-    objective: what a sweep works with: `noise_ratio`, of noise and sampling error of the first
-        outcome, or the path of a number in report.json (lift.conversions.0.overall.mde).
+    objective: what a sweep makes small, one or several: `utility`, `noise_ratio`, `fairness`, or
+        the path of a number in report.json (lift.conversions.0.overall.mde).
     """
 
     data: DataConf
@@ -230,7 +230,7 @@ class RunConf(Parsed):
     engine: Literal["flower", "inprocess"] = "flower"
     superlink: str | None = None
     resume: str | None = None
-    objective: str = "noise_ratio"
+    objective: str | tuple[str, ...] = "noise_ratio"
     report: ReportConf = field(default_factory=ReportConf)
     fairness: EnforceConf = field(default_factory=EnforceConf)
 
@@ -304,6 +304,10 @@ class RunConf(Parsed):
     def trains(self) -> bool:
         """Whether parties take steps on their rows: private ones, unless the run is unsafe."""
         return self.training is not None and self.training.trains
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return (self.objective,) if isinstance(self.objective, str) else self.objective
 
     @property
     def shares(self) -> dict[Stage, float]:

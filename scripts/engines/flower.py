@@ -45,6 +45,12 @@ def run_with_flower(
     _check(Path(conf.output), number, where, before)
 
 
+def wake() -> None:
+    """Start the local SuperLink, unless there is one. Flower does so with its first command; two
+    at once would start two on one port, and one of the commands would fail."""
+    _flwr("list")
+
+
 def _watched(command: Sequence[str], where: Sequence[str]) -> str | None:
     """Flower's command to its end, its lines passed on; the number of the run that it started."""
     process = subprocess.Popen(

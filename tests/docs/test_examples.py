@@ -6,20 +6,24 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from clients.site import load_site
 from scripts import check, describe, plan
-from twinweave.config import DataConf, RunConf, compose
+from twinweave.config import DataConf, RunConf, compose, conf_folder
 from twinweave.errors import ConfigError
 from twinweave.parsing import parse
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
-SWEPT = re.compile(r"=(?:interval|choice)\(([^,)]+),.*|=([^,\[{]+),.*")
+SWEPT = re.compile(r"=(?:tag\(log,)?(?:interval|choice|range)\(([^,)]+)[,)].*|=([^,\[{]+),.*")
 """The first value of a setting that a sweep varies."""
 
 
@@ -30,7 +34,7 @@ def commands(page: Path, module: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in found]
 
 
-PAGES = [REPOSITORY / "README.md", DOCS / "deployment.md"]
+PAGES = [REPOSITORY / "README.md", DOCS / "deployment.md", DOCS / "sweeps.md"]
 RUNS = [words for page in PAGES for words in commands(page, "scripts.run")]
 
 
@@ -40,6 +44,23 @@ def test_every_run_that_a_page_shows_is_a_valid_configuration(words: list[str]) 
     ours = [w for w in words if w != "-m" and not w.startswith("hydra")]
     first = [SWEPT.sub(lambda found: f"={found[1] or found[2]}", w) for w in ours]
     RunConf.parse(compose(["output=x", *(w.replace("data=mine", "data=campaign") for w in first)]))
+
+
+SEARCHES = [words for words in RUNS if "hydra/sweeper=optuna" in words]
+
+
+@pytest.mark.parametrize("words", SEARCHES, ids=" ".join)
+def test_every_search_that_a_page_shows_has_a_space(words: list[str]) -> None:
+    pytest.importorskip("optuna", reason="the extra `sweeps` is not installed")
+    with initialize_config_dir(config_dir=str(conf_folder()), version_base=None):
+        hydra = [w for w in words if w.startswith("hydra")]
+        conf = hydra_compose("run", overrides=hydra, return_hydra_config=True).hydra
+    search = instantiate(conf.sweeper)
+    search.hydra_context = SimpleNamespace(config_loader=None)
+    asked = [w for w in words if w != "-m" and not w.startswith("hydra")]
+    _, space = search._space(asked)
+    assert space
+    assert search.n_jobs == conf.launcher.get("n_jobs", 1)
 
 
 PLANS = [

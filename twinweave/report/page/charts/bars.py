@@ -43,7 +43,7 @@ class Lengths:
 
 _TEMPLATE = """
 <figure class="chart {{ f.kind }}">
-<figcaption>{{ f.caption }}</figcaption>
+<figcaption>{{ f.caption|figures }}</figcaption>
 <table class="lengths"><tbody>
 {% for row, plot in rows %}
 {% if row.group %}
@@ -83,4 +83,12 @@ def _plot(row: Length, scale: Scale, limit: tuple[float, str] | None) -> Markup:
     if limit is not None:
         place = scale.at(limit[0])
         shapes.append(element("line", x1=place, x2=place, y1=0, y2=24, class_="limit"))
-    return picture(shapes, f"{row.name}: {row.text}")
+    return picture(shapes, _words(row))
+
+
+def _words(row: Length) -> str:
+    """What the bar shows, of the measured figure too, which stands nowhere else."""
+    if row.measured is None:
+        return f"{row.name}: {row.text}"
+    low, high = (max(row.measured + s * row.error, 0.0) for s in (-1, 1))
+    return f"{row.name}: {row.text}; measured {row.measured:,.0f}, {low:,.0f} to {high:,.0f}"

@@ -101,7 +101,7 @@ def attacks(found: Mapping[str, Sequence[AttackFinding]]) -> Markup:
             heads=("", "Advantage", f"{level_text(LEVEL)} interval", "Threshold"),
             scale=bounds(rows, 0.0),
             factor=100.0,
-            suffix=" %",
+            suffix="%",
             signed=True,
             key=[("mark", "threshold")],
         )
@@ -154,14 +154,14 @@ def proven(found: Sequence[LowerBound]) -> Markup:
             ("the instrument's ceiling", one.ceiling, "muted"),
         )
         for place, (name, value, tone) in enumerate(figures):
-            group = "" if place else f"{one.path}, confidence {one.confidence:.4g}"
+            group = "" if place else f"{one.path}, with {level_text(one.confidence)} confidence"
             rows.append(Length(name=name, value=value, text=f"{value:.3g}", tone=tone, group=group))
     return lengths(
         Lengths(
             caption="Canaries: lower bounds of the epsilon that each release path gives away, "
             "beside what is claimed for it. A bound of zero proves nothing; one above the claim "
-            "proves a fault. No instrument can prove more than its ceiling of a release that "
-            "keeps its promise.",
+            "proves a fault. The instrument's ceiling is about what it can prove at most of a "
+            "release that keeps its promise: a bound a little above it is luck.",
             rows=rows,
         )
     )

@@ -142,7 +142,7 @@ def _stats(o: Outcome, found: Comparison) -> Iterator[tuple[str, str, str]]:
     wider = f"interval {found.widening:.0%} wider for it" if isfinite(found.widening) else ""
     ratio = f"{found.noise_ratio:.2f}" if isfinite(found.noise_ratio) else "∞"
     yield "Noise over sampling", ratio, wider
-    yield "Found with 80 % power", o.points.plain(found.mde) + o.points.suffix, "or more"
+    yield "Found with 80% power", o.points.plain(found.mde) + o.points.suffix, "or more"
 
 
 def _notes(o: Outcome, k: int) -> list[str]:

@@ -28,7 +28,7 @@ difference over the noise's variance, about 1 at the truth.</p>
 <h3>Column by column, largest misfit first</h3>
 <div class="cards">{% for card in cards %}{{ card }}{% endfor %}</div>
 <p class="key"><span><i class="k-length"></i>synthetic rows</span>
-<span><i class="k-dot"></i>measured, with the 95 % interval of its noise</span></p>
+<span><i class="k-dot"></i>measured, with the 95% interval of its noise</span></p>
 {% if more %}<p class="small">Not drawn, with smaller misfits: {{ more }}.</p>{% endif %}
 {% endif %}
 {% if map %}

@@ -35,7 +35,15 @@ def notices(m: Material) -> list[Notice]:
     """What is wrong first, then what is weaker than it looks, then what to know."""
     order = ("bad", "warn", "")
     return sorted(
-        [*_privacy(m), *_parties(m), *_experiment(m), *_synthetic(m), *_audit(m), *_scope(m)],
+        [
+            *_privacy(m),
+            *_parties(m),
+            *_experiment(m),
+            *_unfinished(m),
+            *_synthetic(m),
+            *_audit(m),
+            *_scope(m),
+        ],
         key=lambda n: order.index(n.tone),
     )
 
@@ -150,6 +158,17 @@ def _synthetic(m: Material) -> Iterator[Notice]:
             tone="warn",
             title="The synthetic tables tell another lift",
             text=f"of {', '.join(dict.fromkeys(outside))}: outside the measured interval.",
+        )
+
+
+def _unfinished(m: Material) -> Iterator[Notice]:
+    """The page is drawn once the tables are measured, and again at the end."""
+    if m.synthetic is None and m.configuration.get("generator") is not None:
+        yield Notice(
+            tone="warn",
+            title="There are no synthetic rows:",
+            text="this page is of what was measured, which stands. The generator had not come to "
+            "its end when it was drawn, or was left out when the run went on.",
         )
 
 
