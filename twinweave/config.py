@@ -14,6 +14,7 @@ from twinweave.generators.earning import TrainingShare, check_unsafe, training_s
 from twinweave.names import check_name
 from twinweave.overrides import refused
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
+from twinweave.paths import located
 from twinweave.privacy.accountant import check_delta
 from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import GuardConf
@@ -392,34 +393,4 @@ def plain(config: Any) -> dict[str, Any]:
         first = str(error).splitlines()[0]
         raise ConfigError(str(key), first, "Set it on the command line.") from None
     assert isinstance(data, dict)
-    return _located({str(key): value for key, value in data.items()})
-
-
-def _located(data: dict[str, Any]) -> dict[str, Any]:
-    """The same with full paths: server and parties may run in other folders than whoever asks.
-
-    A table's relative path starts at `data.root`, any other one here.
-    """
-    table, here = data.get("data"), Path.cwd()
-    if isinstance(table, dict):
-        parties = [p for p in table.get("parties") or () if isinstance(p, dict)]
-        held = [p.get("source") for p in parties] + list((table.get("holdout") or {}).values())
-        for source in held:
-            root = Path(str(table.get("root") or "."))
-            _locate(source, "path", root)
-            if isinstance(source, dict) and isinstance(source.get("parts"), list):
-                source["parts"] = [_full(root, part) for part in source["parts"]]
-    _locate(data, "output", here)
-    for name in ("checkpoint", "format_file"):
-        _locate(data.get("generator"), name, here)
-    _locate((data.get("privacy") or {}).get("guard"), "path", here)
-    return data
-
-
-def _locate(holder: Any, field: str, folder: Path) -> None:
-    if isinstance(holder, dict) and holder.get(field):
-        holder[field] = _full(folder, holder[field])
-
-
-def _full(folder: Path, path: Any) -> str:
-    return str((folder / Path(str(path)).expanduser()).absolute())
+    return located({str(key): value for key, value in data.items()})

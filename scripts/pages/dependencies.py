@@ -42,6 +42,7 @@ FOR = {
     "docs": "the site",
     "audit": "more attacks of an audit",
     "postgres": "tables in PostgreSQL",
+    "duckdb": "tables in DuckDB files",
     "sweeps": "sweeps by Optuna, and beside each other",
     "homomorphic": "homomorphic tables and sums",
     "gguf": "checkpoints out of GGUF files",

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 
-class Taken(Exception):  # noqa: N818 (nothing is wrong: it carries what was asked for)
+class Taken(BaseException):
     """A command's parser, and the words that it took."""
 
     def __init__(self, parser: argparse.ArgumentParser, taken: argparse.Namespace | None) -> None:
