@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from clients.site import load_site
-from twinweave.errors import AppError, ConfigError
+from scripts.ending import command
+from twinweave.errors import ConfigError
 from twinweave.privacy import accountant
 from twinweave.privacy.book import EVERY, Book, Spend, events_of
 from twinweave.privacy.guard import Limit, path_of, room
@@ -35,14 +36,11 @@ class Asked:
     delta: float | None = None
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
-    try:
-        for line in lines(_asked(argv)):
-            print(line)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    for line in lines(_asked(argv)):
+        print(line)
     return 0
 
 

@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from scripts.ending import tell
 from twinweave import rundir
 from twinweave.config import RunConf
 from twinweave.errors import AppError
@@ -37,7 +38,7 @@ def outcome(run: Callable[[], RunConf]) -> Told | None:
     try:
         conf = run()
     except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(error)
         if hydra.mode is not RunMode.MULTIRUN:
             sys.exit(error.exit_code)
         return failed(hydra, str(error), error.exit_code)

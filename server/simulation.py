@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from server.lifecycle import PRIVATE
-from twinweave import durable
+from twinweave import durable, progress
 from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf
 from twinweave.names import slugs
@@ -118,6 +118,7 @@ def forget(conf: RunConf) -> None:
         return
     for runs in _parties(conf).glob("*/runs"):
         shutil.rmtree(runs, ignore_errors=True)
+        (runs.parent / progress.FILE).unlink(missing_ok=True)
 
 
 def _parties(conf: RunConf) -> Path:

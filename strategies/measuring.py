@@ -85,6 +85,7 @@ def measure_tables(
         log.log(logging.WARNING if cost.is_long else logging.INFO, "%s", cost.sentence)
     planned = canonical_json(training) if training else ""
     slots = parties.drive(align(spec, members, planned, secret=secret))
+    log.info("measuring %d tables", len(spec.plan))
     found = parties.drive(measure(spec, members, slots, secret=secret))
     events = spec.tables.events()
     first = None

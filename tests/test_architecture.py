@@ -33,6 +33,8 @@ MAX_LINES = 420
 RANK = {
     "twinweave.errors": 0,
     "twinweave.names": 1,
+    "twinweave.overrides": 1,
+    "twinweave.progress": 1,
     "twinweave.parsing": 1,
     "twinweave.durable": 1,
     "twinweave.folder": 2,

@@ -12,6 +12,7 @@ from twinweave.errors import ConfigError
 from twinweave.generators.conf import NamedGenerator
 from twinweave.generators.earning import TrainingShare, training_share
 from twinweave.names import check_name
+from twinweave.overrides import refused
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
 from twinweave.privacy.accountant import check_delta
 from twinweave.privacy.events import Stage
@@ -365,9 +366,10 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base=None):
             return plain(hydra_compose("run", overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError("overrides", first, "See conf/ for groups and fields.") from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise refused(error, overrides, conf_folder()) from None
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ before 3, and lets pip install pre-releases of Hydra that it does not work with.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -18,6 +17,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+from twinweave.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -86,7 +87,7 @@ class OptunaSweeper(Sweeper):
             else:
                 fixed.append(f"{key}={override.get_value_element_as_str()}")
         if not space:
-            raise _refused(
+            raise ConfigError(
                 "hydra/sweeper=optuna",
                 "has nothing to search",
                 "Give a setting a range, such as 'privacy.priority_share=interval(0.3,0.9)'.",
@@ -97,14 +98,14 @@ class OptunaSweeper(Sweeper):
         optuna = _optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if self.sampler not in SAMPLERS:
-            raise _refused(
+            raise ConfigError(
                 "hydra.sweeper.sampler", "is none", f"Give one of {', '.join(SAMPLERS)}."
             )
         objective, direction = self.config.objective, self.direction
         number = 1 if isinstance(objective, str) else len(objective)
         directions = [direction] * number if isinstance(direction, str) else list(direction)
         if len(directions) != number or not {"minimize", "maximize"}.issuperset(directions):
-            raise _refused(
+            raise ConfigError(
                 "hydra.sweeper.direction",
                 "does not fit the objectives",
                 "Give minimize or maximize, or a list with one for each objective.",
@@ -118,21 +119,12 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise _refused(
+        raise ConfigError(
             "hydra/sweeper=optuna",
             "needs Optuna, which is not installed",
             'pip install -c constraints.txt -e ".[sweeps]"',
         ) from None
     return optuna
-
-
-def _refused(*told: str) -> SystemExit:
-    """A mistake in the configuration of the sweep, as a run would tell it."""
-    from twinweave.errors import ConfigError
-
-    error = ConfigError(*told)
-    print(f"error: {error}", file=sys.stderr)
-    return SystemExit(error.exit_code)
 
 
 def _distribution(override: Override) -> BaseDistribution:

@@ -354,8 +354,7 @@ def _read_table(
     site: str,
     run: str,  # noqa: ARG001 (a key of the cache)
 ) -> tuple[EncodedTable, CleaningReport]:
-    from twinweave.tables.encoding import encode, load_cleaned
+    from twinweave.tables.loading import load_reported
 
     own = parse(Site, json.loads(site))
-    cleaned = load_cleaned(own.source, own.schema, own.party)
-    return encode(cleaned), cleaned.report
+    return load_reported(own.source, own.schema, own.party)

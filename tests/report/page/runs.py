@@ -56,7 +56,7 @@ from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.decisions import DecisionConf, MoneyConf
 from twinweave.workload.measurement import Measurement
 
-CONFIGURATION = {
+CONFIGURATION: dict[str, Any] = {
     "seed": 0,
     "output": "/secret/place",
     "privacy": {"epsilon": 1.0, "guard": {"mode": "on", "path": "/secret/guard"}},

@@ -136,6 +136,26 @@ def test_what_a_run_lacks_is_absent(found: Contents, tmp_path: Path) -> None:
     assert sections == ["budget", "learned", "configuration"]
 
 
+def test_a_page_without_rows_says_so_and_how_far_groups_differ(
+    found: Contents, tmp_path: Path
+) -> None:
+    measured_alone = replace(found, lift=None, synthetic=None, audit=None)
+    run = written(tmp_path, measured_alone, TABLES)
+    asked = {"sensitive": ["region"], "label": "bought", "positive": "1"}
+    conf = {
+        **CONFIGURATION,
+        "generator": {"name": "tvae"},
+        "data": {**CONFIGURATION["data"], "fairness": asked},
+        "privacy": {**CONFIGURATION["privacy"], "k": 10},
+    }
+    rundir.write_json(run.path / rundir.CONFIGURATION, conf)
+    document = Document.of(drawn(rundir.Run(tmp_path)))
+    assert document.faults == []
+    assert "There are no synthetic rows" in document.text
+    assert "Groups by region differ by" in document.text
+    assert "fairness" in document.anchors
+
+
 def test_a_page_without_an_experiment_speaks_of_its_rows(found: Contents, tmp_path: Path) -> None:
     assert found.synthetic is not None
     synthetic = replace(found.synthetic, lift=None, unmeasured=())
@@ -153,6 +173,7 @@ def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None
     assert document.faults == []
     first = document.text.index("The synthetic tables are withheld.")
     assert first < document.text.index("What the treatment did")
+    assert "Withheld, a: copies: 26 points better." in document.text
     assert "Synthetic rowswithheld" in "".join(document.text.split("\n"))
 
 

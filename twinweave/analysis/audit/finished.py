@@ -18,8 +18,9 @@ from twinweave.synthesis.decode import key_of, presence_columns
 from twinweave.tables.cleaning import clean
 from twinweave.tables.column import Column, Rule
 from twinweave.tables.contingency import ABSENT
-from twinweave.tables.encoding import encode, load_party
+from twinweave.tables.encoding import encode
 from twinweave.tables.holdout import divide, simulated_key
+from twinweave.tables.loading import load_party
 from twinweave.workload.audit import AuditPlan, Depth
 
 if TYPE_CHECKING:

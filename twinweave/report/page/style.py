@@ -134,6 +134,7 @@ max-width:760px}
 .frame{display:grid;grid-template-columns:158px minmax(0,1fr);gap:0 52px}
 nav{position:sticky;top:0;align-self:start;padding:42px 0;max-height:100vh;overflow-y:auto}
 nav ol{flex-direction:column;border:0;padding:0;gap:8px}}
+@media (min-width:701px),print{.heat{max-width:100%;height:auto}}
 @media screen and (max-width:700px){
 .frame{padding:0 16px}h1{font-size:26px}header .lead{font-size:16px}
 header .over{margin-top:24px}.facts{grid-template-columns:1fr 1fr}.facts dd{font-size:18px}
@@ -145,6 +146,7 @@ nav ol{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}
 .rows th{font-weight:600;margin-bottom:2px;overflow-wrap:anywhere}
 .rows td{display:flex;justify-content:space-between;gap:16px;text-align:right;white-space:normal}
 .rows td::before{content:attr(data-head);color:var(--dim);text-align:left;font-weight:400}
+.rows td:empty{display:none}
 .who td{width:auto!important;display:block!important;text-align:left!important}
 .who td::before{display:block}
 .forest thead tr,.forest tbody tr{display:grid;grid-template-columns:minmax(0,1fr) auto auto;
@@ -166,6 +168,7 @@ width:auto!important}
 .frame{display:block;max-width:none;padding:0}section{padding:14pt 0 0}
 tr,figure.chart,.notices li,.facts,.stats,.cards>*{break-inside:avoid}
 h2,h3,figcaption,.group,.pair{break-after:avoid}figure.chart:has(tr:nth-child(12)){break-inside:auto}
+.facts{grid-template-columns:repeat(auto-fit,minmax(112px,1fr))}
 thead{display:table-header-group}.scroll{overflow:visible}.long{display:none}
 pre{white-space:pre-wrap;font-size:8pt;padding:4pt 8pt}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}

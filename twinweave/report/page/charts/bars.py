@@ -16,7 +16,8 @@ from twinweave.report.page.html import element, render
 class Length:
     """One bar. text: its number in words. error: half an interval around `measured`, a dot.
 
-    tone: "" or muted. group: a heading above it, where it begins one.
+    tone: "" or muted. group: a heading above it, where it begins one. drawn: False for a sum of
+    others, beside which they would be too short to see: its number stands alone.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Length:
     group: str = ""
     measured: float | None = None
     error: float = 0.0
+    drawn: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +62,11 @@ _TEMPLATE = """
 
 def lengths(f: Lengths) -> Markup:
     """The figure, with its text."""
-    ends = [max(r.value, (r.measured or 0.0) + r.error) for r in f.rows]
+    ends = [max(r.value, (r.measured or 0.0) + r.error) for r in f.rows if r.drawn]
     scale = Scale.from_zero([*ends, *([f.limit[0]] if f.limit else [])])
-    return render(_TEMPLATE, f=f, rows=[(row, _plot(row, scale, f.limit)) for row in f.rows])
+    return render(
+        _TEMPLATE, f=f, rows=[(r, _plot(r, scale, f.limit) if r.drawn else "") for r in f.rows]
+    )
 
 
 def _plot(row: Length, scale: Scale, limit: tuple[float, str] | None) -> Markup:

@@ -136,11 +136,14 @@ def _synthetic(m: Material) -> Iterator[Notice]:
             text="What was reached stands beside what was aimed at.",
         )
     found = m.synthetic.fidelity
-    for name in found.unmet:
+    if found.unmet:
+        one = len(found.unmet) == 1
         yield Notice(
             tone="warn",
-            title="The synthetic rows do not meet a priority table:",
-            text=f"{name}. Read what it says in the measured tables, not from the rows.",
+            title="The synthetic rows do not meet "
+            + ("a priority table:" if one else f"{len(found.unmet)} priority tables:"),
+            text=f"{'; '.join(found.unmet)}. Read what {'it says' if one else 'they say'} in the "
+            "measured tables, not from the rows.",
         )
     if not found.agrees and not found.unmet:
         yield Notice(
@@ -184,7 +187,7 @@ def _audit(m: Material) -> Iterator[Notice]:
         yield Notice(
             tone="bad",
             title="The synthetic tables are withheld.",
-            text=f"{reason.source}: {reason.what}. {reason.remedy}",
+            text=f"{reason.source}: {reason.what}. {reason.remedy}".replace("`", ""),
         )
     for bound in m.audit.bounds if m.audit is not None else ():
         if bound.exceeds:
