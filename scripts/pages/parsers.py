@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from unittest import mock
 
 
-class Taken(Exception):  # noqa: N818 (nothing is wrong: it carries what was asked for)
-    """A command's parser, and the words that it took."""
+class Taken(BaseException):
+    """A command's parser, and the words that it took. No error: no command may handle it."""
 
     def __init__(self, parser: argparse.ArgumentParser, taken: argparse.Namespace | None) -> None:
         super().__init__()
