@@ -36,8 +36,7 @@ from twinweave.workload.tables import WorkloadConf
 class PartyConf(Parsed):
     """One party: where its table is (simulation only; a deployment's site file says) and what.
 
-    name: of the party, in the report and everywhere. columns: those of its table that the run
-        may use.
+    name: of the party, in the report and everywhere. columns: those that the run may use.
     """
 
     name: str
@@ -53,7 +52,7 @@ class PartyConf(Parsed):
 class DataConf(Parsed):
     """A dataset and its split between the parties (conf/data).
 
-    name: of the dataset; a simulation's guard adds up under it. parties: two or more.
+    name: a simulation's guard adds up under it. parties: two or more.
     root: folder at which relative paths of sources start.
     lift: the experiment to analyse; null: none. fairness: whom the audit looks at; null: nobody.
     holdout: sources of public rows, by name, that no run uses: what studies test on.
