@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import NamedGenerator
-from twinweave.generators.earning import TrainingShare, training_share
+from twinweave.generators.earning import TrainingShare, check_unsafe, training_share
 from twinweave.names import check_name
 from twinweave.overrides import refused
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
@@ -124,6 +124,7 @@ class PrivacyConf(Parsed):
 
     shares: of the training also `auto`, by the rule of generators/earning.py.
     demo: chosen by nobody, for the built-in campaign.
+    unsafe: train the generator without noise: epsilon is infinite. The budget is the tables'.
     """
 
     epsilon: float
@@ -133,6 +134,7 @@ class PrivacyConf(Parsed):
     k: int
     guard: GuardConf
     demo: bool = False
+    unsafe: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
@@ -256,6 +258,8 @@ class RunConf(Parsed):
                 "Choose: add privacy=default privacy.epsilon=1 privacy.delta=1e-5, or for public "
                 "data privacy=public privacy.epsilon=1.",
             )
+        if self.generator is not None or self.resume is None:  # or it goes on without its own
+            check_unsafe(self.generator, self.privacy.unsafe)
         self.settled_workload  # noqa: B018 (raises where it asks for too little)
         self.enforcement  # noqa: B018 (raises where it cannot be)
         self._check_collusion()
@@ -302,13 +306,13 @@ class RunConf(Parsed):
     @property
     def training(self) -> TrainingShare | None:
         """What the generator's private training gets of the budget, and why; None without one."""
-        asked = self.privacy.shares.get(Stage.TRAINING, 0.0)
-        return training_share(self.generator, None if asked == "auto" else asked)
+        asked, unsafe = self.privacy.shares.get(Stage.TRAINING, 0.0), self.privacy.unsafe
+        return training_share(self.generator, None if asked == "auto" else asked, unsafe=unsafe)
 
     @property
     def trains(self) -> bool:
-        """Whether parties take private steps on their rows."""
-        return self.training is not None and self.training.share > 0
+        """Whether parties take steps on their rows: private ones, unless the run is unsafe."""
+        return self.training is not None and self.training.trains
 
     @property
     def objectives(self) -> tuple[str, ...]:
