@@ -34,10 +34,7 @@ from twinweave.workload.tables import WorkloadConf
 
 @dataclass(frozen=True, kw_only=True)
 class PartyConf(Parsed):
-    """One party: where its table is (simulation only; a deployment's site file says) and what.
-
-    name: of the party, in the report and everywhere. columns: those that the run may use.
-    """
+    """One party: where its table is (simulation only; a deployment's site file says) and what."""
 
     name: str
     columns: tuple[Column, ...]
@@ -215,9 +212,8 @@ class ReportConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConf(Parsed):
-    """Everything that defines a run.
+    """Everything that defines a run. `output` is the run directory, where the server runs.
 
-    output: the run directory, where the server runs.
     audit: off for configurations written before there was one.
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     resume: the folder of an unfinished run to go on with, whose own configuration then holds.
