@@ -35,11 +35,7 @@ from twinweave.workload.tables import WorkloadConf
 
 @dataclass(frozen=True, kw_only=True)
 class PartyConf(Parsed):
-    """One party: where its table is (simulation only; a deployment's site file says) and what.
-
-    name: of the party, in the report and everywhere. columns: those of its table that the run
-        may use.
-    """
+    """One party: where its table is (simulation only; a deployment's site file says) and what."""
 
     name: str
     columns: tuple[Column, ...]
@@ -54,7 +50,7 @@ class PartyConf(Parsed):
 class DataConf(Parsed):
     """A dataset and its split between the parties (conf/data).
 
-    name: of the dataset; a simulation's guard adds up under it. parties: two or more.
+    name: a simulation's guard adds up under it. parties: two or more.
     root: folder at which relative paths of sources start.
     lift: the experiment to analyse; null: none. fairness: whom the audit looks at; null: nobody.
     holdout: sources of public rows, by name, that no run uses: what studies test on.
@@ -217,9 +213,8 @@ class ReportConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConf(Parsed):
-    """Everything that defines a run.
+    """Everything that defines a run. `output` is the run directory, where the server runs.
 
-    output: the run directory, where the server runs.
     audit: off for configurations written before there was one.
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     resume: the folder of an unfinished run to go on with, whose own configuration then holds.

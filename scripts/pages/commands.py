@@ -12,8 +12,6 @@ from pathlib import Path
 from scripts.pages.parsers import parser_of
 
 SCRIPTS = Path(__file__).resolve().parents[1]
-NO_COMMAND = {"sweeps"}
-"""Modules of scripts/ that others import."""
 RUN = (
     "`--help` prints groups, choices and examples in a screenful, `--cfg job` the whole "
     "configuration. Groups and fields: [configuration.md](configuration.md)."
@@ -28,8 +26,7 @@ IN_FOLDERS = {
 
 def commands() -> str:
     """Every command."""
-    names = sorted(path.stem for path in SCRIPTS.glob("[a-z]*.py") if path.stem not in NO_COMMAND)
-    parts = [_section(f"scripts.{name}") for name in names]
+    parts = [_section(f"scripts.{name}") for name in _runnable(".")]
     for folder in IN_FOLDERS:
         parts.append(f"\n## {IN_FOLDERS[folder]}\n\n| command | what it does |\n|---|---|\n")
         parts += [_row(f"scripts.{folder}.{name}") for name in _runnable(folder)]

@@ -42,7 +42,7 @@ FOR = {
     "docs": "the site",
     "audit": "more attacks of an audit",
     "postgres": "tables in PostgreSQL",
-    "duckdb": "tables in DuckDB files",
+    "duckdb": "tables in DuckDB",
     "sweeps": "sweeps by Optuna, and beside each other",
     "homomorphic": "homomorphic tables and sums",
     "gguf": "checkpoints out of GGUF files",
@@ -75,7 +75,10 @@ def dependencies() -> str:
         [
             "\n## What Twinweave asks for\n\n",
             TABLE,
-            *(_row(p, licences, ", ".join(FOR[e] for e in uses[p.key])) for p in direct),
+            *(
+                _row(p, licences, ", ".join(FOR.get(e, f"the extra `{e}`") for e in uses[p.key]))
+                for p in direct
+            ),
             "\n## What these bring\n\n",
             TABLE.replace(" for |", "").replace("---|\n", "\n"),
             *(_row(p, licences) for p in brought),

@@ -13,7 +13,7 @@ from unittest import mock
 
 
 class Taken(BaseException):
-    """A command's parser, and the words that it took."""
+    """A command's parser, and the words that it took. No error: no command may handle it."""
 
     def __init__(self, parser: argparse.ArgumentParser, taken: argparse.Namespace | None) -> None:
         super().__init__()

@@ -35,16 +35,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build; 0 for a site that is whole and fetches nothing."""
     words = list(sys.argv[1:] if argv is None else argv)
     folder = Path(words[0]) if words else REPOSITORY / "build" / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--clean"]
-    command += ["--site-dir", str(folder.resolve())]
-    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    if subprocess.run(command, cwd=REPOSITORY, env=quiet).returncode:
+    if not built(folder.resolve()):
         return 1
     found = outside(folder)
     for line in found:
         print(f"fetched from another host: {line}", file=sys.stderr)
     print(f"{len(list(folder.rglob('*.html')))} pages in {folder}")
     return 1 if found else 0
+
+
+def built(folder: Path, source: Path = REPOSITORY) -> bool:
+    """Whether the site of the pages of a checkout could be built; what is wrong is printed."""
+    # Not --quiet: what is not logged is not counted, and strictness counts warnings.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean"]
+    done = subprocess.run(
+        [*command, "--site-dir", str(folder)],
+        cwd=source,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+    return done.returncode == 0
 
 
 def outside(folder: Path) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from scripts.pages.hook import without_outside_links
-from scripts.pages.site import fetched, outside
+from scripts.pages.site import built, fetched, outside
+from tests.source import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,26 @@ def test_a_link_that_leaves_the_site_is_its_text() -> None:
     text = "[a](../../tests/x.py#L1), [b](../page.md#top)"
     told = '<span title="tests/x.py">a</span>, [b](../page.md#top)'
     assert without_outside_links(text, "protocols/a.md") == told
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("# One\n\n[here](#one), [a test](../tests/x.py)", True),
+        ("# One\n\n[gone](gone.md)", False),
+        ("# One\n\n[nowhere](#two)", False),
+        ("# One\n\n![gone](pictures/gone.svg)", False),
+        ("# One\n\n::: scripts.pages.gone", False),
+    ],
+    ids=["whole", "link", "anchor", "picture", "module"],
+)
+def test_a_page_with_what_is_broken_is_not_built(text: str, whole: bool, tmp_path: Path) -> None:
+    settings, _, _ = (REPOSITORY / "mkdocs.yml").read_text().partition("\nnav:\n")
+    (tmp_path / "mkdocs.yml").write_text(f"{settings}\nnav: [index.md]\n")
+    (tmp_path / "docs" / "pictures").mkdir(parents=True)
+    (tmp_path / "docs" / "index.md").write_text(text)
+    for name in ("docs/pictures/icon.svg", "docs/pictures/site.css", "scripts/pages/hook.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    assert built(tmp_path / "site", tmp_path) == whole
+    assert not whole or (tmp_path / "site" / "index.html").exists()
