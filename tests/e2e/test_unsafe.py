@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Message
 
 import twinweave
 from scripts import guard as guard_command
+from scripts.engines.inprocess import InProcessGrid
 from scripts.run import _check_gate
 from scripts.sweeps import table
 from tests.campaigns import TRAINING, csv_mapping, mapping
@@ -28,6 +30,7 @@ from twinweave.planning import plan
 from twinweave.privacy import accountant
 from twinweave.privacy.events import NonPrivate
 from twinweave.privacy.ledger import Ledger
+from twinweave.protocols.training.party import TRAIN
 from twinweave.report.comparison import compared
 from twinweave.report.registry import entry
 from twinweave.report.sweep import Row
@@ -81,7 +84,7 @@ def test_the_terminal_says_so_before_anything_is_asked_and_at_the_end(
     told: tuple[Path, str],
 ) -> None:
     _, printed = told
-    assert printed.index("WITHOUT NOISE") < printed.index("query.blind")
+    assert printed.index("WITHOUT NOISE") < printed.index("aligning ")
     last = printed[printed.rindex("TWINWEAVE") :]
     for part in ("epsilon ∞ of 8", "NO GUARANTEE AT ALL", "WITHOUT NOISE", "TABLES WITHHELD"):
         assert part in last
@@ -172,6 +175,23 @@ def test_a_party_with_its_guard_on_refuses_before_any_charge(deployment: Deploym
     with pytest.raises(BudgetError, match=r"publisher.*no limit allows"):
         deployment.start()
     assert guard_rows(deployment.sites) == {"publisher": [], "advertiser": []}
+
+
+def test_a_party_that_agrees_no_more_trains_no_further(deployment: Deployment) -> None:
+    """It had accepted the run, whose tables stand."""
+
+    class Withdraws(InProcessGrid):
+        def _deliver(self, message: Message) -> str:
+            if message.metadata.message_type == TRAIN:
+                file = deployment.folder / "publisher.site.yaml"
+                file.write_text(json.dumps(deployment.sites["publisher"] | {"unsafe": False}))
+            return super()._deliver(message)
+
+    with pytest.raises(ConfigError, match=r"publisher.*site\.unsafe"):
+        deployment.start(Withdraws)
+    spends = guard_rows(deployment.sites)["publisher"]
+    assert spends
+    assert not [spend for spend in spends if TRAIN in spend[1]]
 
 
 def test_a_simulation_names_the_guard_that_is_on(tmp_path: Path) -> None:

@@ -246,9 +246,16 @@ class Guard:
                 f"privacy budget: the run's delta {run_limit.delta:g} is above this party's, "
                 f"{self.limit.delta:g} ({self.setting}.delta). Nothing was released. Ask for less."
             )
-        remedy = f"raise {self.setting}.epsilon"
         where = f"on dataset {self.dataset!r}"
-        return _within(self.limit, events_of(past), events, where, remedy)
+        before = events_of(past)
+        if not all(e.mechanism.IS_BOUNDED for e in before):
+            raise BudgetError(
+                f"privacy budget: a run trained without noise {where} (privacy.unsafe): epsilon is "
+                "infinite already, and no limit has room for another run. Nothing was released. "
+                "Rows that are nobody's secret need no guard: turn it off "
+                f"({self.setting}.mode=off)."
+            )
+        return _within(self.limit, before, events, where, f"raise {self.setting}.epsilon")
 
 
 def path_of(conf: GuardConf, folder: str | Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from twinweave.parsing import to_plain
+from twinweave.privacy.events import NonPrivate
 from twinweave.report.contents import Contents, RunFacts
 from twinweave.workload.selection import LEVEL
 
@@ -25,10 +26,12 @@ WHO_SEES_WHAT = (
 
 
 WITHOUT_NOISE = (
-    "The generator was trained without noise (privacy.unsafe): the sums of updates that the server "
-    "reads, the weights that every party gets, and all that is computed from them may tell of "
-    "single rows. None of it has a guarantee."
+    "Each party keeps its rows. The server reads noisy tables, every one of them in the ledger. "
+    "But the generator is trained without noise (privacy.unsafe): the sums of updates that the "
+    "server reads, the weights that every party gets, and all that is computed from them may tell "
+    "of single rows. None of it has a guarantee."
 )
+"""In the place of the first sentence of WHO_SEES_WHAT."""
 
 
 def report_record(contents: Contents) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "synthetic": _synthetic(contents),
         "audit": to_plain(contents.audit),
         "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
-        "who_sees_what": [*WHO_SEES_WHAT, *_unsafe(facts)],
+        "who_sees_what": _who_sees_what(facts),
         "traffic": to_plain(facts.traffic),
         "versions": dict(facts.versions),
         "files": dict(facts.files),
@@ -77,8 +80,12 @@ def _privacy(facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def _unsafe(facts: RunFacts) -> tuple[str, ...]:
-    return (WITHOUT_NOISE,) if facts.training is not None and facts.training.unsafe else ()
+def _who_sees_what(facts: RunFacts) -> list[str]:
+    """A run that ends without its generator may have trained before: its ledger knows."""
+    kinds = {event["mechanism"]["kind"] for event in facts.ledger.get("events", ())}
+    asked = facts.training is not None and facts.training.unsafe
+    first = WITHOUT_NOISE if asked or NonPrivate.__name__ in kinds else WHO_SEES_WHAT[0]
+    return [first, *WHO_SEES_WHAT[1:]]
 
 
 def _synthetic(contents: Contents) -> dict[str, Any] | None:

@@ -23,7 +23,9 @@ SCHEMA = JointSchema(
 )
 
 
-def audited(generator: Generator, aside: int = 400, **plan: Any) -> Audited:
+def audited(
+    generator: Generator, aside: int = 400, *, unsafe: bool = False, **plan: Any
+) -> Audited:
     rng = np.random.default_rng(3)
     used = people(1200, rng)
     made = generator(used, rng)
@@ -36,6 +38,7 @@ def audited(generator: Generator, aside: int = 400, **plan: Any) -> Audited:
             synthetic=made,
             plan=AuditPlan(mode="quick", holdout=0.1, threshold=0.1, **plan),
             seed=1,
+            unsafe=unsafe,
         )
     )
 
@@ -47,6 +50,13 @@ def test_a_partys_word_follows_from_attacks(generator: Generator, withheld: bool
     names = [attack["name"] for attack in found.report["attacks"]]
     assert {"copies", "rare values"} < set(names)
     assert sum("DOMIAS" in name for name in names) == sum("Gen-LRA" in name for name in names) == 2
+
+
+def test_rows_trained_without_noise_are_withheld_whatever_attacks_reach() -> None:
+    found = audited(safe, unsafe=True)
+    assert found.withheld
+    assert [r["source"] for r in found.report["gate"]["reasons"]] == ["unsafe"]
+    assert any("without noise" in line for line in found.report["lines"])
 
 
 def test_the_closest_record_decides_nothing() -> None:

@@ -43,6 +43,13 @@ def elsewhere(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def named(folder: Path) -> None:
+    """The weights that are loaded in a folder below, others of the same shapes in their place."""
+    (folder / "more").mkdir()
+    shutil.copy(folder / "model.safetensors", folder / "more")
+    edit(folder, transformers_weights="more/model.safetensors")
+
+
 def headless(folder: Path) -> None:
     head = b'{"__metadata__": null}'
     (folder / "more.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
@@ -52,6 +59,7 @@ def headless(folder: Path) -> None:
     ("spoil", "reason"),
     [
         (elsewhere, "names files that are not in it"),
+        (named, "names a file of weights"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "another folder has the base"),
         (lambda f: edit(f, quantization_config={"load_in_4bit": True}), "quantised"),
         (lambda f: edit(f, n_layer=3), "not those of the model"),

@@ -18,11 +18,16 @@ _BUG = (
 _THEIRS = "Ask the party: its own audit.json says why."
 
 
-def without_noise() -> Gate:
-    """The word on rows of a generator that was trained without noise, whoever looked at them."""
+def without_noise(found: Gate | None = None) -> Gate:
+    """The word on rows of a generator that was trained without noise, whoever looked at them.
+
+    found: what was decided of their audit, which cannot open it.
+    """
     what = "the generator was trained without noise (privacy.unsafe): its rows have no guarantee"
     remedy = "No audit can say that they are safe. Run without privacy.unsafe for tables."
-    return Gate(state="withheld", reasons=(Reason(source="unsafe", what=what, remedy=remedy),))
+    closed = Reason(source="unsafe", what=what, remedy=remedy)
+    found = found or Gate(state="off")
+    return Gate(state="withheld", reasons=(closed, *found.reasons), unseen=found.unseen)
 
 
 def decide(

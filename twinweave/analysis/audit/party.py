@@ -78,7 +78,7 @@ def findings(
     """The party's report, and its word on the tables. hits: of the attacks that are counted."""
     import numpy as np
 
-    from twinweave.analysis.audit.gate import decide
+    from twinweave.analysis.audit.gate import decide, without_noise
     from twinweave.analysis.audit.rates import finding_of_hits
     from twinweave.parsing import to_plain
 
@@ -91,6 +91,8 @@ def findings(
     played = attacked(evidence)
     attacks += played.findings
     gate = decide({evidence.party: attacks})
+    if evidence.unsafe:
+        gate = without_noise(gate)
     progress.report("audit", 1, 3)
     utility = measured(evidence, rng)
     progress.report("audit", 2, 3)

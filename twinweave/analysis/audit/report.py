@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.gate import decide, without_noise
@@ -72,8 +72,7 @@ def audit_report(
         else decide(attacks, bounds, refused=refused, unseen=unseen)
     )
     if unsafe:
-        closed = without_noise()
-        decided = replace(closed, reasons=closed.reasons + decided.reasons, unseen=decided.unseen)
+        decided = without_noise(decided)
     return AuditReport(
         mode=plan.mode,
         holdout=plan.holdout,

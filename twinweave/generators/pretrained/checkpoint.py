@@ -20,6 +20,8 @@ from twinweave.generators.pretrained import lineage
 
 CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+ELSEWHERE = "transformers_weights"
+"""Key of config.json: the file that `transformers` takes for the weights, in any subfolder."""
 EXTRA = ("torch", "transformers", "peft", "tokenizers")
 
 
@@ -103,7 +105,8 @@ def model_type(folder: Path) -> str:
     """Which of ARCHITECTURES the folder holds. Raises ConfigError for all else.
 
     Also for what transformers would follow to other weights than those that are hashed and whose
-    marks are read: adapters saved beside a base, an index that names files elsewhere.
+    marks are read: adapters saved beside a base, an index or a configuration that names files
+    elsewhere.
     """
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
@@ -121,6 +124,11 @@ def model_type(folder: Path) -> str:
         )
     _check_index(folder)
     config = config_of(folder)
+    if config.get(ELSEWHERE) is not None:
+        raise _refused(
+            f"its {CONFIG} names a file of weights ({ELSEWHERE})",
+            "Load the model and save it anew: weights lie beside their configuration.",
+        )
     if config.get("quantization_config"):
         raise _refused("is quantised", "Save it in float32 or bfloat16; scripts.checkpoint does.")
     kind = str(config.get("model_type"))

@@ -22,7 +22,7 @@ class Evidence:
 
     used: rows that the run was about. aside: rows that no release ever saw. synthetic: of the
     synthetic people present at the party, its own columns. All int32 (rows, columns), of
-    `columns` in their order.
+    `columns` in their order. unsafe: they are of a generator that was trained without noise.
     """
 
     party: str
@@ -32,6 +32,7 @@ class Evidence:
     synthetic: Codes = field(repr=False)
     plan: AuditPlan
     seed: int
+    unsafe: bool = False
 
     @classmethod
     def of(
@@ -42,6 +43,8 @@ class Evidence:
         joint: Rows,
         plan: AuditPlan,
         seed: int,
+        *,
+        unsafe: bool = False,
     ) -> Evidence:
         """rows: the party's, used and set aside. joint: all synthetic people, over the union's
         columns."""
@@ -58,6 +61,7 @@ class Evidence:
             synthetic=np.asarray(joint.codes[present][:, own]),
             plan=plan,
             seed=seed,
+            unsafe=unsafe,
         )
 
     @property

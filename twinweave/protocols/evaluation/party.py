@@ -60,7 +60,8 @@ def evidence(request: EvaluateRequest, party: Party, plan: AuditPlan) -> Evidenc
     schema = party.spec.schema
     joint = checked_rows(request, UnionLayout.of(schema))
     rows = (party.table, party.aside)
-    found = Evidence.of(party.name, schema, rows, joint, plan, request.seed)
+    unsafe = party.spec.unsafe
+    found = Evidence.of(party.name, schema, rows, joint, plan, request.seed, unsafe=unsafe)
     if (found.synthetic == ABSENT).any():
         raise ProtocolError("synthetic rows lack cells of a party they are at. Start a new run.")
     return found

@@ -105,7 +105,9 @@ def reveal(
 
 def _accepted(request: TrainRequest, party: Party, earlier: Trained | None) -> TrainingPlan:
     """The plan of the request. Raises ProtocolError unless the round is the next, and the plan
-    the one that was accepted before anything was released."""
+    the one that was accepted before anything was released; as setup does where the run trains
+    without noise and the site agrees no more."""
+    party.site.check_unsafe(party.spec.unsafe)
     rounds = party.spec.trained.generator.rounds
     if request.round != (earlier.round + 1 if earlier else 0) or request.round >= rounds:
         raise ProtocolError("the round is not the run's next. Start a new run.")

@@ -38,8 +38,11 @@ def _rows(m: Material) -> list[tuple[str, str, str]]:
     measured, sizes = m.report["measured"], m.report["sizes"]
     kinds = {e["mechanism"]["kind"] for e in m.ledger["events"]}
     sums = "; sums of model updates, each with its own noise" if "PoissonSgd" in kinds else ""
+    told = "table sizes; this report"
     if "NonPrivate" in kinds:
-        sums = "; sums of model updates WITHOUT noise, which may tell of single rows"
+        bare = "WITHOUT noise, which may tell of single rows"
+        sums = f"; sums of model updates {bare}"
+        told += f"; weights trained {bare} of others"
     matches = "; which blinded ids match, and so how many" if m.overlaps else ""
     tables = measured["tables"]
     noisy = f"{tables:,} noisy table{'' if tables == 1 else 's'}"
@@ -48,7 +51,7 @@ def _rows(m: Material) -> list[tuple[str, str, str]]:
     parties = list(sizes) if len(sizes) < 4 else [f"Each of {len(sizes)} parties"]
     return [
         ("Server", server, "a row, an id, a single party's update"),
-        *((party, "table sizes; this report", alike) for party in parties),
+        *((party, told, alike) for party in parties),
         ("Outsider", _OUTSIDER, "rows, ids, tables"),
     ]
 

@@ -63,6 +63,9 @@ def _privacy(m: Material) -> Iterator[Notice]:
     if privacy["spent"] is None:
         text = "A release of this run carries none: its generator was trained without noise."
         yield Notice(tone="bad", title="ε = ∞: no guarantee at all.", text=text)
+    elif (privacy["training"] or {}).get("unsafe"):
+        text = "From its first round on ε = ∞: no guarantee at all."
+        yield Notice(tone="bad", title="The run trains without noise (privacy.unsafe).", text=text)
     guards = privacy["guards"]
     if off := [party for party, state in guards.items() if state == "off"]:
         yield Notice(
