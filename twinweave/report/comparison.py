@@ -101,8 +101,10 @@ def checked_objectives(asked: object) -> tuple[str, ...]:
     """What `objective` asks for. Raises ConfigError where a word names no number; where a path
     leads, only a report tells.
     """
-    listed = isinstance(asked, Sequence) and not isinstance(asked, str)
-    names = tuple(map(str, asked)) if listed else () if asked is None else (str(asked),)
+    if isinstance(asked, Sequence) and not isinstance(asked, str):
+        names = tuple(map(str, asked))
+    else:
+        names = () if asked is None else (str(asked),)
     words = [n for n in names if "." not in n and n not in (*OBJECTIVES, "seconds")]
     if words or not names:
         raise ConfigError(

@@ -21,7 +21,10 @@ _UNNAMED = re.compile(r"__index_level_\d+__")
 """How pandas files an index without a name, or of a column's name."""
 
 
-_DUCKDB = {"python_enable_replacements": False, "autoinstall_known_extensions": False}
+_DUCKDB: dict[str, Any] = {
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+}
 """A name in a query means a table or a file, never a variable here; reading installs nothing."""
 
 
