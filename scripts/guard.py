@@ -23,6 +23,7 @@ from twinweave.errors import ConfigError
 from twinweave.privacy import accountant
 from twinweave.privacy.book import EVERY, Book, Spend, events_of
 from twinweave.privacy.guard import Limit, path_of, room
+from twinweave.report.display import shown_epsilon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,8 @@ def _book(title: str, spends: Sequence[Spend], asked: Asked) -> Iterator[str]:
         total = accountant.epsilon(events_of(past), delta)
         began = own[0].at.replace("T", " ").partition("+")[0] or "unknown"
         yield (
-            f"  {run[:8]:<10}{began:<22}{len(own):>8}{alone:>10.4f}{total:>10.4f}"
+            f"  {run[:8]:<10}{began:<22}{len(own):>8}{shown_epsilon(alone):>10}"
+            + f"{shown_epsilon(total):>10}"
             + ("  the ids are not those of the run before" if warned else "")
         )
     if limit is None:
@@ -92,7 +94,7 @@ def _book(title: str, spends: Sequence[Spend], asked: Asked) -> Iterator[str]:
     left = room(events_of(spends), limit)
     spent = accountant.epsilon(events_of(spends), delta)
     yield (
-        f"  spent {spent:.4f} of {limit.epsilon:g}; "
+        f"  spent {shown_epsilon(spent)} of {limit.epsilon:g}; "
         + (f"left: one more run of epsilon {left:.3f}" if left else "nothing is left")
     )
 

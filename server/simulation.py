@@ -51,6 +51,7 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "pools": [list(pool) for pool in conf.data.pools],
             "holdout_key": simulated_key(conf.data.name),
             "verdicts": conf.audit.gate == "parties",
+            "unsafe": conf.privacy.unsafe,
             "work": str(work),
             "simulated": simulated,
         }

@@ -234,6 +234,11 @@ def _announce(conf: RunConf, spec: RunSpec) -> None:
     """Log what the run will do, before anything is sent."""
     told = spec.run[:8], conf.data.name, spec.epsilon, spec.delta, len(spec.plan)
     log.info("run %s on %s: epsilon %g, delta %g, %d tables", *told)
+    if spec.unsafe:
+        log.warning(
+            "privacy.unsafe: the generator is trained WITHOUT NOISE on the parties' rows. Epsilon "
+            "is infinite: nobody in them has any guarantee. The epsilon above is the tables' alone."
+        )
     for line in sections(spec):
         log.info("  %s", line)
 

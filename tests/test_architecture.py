@@ -34,6 +34,7 @@ RANK = {
     "twinweave.errors": 0,
     "twinweave.names": 1,
     "twinweave.overrides": 1,
+    "twinweave.paths": 1,
     "twinweave.progress": 1,
     "twinweave.parsing": 1,
     "twinweave.durable": 1,

@@ -271,7 +271,7 @@ class Party:
     @property
     def limit(self) -> Limit:
         """What this party accepted for the run as a whole."""
-        return Limit(epsilon=self.spec.epsilon, delta=self.spec.delta)
+        return self.spec.limit
 
     def foresee(self, own: Sequence[Event], everyones: Sequence[Event]) -> None:
         """Refuse what does not fit in the guard or the run, before anybody released any of it.

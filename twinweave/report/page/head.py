@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from twinweave.analysis.lift.results import LiftReport, Verdict
-from twinweave.report.display import shown_comparison, shown_finding
+from twinweave.report.display import shown_comparison, shown_epsilon, shown_finding
 from twinweave.report.page.html import figures, render
 from twinweave.report.page.material import Material
 from twinweave.report.page.outcomes import Outcome, outcomes
@@ -150,13 +150,14 @@ def _facts(m: Material) -> list[tuple[str, str, str]]:
     parties = ", ".join(f"{party} {n:,}" for party, n in sizes.items())
     if len(sizes) > 3:
         parties = f"from {min(sizes.values()):,} to {max(sizes.values()):,} rows each"
+    alone = "no guarantee at all; the tables alone " if spent is None else ""
     common = [shown_finding(o.users) for o in m.overlaps]
     facts = [
         ("Parties", f"{len(sizes)}", parties),
         (
             "Privacy spent, per user",
-            "ε = ∞" if spent is None else f"ε = {spent:.4f}",
-            f"of {budget['epsilon']:g}, at δ = {budget['delta']:g}",
+            f"ε = {shown_epsilon(spent)}",
+            f"{alone}of {budget['epsilon']:g}, at δ = {budget['delta']:g}",
         ),
         ("Tables measured", f"{measured['tables']:,}", f"{measured['cells']:,} cells"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from markupsafe import Markup
 
@@ -14,7 +15,8 @@ from twinweave.report.page.html import element, render
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """One bar. text: its number in words. error: half an interval around `measured`, a dot.
+    """One bar. value: infinite for one beyond every scale. text: its number in words.
+    error: half an interval around `measured`, a dot.
 
     tone: "" or muted. group: a heading above it, where it begins one. drawn: False for a sum of
     others, beside which they would be too short to see: its number stands alone.
@@ -63,14 +65,16 @@ _TEMPLATE = """
 def lengths(f: Lengths) -> Markup:
     """The figure, with its text."""
     ends = [max(r.value, (r.measured or 0.0) + r.error) for r in f.rows if r.drawn]
-    scale = Scale.from_zero([*ends, *([f.limit[0]] if f.limit else [])])
+    known = [end for end in [*ends, *([f.limit[0]] if f.limit else [])] if isfinite(end)]
+    beyond = [] if all(map(isfinite, ends)) else [1.25 * max(known, default=1.0)]
+    scale = Scale.from_zero([*known, *beyond])
     return render(
         _TEMPLATE, f=f, rows=[(r, _plot(r, scale, f.limit) if r.drawn else "") for r in f.rows]
     )
 
 
 def _plot(row: Length, scale: Scale, limit: tuple[float, str] | None) -> Markup:
-    end = scale.at(max(row.value, 0.0))
+    end = scale.at(max(row.value, 0.0)) if isfinite(row.value) else 100.0
     shapes = [
         element("rect", x=0, y=6, width=100, height=12, class_="track"),
         element("rect", x=0, y=6, width=end, height=12, class_=f"length {row.tone}".strip()),

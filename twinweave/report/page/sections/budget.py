@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
+from twinweave.report.display import shown_epsilon
 from twinweave.report.page.charts.bars import Length, Lengths, lengths
 from twinweave.report.page.charts.tables import NUMBER, TEXT, table
 from twinweave.report.page.html import render
@@ -99,8 +101,8 @@ def _in_words(by_stage: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def _row(name: str, epsilon: float | None, group: str = "", tone: str = "") -> Length:
-    text = "infinite" if epsilon is None else f"{epsilon:.4f}"
-    return Length(name=name, value=epsilon or 0.0, text=text, group=group, tone=tone)
+    value, text = inf if epsilon is None else epsilon, shown_epsilon(epsilon)
+    return Length(name=name, value=value, text=text, group=group, tone=tone)
 
 
 def grouped(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:

@@ -36,8 +36,10 @@ def section(m: Material) -> Section | None:
 
 def _rows(m: Material) -> list[tuple[str, str, str]]:
     measured, sizes = m.report["measured"], m.report["sizes"]
-    trained = any(e["mechanism"]["kind"] == "PoissonSgd" for e in m.ledger["events"])
-    sums = "; sums of model updates, each with its own noise" if trained else ""
+    kinds = {e["mechanism"]["kind"] for e in m.ledger["events"]}
+    sums = "; sums of model updates, each with its own noise" if "PoissonSgd" in kinds else ""
+    if "NonPrivate" in kinds:
+        sums = "; sums of model updates WITHOUT noise, which may tell of single rows"
     matches = "; which blinded ids match, and so how many" if m.overlaps else ""
     tables = measured["tables"]
     noisy = f"{tables:,} noisy table{'' if tables == 1 else 's'}"

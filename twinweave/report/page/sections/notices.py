@@ -61,8 +61,8 @@ def section(m: Material) -> Section | None:
 def _privacy(m: Material) -> Iterator[Notice]:
     privacy = m.report["privacy"]
     if privacy["spent"] is None:
-        text = "A release of this run carries no privacy guarantee at all."
-        yield Notice(tone="bad", title="Epsilon is infinite.", text=text)
+        text = "A release of this run carries none: its generator was trained without noise."
+        yield Notice(tone="bad", title="ε = ∞: no guarantee at all.", text=text)
     guards = privacy["guards"]
     if off := [party for party, state in guards.items() if state == "off"]:
         yield Notice(
