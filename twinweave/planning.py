@@ -310,7 +310,8 @@ def generator_cost(conf: RunConf, rows: Mapping[str, int]) -> Cost | None:
     schema, asked = conf.data.schema, conf.synthesis
     people = max(sum(rows[party] for party in unit) for unit in schema.units)
     drawn = (1 - asked.mixture) * asked.rake.candidates * (asked.rows or people)
-    return conf.generator.cost(UnionLayout.of(schema), drawn=drawn)
+    most = conf.generator.most_candidates
+    return conf.generator.cost(UnionLayout.of(schema), drawn=min(drawn, most or drawn))
 
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:

@@ -26,7 +26,13 @@ from tests.synthesis.experiment import (
 from twinweave.generators import registry
 from twinweave.generators.union import Rows
 from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
-from twinweave.synthesis.synthesise import Task, first_weights, synthesise, synthetic_rows
+from twinweave.synthesis.synthesise import (
+    Task,
+    first_weights,
+    more_rows,
+    synthesise,
+    synthetic_rows,
+)
 from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
@@ -82,6 +88,7 @@ class Uniform:
     """A network with samples only, as the llm."""
 
     soft = None
+    most_candidates: int | None = None
 
     def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
         codes = (
@@ -104,6 +111,30 @@ def test_a_network_with_samples_only_is_raked(mixture: float) -> None:
     found = synthesise(cast(Any, Uniform()), task(tables, sizes_of(rows), conf))
     assert lift_of(found.rows) == pytest.approx(lift_of(rows), abs=0.04)
     assert bool(found.trace) == (mixture > 0)
+
+
+def test_a_network_that_writes_few_rows_is_asked_for_few_and_gives_as_many_as_wanted() -> None:
+    """Also for more rows of those with a level, of which few of the few have it."""
+    asked: list[int] = []
+
+    class Few(Uniform):
+        most_candidates = 600
+
+        def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
+            asked.append(len(presence))
+            return super().sample(presence, generator)
+
+    rows = world(4000, seed=12)
+    conf = replace(QUICK, rake=RakeConf(strength=0.01, steps=150))
+    its = task(measured(rows, PAIRS, 10, 13), sizes_of(rows), conf)
+    found = synthesise(cast(Any, Few()), its)
+    assert len(found.rows) == found.population.size > 3000
+    assert lift_of(found.rows) == pytest.approx(lift_of(rows), abs=0.04)
+    level = {0: np.array([0], dtype=np.int32)}
+    assert len(more_rows(found.source, its, 500, level).rows) == 500
+    mixed = synthesise(cast(Any, Few()), replace(its, conf=replace(conf, mixture=0.8)))
+    assert len(mixed.rows) == len(found.rows)
+    assert set(asked) == {600}
 
 
 def test_a_generator_that_was_never_trained_starts_from_the_tables() -> None:

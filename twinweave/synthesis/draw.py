@@ -46,6 +46,14 @@ class Source:
     mixture: Mixture | None = None
     part: float = 1.0
 
+    @property
+    def most(self) -> float:
+        """Candidates, at most: of a network that writes few (`Generator.most_candidates`)."""
+        few = self.network.most_candidates if self.network is not None else None
+        if few is None:
+            return np.inf
+        return few if self.mixture is None else few / (1 - self.part)
+
     def rows(self, people: Population, n: int, rng: np.random.Generator) -> Rows:
         """n candidates."""
         parts: list[Rows] = []
@@ -68,9 +76,13 @@ class Basis:
     conf: RakeConf
 
     def candidates(self, n: int) -> int:
-        """How many to offer for n rows."""
+        """How many to offer for n rows; fewer than n where the source gives no more."""
         affordable = MOST_CELLS // max(len(self.measurements), 1)
-        return max(n, min(round(self.conf.candidates * n), affordable))
+        return self.given(max(n, min(round(self.conf.candidates * n), affordable)))
+
+    def given(self, n: int) -> int:
+        """n candidates, or as many as the source gives."""
+        return max(1, int(min(n, self.source.most)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,7 +183,7 @@ def draw(
 
     As many candidates are weighed as for a whole union, or few rows would have to meet all
     tables; where fewer than n of them have the codes, so many more that n do, as far as memory
-    goes. offering: None for candidates as measured.
+    and the source go. offering: None for candidates as measured.
     Raises SourceError where none has.
     """
     offered = offering or partial(offer, basis)
@@ -180,7 +192,7 @@ def draw(
     inside = _has(found.rows, given)
     if 0 < inside.sum() < n:
         most = MOST_CELLS // max(len(basis.measurements), 1)
-        more = min(round(1.1 * size * n / inside.sum()), most)
+        more = basis.given(min(round(1.1 * size * n / inside.sum()), most))
         if more > size:
             found = offered(more, rng)
             inside = _has(found.rows, given)
