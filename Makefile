@@ -9,7 +9,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
-.PHONY: demo run test setup install check unit e2e nightly wheel newest first-hour clean
+.PHONY: demo run test setup install check site unit e2e nightly wheel newest first-hour clean
 .NOTPARALLEL:
 
 demo: setup
@@ -19,12 +19,16 @@ demo: setup
 run: setup
 	$(BIN)/python -m scripts.run $(ARGS)
 
-test: check unit e2e
+test: check site unit e2e
 
 check: setup
 	$(STEP) format $(BIN)/ruff format --check .
 	$(STEP) lint $(BIN)/ruff check .
 	$(STEP) types $(BIN)/mypy
+
+# The documentation as a site, in build/site: strict, without network.
+site: setup
+	$(STEP) site $(BIN)/python -m scripts.pages.site
 
 unit: setup
 	$(STEP) unit $(PYTEST) --ignore tests/e2e

@@ -20,6 +20,7 @@ from clients.journal import Journal, OwnLog, forget, note
 from clients.site import load_site, site_path
 from strategies import records
 from twinweave.errors import AppError, InternalError, ProtocolError
+from twinweave.progress import Note, heard_by
 from twinweave.protocols.channel.messages import ErrorReply
 from twinweave.protocols.party import answering
 from twinweave.site import Site
@@ -107,7 +108,8 @@ def _answered(
         reply = journal.answered(phase, request, given)
         if reply is None:
             started = time.perf_counter()
-            with _final(site, journal, phase, request, mark):
+            heard = Note(Path(site.work)) if site.simulated else None  # nobody else's to know
+            with _final(site, journal, phase, request, mark), heard_by(heard):
                 reply, state = act(journal.state())
             journal.write(phase, request, reply, state)
             log.debug("%s: %.2f s", phase, time.perf_counter() - started)

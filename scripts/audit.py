@@ -21,33 +21,31 @@ from pathlib import Path
 from typing import Any
 
 import twinweave
+from scripts.ending import command
 from twinweave.analysis.audit.finished import PartyFindings, findings_of
 from twinweave.analysis.audit.results import LowerBound
 from twinweave.config import RunConf
-from twinweave.errors import AppError, OutputError, WithheldError
+from twinweave.errors import OutputError, WithheldError
 from twinweave.parsing import to_plain
 from twinweave.rundir import Run
 from twinweave.workload.audit import Depth
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
     options = _arguments(argv)
-    try:
-        run = twinweave.load(options.run)
-        conf = RunConf.parse(run.configuration)
-        depth: Depth | None = "full" if options.full else None
-        found = []
-        for own in findings_of(conf, run.spec, run.synthetic(), depth):
-            found.append(own)
-            print("\n".join([own.party, *(f"  {line}" for line in own.lines)]))
-        bounds = _bounds(conf, run, depth) if options.canaries else ()
-        if options.json is not None:
-            _write(options.json, {own.party: to_plain(own.report) for own in found})
-        _check(found, bounds)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    run = twinweave.load(options.run)
+    conf = RunConf.parse(run.configuration)
+    depth: Depth | None = "full" if options.full else None
+    found = []
+    for own in findings_of(conf, run.spec, run.synthetic(), depth):
+        found.append(own)
+        print("\n".join([own.party, *(f"  {line}" for line in own.lines)]))
+    bounds = _bounds(conf, run, depth) if options.canaries else ()
+    if options.json is not None:
+        _write(options.json, {own.party: to_plain(own.report) for own in found})
+    _check(found, bounds)
     return 0
 
 

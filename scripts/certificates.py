@@ -32,13 +32,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from twinweave.errors import AppError, ConfigError, SourceError
+from scripts.ending import command
+from twinweave.errors import ConfigError, SourceError
 
 _OWN = ("localhost", "127.0.0.1")  # what the SuperLink's own parts call it
 _AUTHORITY, _SERVER = "Twinweave authority", "Twinweave SuperLink"
 _AUTHORITY_DAYS = 3650
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, the error's own code for an AppError."""
     parser = argparse.ArgumentParser(
@@ -48,11 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", action="append", required=True, help="name or address; repeat")
     parser.add_argument("--days", type=int, default=365, help="that the certificate is valid")
     options = parser.parse_args(argv)
-    try:
-        written = write_certificates(options.folder, options.host, days=options.days)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    written = write_certificates(options.folder, options.host, days=options.days)
     for path in written.values():
         print(path)
     return 0

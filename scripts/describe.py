@@ -20,24 +20,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from twinweave.errors import AppError, SourceError
+from scripts.ending import command
+from twinweave.errors import SourceError
 from twinweave.tables.drafts.party import draft_schema, read_table_file
 from twinweave.tables.drafts.run import RunDraft, draft_run, party_names
 
 T = TypeVar("T")
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, the error's own code for an AppError."""
     options = _arguments(argv)
-    try:
-        if len(options.file) == 1:
-            _describe_party(options)
-        else:
-            _describe_run(options)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    if len(options.file) == 1:
+        _describe_party(options)
+    else:
+        _describe_run(options)
     return 0
 
 

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.ending import command
+from twinweave.errors import SourceError
+
 _GERMAN = (
     "status,month,credit_history,purpose,credit_amount,savings,employment,"
     "investment_as_income_percentage,personal_status,other_debtors,residence_since,property,age,"
@@ -80,6 +83,7 @@ DATASETS = (
 )
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 where every file asked for is there and whole, else 1."""
     assert __doc__
@@ -95,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for dataset in DATASETS:
         if not options.names or dataset.name in options.names:
             whole &= report(dataset, options.root)
-    return 0 if whole else 1
+    return 0 if whole else SourceError.exit_code
 
 
 def report(dataset: Dataset, root: Path) -> bool:

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from clients.site import load_site
-from twinweave.errors import AppError, ConfigError
+from scripts.ending import command
+from twinweave.errors import ConfigError
 from twinweave.privacy import accountant
 from twinweave.privacy.book import EVERY, Book, Spend, events_of
 from twinweave.privacy.guard import Limit, path_of, room
+from twinweave.report.display import shown_epsilon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +37,11 @@ class Asked:
     delta: float | None = None
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
-    try:
-        for line in lines(_asked(argv)):
-            print(line)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    for line in lines(_asked(argv)):
+        print(line)
     return 0
 
 
@@ -85,7 +84,8 @@ def _book(title: str, spends: Sequence[Spend], asked: Asked) -> Iterator[str]:
         total = accountant.epsilon(events_of(past), delta)
         began = own[0].at.replace("T", " ").partition("+")[0] or "unknown"
         yield (
-            f"  {run[:8]:<10}{began:<22}{len(own):>8}{alone:>10.4f}{total:>10.4f}"
+            f"  {run[:8]:<10}{began:<22}{len(own):>8}{shown_epsilon(alone):>10}"
+            + f"{shown_epsilon(total):>10}"
             + ("  the ids are not those of the run before" if warned else "")
         )
     if limit is None:
@@ -94,7 +94,7 @@ def _book(title: str, spends: Sequence[Spend], asked: Asked) -> Iterator[str]:
     left = room(events_of(spends), limit)
     spent = accountant.epsilon(events_of(spends), delta)
     yield (
-        f"  spent {spent:.4f} of {limit.epsilon:g}; "
+        f"  spent {shown_epsilon(spent)} of {limit.epsilon:g}; "
         + (f"left: one more run of epsilon {left:.3f}" if left else "nothing is left")
     )
 

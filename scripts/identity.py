@@ -14,21 +14,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from twinweave.errors import AppError
+from scripts.ending import command
 from twinweave.protocols.channel.identity import Identity
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, the error's own code for an AppError."""
     options = _arguments(argv)
-    try:
-        if options.command == "create":
-            options.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            Identity.generate().save(options.file)
-        identity = Identity.load(options.file)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    if options.command == "create":
+        options.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Identity.generate().save(options.file)
+    identity = Identity.load(options.file)
     print(identity.public_hex)
     return 0
 

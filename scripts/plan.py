@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.ending import command
 from twinweave.config import RunConf, compose
-from twinweave.errors import AppError, ConfigError, OutputError
+from twinweave.errors import ConfigError, OutputError
 from twinweave.foresight.assumptions import PlanConf
 from twinweave.foresight.foresight import Foresight, foresight
 from twinweave.parsing import parse, to_plain
@@ -28,17 +29,14 @@ from twinweave.report.terminal.foresight import foresight_text
 PREFIX = "plan."
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
     options = _arguments(argv)
-    try:
-        overrides, asked, file = asked_for(options.overrides)
-        found = foresight(RunConf.parse(compose(["output=plan", *overrides])), asked)
-        if file is not None:
-            _write(found, file)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    overrides, asked, file = asked_for(options.overrides)
+    found = foresight(RunConf.parse(compose(["output=plan", *overrides])), asked)
+    if file is not None:
+        _write(found, file)
     print(_json(found) if options.json else foresight_text(found))
     return 0
 

@@ -20,21 +20,19 @@ from typing import Any
 
 import twinweave
 from clients.site import load_site
+from scripts.ending import command
 from twinweave import rundir
-from twinweave.errors import AppError, SourceError
+from twinweave.errors import SourceError
 from twinweave.report import registry
 
 FILE = "registry.json"
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
     options = _arguments(argv)
-    try:
-        print(_done(options))
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    print(_done(options))
     return 0
 
 

@@ -17,22 +17,20 @@ from pathlib import Path
 
 import twinweave
 from clients.site import load_site
+from scripts.ending import command
 from twinweave import rundir
 from twinweave.durable import named
-from twinweave.errors import AppError, ConfigError
+from twinweave.errors import ConfigError
 from twinweave.report.page.material import Material
 from twinweave.report.page.own import write_own_page
 from twinweave.report.page.page import run_page
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
     options = _arguments(argv)
-    try:
-        out = _own(options) if options.run.suffix in (".yaml", ".yml") else _run(options)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    out = _own(options) if options.run.suffix in (".yaml", ".yml") else _run(options)
     print(f"{out} ({out.stat().st_size / 1e3:,.0f} kB)")
     return 0
 

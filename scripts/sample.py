@@ -14,30 +14,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import twinweave
-from twinweave.errors import AppError, ConfigError, SourceError
+from scripts.ending import command
+from twinweave.errors import ConfigError, SourceError
 from twinweave.tables.sdv_metadata import TIME_FORMAT
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0, or the error's own code."""
     options = _arguments(argv)
+    if options.out.suffix not in (".csv", ".parquet"):
+        raise ConfigError("--out", "is neither CSV nor Parquet", "End it in .csv or .parquet.")
+    run = twinweave.load(options.run)
+    rows = run.sample(options.rows, options.seed, given=_given(options.given))
     try:
-        if options.out.suffix not in (".csv", ".parquet"):
-            raise ConfigError("--out", "is neither CSV nor Parquet", "End it in .csv or .parquet.")
-        run = twinweave.load(options.run)
-        rows = run.sample(options.rows, options.seed, given=_given(options.given))
-        try:
-            if options.out.suffix == ".csv":
-                rows.to_csv(options.out, index=False, date_format=TIME_FORMAT)
-            else:
-                rows.to_parquet(options.out, index=False)
-        except OSError:
-            raise SourceError(
-                f"{options.out} cannot be written. Give --out a file in a folder that there is."
-            ) from None
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        if options.out.suffix == ".csv":
+            rows.to_csv(options.out, index=False, date_format=TIME_FORMAT)
+        else:
+            rows.to_parquet(options.out, index=False)
+    except OSError:
+        raise SourceError(
+            f"{options.out} cannot be written. Give --out a file in a folder that there is."
+        ) from None
     print(f"{len(rows):,} rows in {options.out}")
     return 0
 

@@ -19,24 +19,22 @@ from pathlib import Path
 from typing import NoReturn
 
 from clients.site import load_site
+from scripts.ending import USAGE, command
 from twinweave.environment import prepare
-from twinweave.errors import AppError, ConfigError
+from twinweave.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
 
+@command
 def main() -> int:
     """Become the SuperNode; an exit status only where that was not possible."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0].startswith("-"):
         print(__doc__)
-        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-    try:
-        become_node(Path(arguments[0]).resolve(), arguments[1:])
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else USAGE
+    return become_node(Path(arguments[0]).resolve(), arguments[1:])
 
 
 def become_node(site: Path, options: list[str]) -> NoReturn:

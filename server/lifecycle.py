@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from twinweave import durable, folder, rundir
 from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid, Shown
 from twinweave.config import RunConf
 from twinweave.errors import AppError, InternalError, OutputError, RunError
+from twinweave.progress import Note, heard_by
 
 INTERRUPTED = 130
+
+OURS = "twinweave| "
+"""Begins every line for the terminal where others print too: in Flower's log."""
+
+_shown: ContextVar[Callable[[str], None] | None] = ContextVar("shown", default=None)
 
 PRIVATE = "private"
 """Attribute of log records that are for the terminal of a simulation alone."""
@@ -37,12 +44,25 @@ def run_directory(conf: RunConf) -> Iterator[Callable[[str], None]]:
         else:
             check_goes_on(out)  # nobody else can bring it to its end any more
         folder.set_status(out, "running")
-        with _logging(out) as logger:
+        note = Note(out)
+        with _logging(out) as logger, heard_by(note):
             try:
                 yield lambda text: logger.info("%s", text)
                 folder.set_status(out, "finished")
             except BaseException as error:
                 raise _failed(out, logger, error) from error.__cause__
+            finally:
+                note.forget()
+
+
+@contextmanager
+def shown_by(line: Callable[[str], None]) -> Iterator[None]:
+    """What is for the terminal is shown by this, unmarked, and not on the standard output."""
+    token = _shown.set(line)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
 
 
 def pinned(conf: RunConf) -> RunConf:
@@ -93,8 +113,12 @@ def _failed(out: Path, logger: logging.Logger, error: BaseException) -> BaseExce
     text = " ".join([text if text.endswith(".") else f"{text}.", *_advice(out, told)])
     with suppress(OSError, OutputError):  # of a full disk: whoever reads finds that the run died
         folder.set_status(out, "failed", error=text, exit_code=code)
-    logger.error("error: %s", text)
+    logger.error("error: %s", text, exc_info=None if isinstance(told, _EXPECTED) else told)
     return type(told).restore(text) if isinstance(told, AppError) else told
+
+
+_EXPECTED = (AppError, KeyboardInterrupt)
+"""What needs no traceback."""
 
 
 def _advice(out: Path, error: BaseException) -> Iterator[str]:
@@ -126,7 +150,7 @@ def _logging(out: Path) -> Iterator[logging.Logger]:
     handlers = _handlers(out / rundir.LOG)
     for handler in handlers:
         logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     logger.propagate = False
     try:
         yield logger
@@ -138,11 +162,31 @@ def _logging(out: Path) -> Iterator[logging.Logger]:
 
 
 def _handlers(path: Path) -> list[logging.Handler]:
-    terminal = logging.StreamHandler(sys.stdout)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    shown = _shown.get()
+    terminal = _Shown(shown) if shown else logging.StreamHandler(sys.stdout)
+    terminal.setFormatter(logging.Formatter("%(message)s") if shown else _Marked("%(message)s"))
+    terminal.setLevel(logging.INFO)  # what is below is for the file
     # The error is raised too: whoever started the run prints it, once.
     terminal.addFilter(lambda record: record.levelno < logging.ERROR)
     file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     file.addFilter(lambda record: not hasattr(record, PRIVATE))
     return [terminal, file]
+
+
+class _Shown(logging.Handler):
+    """Hands what is logged on."""
+
+    def __init__(self, line: Callable[[str], None]) -> None:
+        super().__init__()
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._line(self.format(record))
+
+
+class _Marked(logging.Formatter):
+    """Every line begins with the mark of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return OURS + super().format(record).replace("\n", f"\n{OURS}")

@@ -8,7 +8,8 @@ here once the parties have answered, in this order:
    training;
 2. generator.npy where a generator was trained, mixture.npz, which more rows are drawn from,
    and the synthetic tables in synthetic/, with a README of what they are no evidence for; none
-   of it where the audit's gate withholds the tables;
+   of it where the audit's gate withholds the tables; fine-tuned/, the checkpoint of a language
+   model that was trained without noise;
 3. ledger.json and report.json again, with the training in them.
 
 report.html is drawn from these files whenever report.json is written.
@@ -22,11 +23,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from server.generator import synthetic_rows
+from server.generator import synthetic_rows, write_fine_tuned
 from strategies.measuring import Findings
 from twinweave import rundir
 from twinweave.analysis.anonymity import of_tables
-from twinweave.analysis.audit.report import AuditReport, audit_report
+from twinweave.analysis.audit.report import AuditReport, audit_report, unaudited
 from twinweave.analysis.examine import SyntheticFindings, examine
 from twinweave.analysis.lift.conclusions import conclude
 from twinweave.analysis.lift.results import LiftReport
@@ -97,8 +98,12 @@ def write_report(
     synthetic, audited, written = (
         _synthetic(conf, findings, lift) if synthesis else (None, None, {})
     )
+    checkpoint = write_fine_tuned(conf, findings) if synthesis else None
+    facts = _facts(conf, findings, ledger, written, seconds())
+    if checkpoint is not None:
+        facts = replace(facts, files={**facts.files, "checkpoint": str(checkpoint)})
     contents = Contents(
-        facts=replace(_facts(conf, findings, ledger, written, seconds()), traffic=traffic()),
+        facts=replace(facts, traffic=traffic()),
         overlaps=overlaps_found(data.schema.parties, findings.rows, findings.measurements),
         lift=lift,
         scores=selected.scores if selected else (),
@@ -188,10 +193,11 @@ def _synthetic(
 
 
 def _audit(conf: RunConf, findings: Findings) -> AuditReport | None:
-    """What is known of the synthetic rows' audit; None where no party was asked."""
+    """What is known of the synthetic rows' audit; None where no party was asked, unless the
+    generator was trained without noise: then that alone withholds them."""
     plan = findings.spec.audit
     if plan is None or findings.synthetic is None:
-        return None
+        return unaudited() if findings.spec.unsafe else None
     from twinweave.analysis.canaries.run import lower_bounds
 
     spec = findings.spec
@@ -204,6 +210,7 @@ def _audit(conf: RunConf, findings: Findings) -> AuditReport | None:
         findings.evaluated,
         bounds=bounds,
         anonymity=of_tables(spec.schema, rows, plan.quasi_identifiers, plan.k),
+        unsafe=spec.unsafe,
     )
 
 

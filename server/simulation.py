@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from server.lifecycle import PRIVATE
-from twinweave import durable
+from twinweave import durable, progress
 from twinweave.checkpoint import Checkpoint
 from twinweave.config import RunConf
 from twinweave.names import slugs
@@ -51,6 +51,7 @@ def write_sites(conf: RunConf, folder: Path, *, simulated: bool = True) -> Path:
             "pools": [list(pool) for pool in conf.data.pools],
             "holdout_key": simulated_key(conf.data.name),
             "verdicts": conf.audit.gate == "parties",
+            "unsafe": conf.privacy.unsafe,
             "work": str(work),
             "simulated": simulated,
         }
@@ -118,6 +119,7 @@ def forget(conf: RunConf) -> None:
         return
     for runs in _parties(conf).glob("*/runs"):
         shutil.rmtree(runs, ignore_errors=True)
+        (runs.parent / progress.FILE).unlink(missing_ok=True)
 
 
 def _parties(conf: RunConf) -> Path:

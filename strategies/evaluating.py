@@ -59,6 +59,7 @@ def evaluate(
     asked = [p for p in present if p in parties.nodes]
     findings = charged(findings, kept, asked)
     stages.spent(findings.ledger)
+    log.info("auditing the synthetic rows")
     question = evaluation.asked(spec, result.rows, conf.seed, asked)
     replies = parties.ask(question, least=0) if asked else {}
     evaluation.check(spec, replies)

@@ -13,6 +13,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from strategies import records
+from twinweave import progress
 from twinweave.errors import RunError
 from twinweave.protocols.steps import Question, Steps
 
@@ -55,9 +56,11 @@ class Exchange:
         least: see `settle`.
         """
         started = time.perf_counter()
+        if not question.phase.startswith("train."):  # those are counted in rounds
+            progress.report(question.phase, asked=len(question.requests))
         replies = self.settle(question, self.send(question), least=least)
         seconds = time.perf_counter() - started
-        log.info("%-18s %d answers in %.1f s", question.phase, len(replies), seconds)
+        log.debug("%-18s %d answers in %.1f s", question.phase, len(replies), seconds)
         return replies
 
     def send(self, question: Question) -> Iterable[Message]:
@@ -84,7 +87,6 @@ class Exchange:
 
         least: so many replies are enough, for what can go on without the others; None: all.
         """
-        started = time.perf_counter()
         phase, waiting = question.phase, dict(question.requests)
         enough = len(waiting) if least is None else least
         lenient = enough < len(waiting)
@@ -101,7 +103,6 @@ class Exchange:
                 "protocol.timeout."
                 + (f" At least {enough} parties must answer." if lenient else "")
             )
-        log.debug("%s settled in %.1f s", phase, time.perf_counter() - started)
         return replies
 
     def _called(self, names: Iterable[str], replies: Mapping[str, Any]) -> str:

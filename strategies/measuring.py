@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,7 @@ def measure_tables(
         log.log(logging.WARNING if cost.is_long else logging.INFO, "%s", cost.sentence)
     planned = canonical_json(training) if training else ""
     slots = parties.drive(align(spec, members, planned, secret=secret))
+    log.info("measuring %d tables", len(spec.plan))
     found = parties.drive(measure(spec, members, slots, secret=secret))
     events = spec.tables.events()
     first = None
@@ -121,7 +123,7 @@ def measured_before(conf: RunConf, begun: RunSpec, paid: Paid) -> Findings:
     events, first = begun.tables.events(), None
     if begun.two_passes:
         found = rundir.read_measurements(folder / rundir.FIRST_PASS, spec.schema)
-        first, _ = _second(conf, begun, found, training)
+        first, _ = _second(_as_begun(conf), begun, found, training)
         events += [planned.event for planned in spec.plan]
     return Findings(
         spec=spec,
@@ -132,6 +134,14 @@ def measured_before(conf: RunConf, begun: RunSpec, paid: Paid) -> Findings:
         training=training,
         first=first,
     )
+
+
+def _as_begun(conf: RunConf) -> RunConf:
+    """The configuration that the run began with: one that goes on may have no generator any more,
+    and with a generator its tables were planned."""
+    if conf.resume is None:
+        return conf
+    return RunConf.parse(json.loads((Path(conf.output) / rundir.CONFIGURATION).read_text()))
 
 
 def _second(
@@ -224,6 +234,11 @@ def _announce(conf: RunConf, spec: RunSpec) -> None:
     """Log what the run will do, before anything is sent."""
     told = spec.run[:8], conf.data.name, spec.epsilon, spec.delta, len(spec.plan)
     log.info("run %s on %s: epsilon %g, delta %g, %d tables", *told)
+    if spec.unsafe:
+        log.warning(
+            "privacy.unsafe: the generator is trained WITHOUT NOISE on the parties' rows. Epsilon "
+            "is infinite: nobody in them has any guarantee. The epsilon above is the tables' alone."
+        )
     for line in sections(spec):
         log.info("  %s", line)
 

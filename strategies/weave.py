@@ -19,6 +19,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from strategies.evaluating import hand_over
 from strategies.exchange import Exchange
 from strategies.measuring import Findings, measure_tables, measured_before, rejoin
+from twinweave import progress
 from twinweave.checkpoint import Asked, Begun, Checkpoint, Closed, Paid, Round
 from twinweave.config import RunConf
 from twinweave.errors import RunError
@@ -197,6 +198,7 @@ class Weave(Strategy):
         }
         self._asked = Question(phase=TRAIN, requests=asked, reply=Upload)
         self._kept.keep(Asked(number=self._done))
+        progress.report("train", self._done, self._training.rounds)
         return self._parties.messages(self._asked)
 
     def aggregate_train(
@@ -217,7 +219,8 @@ class Weave(Strategy):
         self._done += 1
         self._keep_round()
         total = self._training.rounds
-        log.info("round %d of %d: %d updates in one sum", self._done, total, len(came))
+        log.debug("round %d of %d: %d updates in one sum", self._done, total, len(came))
+        progress.report("train", self._done, total)
         return ArrayRecord({"weights": Array(self._weights)}), None
 
     def _closed(self) -> set[str]:

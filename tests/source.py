@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("twinweave", "clients", "server", "strategies", "scripts")
+PACKAGES = ("twinweave", "clients", "server", "strategies", "scripts", "hydra_plugins")
 APPS = ("clients", "server", "strategies")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -33,6 +33,9 @@ MAX_LINES = 420
 RANK = {
     "twinweave.errors": 0,
     "twinweave.names": 1,
+    "twinweave.overrides": 1,
+    "twinweave.paths": 1,
+    "twinweave.progress": 1,
     "twinweave.parsing": 1,
     "twinweave.durable": 1,
     "twinweave.folder": 2,
@@ -58,6 +61,7 @@ RANK = {
     "clients": 16,
     "server": 16,
     "scripts": 17,
+    "hydra_plugins": 18,
 }
 """A module imports from its own package and from lower ranks alone."""
 

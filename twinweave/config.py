@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from twinweave.errors import ConfigError
 from twinweave.generators.conf import NamedGenerator
-from twinweave.generators.earning import TrainingShare, training_share
+from twinweave.generators.earning import TrainingShare, check_unsafe, training_share
 from twinweave.names import check_name
+from twinweave.overrides import refused
 from twinweave.parsing import Parsed, check_not_negative, check_positive, parse
+from twinweave.paths import located
 from twinweave.privacy.accountant import check_delta
 from twinweave.privacy.events import Stage
 from twinweave.privacy.guard import GuardConf
@@ -48,6 +50,10 @@ class PartyConf(Parsed):
 class DataConf(Parsed):
     """A dataset and its split between the parties (conf/data).
 
+    name: a simulation's guard adds up under it. parties: two or more.
+    root: folder at which relative paths of sources start.
+    lift: the experiment to analyse; null: none. fairness: whom the audit looks at; null: nobody.
+    holdout: sources of public rows, by name, that no run uses: what studies test on.
     pools: groups of parties that hold the same columns of different people, each asked as one
         (see JointSchema). The run ends before anything is released where a person is at two.
     implies, impossible: public rules between columns, that every synthetic row keeps.
@@ -116,6 +122,7 @@ class PrivacyConf(Parsed):
 
     shares: of the training also `auto`, by the rule of generators/earning.py.
     demo: chosen by nobody, for the built-in campaign.
+    unsafe: train the generator without noise: epsilon is infinite. The budget is the tables'.
     """
 
     epsilon: float
@@ -125,6 +132,7 @@ class PrivacyConf(Parsed):
     k: int
     guard: GuardConf
     demo: bool = False
+    unsafe: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < 100 and 0 < self.delta < 1e-2):
@@ -210,8 +218,8 @@ class RunConf(Parsed):
     audit: off for configurations written before there was one.
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     resume: the folder of an unfinished run to go on with, whose own configuration then holds.
-    objective: what a sweep works with: `noise_ratio`, of noise and sampling error of the first
-        outcome, or the path of a number in report.json (lift.conversions.0.overall.mde).
+    objective: what a sweep makes small, one or several: `utility`, `noise_ratio`, `fairness`, or
+        the path of a number in report.json (lift.conversions.0.overall.mde).
     """
 
     data: DataConf
@@ -228,7 +236,7 @@ class RunConf(Parsed):
     engine: Literal["flower", "inprocess"] = "flower"
     superlink: str | None = None
     resume: str | None = None
-    objective: str = "noise_ratio"
+    objective: str | tuple[str, ...] = "noise_ratio"
     report: ReportConf = field(default_factory=ReportConf)
     fairness: EnforceConf = field(default_factory=EnforceConf)
 
@@ -247,6 +255,8 @@ class RunConf(Parsed):
                 "Choose: add privacy=default privacy.epsilon=1 privacy.delta=1e-5, or for public "
                 "data privacy=public privacy.epsilon=1.",
             )
+        if self.generator is not None or self.resume is None:  # or it goes on without its own
+            check_unsafe(self.generator, self.privacy.unsafe)
         self.settled_workload  # noqa: B018 (raises where it asks for too little)
         self.enforcement  # noqa: B018 (raises where it cannot be)
         self._check_collusion()
@@ -293,13 +303,17 @@ class RunConf(Parsed):
     @property
     def training(self) -> TrainingShare | None:
         """What the generator's private training gets of the budget, and why; None without one."""
-        asked = self.privacy.shares.get(Stage.TRAINING, 0.0)
-        return training_share(self.generator, None if asked == "auto" else asked)
+        asked, unsafe = self.privacy.shares.get(Stage.TRAINING, 0.0), self.privacy.unsafe
+        return training_share(self.generator, None if asked == "auto" else asked, unsafe=unsafe)
 
     @property
     def trains(self) -> bool:
-        """Whether parties take private steps on their rows."""
-        return self.training is not None and self.training.share > 0
+        """Whether parties take steps on their rows: private ones, unless the run is unsafe."""
+        return self.training is not None and self.training.trains
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return (self.objective,) if isinstance(self.objective, str) else self.objective
 
     @property
     def shares(self) -> dict[Stage, float]:
@@ -352,9 +366,10 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base=None):
             return plain(hydra_compose("run", overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError("overrides", first, "See conf/ for groups and fields.") from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise refused(error, overrides, conf_folder()) from None
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -373,34 +388,4 @@ def plain(config: Any) -> dict[str, Any]:
         first = str(error).splitlines()[0]
         raise ConfigError(str(key), first, "Set it on the command line.") from None
     assert isinstance(data, dict)
-    return _located({str(key): value for key, value in data.items()})
-
-
-def _located(data: dict[str, Any]) -> dict[str, Any]:
-    """The same with full paths: server and parties may run in other folders than whoever asks.
-
-    A table's relative path starts at `data.root`, any other one here.
-    """
-    table, here = data.get("data"), Path.cwd()
-    if isinstance(table, dict):
-        parties = [p for p in table.get("parties") or () if isinstance(p, dict)]
-        held = [p.get("source") for p in parties] + list((table.get("holdout") or {}).values())
-        for source in held:
-            root = Path(str(table.get("root") or "."))
-            _locate(source, "path", root)
-            if isinstance(source, dict) and isinstance(source.get("parts"), list):
-                source["parts"] = [_full(root, part) for part in source["parts"]]
-    _locate(data, "output", here)
-    for name in ("checkpoint", "format_file"):
-        _locate(data.get("generator"), name, here)
-    _locate((data.get("privacy") or {}).get("guard"), "path", here)
-    return data
-
-
-def _locate(holder: Any, field: str, folder: Path) -> None:
-    if isinstance(holder, dict) and holder.get(field):
-        holder[field] = _full(folder, holder[field])
-
-
-def _full(folder: Path, path: Any) -> str:
-    return str((folder / Path(str(path)).expanduser()).absolute())
+    return located({str(key): value for key, value in data.items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 from twinweave.config import RunConf
@@ -127,7 +128,7 @@ def plan_second(
     else:
         tables = _evenly(conf, _tables(conf, selected))
     tables = {q: own for q, own in tables.items() if q.name not in known}
-    settled = (*spec.tables.events(), *spec.evaluation(), *training)
+    settled = spec.limit.bounded((*spec.tables.events(), *spec.evaluation(), *training))
     assert spec.reserve is not None
     # What is composed is rounded, so that it is looked at in all as well.
     noise = calibrate_within(
@@ -267,16 +268,20 @@ def _training(conf: RunConf) -> TrainingSpec | None:
         generator=conf.generator.pinned().told(),
         colluding=conf.protocol.colluding,
         secure_sum=conf.protocol.secure_sum,
+        unsafe=conf.privacy.unsafe,
     )
 
 
 def plan_training(conf: RunConf, spec: RunSpec, rows: Mapping[str, int]) -> TrainingPlan:
-    """Noise of the training, from all that the tables leave of epsilon.
+    """Noise of the training, from all that the tables leave of epsilon; none in an unsafe run.
 
     Of the specification that the run begins with and of public table sizes, known since setup:
     so it is settled, or refused, before anything is released. Raises BudgetError.
     """
     generator = spec.trained.generator
+    if spec.unsafe:
+        bare = partial(SgdPlan.of, generator, noise_multiplier=0.0, unsafe=True)
+        return TrainingPlan(parties={p: bare(rows=n) for p, n in rows.items()})
     rates = {p: SgdPlan.of(generator, rows=n, noise_multiplier=1.0) for p, n in rows.items()}
     noise = calibrate(
         epsilon=conf.privacy.epsilon,
@@ -316,7 +321,7 @@ def generator_cost(conf: RunConf, rows: Mapping[str, int]) -> Cost | None:
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:
     """Stand-in for the training while sizes are unknown: it reserves the training's share."""
-    if conf.generator is None or not conf.trains:
+    if conf.generator is None or not conf.shares[Stage.TRAINING]:
         return []
     return [
         SgdItem(

@@ -47,6 +47,9 @@ SYNTHETIC = "synthetic"
 ORIGINAL = "original"
 """In `SYNTHETIC`: the tables as measured, where others are fair."""
 
+FINE_TUNED = "fine-tuned"
+"""Checkpoint of a language model that was trained without noise."""
+
 REPORT = "report.json"
 PAGE = "report.html"
 

@@ -35,6 +35,7 @@ class Site(Parsed):
     holdout_key: 64 hex digits that all parties share and the server lacks; which users are set
     aside for the audit follows from it. None: this party sets nobody aside.
     verdicts: whether this party tells its exact word on synthetic tables, if a run asks for it.
+    unsafe: whether this party takes part in runs that train without noise (`privacy.unsafe`).
     checkpoint: folder of the party's own copy of a language model, for runs that train one; the
     run's specification names it by its hash.
     work: private folder for the party's own record of its runs.
@@ -54,6 +55,7 @@ class Site(Parsed):
     max_rows: int = 20_000_000
     holdout_key: str | None = field(default=None, repr=False)
     verdicts: bool = False
+    unsafe: bool = False
     checkpoint: str | None = None
     work: str = field(default=".twinweave")
     simulated: bool = False
@@ -102,6 +104,26 @@ class Site(Parsed):
                 "the run asks for this party's exact word on the synthetic tables (audit.gate="
                 "parties), a bit outside (epsilon, delta). Set `verdicts: true` in the site file "
                 "to allow it, or run with audit.gate=counts."
+            )
+
+    def check_unsafe(self, unsafe: bool) -> None:
+        """Raise ConfigError where a run trains without noise and this party did not agree to it;
+        BudgetError where its guard is on, for epsilon is then infinite."""
+        if not unsafe:
+            return
+        if not self.unsafe:
+            raise ConfigError(
+                "site.unsafe",
+                "is false, and the run trains on this party's rows without noise (privacy.unsafe): "
+                "what it releases of them has no guarantee at all",
+                "Run without privacy.unsafe; or set `unsafe: true` in the site file, if the rows "
+                "are nobody's secret.",
+            )
+        if self.guard.mode == "on":
+            raise BudgetError(
+                "privacy budget: the run trains without noise (privacy.unsafe), its epsilon is "
+                f"infinite, and no limit allows that. Turn the guard off ({self.guard_setting}), "
+                "in as many words, or run without privacy.unsafe."
             )
 
     @property

@@ -19,13 +19,13 @@ from twinweave.parsing import Parsed, canonical_json, check_positive, load_json,
 from twinweave.privacy import accountant
 from twinweave.privacy.accountant import LEAST_DELTA
 from twinweave.privacy.events import MOST_NOISE, DiscreteGaussian, Event, Stage
-from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON
+from twinweave.privacy.guard import MOST_DELTA, MOST_EPSILON, Limit
 from twinweave.tables.schema import JointSchema
 from twinweave.workload.audit import AuditPlan
 from twinweave.workload.overlap import OverlapCheck
 from twinweave.workload.plan import PlannedQuery, TablePlan
 
-VERSION = 8
+VERSION = 9
 
 RESERVE_UNITS = 1024
 """Sensitivity of the release that stands for tables chosen later: in many units it is as good as
@@ -40,11 +40,18 @@ SecureSum = Literal["masking", "secret_sharing", "homomorphic"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec(Parsed):
-    """The federated training of a run. colluding: parties that may pool what they know."""
+    """The federated training of a run. colluding: parties that may pool what they know.
+
+    unsafe: without noise: what it releases has no guarantee, and is held to no epsilon.
+    """
 
     generator: NamedGenerator
     colluding: int
     secure_sum: SecureSum = "masking"
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        self.generator.check_unsafe(self.unsafe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +185,16 @@ class RunSpec(Parsed):
         return self.training
 
     @property
+    def unsafe(self) -> bool:
+        """Whether it trains without noise."""
+        return self.training is not None and self.training.unsafe
+
+    @property
+    def limit(self) -> Limit:
+        """What the run may cost."""
+        return Limit(epsilon=self.epsilon, delta=self.delta, unsafe=self.unsafe)
+
+    @property
     def pools(self) -> tuple[tuple[str, ...], ...]:
         return tuple(unit for unit in self.schema.units if len(unit) > 1)
 
@@ -204,8 +221,9 @@ class RunSpec(Parsed):
             )
 
     def within_budget(self, events: Sequence[Event]) -> None:
-        """Raise BudgetError unless the events compose to the run's own epsilon or less."""
-        if accountant.epsilon(events, self.delta) > self.epsilon * (1 + 1e-6):
+        """Raise BudgetError unless the events compose to the run's own epsilon or less, but for
+        the training of an unsafe run."""
+        if accountant.epsilon(self.limit.bounded(events), self.delta) > self.epsilon * (1 + 1e-6):
             raise BudgetError(
                 "the plan exceeds the run's own epsilon. Nothing was released for it."
             )

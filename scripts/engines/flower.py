@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.engines.told import without_tracebacks
+from scripts.engines.display import Display
+from scripts.engines.told import Told, aside
 from twinweave import folder, rundir
 from twinweave.config import RunConf
 from twinweave.environment import QUIET
@@ -20,7 +20,6 @@ from twinweave.parsing import canonical_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLWR = Path(sys.executable).with_name("flwr")
-_STARTED = re.compile(r"started run (\d+)")
 
 
 def run_with_flower(
@@ -41,29 +40,34 @@ def run_with_flower(
         text = json.dumps(canonical_json(conf), ensure_ascii=False)
         overrides.write(f"config = {text}\n")
         overrides.flush()
-        number = _watched([*command, "--run-config", overrides.name], where)
-    _check(Path(conf.output), number, where, before)
+        with aside(Path(conf.output)) as file:
+            told = Told(file)
+            with Display(Path(conf.output), sys.stdout) as display:
+                _watch([*command, "--run-config", overrides.name], where, told, display)
+    _check(Path(conf.output), told, where, before)
 
 
-def _watched(command: Sequence[str], where: Sequence[str]) -> str | None:
-    """Flower's command to its end, its lines passed on; the number of the run that it started."""
+def wake() -> None:
+    """Start the local SuperLink, unless there is one. Flower does so with its first command; two
+    at once would start two on one port, and one of the commands would fail."""
+    _flwr("list")
+
+
+def _watch(command: Sequence[str], where: Sequence[str], told: Told, display: Display) -> None:
+    """Flower's command to its end, our lines passed on."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
     )
     assert process.stdout is not None
-    number = None
     try:
-        for line in without_tracebacks(process.stdout):
-            print(line, end="", flush=True)
-            if number is None and (found := _STARTED.search(line)):
-                number = found[1]
+        for line in told.ours(process.stdout):
+            display.line(line)
         process.wait()
     except KeyboardInterrupt:
         process.terminate()
-        if number is not None:  # the command only watched: the run itself would go on
-            _flwr("stop", number, *where)
+        if told.number is not None:  # the command only watched: the run itself would go on
+            _flwr("stop", told.number, *where)
         raise
-    return number
 
 
 def _told(out: Path) -> str | None:
@@ -72,15 +76,15 @@ def _told(out: Path) -> str | None:
     return status.read_text() if status.exists() else None
 
 
-def _check(out: Path, number: str | None, where: Sequence[str], before: str | None = None) -> None:
+def _check(out: Path, told: Told, where: Sequence[str], before: str | None = None) -> None:
     """Raise unless the run finished: its status file says, or Flower where that is elsewhere.
 
     before: what the file said of the run that this one resumes.
     """
     if _told(out) == before:
-        if not where or number is None:
-            raise RunError("Flower did not start the run. Its messages above say why.")
-        _check_elsewhere(number, where)
+        if not where or told.number is None:
+            raise RunError(f"Flower did not start the run. It says: {' / '.join(told.last)}.")
+        _check_elsewhere(told, where)
         return
     state = folder.status(out)
     if state["state"] == "failed":
@@ -93,15 +97,19 @@ def _check(out: Path, number: str | None, where: Sequence[str], before: str | No
         )
 
 
-def _check_elsewhere(number: str, where: Sequence[str]) -> None:
+def _check_elsewhere(told: Told, where: Sequence[str]) -> None:
     """The run directory is on the SuperLink's machine: only Flower knows how the run ended."""
-    listed = _flwr("list", "--run-id", number, "--format", "json", *where)
+    listed = _flwr("list", "--run-id", str(told.number), "--format", "json", *where)
     try:
         state = json.loads(listed)["runs"][0]["status"]
     except (ValueError, LookupError):
         state = "unknown"
-    if state != "finished:completed":
-        raise RunError(f"Flower says of run {number}: {state}. The server's last line says why.")
+    if state == "finished:completed":
+        return
+    if told.error is not None:
+        raise told.error
+    last = " / ".join(told.last)
+    raise RunError(f"Flower says of run {told.number}: {state}. Its last lines: {last}.")
 
 
 def _flwr(*arguments: str) -> str:

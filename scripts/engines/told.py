@@ -1,41 +1,99 @@
-"""What of Flower's output a user is shown."""
+"""What a user is told of a run: our own lines. What libraries say goes into a file beside them."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sys
+import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
 
-_RAISED = re.compile(r"\b(Simulation|ServerApp) raised an exception")
-_OURS = "twinweave.errors."
-_TRAILER = re.compile(
-    r"\s*$|.*Exit Code: \d+|An unhandled exception occurred|For more information, visit"
-)
+from server.lifecycle import OURS
+from twinweave.errors import BY_NAME, AppError
+from twinweave.folder import STATUS
+
+ASIDE = "engine.log"
+"""In the folder of a run, for its owner alone: a library may quote a table of a simulation."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = " \r\n│╭╮╰╯─"
+_RAISED = re.compile(r"twinweave\.errors\.(\w+): (.*)")
+_STARTED = re.compile(r"started run (\d+)")
+_LAST = 12
 
 
-def without_tracebacks(lines: Iterable[str]) -> Iterator[str]:
-    """The lines, but for Flower's report of an error that a user can act on.
+class Told:
+    """The lines of a run through Flower, sorted into ours and others.
 
-    That error ends the run, and whoever started the run prints it as one line. The traceback of
-    a mistake in the program stays.
+    last: of the others, without their colours. number: of the run, as Flower counts, once it
+    started. error: that the server raised, where it is one of ours.
     """
-    held: list[str] = []  # since Flower said that something was raised
-    dropped = False
-    for line in lines:
-        if held:
-            held.append(line)
-            if _within(line):
+
+    def __init__(self, aside: IO[bytes]) -> None:
+        self._aside = aside
+        self.last: deque[str] = deque(maxlen=_LAST)
+        self.number: str | None = None
+        self.error: AppError | None = None
+
+    def ours(self, lines: Iterable[str]) -> Iterator[str]:
+        """Our own lines, without their ends and the mark that says so."""
+        for line in lines:
+            if line.startswith(OURS):
+                yield line.removeprefix(OURS).rstrip("\n")
                 continue
-            dropped = line.startswith(_OURS)
-            if not dropped:
-                yield from held
-            held = []
-        elif _RAISED.search(line):
-            held = [line]
-        elif not (dropped and _TRAILER.match(line)):
-            yield line
-    yield from held
+            self._aside.write(line.encode())
+            plain = _COLOUR.sub("", line).strip(_FRAME)
+            if plain:
+                self.last.append(plain)
+            if self.number is None and (started := _STARTED.search(plain)):
+                self.number = started[1]
+            if found := _RAISED.match(plain):
+                self.error = BY_NAME.get(found[1], AppError).restore(found[2])
 
 
-def _within(line: str) -> bool:
-    """Whether a traceback goes on: its last line, the error's own, is the first flush left."""
-    return not line.strip() or line[0] == " " or line.startswith(("Traceback", "During handling"))
+@contextmanager
+def aside(out: Path) -> Iterator[IO[bytes]]:
+    """A file for what is not ours; at the end it is added to that of the run, where there is a
+    run: before it began, its folder must be empty."""
+    with tempfile.NamedTemporaryFile() as file:
+        try:
+            yield file
+        finally:
+            file.flush()
+            with suppress(OSError):
+                if (out / STATUS).exists() and Path(file.name).stat().st_size:
+                    _add(Path(file.name), out / ASIDE)
+
+
+@contextmanager
+def quiet(out: Path) -> Iterator[IO[str]]:
+    """This process's output and errors go aside, whoever writes them: yields the way to the
+    terminal that is left."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    held = os.dup(1), os.dup(2)
+    try:
+        with aside(out) as file, os.fdopen(os.dup(held[0]), "w") as terminal:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            try:
+                yield terminal
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os.dup2(held[0], 1)
+                os.dup2(held[1], 2)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def _add(file: Path, whole: Path) -> None:
+    descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with file.open("rb") as source, os.fdopen(descriptor, "wb") as target:
+        shutil.copyfileobj(source, target)

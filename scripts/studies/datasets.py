@@ -21,8 +21,9 @@ from twinweave.generators.union import Rows, UnionLayout
 from twinweave.tables.cleaning import Cleaned, clean
 from twinweave.tables.column import Column, Kind, Role
 from twinweave.tables.contingency import ABSENT
-from twinweave.tables.encoding import encode, load_cleaned
+from twinweave.tables.encoding import encode
 from twinweave.tables.keys import normalise_key
+from twinweave.tables.loading import load_cleaned
 from twinweave.tables.schema import JointSchema
 from twinweave.tables.sources import read_table
 

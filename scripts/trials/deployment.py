@@ -33,18 +33,20 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from scripts.certificates import write_certificates
+from scripts.ending import command
 from scripts.engines.flower import REPOSITORY, run_with_flower
 from scripts.trials.own_flower import free_ports
 from server.simulation import write_sites
 from twinweave.config import FederationConf, RunConf, compose
 from twinweave.environment import prepare
-from twinweave.errors import AppError, RunError
+from twinweave.errors import RunError
 from twinweave.folder import make
 
 BIN = Path(sys.executable).parent
 HOST, CONNECTION = "127.0.0.1", "trial"
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the trial; returns the exit status of the run."""
     assert __doc__
@@ -57,13 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="as for scripts.run, e.g. privacy.epsilon=2")
     options = parser.parse_args(argv)
     folder = options.folder.resolve()
-    try:
-        conf = RunConf.parse(compose([f"output={folder / 'run'}", *options.overrides]))
-        conf = replace(conf, output=str(make(Path(conf.output), another=True)))
-        trial(conf, folder, secure=not options.insecure, hostile=options.hostile)
-    except AppError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    conf = RunConf.parse(compose([f"output={folder / 'run'}", *options.overrides]))
+    conf = replace(conf, output=str(make(Path(conf.output), another=True)))
+    trial(conf, folder, secure=not options.insecure, hostile=options.hostile)
     return 0
 
 

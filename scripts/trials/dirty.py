@@ -4,10 +4,15 @@ Everything that spoils a first hour is in them: a byte order mark, semicolons, d
 thousands points, another encoding, ids that repeat or have blanks around them, "?" and 999 for
 nothing, flags in mixed spellings, postcodes with leading zeros, one date in 9999, a column that
 both have but that means two things, rows that end in a separator.
+
+    python -m scripts.trials.dirty FOLDER [--users N]
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,3 +119,22 @@ def _repeated(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """With one row in a hundred twice."""
     again = table.sample(frac=0.01, random_state=rng)
     return pd.concat([table, again]).sample(frac=1, random_state=rng)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write them, and say what is true of them."""
+    assert __doc__
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--users", type=int, default=12_000, metavar="N", help="of each file")
+    options = parser.parse_args(argv)
+    files = write_dirty(options.folder, users=options.users)
+    print(f"{files.publisher} and {files.advertiser}: {files.users:,} users each, ", end="")
+    print(f"{files.common:,} in both; true lift {100 * files.lift:+.1f} points")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,92 +1,110 @@
-"""The example files of the documentation are valid, and fit each other."""
+"""Every command and program that a page shows is taken, or runs; the example files are valid.
+
+Commands that are long are held to their own parser and configuration; the tutorial's are run
+(test_tutorial.py).
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
-import shlex
-from collections.abc import Callable
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from clients.site import load_site
-from scripts import check, describe, plan
-from twinweave.config import DataConf, RunConf, compose
+from scripts import plan
+from scripts.pages.parsers import taken
+from tests.docs.shown import DOCS, WRITTEN, Shown, commands, programs
+from tests.docs.test_tutorial import PLAYED
+from twinweave.config import DataConf, RunConf, compose, conf_folder
 from twinweave.errors import ConfigError
 from twinweave.parsing import parse
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DOCS = REPOSITORY / "docs"
-SWEPT = re.compile(r"=(?:interval|choice)\(([^,)]+),.*|=([^,\[{]+),.*")
+SWEPT = re.compile(r"=(?:tag\(log,)?(?:interval|choice|range)\(([^,)]+)[,)].*|=([^,\[{]+),.*")
 """The first value of a setting that a sweep varies."""
+COMPOSED = ("scripts.run", "scripts.benchmarks.coins")
+"""Commands whose words are settings of a run."""
+COMMANDS = commands(*WRITTEN)
 
 
-def commands(page: Path, module: str) -> list[list[str]]:
-    """The words behind `python -m MODULE` in a page's blocks of commands, as a shell has them."""
-    text = page.read_text().replace("\\\n", " ")
-    found = re.findall(rf"^ {{4,}}python -m {re.escape(module)}\b(.*)$", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in found]
-
-
-PAGES = [REPOSITORY / "README.md", DOCS / "deployment.md"]
-RUNS = [words for page in PAGES for words in commands(page, "scripts.run")]
-
-
-@pytest.mark.parametrize("words", RUNS, ids=" ".join)
-def test_every_run_that_a_page_shows_is_a_valid_configuration(words: list[str]) -> None:
-    """Of a sweep, its first run. The example stands in for a dataset of one's own."""
-    ours = [w for w in words if w != "-m" and not w.startswith("hydra")]
+def configured(words: tuple[str, ...]) -> RunConf:
+    """The run that these words ask for; of a sweep, its first one. The campaign stands in for a
+    dataset of one's own."""
+    ours = [w for w in words if w != "-m" and not w.startswith(("hydra", "--config-dir"))]
     first = [SWEPT.sub(lambda found: f"={found[1] or found[2]}", w) for w in ours]
-    RunConf.parse(compose(["output=x", *(w.replace("data=mine", "data=campaign") for w in first)]))
+    own = ["output=x", *(w.replace("data=mine", "data=campaign") for w in first)]
+    return RunConf.parse(compose(own))
 
 
-PLANS = [
-    words for page in (*PAGES, DOCS / "planning.md") for words in commands(page, "scripts.plan")
-]
+@pytest.mark.parametrize("shown", COMMANDS, ids=str)
+def test_every_command_that_a_page_shows_is_taken(shown: Shown) -> None:
+    words = [w.strip("[]") for w in shown.words]  # what may be left out, is not
+    if shown.module in COMPOSED:
+        configured(shown.words)
+    elif shown.module == "scripts.plan":
+        overrides, asked, _ = plan.asked_for(shown.words)
+        conf = configured(tuple(overrides))
+        asked.check(conf.data.schema, conf.data.lift)
+    elif shown.module == "scripts.supernode":
+        assert words[0].endswith(".yaml")  # the rest is Flower's
+    elif taken(shown.module, words) is None:
+        _takes_no_words(shown.module, words)
 
 
-@pytest.mark.parametrize("words", PLANS, ids=" ".join)
-def test_every_plan_that_a_page_shows_can_be_made(words: list[str]) -> None:
-    overrides, asked, _ = plan.asked_for(words)
-    conf = RunConf.parse(compose(["output=x", *overrides]))
-    asked.check(conf.data.schema, conf.data.lift)
+SEARCHES = [list(one.words) for one in COMMANDS if "hydra/sweeper=optuna" in one.words]
 
 
-@pytest.mark.parametrize(
-    ("module", "parsed"),
-    [("scripts.describe", describe._arguments), ("scripts.check", check._arguments)],
-)
-def test_what_pages_show_of_other_commands_is_taken(
-    module: str, parsed: Callable[[list[str]], object]
-) -> None:
-    shown = [words for page in PAGES for words in commands(page, module)]
-    assert shown
-    for words in shown:
-        parsed(words)
+@pytest.mark.parametrize("words", SEARCHES, ids=" ".join)
+def test_every_search_that_a_page_shows_has_a_space(words: list[str]) -> None:
+    pytest.importorskip("optuna", reason="the extra `sweeps` is not installed")
+    with initialize_config_dir(config_dir=str(conf_folder()), version_base=None):
+        hydra = [w for w in words if w.startswith("hydra")]
+        conf = hydra_compose("run", overrides=hydra, return_hydra_config=True).hydra
+    search = instantiate(conf.sweeper)
+    search.hydra_context = SimpleNamespace(config_loader=None)
+    asked = [w for w in words if w != "-m" and not w.startswith("hydra")]
+    _, space = search._space(asked)
+    assert space
+    assert search.n_jobs == conf.launcher.get("n_jobs", 1)
 
 
-PROGRAMS = [
-    (page, text)
-    for page in sorted(DOCS.glob("*.md"))
-    for text in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-]
+def _takes_no_words(module: str, words: list[str]) -> None:
+    """A command without a parser says by its docstring which single words it takes."""
+    doc = importlib.import_module(module).__doc__ or ""
+    assert all(re.search(rf"[ |]{re.escape(w)}[`|]", doc) for w in words), words
 
 
-@pytest.mark.parametrize(("page", "text"), PROGRAMS, ids=[page.name for page, _ in PROGRAMS])
-def test_every_program_that_a_page_shows_runs(
-    page: Path, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exec(compile(text, page.name, "exec"), {})
-    assert capsys.readouterr().out
-
-
-def test_the_pages_show_runs() -> None:
-    assert len(RUNS) > 5
-    assert len(PLANS) > 1
+def test_a_command_that_would_be_refused_is_seen() -> None:
+    with pytest.raises(SystemExit):
+        taken("scripts.check", ["table.csv", "site.yaml", "--partly", "x"])
     with pytest.raises(ConfigError):
-        RunConf.parse(compose(["output=x", "privacy.epsilon=-1"]))
+        configured(("privacy.epsilon=-1",))
+    with pytest.raises(AssertionError):
+        _takes_no_words("scripts.trials.installed", ["newish"])
+    _takes_no_words("scripts.trials.installed", ["newest"])
+
+
+def test_the_pages_show_commands() -> None:
+    assert {"scripts.run", "scripts.plan", "scripts.describe", "scripts.check"} <= {
+        shown.module for shown in COMMANDS
+    }
+
+
+PROGRAMS = [one for one in programs(*WRITTEN) if one.page not in PLAYED]
+
+
+@pytest.mark.parametrize("shown", PROGRAMS, ids=str)
+def test_every_program_that_a_page_shows_runs(
+    shown: Shown, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(compile(shown.text, shown.page.name, "exec"), {})
+    assert capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

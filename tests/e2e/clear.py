@@ -13,7 +13,7 @@ from tests.whole_run import Ran
 from twinweave.config import RunConf
 from twinweave.privacy.events import SharedBinomial
 from twinweave.tables.column import MISSING, VALUE_UNITS, Column
-from twinweave.tables.encoding import load_cleaned
+from twinweave.tables.loading import load_cleaned
 from twinweave.workload.plan import PlannedQuery
 from twinweave.workload.queries import Query, Side
 

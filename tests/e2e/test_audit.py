@@ -28,8 +28,8 @@ from twinweave.privacy.events import Stage
 from twinweave.privacy.ledger import Ledger
 from twinweave.spec import RunSpec
 from twinweave.tables.contingency import ABSENT
-from twinweave.tables.encoding import load_party
 from twinweave.tables.holdout import divide, simulated_key
+from twinweave.tables.loading import load_party
 from twinweave.workload.audit import COUNTED
 
 EPSILON = 4.0

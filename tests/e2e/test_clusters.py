@@ -15,7 +15,8 @@ from tests.e2e.clear import Clear, assert_exact
 from tests.e2e.plans import silent
 from tests.whole_run import run_of, serve, spec_of
 from twinweave.config import RunConf
-from twinweave.tables.encoding import cluster_groups, load_cleaned
+from twinweave.tables.encoding import cluster_groups
+from twinweave.tables.loading import load_cleaned
 
 P, A = "publisher", "advertiser"
 

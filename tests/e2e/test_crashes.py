@@ -28,7 +28,9 @@ from tests.source import REPOSITORY
 from tests.whole_run import Deployment
 from twinweave import rundir
 from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Round
+from twinweave.config import RunConf
 from twinweave.errors import OutputError, ProtocolError, RunError
+from twinweave.passes import adapts
 from twinweave.privacy.guard import Guard
 from twinweave.protocols import party
 
@@ -313,6 +315,20 @@ def test_a_training_that_diverges_keeps_the_measurement(
     assert phases == {"query.match", "query.open", "query.share", "train.generator/0"}
     events = twinweave.load(lived.out).ledger["events"]
     assert [e["mechanism"]["steps"] for e in events if e["stage"] == "training"] == [40, 40]
+
+
+def test_tables_in_two_passes_are_kept_without_their_generator(tmp_path: Path) -> None:
+    """Their second pass was planned with the generator: as it began, not as the run goes on."""
+    data = configured(tmp_path, "workload.pairs=true")
+    diverging = data["generator"] | {"learning_rate": 100.0, "local_steps": 40}
+    lived = world(data | {"generator": diverging}, tmp_path / "out")
+    assert not lived.live(Killer())
+    assert adapts(RunConf.parse(lived.data))
+    before = twinweave.load(lived.out).report["lift"]
+    assert lived.live(Killer(), generator=None)
+    after = twinweave.load(lived.out)
+    assert after.status == "finished"
+    assert after.report["lift"] == before
 
 
 class Gone(Vanishes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,10 +43,22 @@ def call(environment: Any, *overrides: Any) -> Any:
     )
 
 
+def assert_ours_alone(done: Any, out: Path) -> None:
+    """No line of Flower or Ray, no control character; what they said is in the owner's file."""
+    assert done.stdout.startswith(f"folder of this run: {out}\nrun ")
+    assert "measuring 11 tables\n" in done.stdout
+    assert not re.search(r"\x1b|twinweave\||INFO|WARN|Flower|SuperLink|Ray|Actor", done.stdout)
+    assert done.stderr == ""
+    assert "SuperLink" in (out / "engine.log").read_text()
+    assert "SuperLink" not in (out / "run.log").read_text()
+    assert not list(out.rglob("progress.json"))
+
+
 def test_the_main_job_and_a_failure_through_flower(tmp_path: Path, flower: Any) -> None:
     """One test for both: most of its time is Flower's start."""
     done = run(flower, tmp_path / "good")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert_ours_alone(done, tmp_path / "good")
     found = twinweave.load(tmp_path / "good")
     assert found.ledger["epsilon"] <= 1.0
     assert len(found.measurements) > 10
@@ -65,6 +78,8 @@ def test_the_main_job_and_a_failure_through_flower(tmp_path: Path, flower: Any) 
     told = [line for line in bad.stderr.splitlines() if line.strip()]
     assert len(told) == 1
     assert told[0].startswith("error: party 'advertiser': table file 'gone.csv' does not exist.")
+    assert told[0].endswith("[exit status 14: docs/errors.md]")
+    assert "Traceback" not in bad.stdout
     assert twinweave.load(tmp_path / "bad").status == "failed"
 
     # The table is put in its place, and the run goes on.

@@ -22,7 +22,7 @@ from twinweave.generators.pretrained.checkpoint import checked
 from twinweave.generators.pretrained.template import template
 from twinweave.generators.union import UnionLayout
 from twinweave.parsing import parse, to_plain
-from twinweave.tables.encoding import load_cleaned
+from twinweave.tables.loading import load_cleaned
 from twinweave.tables.sources import Source
 
 

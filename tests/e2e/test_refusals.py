@@ -324,7 +324,9 @@ def test_exit_code(tmp_path: Path) -> None:
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: party 'publisher': ")
-    assert_clear(lines[0])
+    text, _, help_ = lines[0].partition(" [")
+    assert_clear(text)
+    assert help_ == "exit status 12: docs/errors.md]"
     assert not planted(done.stdout)
     status = json.loads((tmp_path / "out" / "status.json").read_text())
     assert status["exit_code"] == done.returncode

@@ -19,7 +19,7 @@ from tests.whole_run import serve
 from twinweave import rundir
 from twinweave.errors import SourceError
 from twinweave.parsing import parse
-from twinweave.tables.encoding import load_cleaned
+from twinweave.tables.loading import load_cleaned
 from twinweave.tables.sources import Source
 
 EPSILON = 4.0

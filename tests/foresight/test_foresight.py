@@ -47,6 +47,7 @@ def test_the_tables_are_those_of_the_run(found: Foresight) -> None:
     told = {t.name: t.noise_sd for t in found.tables if "users in common" not in t.name[:40]}
     counts = {p.query.name: p.variance**0.5 for p in spec.plan if p.query.weight is None}
     assert counts.items() <= told.items()
+    assert found.spent is not None
     assert 0.99 * 0.3 < found.spent <= 0.3
 
 
@@ -188,6 +189,7 @@ def test_every_stage_of_a_run_is_shown(overrides: list[str], changes: dict[str, 
     stages = {t.stage for t in told.tables}
     assert ("selection" in stages) is bool(overrides)
     assert bool(told.training) is bool(changes)
+    assert told.spent is not None
     assert 0.99 * 0.3 < told.spent <= 0.3
     assert set(told.spent_by_stage) >= stages
     assert told.outlooks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ import pytest
 from twinweave.errors import BudgetError, ConfigError, OutputError, ProtocolError
 from twinweave.parsing import canonical_json
 from twinweave.privacy import accountant
-from twinweave.privacy.events import DiscreteGaussian, Event, Stage
+from twinweave.privacy.events import DiscreteGaussian, Event, NonPrivate, Stage
 from twinweave.privacy.guard import Guard, Limit, Receipt
 from twinweave.privacy.ledger import event_to_record
 
@@ -61,6 +62,24 @@ def ask(to: Guard, phase: str = "query.share", **changes: Any) -> Receipt:
 
 def spent(by: Guard) -> float:
     return accountant.epsilon(by.history(), DELTA)
+
+
+def test_what_has_no_guarantee_fits_an_unsafe_run_alone(tmp_path: Path) -> None:
+    """Its other releases are held to its epsilon as ever; and while the book remembers it, no
+    lasting limit has room for anything."""
+    bare = replace(QUERY, stage=Stage.TRAINING, mechanism=NonPrivate(reason="test"))
+    unsafe = replace(limit(1), unsafe=True)
+    path = tmp_path / "guard.db"
+    with pytest.raises(BudgetError):
+        ask(off(path), "train/0", events=[bare], run_limit=limit(1))
+    ask(off(path), run_limit=unsafe)
+    assert ask(off(path), "train/0", events=[bare], run_limit=unsafe).epsilon == math.inf
+    with pytest.raises(BudgetError):
+        ask(off(path), "query.open", run_limit=unsafe)
+    assert off(path).history() == (QUERY, bare)
+    for run_limit in (ANY, unsafe):
+        with pytest.raises(BudgetError, match="inf"):
+            ask(guard(path), run="run-2", run_limit=run_limit)
 
 
 def violations(make: Callable[[], Guard]) -> list[str]:

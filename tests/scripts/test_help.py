@@ -26,7 +26,7 @@ def test_it_fits_a_screen_and_names_every_group(told: str) -> None:
     assert len(told.splitlines()) <= LINES
     assert max(map(len, told.splitlines())) <= 92
     for group in (REPOSITORY / "conf").iterdir():
-        if group.is_dir():
+        if group.is_dir() and group.name != "hydra":  # which Hydra's own help lists
             choices = ", ".join(sorted(file.stem for file in group.glob("*.yaml")))
             assert f"{group.name}: {choices}" in told
 

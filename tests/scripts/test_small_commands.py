@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -11,9 +13,9 @@ import pytest
 
 from scripts import certificates, fetch, identity, supernode
 from scripts.engines import flower
-from scripts.engines.told import without_tracebacks
+from scripts.engines.told import ASIDE, Told, quiet
 from twinweave import rundir
-from twinweave.errors import ConfigError, RunError, SourceError
+from twinweave.errors import ColumnError, ConfigError, RunError, SourceError
 from twinweave.protocols.channel.identity import Identity
 
 
@@ -89,7 +91,7 @@ def test_fetch_knows_whole_short_damaged_and_missing_files(tmp_path: Path) -> No
     assert fetch.state(path, 4) == "3 lines where 4 are published"
     path.write_bytes(path.read_bytes()[:-10])
     assert fetch.state(path, 3) == "damaged, or not gzip"
-    assert fetch.main(["--root", str(tmp_path), "adult"]) == 1
+    assert fetch.main(["--root", str(tmp_path), "adult"]) == SourceError.exit_code
 
 
 def status(folder: Path, **state: int | str) -> Path:
@@ -98,19 +100,22 @@ def status(folder: Path, **state: int | str) -> Path:
 
 
 def test_a_finished_run_is_told_from_one_that_failed(tmp_path: Path) -> None:
-    flower._check(status(tmp_path, state="finished"), None, [])
+    flower._check(status(tmp_path, state="finished"), Told(io.BytesIO()), [])
     with pytest.raises(RunError, match="one clear line") as failed:
         flower._check(
-            status(tmp_path, state="failed", error="one clear line", exit_code=15), None, []
+            status(tmp_path, state="failed", error="one clear line", exit_code=15),
+            Told(io.BytesIO()),
+            [],
         )
     assert failed.value.exit_code == 15
     with pytest.raises(RunError, match="without finishing"):
-        flower._check(status(tmp_path, state="running"), None, [])
+        flower._check(status(tmp_path, state="running"), Told(io.BytesIO()), [])
     with pytest.raises(RunError, match="did not start"):
-        flower._check(tmp_path / "nowhere", None, [])
+        flower._check(tmp_path / "nowhere", Told(io.BytesIO()), [])
 
 
-TOLD = """run c93b74fd on campaign
+TOLD = """\x1b[92mINFO\x1b[0m : Successfully started run 77
+twinweave| run c93b74fd on campaign
 ERROR :     Simulation raised an exception
 Traceback (most recent call last):
   File "app.py", line 337, in main
@@ -121,16 +126,39 @@ ERROR :     Exit Code: 700
 An unhandled exception occurred when running the simulation.
 
 For more information, visit: <https://flower.ai/docs>
-afterwards
+twinweave|   afterwards
 """
 
 
-def test_a_users_error_is_one_line_and_a_mistake_keeps_its_traceback() -> None:
-    ours = TOLD.format(error="twinweave.errors.ColumnError").splitlines(keepends=True)
-    assert list(without_tracebacks(ours)) == ["run c93b74fd on campaign\n", "afterwards\n"]
-    mistake = TOLD.format(error="KeyError").splitlines(keepends=True)
-    assert list(without_tracebacks(mistake)) == mistake
-    assert list(without_tracebacks(ours[:3])) == ours[:3]
+def test_our_lines_are_told_from_others_and_the_servers_error_from_its_traceback() -> None:
+    file = io.BytesIO()
+    told = Told(file)
+    text = TOLD.format(error="twinweave.errors.ColumnError").splitlines(keepends=True)
+    assert list(told.ours(text)) == ["run c93b74fd on campaign", "  afterwards"]
+    assert isinstance(told.error, ColumnError)
+    assert str(told.error) == "a line of its own"
+    assert told.number == "77"
+    assert told.last[0] == "INFO : Successfully started run 77"
+    assert b"twinweave|" not in file.getvalue()
+    mistake = Told(io.BytesIO())
+    assert len(list(mistake.ours(TOLD.format(error="KeyError").splitlines(keepends=True)))) == 2
+    assert mistake.error is None
+
+
+def test_what_libraries_print_lies_beside_the_run_for_its_owner(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with quiet(tmp_path) as terminal:  # no run began: its folder stays empty
+        os.write(2, b"chatter of a library\n")
+    assert not list(tmp_path.iterdir())
+    status(tmp_path, state="running")
+    with quiet(tmp_path) as terminal:
+        os.write(1, b"chatter of a library\n")
+        print("ours", file=terminal)
+    os.write(1, b"again\n")
+    assert capfd.readouterr().out == "ours\nagain\n"
+    assert (tmp_path / ASIDE).read_text() == "chatter of a library\n"
+    assert (tmp_path / ASIDE).stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(
@@ -146,8 +174,10 @@ def test_a_run_elsewhere_is_asked_of_flower(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, said: str | None
 ) -> None:
     monkeypatch.setattr(flower, "_flwr", lambda *_: listed)
+    numbered = Told(io.BytesIO())
+    assert not list(numbered.ours(["started run 7\n"]))
     if said is None:
-        flower._check(tmp_path / "elsewhere", "7", ["federation"])
+        flower._check(tmp_path / "elsewhere", numbered, ["federation"])
         return
     with pytest.raises(RunError, match=said):
-        flower._check(tmp_path / "elsewhere", "7", ["federation"])
+        flower._check(tmp_path / "elsewhere", numbered, ["federation"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from clients.site import load_site
 from tests.campaigns import TRAINING, csv_mapping
+from tests.security.without import without
 from tests.whole_run import Deployment, spec_of
 from twinweave.config import RunConf
-from twinweave.errors import AppError, ConfigError, ProtocolError
+from twinweave.errors import AppError, BudgetError, ConfigError, ProtocolError
+from twinweave.privacy.guard import GuardConf
 from twinweave.protocols.channel.messages import SetupRequest
 from twinweave.protocols.channel.party import setup
 from twinweave.site import Site
@@ -109,3 +112,22 @@ def test_what_cannot_be_computed_is_refused(asked: tuple[Tree, Site], name: str)
     change, error = CHANGES[name]
     with pytest.raises(error):
         setup(changed(tree, change), site)
+
+
+@pytest.mark.attack("unsafe")
+@pytest.mark.broken("unsafe")
+def test_training_without_noise_is_the_partys_own_choice(
+    asked: tuple[Tree, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its guard is on and its site file says nothing: either is enough."""
+    tree, site = asked
+    wanted = changed(tree, lambda t: t["training"].update(unsafe=True))
+    off, agrees = replace(site, guard=GuardConf(mode="off")), replace(site, unsafe=True)
+    with pytest.raises(ConfigError, match=r"site\.unsafe"):
+        setup(wanted, off)
+    with pytest.raises(BudgetError, match="no limit"):
+        setup(wanted, agrees)
+    for check, one in (("not self.unsafe", off), ("self.guard.mode", agrees)):
+        with monkeypatch.context() as patch:
+            without(patch, Site.check_unsafe, check)
+            assert setup(wanted, one)[0].hello

@@ -254,7 +254,7 @@ CASES: dict[str, Case] = {
     "cost": Case(
         costs_more_than_it_says,
         (
-            (RunSpec.within_budget, "accountant.epsilon(events, self.delta) >"),
+            (RunSpec.within_budget, "accountant.epsilon(self.limit.bounded(events), self.delta) >"),
             (guard._within, "total > limit.epsilon"),
         ),
     ),
@@ -278,7 +278,7 @@ CASES: dict[str, Case] = {
         shows_more_in_the_second_plan_than_was_reserved,
         (
             (RunSpec.within_reserve, "accountant.dominated"),
-            (RunSpec.within_budget, "accountant.epsilon(events, self.delta) >"),
+            (RunSpec.within_budget, "accountant.epsilon(self.limit.bounded(events), self.delta) >"),
             (guard._within, "total > limit.epsilon"),
         ),
     ),

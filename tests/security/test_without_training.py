@@ -29,6 +29,7 @@ from twinweave.protocols.secure_sum.masking import MaskingParty
 from twinweave.protocols.secure_sum.masks import apply_masks
 from twinweave.protocols.secure_sum.updates import sums_of
 from twinweave.protocols.training import party as training
+from twinweave.protocols.training import plan as plan_of
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RunSpec
 
@@ -237,3 +238,48 @@ def test_two_sets_of_survivors_would_be_answered(monkeypatch: pytest.MonkeyPatch
     without(monkeypatch, rounds.answer, "given not in")
     _, second = party.reveal(other)
     assert first.secrets["p003"] != second.secrets["p003"]  # a share of one mask, and the other
+
+
+# --- training without noise ----------------------------------------------------------------
+
+
+def bare(plan: str) -> str:
+    """A training plan without its noise."""
+    parties = TrainingPlan.loads(plan).parties
+    other = {p: replace(own, noise_multiplier=0.0, unsafe=True) for p, own in parties.items()}
+    return canonical_json(TrainingPlan(parties=other))
+
+
+class TakesTheNoiseOut(Deviating):
+    """Plans the training without noise, in a run that was accepted with it."""
+
+    def _deliver(self, message: Message) -> str:
+        phase = message.metadata.message_type
+        if field := {"query.blind": "training", TRAIN: "plan"}.get(phase):
+            request = request_of(message)
+            told = {field: bare(getattr(request, field))}
+            message = like(message, records.pack(replace(request, **told)))
+        return super()._deliver(message)
+
+
+@pytest.mark.attack("unsafe")
+@pytest.mark.broken("unsafe")
+def test_noise_taken_out_of_an_accepted_training(
+    two: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bare_steps() -> tuple[int, set[str]]:
+        """Rounds without noise that parties pay for and take; classes of their errors."""
+        nothing = Alteration("no noise", Place("", 0, ""), Deviating.honestly)
+        log: list[Delivery] = []
+        with two.sites() as sites:
+            conducted(two, TakesTheNoiseOut(two, sites, nothing, log=log), two.spec())
+        errors = {d.error[0] for d in log if d.error is not None}
+        return sum(bool(d.charged) for d in log if d.phase == TRAIN and d.error is None), errors
+
+    assert bare_steps() == (0, {"ProtocolError"})
+    without(monkeypatch, plan_of.accept_training, "plan.check")
+    assert bare_steps() == (0, {"BudgetError"})
+    without(monkeypatch, RunSpec.within_budget, "accountant.epsilon(")
+    assert bare_steps() == (0, {"BudgetError"})
+    without(monkeypatch, guard._within, "total > limit.epsilon")
+    assert bare_steps()[0] > 0

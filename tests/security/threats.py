@@ -156,6 +156,12 @@ ATTACKS: dict[str, Line] = {
     "dear-round": Line(
         "a round dearer than what is left of the run's ε, guard off", "its book refuses"
     ),
+    "unsafe": Line(
+        "a training without noise: asked for in the specification, or planned in a run that was "
+        "accepted with noise",
+        "refuses at setup, unless its site file agrees to such runs and its guard is off; refuses "
+        "the plan before anything is released",
+    ),
     "stories": Line(
         "other weights, one-way tables or plans told to two parties",
         "their masks do not cancel: no sum opens",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import twinweave
-from server.lifecycle import run_directory
+from server.lifecycle import OURS, run_directory
 from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid
 from twinweave.config import RunConf, compose
 from twinweave.errors import BudgetError, DivergedError, OutputError, RunError, SourceError
@@ -28,12 +28,13 @@ def status(conf: RunConf) -> dict[str, Any]:
 def test_a_run_that_finishes(conf: RunConf, capsys: pytest.CaptureFixture[str]) -> None:
     with run_directory(conf) as say:
         assert twinweave.load(conf.output).status == "running"
-        say("half way")
+        say("half\n  way")
     assert twinweave.load(conf.output).status == "finished"
     asked = json.loads((Path(conf.output) / "configuration.json").read_text())
     assert asked["seed"] == conf.seed
-    assert capsys.readouterr().out == "half way\n"
-    assert "half way" in (Path(conf.output) / "run.log").read_text()
+    # Where Flower prints too, every line of ours says so.
+    assert capsys.readouterr().out == f"{OURS}half\n{OURS}  way\n"
+    assert "half\n  way" in (Path(conf.output) / "run.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,9 @@ def test_a_run_that_fails(
         raise error
     told = status(conf)
     assert (told["state"], told["error"], told["exit_code"]) == ("failed", text, code)
-    assert f"error: {text}" in (Path(conf.output) / "run.log").read_text()
+    log = (Path(conf.output) / "run.log").read_text()
+    assert f"error: {text}" in log
+    assert ("Traceback" in log) == (code == 1)  # of a mistake in the program alone
     assert capsys.readouterr().out == ""  # whoever started the run prints it, once
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.tables.files import WAYS, Drawn, Table, Written, tables, write_csv, write_parquet
 from twinweave.errors import AppError
 from twinweave.parsing import parse
-from twinweave.tables import dtypes
+from twinweave.tables import columnar, dtypes
 from twinweave.tables.cleaning import clean
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_table
@@ -102,12 +102,12 @@ def test_the_check_catches_codes_that_went_through_floats(
     for column in (numbers, times):
         write_parquet(path, Table(["a", "b", "c"], {"x": column}), index=False)
         check(source, Table(["a", "b", "c"], {"x": column}), may_fail=False)
-    real = pd.read_parquet
+    real = columnar.cells_of
 
-    def through_floats(path: Path, **_: Any) -> pd.DataFrame:
-        return real(path).astype({"x": float}, errors="ignore")
+    def through_floats(batch: Any) -> pd.DataFrame:
+        return real(batch).astype({"x": float}, errors="ignore")
 
-    monkeypatch.setattr(pd, "read_parquet", through_floats)
+    monkeypatch.setattr(columnar, "cells_of", through_floats)
     monkeypatch.setattr(dtypes, "_ZONED", re.compile("never"))
     for column in (numbers, times):
         write_parquet(path, Table(["a", "b", "c"], {"x": column}), index=False)

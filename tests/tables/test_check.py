@@ -13,6 +13,7 @@ import yaml
 
 from scripts.check import main
 from tests.tables.conftest import COLUMNS
+from twinweave.errors import ColumnError
 from twinweave.parsing import parse
 from twinweave.tables.cleaning import clean
 from twinweave.tables.schema import Schema
@@ -36,7 +37,7 @@ def test_all_faults_at_once(
     bad.loc[[7, 8], "score"] = 1e9
     bad.loc[3, "user"] = str(bad["user"].iloc[4])
     bad.drop(columns="member").to_csv(tmp_path / "t.csv", index=False)
-    assert main([str(tmp_path / "t.csv"), str(config(tmp_path))]) == 1
+    assert main([str(tmp_path / "t.csv"), str(config(tmp_path))]) == ColumnError.exit_code
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert "'member': not in the table" in lines[0]
@@ -89,7 +90,7 @@ def test_the_configuration_is_checked_with_the_table(
     data["parties"][1]["columns"][0]["numbered"] = True
     (tmp_path / "data.yaml").write_text(json.dumps(data))
     # Without --party: the configuration says whose file it is.
-    assert main([str(tmp_path / "elsewhere"), str(tmp_path / "data.yaml")]) == 1
+    assert main([str(tmp_path / "elsewhere"), str(tmp_path / "data.yaml")]) == ColumnError.exit_code
     lines = capsys.readouterr().out.splitlines()
     assert "strangers would be paired" in lines[0]
     assert "'colour'" in lines[1]
@@ -104,5 +105,23 @@ def test_a_site_file_is_checked_with_the_table(
     site = {"party": "shop", "source": party["source"], "columns": COLUMNS, "pins": {}}
     site |= {"identity": str(tmp_path / "none.pem"), "guard": {"mode": "off"}, "dataset": "d"}
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
-    assert main([str(tmp_path / "t.csv"), str(tmp_path / "site.yaml")]) == 1
+    assert main([str(tmp_path / "t.csv"), str(tmp_path / "site.yaml")]) == ColumnError.exit_code
     assert "identity" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_site_file_whose_table_is_in_a_database(
+    good: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a file: what the source's query gives, before and after a fault."""
+    url = f"sqlite:///{tmp_path / 't.sqlite'}"
+    good.to_sql("t", url, index=False)
+    party: dict[str, Any] = {"name": "shop", "columns": COLUMNS}
+    party["source"] = {"kind": "sql", "url": url, "query": "SELECT * FROM t"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(party))
+    assert main([str(tmp_path / "site.yaml")]) == 0
+    party["source"] |= {"query": "SELECT *, 'mauve' AS colour FROM (SELECT user, visits FROM t)"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(party))
+    assert main([str(tmp_path / "site.yaml")]) == 1
+    said = capsys.readouterr().out
+    assert "'score'" in said
+    assert "(40 of 40 cells)" in said

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from twinweave.parsing import parse
 from twinweave.tables.column import Role
-from twinweave.tables.encoding import load_cleaned, load_party
+from twinweave.tables.loading import load_cleaned, load_party
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source
 

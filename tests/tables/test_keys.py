@@ -12,8 +12,8 @@ import pytest
 from twinweave.errors import ColumnError, ConfigError, SchemaError
 from twinweave.parsing import parse
 from twinweave.tables.column import Column, Normal
-from twinweave.tables.encoding import load_party
-from twinweave.tables.keys import clean_key, normalise_key, shape_of
+from twinweave.tables.keys import check_ids, normalise_key, shape_of
+from twinweave.tables.loading import load_party
 from twinweave.tables.schema import JointSchema, Schema
 from twinweave.tables.sources import Source, SourceKind
 
@@ -57,9 +57,10 @@ def test_rules_make_two_ways_of_writing_one(rules: tuple[str, ...], one: str, ot
 
 
 def test_ids_that_a_rule_makes_equal_or_empty_are_refused() -> None:
+    own = key("casefold", "letters_and_digits")
     for cells, rule in ((["a1", "A1"], "more than once"), (["-", "a1"], "leaves nothing")):
         with pytest.raises(ColumnError, match=rule):
-            clean_key(pd.Series(cells), key("casefold", "letters_and_digits"))
+            check_ids(normalise_key(pd.Series(cells), own.normalise)[0], own)
 
 
 def test_both_parties_apply_the_same_rules() -> None:

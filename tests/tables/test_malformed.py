@@ -14,7 +14,8 @@ import pytest
 
 from twinweave.errors import AppError, ColumnError, SourceError
 from twinweave.tables.cleaning import clean
-from twinweave.tables.encoding import encode, load_party
+from twinweave.tables.encoding import encode
+from twinweave.tables.loading import load_party
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, SourceKind
 

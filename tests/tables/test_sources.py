@@ -19,7 +19,7 @@ import pytest
 
 from twinweave.errors import ColumnError, ConfigError, SourceError
 from twinweave.parsing import parse
-from twinweave.tables.encoding import load_party
+from twinweave.tables.loading import load_party
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source, read_raw, read_table
 from twinweave.tables.transforms import Derived, icd9_chapter

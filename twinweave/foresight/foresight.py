@@ -20,7 +20,7 @@ from twinweave.generators.cost import Cost
 from twinweave.generators.earning import TrainingShare
 from twinweave.passes import adapts
 from twinweave.planning import generator_cost, plan, plan_second, plan_training
-from twinweave.privacy.ledger import Ledger
+from twinweave.privacy.ledger import Ledger, finite
 from twinweave.protocols.training.plan import TrainingPlan
 from twinweave.spec import RunSpec
 from twinweave.tables.column import value_unit
@@ -52,7 +52,8 @@ class Foresight:
 
     assumed: sentences. outlooks: each outcome over all users; by_level: in short, by breakdowns.
     training: noise multiplier at each party, {} without one. training_share: what it gets, and
-    why; None without a generator. spent: epsilon in all, and alone by stage. cost: of the
+    why; None without a generator. spent: epsilon in all, and alone by stage, None
+    for infinity. cost: of the
     generator, where it is worth saying.
     """
 
@@ -66,8 +67,8 @@ class Foresight:
     tables: tuple[PlannedTable, ...]
     training: Mapping[str, float]
     training_share: TrainingShare | None
-    spent: float
-    spent_by_stage: Mapping[str, float]
+    spent: float | None
+    spent_by_stage: Mapping[str, float | None]
     cost: Cost | None = None
 
 
@@ -109,8 +110,8 @@ def foresight(conf: RunConf, asked: PlanConf) -> Foresight:
         tables=(*_counts(spec), *(_table(schema, planned) for planned in (*spec.plan, *later))),
         training={p: s.noise_multiplier for p, s in training.parties.items()} if training else {},
         training_share=conf.training,
-        spent=ledger.epsilon(conf.privacy.delta),
-        spent_by_stage=ledger.by_stage(conf.privacy.delta),
+        spent=finite(ledger.epsilon(conf.privacy.delta)),
+        spent_by_stage={s: finite(e) for s, e in ledger.by_stage(conf.privacy.delta).items()},
         cost=generator_cost(conf, rows),
     )
 

@@ -18,8 +18,11 @@ from twinweave.generators.plan import SgdPlan
 from twinweave.generators.union import OneWay, Rows, UnionLayout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from twinweave.generators.canaries import Canaries
     from twinweave.generators.engine import PrivacyEngine
+    from twinweave.generators.pretrained.lineage import Training
     from twinweave.generators.training import Trace
 
 Progress = Callable[[str, int, int], None]
@@ -128,6 +131,13 @@ class Generator(nn.Module, ABC):
         generator has such a stage. Most have none.
         """
         return
+
+    def write_unsafe(self, folder: Path, training: Training) -> bool:  # noqa: ARG002
+        """Write what was trained without noise into a folder, marked as such, for use elsewhere.
+
+        False, and nothing written, where the generator is of no use outside its run: most are.
+        """
+        return False
 
 
 class SoftGenerator(Generator):

@@ -128,6 +128,10 @@ class TrainingConf(Parsed):
         """Raise ConfigError where it cannot be built for this union. Loads no torch."""
         return
 
+    def check_unsafe(self, unsafe: bool) -> None:  # noqa: ARG002
+        """Raise ConfigError where it asks for what a run that trains with noise may not have."""
+        return
+
 
 @dataclass(frozen=True, kw_only=True)
 class TvaeConf(TrainingConf):
@@ -233,6 +237,8 @@ class PretrainedConf(TrainingConf):
     """A published language model that writes rows as text, by adapters.
 
     checkpoint: a local folder. digest: SHA-256 of its files; None: whatever is there.
+    unsafe_checkpoint: it may be one that was trained without noise; in runs with
+        `privacy.unsafe` alone.
     rank, scale: of the adapters (LoRA). precision: of the frozen weights; adapters are float32.
     loss: of the tokens of values among those that the column allows (`allowed`), among all
         (`values`), or of every token among all (`all`, as is usual: for comparison).
@@ -254,6 +260,7 @@ class PretrainedConf(TrainingConf):
     gradients: Literal["bookkeeping", "hooks", "functorch"] = "bookkeeping"
     checkpoint: str
     digest: str | None = None
+    unsafe_checkpoint: bool = False
     rank: int
     scale: float
     precision: Literal["float32", "bfloat16"]
@@ -320,7 +327,7 @@ class PretrainedConf(TrainingConf):
     def pinned(self) -> Self:
         from twinweave.generators.pretrained.checkpoint import checked
 
-        found = checked(self.checkpoint, self.digest)
+        found = checked(self.checkpoint, self.digest, unsafe=self.unsafe_checkpoint)
         if self.format_file and not Path(self.format_file).is_file():
             raise ConfigError("generator.format_file", "is no file", "Name a CSV or Parquet file.")
         return replace(self, digest=found.digest)
@@ -347,7 +354,15 @@ class PretrainedConf(TrainingConf):
         from twinweave.generators.pretrained.template import template
 
         check_installed()
-        template(layout, checked(self.checkpoint, self.digest))
+        template(layout, checked(self.checkpoint, self.digest, unsafe=self.unsafe_checkpoint))
+
+    def check_unsafe(self, unsafe: bool) -> None:
+        if self.unsafe_checkpoint and not unsafe:
+            raise ConfigError(
+                "generator.unsafe_checkpoint",
+                "is true, and a run that trains with noise starts from no such checkpoint",
+                "Start from the checkpoint that it was made from, or set privacy.unsafe=true.",
+            )
 
 
 def check_share(conf: LlmConf | PretrainedConf) -> None:

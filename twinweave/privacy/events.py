@@ -42,6 +42,7 @@ class DiscreteGaussian:
     noise_multiplier: float
     sensitivity: int = 1
     IS_TABLE: ClassVar[bool] = True
+    IS_BOUNDED: ClassVar[bool] = True
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ class SharedBinomial:
     coins: int
     sensitivity: int = 1
     IS_TABLE: ClassVar[bool] = True
+    IS_BOUNDED: ClassVar[bool] = True
     NOTE: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -78,6 +80,7 @@ class PoissonSgd:
     sampling_rate: float
     steps: int
     IS_TABLE: ClassVar[bool] = False
+    IS_BOUNDED: ClassVar[bool] = True
     NOTE: ClassVar[str] = (
         "Exception: the noise on DP-SGD gradients is floating point, not discrete. Every other "
         "release carries discrete noise drawn from a cryptographic generator."
@@ -92,18 +95,21 @@ class PoissonSgd:
 
 @dataclass(frozen=True, kw_only=True)
 class NonPrivate:
-    """A release with no guarantee (`SgdPlan(unsafe=True)`): epsilon is infinite."""
+    """A release with no guarantee: training without noise (`privacy.unsafe`). Epsilon is
+    infinite."""
 
     __pydantic_config__ = STRICT
 
     reason: str
     IS_TABLE: ClassVar[bool] = False
+    IS_BOUNDED: ClassVar[bool] = False
     NOTE: ClassVar[str] = "A release without any guarantee was made (unsafe): epsilon is infinite."
 
 
 Mechanism = DiscreteGaussian | SharedBinomial | PoissonSgd | NonPrivate
-"""Each says whether it IS_TABLE, a table's noise and no training's, and has a NOTE: the sentence
-that must stand beside an epsilon it is part of, or ""."""
+"""Each says whether it IS_TABLE, a table's noise and no training's, and IS_BOUNDED, of a finite
+epsilon at all; and has a NOTE: the sentence that must stand beside an epsilon it is part of, or
+""."""
 
 
 @dataclass(frozen=True, kw_only=True)

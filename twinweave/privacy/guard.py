@@ -11,8 +11,8 @@ budget, never privacy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,9 +31,11 @@ log = logging.getLogger("twinweave.party")
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConf(Parsed):
-    """A party's lasting limit. path null: a file in the party's own folder.
+    """A party's lasting limit.
 
-    mode off: no lasting limit, for public data alone. A run's own limit holds either way.
+    mode: off, no lasting limit, for public data alone. A run's own limit holds either way.
+    path: of the guard's file; null: in the party's own folder.
+    epsilon, delta: what all runs on a dataset may cost together.
     """
 
     mode: Literal["on", "off"] = "on"
@@ -57,14 +59,23 @@ class GuardConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """The most that releases may compose to."""
+    """The most that releases may compose to.
+
+    unsafe: leave those out that have no guarantee at all (NonPrivate): of a run that a party
+    accepted as such. The others are held to it as ever.
+    """
 
     epsilon: float
     delta: float
+    unsafe: bool = False
 
     def __post_init__(self) -> None:
         check_positive("privacy", self, "epsilon")
         accountant.check_delta(self.delta)
+
+    def bounded(self, events: Iterable[Event]) -> tuple[Event, ...]:
+        """Those of the events that are held to it: all, unless it is unsafe."""
+        return tuple(e for e in events if e.mechanism.IS_BOUNDED or not self.unsafe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +236,11 @@ class Guard:
         self, past: Sequence[Spend], run: str, events: Sequence[Event], run_limit: Limit
     ) -> float:
         """Epsilon of everything composed; raises BudgetError above a limit."""
-        accepted = Limit(epsilon=run_limit.epsilon * (1 + _SLACK), delta=run_limit.delta)
+        accepted = replace(run_limit, epsilon=run_limit.epsilon * (1 + _SLACK))
         own = events_of([s for s in past if s.run == run])
-        total = _within(accepted, own, events, "in this run", _RUN_REMEDY)
+        _within(accepted, own, events, "in this run", _RUN_REMEDY)
         if self.limit is None:
-            return total
+            return accountant.epsilon((*own, *events), run_limit.delta)
         if run_limit.delta > self.limit.delta:
             raise BudgetError(
                 f"privacy budget: the run's delta {run_limit.delta:g} is above this party's, "
@@ -269,6 +280,7 @@ def _within(
     limit: Limit, past: Sequence[Event], new: Sequence[Event], where: str, remedy: str
 ) -> float:
     """Epsilon of both composed; raises BudgetError above the limit."""
+    past, new = limit.bounded(past), limit.bounded(new)
     total = accountant.epsilon((*past, *new), limit.delta)
     if total > limit.epsilon:
         asked = accountant.epsilon(new, limit.delta)

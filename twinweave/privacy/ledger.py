@@ -105,10 +105,10 @@ class Ledger(Parsed):
             "unit": "user; neighbours: one user added or removed at every party",
             "accountant": accountant.NAME,
             "delta": delta,
-            "epsilon": _finite(self.epsilon(delta)),
-            "epsilon_if_matches_are_torn": _finite(self.torn(delta)),
-            "epsilon_by_party": {k: _finite(v) for k, v in self.by_party(delta).items()},
-            "epsilon_by_stage": {k: _finite(v) for k, v in self.by_stage(delta).items()},
+            "epsilon": finite(self.epsilon(delta)),
+            "epsilon_if_matches_are_torn": finite(self.torn(delta)),
+            "epsilon_by_party": {k: finite(v) for k, v in self.by_party(delta).items()},
+            "epsilon_by_stage": {k: finite(v) for k, v in self.by_stage(delta).items()},
             "notes": list(self.notes()),
         }
 
@@ -132,5 +132,6 @@ def event_from_record(record: Any) -> Event:
     )
 
 
-def _finite(epsilon: float) -> float | None:
+def finite(epsilon: float) -> float | None:
+    """None for infinity, which JSON does not have."""
     return epsilon if math.isfinite(epsilon) else None

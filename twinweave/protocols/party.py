@@ -271,7 +271,7 @@ class Party:
     @property
     def limit(self) -> Limit:
         """What this party accepted for the run as a whole."""
-        return Limit(epsilon=self.spec.epsilon, delta=self.spec.delta)
+        return self.spec.limit
 
     def foresee(self, own: Sequence[Event], everyones: Sequence[Event]) -> None:
         """Refuse what does not fit in the guard or the run, before anybody released any of it.
@@ -354,8 +354,7 @@ def _read_table(
     site: str,
     run: str,  # noqa: ARG001 (a key of the cache)
 ) -> tuple[EncodedTable, CleaningReport]:
-    from twinweave.tables.encoding import encode, load_cleaned
+    from twinweave.tables.loading import load_reported
 
     own = parse(Site, json.loads(site))
-    cleaned = load_cleaned(own.source, own.schema, own.party)
-    return encode(cleaned), cleaned.report
+    return load_reported(own.source, own.schema, own.party)

@@ -7,6 +7,7 @@ came out, unbiased; what is read by eye is clipped to the interval beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isinf
 
 from twinweave.analysis.finding import Finding, Interval
 from twinweave.analysis.lift.results import ArmResult, Comparison, Relative
@@ -53,6 +54,11 @@ class ShownComparison:
     absolute: Shown
     incremental: Shown
     relative: ShownRelative | None
+
+
+def shown_epsilon(epsilon: float | None) -> str:
+    """To four digits. None, as in report.json, is infinity: no guarantee."""
+    return "∞" if epsilon is None or isinf(epsilon) else f"{epsilon:.4f}"
 
 
 def shown_comparison(found: Comparison) -> ShownComparison:

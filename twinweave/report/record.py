@@ -24,6 +24,13 @@ WHO_SEES_WHAT = (
 )
 
 
+WITHOUT_NOISE = (
+    "The generator was trained without noise (privacy.unsafe): the sums of updates that the server "
+    "reads, the weights that every party gets, and all that is computed from them may tell of "
+    "single rows. None of it has a guarantee."
+)
+
+
 def report_record(contents: Contents) -> dict[str, Any]:
     """The content of report.json; what the run did not do is null.
 
@@ -50,7 +57,7 @@ def report_record(contents: Contents) -> dict[str, Any]:
         "synthetic": _synthetic(contents),
         "audit": to_plain(contents.audit),
         "truth": {"absolute_lift": to_plain(facts.truth), "by": to_plain(facts.truth_by)},
-        "who_sees_what": list(WHO_SEES_WHAT),
+        "who_sees_what": [*WHO_SEES_WHAT, *_unsafe(facts)],
         "traffic": to_plain(facts.traffic),
         "versions": dict(facts.versions),
         "files": dict(facts.files),
@@ -68,6 +75,10 @@ def _privacy(facts: RunFacts) -> dict[str, Any]:
         "guards": dict(facts.guards),
         "training": to_plain(facts.training),
     }
+
+
+def _unsafe(facts: RunFacts) -> tuple[str, ...]:
+    return (WITHOUT_NOISE,) if facts.training is not None and facts.training.unsafe else ()
 
 
 def _synthetic(contents: Contents) -> dict[str, Any] | None:

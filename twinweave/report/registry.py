@@ -57,7 +57,9 @@ def entry(run: Run) -> dict[str, Any]:
         "curators": {"parties": list(report["sizes"]), "rows": dict(report["sizes"])},
         "drawn": datetime.now(UTC).date().isoformat(),
         "privacy_loss": {
-            "flavour": "approximate differential privacy",
+            "flavour": "approximate differential privacy"
+            if ledger["epsilon"] is not None
+            else "none: a release has no guarantee, and epsilon, null here, is infinite",
             "unit": "user: all rows of one person, at every party",
             "adjacency": "one user added or removed at every party",
             "epsilon": ledger["epsilon"],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave import progress as said
 from twinweave.generators.union import Rows, UnionLayout
 from twinweave.synthesis.conf import FitConf
 from twinweave.synthesis.marginals import marginals
@@ -314,7 +315,7 @@ def _descend(
     lr: float,
     stage: str,
     progress: Progress | None,
-    enough: Callable[[], bool] = lambda: False,
+    enough: Callable[[], bool] | None = None,
 ) -> list[float]:
     """Adam with a cosine schedule; returns the loss at about twenty steps and the last.
 
@@ -327,15 +328,18 @@ def _descend(
     optimiser = torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=lr / 50)
     trace = []
+    known = 0 if enough else steps
+    said.report(stage, 0, known)
     for step in range(steps):
         optimiser.zero_grad()
         value = gradients()
         optimiser.step()
         schedule.step()
+        said.report(stage, step + 1, known)
         if step % max(1, steps // 20) == 0 or step == steps - 1:
             trace.append(value)
             if progress:
                 progress(stage, step + 1, steps)
-        if enough():
+        if enough is not None and enough():
             break
     return trace

@@ -18,7 +18,7 @@ def public_rows(schema: JointSchema, file: str) -> Rows:
     Cleaned by the schema's own rules, of each party; a row that one of them drops is left out.
     Raises AppErrors that name the file or its columns; ConfigError where no row is left.
     """
-    from twinweave.tables.encoding import load_party
+    from twinweave.tables.loading import load_party
 
     source = Source(kind=SourceKind.of(Path(file)), path=file)
     tables = [load_party(source, own, "the public file") for own in schema.schemas]

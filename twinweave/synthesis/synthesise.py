@@ -256,6 +256,6 @@ def by_quarters(what: str) -> Progress:
         quarter = 4 * done // max(total, 1)
         if quarter > reached.get(stage, 0):
             reached[stage] = quarter
-            log.info("%s: %s %d%%", what, stage, 25 * quarter)
+            log.debug("%s: %s %d%%", what, stage, 25 * quarter)
 
     return report

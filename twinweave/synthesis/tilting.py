@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave import progress
 from twinweave.synthesis.population import NOWHERE
 
 if TYPE_CHECKING:
@@ -152,11 +153,14 @@ def potentials(tables: Tables, target: Vector, slack: Vector, start: Vector, ste
         gradient = tables.sums(weights) - target + slack * potential
         return float(value), gradient * scale
 
+    done = count(1)
+    progress.report("rake", 0, steps)
     found = minimize(
         dual,
         start / scale,
         jac=True,
         method="L-BFGS-B",
+        callback=lambda _: progress.report("rake", next(done), steps),
         options={"maxiter": steps, "maxcor": 20},
     )
     return np.asarray(found.x * scale)

@@ -7,17 +7,12 @@ for the party's own eyes: it goes on, and counts.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from twinweave.errors import AppError, ColumnError, SchemaError, SourceError
-from twinweave.tables.cleaning import clean, column_faults
-from twinweave.tables.column import Column, Role, Rule
-from twinweave.tables.keys import clean_key, normalise_key
+from twinweave.errors import ColumnError
+from twinweave.tables.cleaning import ALL_DROPPED, Cleaning
+from twinweave.tables.column import Role
 from twinweave.tables.schema import Schema
-from twinweave.tables.sources import Source, read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from twinweave.tables.sources import Source, read_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,50 +28,47 @@ class TableCheck:
 def check_table(source: Source, schema: Schema) -> TableCheck:
     """Read a party's table and apply its schema, past every fault. Raises SourceError."""
     faults: list[str] = []
-    frame, kept = _read(source, schema, faults)
-    if frame is None:
+    cleaning = _cleaned(source, schema, faults)
+    if cleaning is None:
         return TableCheck(faults=tuple(faults))
-    if told := _key_faults(frame[schema.key.name], schema.key):
-        faults += told
-        frame = frame.assign(**{schema.key.name: [str(i) for i in range(len(frame))]})
-    lenient = []
-    for column in kept.data_columns:
-        told = column_faults(frame[column.name], column)
-        faults += told
-        # A fault is told; the rest of the table is cleaned as if its rows were dropped.
-        lenient.append(replace(column, missing=Rule.DROP, invalid=Rule.DROP) if told else column)
-    try:
-        clusters = kept.with_role(Role.CLUSTER)
-        report = clean(frame, replace(kept, columns=(kept.key, *lenient, *clusters))).report
-    except (ColumnError, SchemaError, SourceError) as error:
-        return TableCheck(faults=(*faults, str(error)))
+    faults += [_counted(error, count, cleaning) for error, count in cleaning.faults()]
+    if not cleaning.kept.any():
+        faults.append(ALL_DROPPED)
     if faults:
         return TableCheck(faults=tuple(faults))
+    report = cleaning.finish()
     return TableCheck(faults=(), changes=report.lines(), warnings=report.warnings())
 
 
-def _read(source: Source, schema: Schema, faults: list[str]) -> tuple[pd.DataFrame | None, Schema]:
-    """The columns there are. A column that is not there is a fault, and left out."""
+def _cleaned(source: Source, schema: Schema, faults: list[str]) -> Cleaning | None:
+    """The columns there are, cleaned. A column that is not there is a fault, and left out."""
     while True:
+        cleaning = Cleaning(schema)
         try:
-            return read_table(source, schema), schema
+            for part in read_parts(source, schema):
+                cleaning.add(part)
+            return cleaning
         except ColumnError as error:
             faults += [str(ColumnError(*part)) for part in error.parts]
             names = {column for column, _, _ in error.parts}
             gone = [c for c in schema.columns if c.name in names]
             rest = tuple(c for c in schema.columns if c not in gone)
-            if not gone or schema.key in gone or len(rest) < 2:
-                return None, schema
+            if not gone or schema.key in gone or all(c.role in _IDS for c in rest):
+                return None
             schema = replace(schema, columns=rest)
 
 
-def _key_faults(cells: pd.Series, key: Column) -> list[str]:
+_IDS = (Role.KEY, Role.CLUSTER)
+"""Columns that alone make no table."""
+
+
+def _counted(error: ColumnError, count: int | None, cleaning: Cleaning) -> str:
+    if count is not None:
+        return f"{error} ({count} of {cleaning.rows} cells)"
+    if error.parts[0][0] != cleaning.schema.key.name:
+        return str(error)
     import pandas as pd
 
-    try:
-        clean_key(cells, key)
-    except AppError as error:
-        ids, missing = normalise_key(cells, key.normalise)
-        repeated = int(pd.Series(ids[~missing]).duplicated(keep=False).sum())
-        return [f"{error} ({int(missing.sum())} missing, {repeated} rows share an id)"]
-    return []
+    ids = pd.Series(cleaning.ids, dtype=object)
+    repeated = int(ids.dropna().duplicated(keep=False).sum())
+    return f"{error} ({int(ids.isna().sum())} missing, {repeated} rows share an id)"

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from twinweave.errors import ColumnError, SourceError, unquoted
 from twinweave.tables.column import Column, Kind, Role, Rule
 from twinweave.tables.dtypes import as_moments, as_numbers, as_text, without_point_zero
-from twinweave.tables.faults import invalid_cell, missing_cell
-from twinweave.tables.keys import Shape, clean_clusters, clean_key, shape_of
+from twinweave.tables.faults import Faults
+from twinweave.tables.keys import Shape, check_ids, clean_clusters, normalise_key, shape_of
 from twinweave.tables.schema import Schema
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ TRUTH = {
 
 STRIKING = 0.05
 """Of a column's cells, or the rows: from here on what cleaning changed is a warning."""
+
+ALL_DROPPED = "cleaning dropped every row. Review the columns with rule `drop`."
 
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}\.000\s*")
 
@@ -99,42 +101,143 @@ class Cleaned:
     report: CleaningReport = field(repr=False)
 
 
-@unquoted()
 def clean(frame: pd.DataFrame, schema: Schema) -> Cleaned:
     """Apply the schema's types and rules. Raises ColumnError, with all that is wrong in any
     column, or SourceError (no rows)."""
-    import pandas as pd
-
-    if len(frame) == 0:
-        raise SourceError("the table has no rows. Point `source` at a table that has some.")
-    keep = np.ones(len(frame), dtype=bool)
-    counts: dict[str, dict[str, int]] = {}
-    columns: dict[str, Any] = {}
-    wrong: list[ColumnError] = []
-    for column in schema.columns:
-        try:
-            cells = _cells(frame, column.name)
-            if column is schema.key:
-                columns[column.name] = clean_key(cells, column)
-            elif column.role is Role.CLUSTER:
-                columns[column.name] = clean_clusters(cells, column)
-            else:
-                columns[column.name], drop, counts[column.name] = _clean_column(cells, column)
-                keep &= ~drop
-        except ColumnError as error:
-            wrong.append(error)
-    if wrong:
-        raise ColumnError.of_many(wrong)
-    if not keep.any():
-        raise SourceError("cleaning dropped every row. Review the columns with rule `drop`.")
-    typed = pd.DataFrame(columns)[keep].reset_index(drop=True)
-    report = CleaningReport(
-        rows_read=len(frame),
-        rows_kept=len(typed),
-        changed={name: count for name, count in counts.items() if count},
-        ids=shape_of(columns[schema.key.name], schema.key),
-    )
+    cleaning = Cleaning(schema)
+    with unquoted():
+        typed = cleaning.add(frame) if len(frame) else None
+        report = cleaning.finish()
+    assert typed is not None  # else `finish` raised
     return Cleaned(schema=schema, frame=typed, report=report)
+
+
+class Cleaning:
+    """`clean` of a table that comes in parts: the same rows, report and errors, however it is cut.
+
+    It keeps the ids of all rows, which must be complete and unique over the parts, and counts.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.rows = 0
+        self._ids: list[NDArray[np.object_]] = []
+        self._kept: list[Mask] = []
+        self._changed: dict[str, dict[str, int]] = {c.name: {} for c in schema.data_columns}
+        self._faults = {c.name: Faults(c) for c in schema.data_columns}
+        self._broken: dict[str, ColumnError] = {}
+
+    def add(self, frame: pd.DataFrame) -> pd.DataFrame | None:
+        """The part as typed rows, those dropped left out; None once there is a fault."""
+        import pandas as pd
+
+        self.rows += len(frame)
+        keep = np.ones(len(frame), dtype=bool)
+        columns: dict[str, Any] = {}
+        for column in self.schema.columns:
+            try:
+                cells = _cells(frame, column.name)
+                if column is self.schema.key:
+                    columns[column.name] = normalise_key(cells, column.normalise)[0]
+                    self._ids.append(columns[column.name])
+                elif column.role is Role.CLUSTER:
+                    columns[column.name] = clean_clusters(cells, column)
+                else:
+                    columns[column.name], drop = self._clean_column(cells, column)
+                    keep &= ~drop
+            except ColumnError as error:
+                self._broken.setdefault(column.name, error)
+        self._kept.append(keep)
+        if self._broken or any(self._faults.values()):
+            return None
+        typed = pd.DataFrame(columns)
+        return typed if keep.all() else typed[keep].reset_index(drop=True)
+
+    def _clean_column(self, cells: pd.Series, column: Column) -> tuple[Any, Mask]:
+        """(typed values, rows to drop). What changed, and what no rule allows, is counted."""
+        values, missing, invalid, outside = _read(cells, column)
+        faults, changed = self._faults[column.name], self._changed[column.name]
+        invalid &= ~outside
+        drop = np.zeros(len(cells), dtype=bool)
+        if outside.any():
+            values = np.clip(values, *column.span)
+            _count(changed, f"invalid: {Rule.CLIP}", outside)
+        for what, mask, rule in (
+            ("missing", missing, column.missing),
+            ("invalid", invalid, column.invalid),
+        ):
+            if not mask.any():
+                continue
+            # Text has no nearest bound: a cell that cannot be clipped is wrong.
+            if rule is Rule.ERROR or (rule is Rule.CLIP and what == "invalid"):
+                drop |= mask
+                if what == "missing":
+                    faults.missing += int(mask.sum())
+                else:
+                    faults.add_invalid(cells[mask])
+                continue
+            if rule is Rule.DROP:
+                drop |= mask
+            values[mask] = np.nan if column.is_numeric else None
+            _count(changed, f"{what}: {rule.value}", mask)
+        return (None if faults else _typed(values, column)), drop
+
+    def faults(self) -> list[tuple[ColumnError, int | None]]:
+        """(error, number of cells where they are counted) of each column, in the schema's order."""
+        found: list[tuple[ColumnError, int | None]] = []
+        for column in self.schema.columns:
+            if column is self.schema.key and column.name not in self._broken:
+                found += [(error, None) for error in self._key_faults()]
+            if error := self._broken.get(column.name):
+                found.append((error, None))
+            elif faults := self._faults.get(column.name):
+                found += faults.errors()
+        return found
+
+    def _key_faults(self) -> list[ColumnError]:
+        try:
+            check_ids(self.ids, self.schema.key)
+        except ColumnError as error:
+            return [error]
+        return []
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """Of all rows, dropped ones too: (rows,)."""
+        if len(self._ids) > 1:
+            self._ids = [np.concatenate(self._ids)]
+        return self._ids[0]
+
+    @property
+    def kept(self) -> Mask:
+        """Which rows stay: (rows,)."""
+        return np.concatenate(self._kept)
+
+    def finish(self) -> CleaningReport:
+        """What was changed in all. Raises ColumnError, with all that is wrong, or SourceError."""
+        if not self.rows:
+            raise SourceError("the table has no rows. Point `source` at a table that has some.")
+        if wrong := [error for error, _ in self.faults()]:
+            raise ColumnError.of_many(wrong)
+        kept = int(self.kept.sum())
+        if not kept:
+            raise SourceError(ALL_DROPPED)
+        return CleaningReport(
+            rows_read=self.rows,
+            rows_kept=kept,
+            changed={name: _in_order(counts) for name, counts in self._changed.items() if counts},
+            ids=shape_of(self.ids, self.schema.key),
+        )
+
+
+def _in_order(counts: Mapping[str, int]) -> dict[str, int]:
+    """Clipped, missing, invalid: whichever came first in the rows."""
+    order = (f"invalid: {Rule.CLIP}", "missing", "invalid")
+    return dict(sorted(counts.items(), key=lambda c: [not c[0].startswith(o) for o in order]))
+
+
+def _count(counts: dict[str, int], what: str, mask: Mask) -> None:
+    counts[what] = counts.get(what, 0) + int(mask.sum())
 
 
 def _cells(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -148,36 +251,6 @@ def _cells(frame: pd.DataFrame, name: str) -> pd.Series:
     return frame.iloc[:, found[0]]
 
 
-def _clean_column(cells: pd.Series, column: Column) -> tuple[Any, Mask, dict[str, int]]:
-    """(typed values, rows to drop, counts of changed cells). Raises ColumnError."""
-    values, missing, invalid, outside = _read(cells, column)
-    if wrong := [error for error, _ in _wrong(cells, column, missing, invalid & ~outside)]:
-        raise ColumnError.of_many(wrong)
-    counts: dict[str, int] = {}
-    if outside.any():
-        values = np.clip(values, *column.span)
-        counts[f"invalid: {Rule.CLIP}"] = int(outside.sum())
-    drop = np.zeros(len(cells), dtype=bool)
-    for what, mask, rule in (
-        ("missing", missing, column.missing),
-        ("invalid", invalid & ~outside, column.invalid),
-    ):
-        if not mask.any():
-            continue
-        if rule is Rule.DROP:
-            drop |= mask
-        values[mask] = np.nan if column.is_numeric else None
-        counts[f"{what}: {rule.value}"] = int(mask.sum())
-    return _typed(values, column), drop, counts
-
-
-def column_faults(cells: pd.Series, column: Column) -> list[str]:
-    """What stops a run at this column, with the number of cells; for the party's own eyes."""
-    _, missing, invalid, outside = _read(cells, column)
-    wrong = _wrong(cells, column, missing, invalid & ~outside)
-    return [f"{error} ({count} of {len(cells)} cells)" for error, count in wrong]
-
-
 def _read(cells: pd.Series, column: Column) -> tuple[NDArray[Any], Mask, Mask, Mask]:
     """(values, which are missing, which are invalid, which of those have a bound to move to)."""
     values: NDArray[Any]
@@ -187,19 +260,6 @@ def _read(cells: pd.Series, column: Column) -> tuple[NDArray[Any], Mask, Mask, M
         lo, hi = column.span
         outside = ~missing & ((values < lo) | (values > hi))
     return values, missing, invalid, outside
-
-
-def _wrong(
-    cells: pd.Series, column: Column, missing: Mask, invalid: Mask
-) -> list[tuple[ColumnError, int]]:
-    """(error, number of cells) for what no rule of the column allows. Text has no nearest bound:
-    a cell that cannot be clipped is wrong."""
-    wrong = []
-    if missing.any() and column.missing is Rule.ERROR:
-        wrong.append((missing_cell(column), int(missing.sum())))
-    if invalid.any() and column.invalid in (Rule.ERROR, Rule.CLIP):
-        wrong.append((invalid_cell(column, cells[invalid]), int(invalid.sum())))
-    return wrong
 
 
 def _levels(cells: pd.Series, column: Column) -> tuple[NDArray[np.object_], Mask, Mask]:

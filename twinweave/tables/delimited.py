@@ -9,13 +9,14 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from twinweave.errors import SourceError
+from twinweave.tables.streams import Stream, rows_at_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,7 @@ _ESCAPE = (
     "part of the cell, '' where it is a sign like any other"
 )
 _BLOCK = 1 << 20  # characters
+_BEYOND = 3  # empty cells that a row may have beyond the header
 _LONGEST_TOLD = 10  # characters of a line that tells spreadsheets the separator
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -48,15 +50,29 @@ _BOMS = {
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
-def read_csv(path: Path, source: Source) -> pd.DataFrame:
+def read_csv(path: Path, source: Source, cells: int) -> Stream:
     """All cells as text. Raises SourceError."""
+    with _faults(path, source):
+        if trouble := _scanned(path, source):
+            raise file_error(path, trouble)
+        names = _names(path, source)
+
+    def parts(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+        with _faults(path, source):
+            for frame in _rows(path, source, names, rows_at_once(cells, len(names))):
+                yield frame if columns is None else frame[list(dict.fromkeys(columns))]
+
+    return Stream(names=tuple(names), parts=parts)
+
+
+@contextmanager
+def _faults(path: Path, source: Source) -> Iterator[None]:
+    """Turn what reading raises into one line. Raises SourceError."""
     import pandas as pd
 
-    trouble = ""
     try:
-        trouble = _scanned(path, source)
-        if not trouble:
-            return _parsed(path, source)
+        yield
+        return
     except FileNotFoundError:
         trouble = "does not exist. Correct `path`, or `data.root` on the command line"
     except (IsADirectoryError, PermissionError):
@@ -75,31 +91,42 @@ def read_csv(path: Path, source: Source) -> pd.DataFrame:
     raise file_error(path, trouble)
 
 
-def _parsed(path: Path, source: Source) -> pd.DataFrame:
-    import pandas as pd
-
-    names = [n.strip() for n in source.names]
-    first = 0 if names else 1
-    if not names:
-        head = _pandas_csv(path, source, nrows=1)
-        names = [str(n).strip().removeprefix("\ufeff") for n in head.iloc[0].fillna("")]
-        if names[0].lower().startswith("sep="):
-            raise file_error(path, 'begins with "sep=" for spreadsheets. Set `skip_rows: 1`')
-    # pandas refuses repeated names: read by position, header included, and name afterwards.
-    # One column more, for rows that end in a separator.
-    frame = _pandas_csv(path, source, names=range(len(names) + 1)).iloc[first:]
-    beyond = frame[len(names)]
-    if not (beyond.isna() | (beyond == "")).all():
-        raise file_error(path, _MORE_CELLS)
+def _names(path: Path, source: Source) -> list[str]:
+    """The header's names, or the source's."""
+    if source.names:
+        return [n.strip() for n in source.names]
+    with _pandas_csv(path, source, 1) as head:
+        names = [str(n).strip().removeprefix("\ufeff") for n in next(head).iloc[0].fillna("")]
+    if names[0].lower().startswith("sep="):
+        raise file_error(path, 'begins with "sep=" for spreadsheets. Set `skip_rows: 1`')
     others = [s for s in SEPARATORS if s != source.separator and s in names[0]]
-    if len(names) == 1 and others and not source.names:
+    if len(names) == 1 and others:
         raise file_error(
             path,
             f"has a header of one name with {others[0]!r} in it. Set `separator` in the source",
         )
-    frame = frame.drop(columns=len(names)).reset_index(drop=True)
-    frame.columns = pd.Index(names)
-    return frame
+    return names
+
+
+def _rows(path: Path, source: Source, names: list[str], size: int) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    first = 0 if source.names else 1
+    # pandas refuses repeated names: read by position, header included, and name afterwards.
+    # Some columns more: for rows that end in separators, and because the parser cuts the first
+    # row of every part without a word where it is longer than it may be. What it cuts there, behind
+    # _BEYOND empty cells, had no name.
+    width = len(names) + _BEYOND
+    with _pandas_csv(path, source, size, names=range(width)) as parts:
+        for part in parts:
+            frame = part.iloc[first:]
+            first = 0
+            beyond = frame.iloc[:, len(names) :]
+            if not (beyond.isna() | (beyond == "")).to_numpy().all():
+                raise file_error(path, _MORE_CELLS)
+            frame = frame.iloc[:, : len(names)].reset_index(drop=True)
+            frame.columns = pd.Index(names)
+            yield frame
 
 
 def sniffed_separator(source: Source) -> tuple[str, int]:
@@ -112,8 +139,9 @@ def sniffed_separator(source: Source) -> tuple[str, int]:
             return told[-1], 1
     for separator in SEPARATORS:
         try:
-            head = _pandas_csv(source.files[0], replace(source, separator=separator), nrows=1)
-            widths[separator] = head.shape[1]
+            own = replace(source, separator=separator)
+            with _pandas_csv(source.files[0], own, 1) as head:
+                widths[separator] = next(head).shape[1]
         except (*_DAMAGED, ValueError, LookupError):
             continue  # reading the whole table says what is wrong
     return max(widths, key=lambda s: widths[s], default=","), 0
@@ -206,13 +234,17 @@ def _stands_in(source: Source) -> bool:
     return len(source.separator) != 1 or not source.separator.isascii()
 
 
-def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
+@contextmanager
+def _pandas_csv(
+    path: Path, source: Source, rows: int, **options: Any
+) -> Iterator[Iterator[pd.DataFrame]]:
+    """The file's lines in frames of so many rows."""
     import pandas as pd
 
     stands_in = _stands_in(source)
     with _opened(path, source) as text:
-        frame: pd.DataFrame = pd.read_csv(
-            io.StringIO(text.read().replace(source.separator, _STAND_IN)) if stands_in else text,
+        reader = pd.read_csv(
+            _StandingIn(text, source.separator) if stands_in else text,
             sep=_STAND_IN if stands_in else source.separator,
             engine="c",
             header=None,
@@ -222,11 +254,41 @@ def _pandas_csv(path: Path, source: Source, **options: Any) -> pd.DataFrame:
             na_values=[],
             skipinitialspace=source.separator != " ",
             escapechar=source.escape or None,
+            chunksize=rows,
             **options,
         )
-    if stands_in:  # in quoted cells it is none
-        frame = frame.apply(lambda c: c.str.replace(_STAND_IN, source.separator, regex=False))
-    return frame
+        if stands_in:  # in quoted cells it is none
+            yield (
+                frame.apply(lambda c: c.str.replace(_STAND_IN, source.separator, regex=False))
+                for frame in reader
+            )
+        else:
+            yield iter(reader)
+
+
+class _StandingIn(io.TextIOBase):
+    """Text with _STAND_IN for a separator, wherever blocks end."""
+
+    def __init__(self, text: IO[str], separator: str) -> None:
+        self._text, self._separator, self._left = text, separator, ""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = None, /) -> str:
+        """At least a sign, if there is one left; other sizes than asked for are no matter here."""
+        ended = False
+        while not ended:
+            block = self._text.read(-1 if size is None else size)
+            ended = not block or size is None or size < 0
+            *whole, last = (self._left + block).split(self._separator)
+            # What may be the beginning of a separator waits for the next block.
+            keep = 0 if ended else min(len(self._separator) - 1, len(last))
+            self._left = last[len(last) - keep :]
+            told = _STAND_IN.join((*whole, last[: len(last) - keep]))
+            if told:
+                return told
+        return ""
 
 
 def file_error(path: Path, trouble: str) -> SourceError:

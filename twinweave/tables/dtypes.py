@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +151,10 @@ def _spelled(cell: Any) -> str | None:
     if cell is None:
         return None
     if isinstance(cell, bytes):
-        cell = cell.decode("utf-8", "replace")
+        try:
+            return cell.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            return UNREADABLE
     if isinstance(cell, str):
         return cell.strip()
     if isinstance(cell, (bool, np.bool_)):
@@ -160,7 +164,9 @@ def _spelled(cell: Any) -> str | None:
             return UNREADABLE
         if isinstance(cell, (float, np.floating, Decimal)) and cell == int(cell):
             return str(int(cell))
-        if isinstance(cell, (int, np.integer, float, np.floating, Decimal)):
+        if isinstance(cell, Decimal):
+            return f"{cell:f}"  # with all its digits, as a database writes it
+        if isinstance(cell, (int, np.integer, float, np.floating, UUID)):
             return str(cell)
     except (ValueError, OverflowError, ArithmeticError):
         return UNREADABLE  # infinities, integers of thousands of digits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import AppError, SchemaError, unquoted
+from twinweave.errors import SchemaError
 from twinweave.parsing import canonical_json
-from twinweave.tables.cleaning import TRUTH, Cleaned, clean
+from twinweave.tables.cleaning import TRUTH, Cleaned
 from twinweave.tables.column import GROUPS, VALUE_UNITS, Column, Kind, Role, seconds
 from twinweave.tables.contingency import ABSENT
 from twinweave.tables.densities import densities
 from twinweave.tables.schema import Schema
-from twinweave.tables.sources import Source, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,34 +67,55 @@ class EncodedTable:
         return self.codes[:, self.schema.coded_names.index(name)]
 
 
-def load_party(source: Source, schema: Schema, party: str) -> EncodedTable:
-    """Read, clean and encode a party's table. Raises AppErrors that name the party."""
-    return encode(load_cleaned(source, schema, party))
-
-
-@unquoted()
-def load_cleaned(source: Source, schema: Schema, party: str) -> Cleaned:
-    """Read and clean a party's table, report included. Raises AppErrors that name the party."""
-    try:
-        return clean(read_table(source, schema), schema)
-    except AppError as error:
-        raise error.at(party) from None
-
-
 def encode(cleaned: Cleaned) -> EncodedTable:
     """Codes of a cleaned table, and amounts of its value columns."""
-    schema, frame = cleaned.schema, cleaned.frame
-    ids = frame[schema.key.name].to_numpy(dtype=object)
-    codes = np.empty((len(frame), len(schema.coded_columns)), dtype=np.int32)
-    for at, column in enumerate(schema.coded_columns):
-        cells = frame[column.name]
-        is_cluster = column.role is Role.CLUSTER
-        codes[:, at] = cluster_groups(cells, ids) if is_cluster else column_codes(column, cells)
-    amounts = {
-        c.name: np.clip(np.nan_to_num(_floats(frame[c.name])), *c.span)
-        for c in schema.with_role(Role.VALUE)
-    }
-    return EncodedTable(schema=schema, ids=ids, codes=codes, amounts=amounts)
+    coded = Encoding(cleaned.schema)
+    coded.add(cleaned.frame)
+    return coded.table(cleaned.frame[cleaned.schema.key.name].to_numpy(dtype=object))
+
+
+class Encoding:
+    """Codes and amounts of the parts of a cleaned table, as small as the codes allow."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._small = np.min_scalar_type(max(c.size for c in schema.coded_columns))
+        self._codes: list[NDArray[np.unsignedinteger[Any]]] = []
+        self._amounts: list[dict[str, NDArray[np.float64]]] = []
+
+    def add(self, frame: pd.DataFrame) -> None:
+        schema = self._schema
+        ids = frame[schema.key.name].to_numpy(dtype=object)
+        codes = np.empty((len(frame), len(schema.coded_columns)), dtype=self._small)
+        for at, column in enumerate(schema.coded_columns):
+            cells = frame[column.name]
+            is_cluster = column.role is Role.CLUSTER
+            codes[:, at] = cluster_groups(cells, ids) if is_cluster else column_codes(column, cells)
+        self._codes.append(codes)
+        values = schema.with_role(Role.VALUE)
+        self._amounts.append(
+            {c.name: np.clip(np.nan_to_num(_floats(frame[c.name])), *c.span) for c in values}
+        )
+
+    def table(self, ids: NDArray[np.object_]) -> EncodedTable:
+        """All parts as one. ids: of their rows. Once: the parts are given up on the way."""
+        codes = np.empty((len(ids), len(self._schema.coded_columns)), dtype=np.int32)
+        done = 0
+        for part in _given_up(self._codes):
+            codes[done : done + len(part)] = part
+            done += len(part)
+        amounts = {
+            name: np.concatenate([part[name] for part in self._amounts])
+            for name in self._amounts[0]
+        }
+        return EncodedTable(schema=self._schema, ids=ids, codes=codes, amounts=amounts)
+
+
+def _given_up(parts: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The parts in order, each forgotten by the list before the next one."""
+    parts.reverse()
+    while parts:
+        yield parts.pop()
 
 
 def cluster_groups(clusters: pd.Series, ids: NDArray[np.object_]) -> Codes:

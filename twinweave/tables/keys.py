@@ -72,14 +72,13 @@ def _by_rules(ids: pd.Series, rules: Sequence[Normal]) -> pd.Series:
     return ids
 
 
-def clean_key(cells: pd.Series, key: Column) -> NDArray[np.object_]:
-    """Normalised ids, complete and unique. Raises ColumnError."""
+def check_ids(ids: NDArray[np.object_], key: Column) -> None:
+    """Raise ColumnError unless normalised ids are complete and unique."""
     import pandas as pd
 
-    ids, missing = normalise_key(cells, key.normalise)
-    if missing.any():
+    if pd.isna(ids).any():
         raise ColumnError(key.name, "an id is missing", "Fill in or remove the rows without an id.")
-    _check_readable(ids, key)
+    check_readable(ids, key)
     if pd.Index(ids).has_duplicates:
         raise ColumnError(
             key.name,
@@ -87,18 +86,17 @@ def clean_key(cells: pd.Series, key: Column) -> NDArray[np.object_]:
             "and so do upper and lower case in e-mails)",
             "Aggregate to one row a user, or set `keep_first_by` in the source.",
         )
-    return ids
 
 
 def clean_clusters(cells: pd.Series, column: Column) -> NDArray[np.object_]:
     """Normalised ids of clusters, None where a user has none. Raises ColumnError."""
-    ids, missing = normalise_key(cells, column.normalise)
-    _check_readable(ids, column)
-    ids[missing] = None
+    ids, _ = normalise_key(cells, column.normalise)
+    check_readable(ids, column)
     return ids
 
 
-def _check_readable(ids: NDArray[np.object_], column: Column) -> None:
+def check_readable(ids: NDArray[np.object_], column: Column) -> None:
+    """Raise ColumnError where an id has no text."""
     if (ids == UNREADABLE).any():
         raise ColumnError(
             column.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twinweave.tables.schema import Schema
-from twinweave.tables.sources import Source, read_table
+from twinweave.tables.sources import Source, read_parts
 
 
 def count_rows(source: Source, schema: Schema) -> int:
@@ -13,4 +13,4 @@ def count_rows(source: Source, schema: Schema) -> int:
     is read beside the id, for a table whose rows are their own ids has no other.
     """
     narrow = Schema(party=schema.party, columns=(schema.key, schema.data_columns[0]))
-    return len(read_table(source, narrow))
+    return sum(len(part) for part in read_parts(source, narrow))

@@ -1,4 +1,4 @@
-"""Where a party's table comes from: CSV, Parquet, any SQL database, or the campaign generator.
+"""Where a party's table comes from: CSV, Parquet, a database, or the campaign generator.
 
 Reading decides nothing about types or validity; cleaning does. Every failure is one line with
 a remedy, free of cell values, passwords and the messages of the libraries beneath.
@@ -6,15 +6,15 @@ a remedy, free of cell values, passwords and the messages of the libraries benea
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +23,31 @@ from twinweave.errors import ColumnError, ConfigError, SourceError, unquoted
 from twinweave.parsing import Parsed
 from twinweave.tables.campaign import CampaignConf, PartyRole, campaign_frames
 from twinweave.tables.column import Column, Kind
-from twinweave.tables.delimited import file_error, read_csv
+from twinweave.tables.columnar import read_duckdb, read_parquet
+from twinweave.tables.databases import read_sql
+from twinweave.tables.delimited import read_csv
 from twinweave.tables.dtypes import is_date_format, iso_dates, plain_numbers
 from twinweave.tables.keys import normalise_key
 from twinweave.tables.schema import Schema
+from twinweave.tables.streams import CELLS, Stream
 from twinweave.tables.transforms import Derived
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SQL_CHUNK = 50_000
 
 
 class SourceKind(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     SQL = "sql"
+    DUCKDB = "duckdb"
     CAMPAIGN = "campaign"
 
     @classmethod
     def of(cls, file: Path) -> SourceKind:
         """Of a file, by its name."""
-        return cls.PARQUET if file.suffix.lower() in (".parquet", ".pq") else cls.CSV
+        known = {".parquet": cls.PARQUET, ".pq": cls.PARQUET, ".duckdb": cls.DUCKDB}
+        return known.get(file.suffix.lower(), cls.CSV)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +82,11 @@ class Present(Parsed):
 class Source(Parsed):
     """Where one party's table is, and what to do before cleaning.
 
-    path: a CSV or Parquet file; CSV may be compressed (.gz, .bz2, .xz, .zip).
+    path: a CSV, Parquet or DuckDB file; CSV may be compressed (.gz, .bz2, .xz, .zip).
     parts: several such files, read one after the other, instead of `path`.
-    url, query: an SQLAlchemy URL and a SELECT; url_env names the environment variable that
-        holds the URL: the only place for one with a password.
+    query: the SELECT that gives the rows, of a database.
+    url: an SQLAlchemy URL (kind sql); url_env names the environment variable that holds the URL:
+        the only place for one with a password.
     separator, encoding, names (of a file without a header), skip_rows (before the header),
     na_values (texts that mean missing), decimal and thousands (signs in numbers): of a CSV.
     escape: of a CSV with backslashes before quotes: a backslash where it makes the quote part of
@@ -120,8 +124,12 @@ class Source(Parsed):
     role: PartyRole | None = None
 
     def __post_init__(self) -> None:
-        if self.kind in (SourceKind.CSV, SourceKind.PARQUET) and not self.files:
+        if self.kind in _FILES and not self.files:
             raise ConfigError("source.path", "missing", "Give the table's file.")
+        if self.kind is SourceKind.DUCKDB and (not self.query or self.parts):
+            raise ConfigError(
+                "source", "a DuckDB file needs `path` and `query`", "Give both, and no `parts`."
+            )
         self._check_text()
         if len(self.decimal) != 1 or self.decimal == self.thousands or len(self.thousands) > 1:
             raise ConfigError(
@@ -168,13 +176,26 @@ class Source(Parsed):
         return tuple(Path(p).expanduser() for p in paths)
 
 
-@unquoted()
+_FILES = (SourceKind.CSV, SourceKind.PARQUET, SourceKind.DUCKDB)
+
+
 def read_raw(source: Source) -> pd.DataFrame:
     """Every column of the source under its own name, for drafting a schema. Raises SourceError."""
-    return _joined(_read_frames(source), None, source)
+    import pandas as pd
+
+    with unquoted():
+        frames = []
+        for stream in _streams(source, CELLS):
+            with closing(stream):
+                frames += [frame for frame in stream.parts(None) if len(frame)]
+        if not frames:
+            raise SourceError(_NO_ROWS)
+        raw = pd.concat(frames, ignore_index=True)
+        if source.kind is SourceKind.CSV:
+            return _mark_missing(raw, source)
+        return raw.infer_objects() if source.kind is SourceKind.SQL else raw
 
 
-@unquoted()
 def read_table(source: Source, schema: Schema) -> pd.DataFrame:
     """The schema's columns, key first, cells as the source gives them (text from CSV).
 
@@ -182,60 +203,126 @@ def read_table(source: Source, schema: Schema) -> pd.DataFrame:
     """
     import pandas as pd
 
+    parts = list(read_parts(source, schema))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def read_parts(source: Source, schema: Schema, cells: int = CELLS) -> Iterator[pd.DataFrame]:
+    """`read_table` some rows at a time: frames of about `cells` cells of the source.
+
+    What is read, and what is raised, is the same whatever their size. Raises SourceError or
+    ColumnError; that a file or query lacks a column is known before its first row is read.
+    """
     origin = _origins(source, schema)
-    extra = (source.keep_first_by,) if source.keep_first_by else ()
-    frames = _read_frames(source)
-    for frame in frames:
-        _check_columns([str(c) for c in frame.columns], origin, extra)
-    raw = _joined(frames, list(dict.fromkeys((*origin.values(), *extra))), source)
-    table = pd.DataFrame(
-        {
-            name: source.derive[name].apply(raw[column]) if name in source.derive else raw[column]
-            for name, column in origin.items()
-        },
-        index=raw.index,
-    )
-    if source.kind is SourceKind.CSV and (source.decimal, source.thousands) != (".", ""):
-        for column in schema.data_columns:
-            if column.kind in (Kind.INTEGER, Kind.CONTINUOUS) and column.name not in source.derive:
-                signs = source.decimal, source.thousands
-                table[column.name] = plain_numbers(table[column.name], *signs)
-    if source.date_format is not None:
-        for column in schema.data_columns:
-            if column.kind is Kind.DATETIME and column.name not in source.derive:
-                table[column.name] = iso_dates(table[column.name], source.date_format)
-    if schema.key.numbered:
-        table.insert(0, schema.key.name, np.arange(len(table)).astype(str).astype(object))
-    if source.keep_first_by:
-        is_key = source.keep_first_by == origin.get(schema.key.name)
-        rules = schema.key.normalise if is_key else ()
-        by = pd.Series(normalise_key(raw[source.keep_first_by], rules)[0], dtype=object)
-        table = table[~(by.duplicated() & by.notna())]
-    if source.present:
-        table = table[_kept(table[schema.key.name], schema.key, source.present)]
-    if table.empty:
-        raise SourceError("no row is left of the table. Raise `present.fraction` in the source.")
-    return table.reset_index(drop=True)
+    shape = _Shape(source, schema, origin)
+    wanted = list(dict.fromkeys((*origin.values(), *shape.extra)))
+    left = False
+    with unquoted():
+        for stream in _streams(source, cells):
+            with closing(stream):
+                _check_columns(list(stream.names), origin, shape.extra)
+                for raw in stream.parts(wanted):
+                    table = shape.apply(raw)
+                    if len(table):
+                        left = True
+                        yield table
+        if not shape.rows:
+            raise SourceError(_NO_ROWS)
+        if not left:
+            raise SourceError(
+                "no row is left of the table. Raise `present.fraction` in the source."
+            )
 
 
-def _read_frames(source: Source) -> list[pd.DataFrame]:
-    readers = {
-        SourceKind.CSV: _read_files,
-        SourceKind.PARQUET: _read_files,
-        SourceKind.SQL: _read_sql,
-        SourceKind.CAMPAIGN: _read_campaign,
-    }
-    return readers[source.kind](source)
+_NO_ROWS = "the table has no rows. Point `source` at a table that has some."
 
 
-def _joined(frames: list[pd.DataFrame], columns: list[str] | None, source: Source) -> pd.DataFrame:
-    import pandas as pd
+class _Shape:
+    """What a source declares of its rows, applied to one part after the other.
 
-    picked = [f if columns is None else f[columns] for f in frames]
-    raw = pd.concat(picked, ignore_index=True) if picked else pd.DataFrame()
-    if raw.empty:
-        raise SourceError("the table has no rows. Point `source` at a table that has some.")
-    return _mark_missing(raw, source) if source.kind is SourceKind.CSV else raw
+    rows: how many were read so far. A part depends on those before it by its rows' numbers and
+    by whom `keep_first_by` has seen.
+    """
+
+    def __init__(self, source: Source, schema: Schema, origin: Mapping[str, str]) -> None:
+        self._source, self._schema, self._origin = source, schema, origin
+        self._seen: set[str] = set()
+        self.extra = (source.keep_first_by,) if source.keep_first_by else ()
+        self.rows = 0
+
+    def apply(self, raw: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        source, key = self._source, self._schema.key
+        if source.kind is SourceKind.CSV:
+            raw = _mark_missing(raw, source)
+        columns: dict[str, Any] = {}
+        if key.numbered:
+            numbers = np.arange(self.rows, self.rows + len(raw))
+            columns[key.name] = numbers.astype(str).astype(object)
+        self.rows += len(raw)
+        signed = {c.name: c for c in self._schema.data_columns if c.name not in source.derive}
+        for name, column in self._origin.items():
+            cells = raw[column]
+            if name in source.derive:
+                cells = source.derive[name].apply(cells)
+            columns[name] = _with_usual_signs(cells, signed.get(name), source)
+        table = pd.DataFrame(columns, index=raw.index)
+        keep = np.ones(len(table), dtype=bool)
+        if source.keep_first_by:
+            keep = self._first(raw[source.keep_first_by])
+        if source.present:
+            keep[keep] = _kept(table[key.name][keep], key, source.present)
+        return table if keep.all() else table[keep].reset_index(drop=True)
+
+    def _first(self, cells: pd.Series) -> NDArray[np.bool_]:
+        """Which rows are the first of their value, those without one included: (n,)."""
+        import pandas as pd
+
+        is_key = self._source.keep_first_by == self._origin.get(self._schema.key.name)
+        by, missing = normalise_key(cells, self._schema.key.normalise if is_key else ())
+        keep = ~pd.Series(by, dtype=object).duplicated().to_numpy() | missing
+        for at in np.flatnonzero(keep & ~missing):
+            if by[at] in self._seen:
+                keep[at] = False
+            else:
+                self._seen.add(by[at])
+        return keep
+
+
+def _with_usual_signs(cells: pd.Series, column: Column | None, source: Source) -> pd.Series:
+    """Numbers and dates of a column as other sources write them."""
+    if column is None:
+        return cells
+    if column.kind in (Kind.INTEGER, Kind.CONTINUOUS):
+        if source.kind is SourceKind.CSV and (source.decimal, source.thousands) != (".", ""):
+            return plain_numbers(cells, source.decimal, source.thousands)
+    elif column.kind is Kind.DATETIME and source.date_format is not None:
+        return iso_dates(cells, source.date_format)
+    return cells
+
+
+def _streams(source: Source, cells: int) -> Iterator[Stream]:
+    """The files of a source one after the other, or its only table. Raises SourceError."""
+    if source.kind is SourceKind.CSV:
+        yield from (read_csv(path, source, cells) for path in source.files)
+    elif source.kind is SourceKind.PARQUET:
+        yield from (read_parquet(path, cells) for path in source.files)
+    elif source.kind is SourceKind.DUCKDB:
+        yield read_duckdb(source.files[0], source.query or "", cells)
+    elif source.kind is SourceKind.SQL:
+        yield read_sql(source, cells)
+    else:
+        assert source.campaign is not None
+        assert source.role is not None
+        yield _of_frame(campaign_frames(source.campaign)[source.role])
+
+
+def _of_frame(frame: pd.DataFrame) -> Stream:
+    def parts(columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+        yield frame if columns is None else frame[list(columns)]
+
+    return Stream(names=tuple(map(str, frame.columns)), parts=parts)
 
 
 def _origins(source: Source, schema: Schema) -> dict[str, str]:
@@ -290,75 +377,3 @@ def _kept(cells: pd.Series, key: Column, present: Present) -> NDArray[np.bool_]:
     share = hashed / 2.0**64
     kept: NDArray[np.bool_] = missing | ((share >= present.start) & (share < present.end))
     return kept
-
-
-def _read_files(source: Source) -> list[pd.DataFrame]:
-    if source.kind is SourceKind.CSV:
-        return [read_csv(path, source) for path in source.files]
-    return [_read_parquet(path) for path in source.files]
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    """All columns, named index levels too; whole numbers with gaps stay whole."""
-    import pandas as pd
-    import pyarrow
-
-    trouble = ""
-    frame = None
-    try:
-        frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
-    except FileNotFoundError:
-        trouble = "does not exist. Correct `path`, or `data.root` on the command line"
-    except (IsADirectoryError, PermissionError):
-        trouble = "cannot be opened. Give `path` a file that this process may read"
-    except (OSError, ValueError, TypeError, pyarrow.ArrowException):
-        trouble = "is not a Parquet file, or damaged. Correct `kind`, or get the file again"
-    if frame is None:
-        raise file_error(path, trouble)
-    frame.columns = frame.columns.map(str)  # pandas remembers numbers as names
-    for level, name in enumerate(frame.index.names):
-        if name is not None and str(name) not in frame.columns:
-            frame[str(name)] = frame.index.get_level_values(level)
-    return frame
-
-
-def _read_sql(source: Source) -> list[pd.DataFrame]:
-    """The query's rows in chunks. Raises SourceError; its text holds neither URL nor query."""
-    import pandas as pd
-    import sqlalchemy as sql
-    from sqlalchemy.pool import NullPool
-
-    url = source.url or os.environ.get(source.url_env or "", "")
-    where = f"environment variable {source.url_env}" if source.url_env else "`url`"
-    if not url:
-        raise SourceError(f"{where} holds no database URL. Set it for this process.")
-    # `step` says how far we came; libraries' own messages could quote the URL or a cell.
-    step = (
-        f"the database URL in {where} is malformed, or its driver is not installed. "
-        "Write dialect+driver://user:password@host/database"
-    )
-    try:
-        engine = sql.create_engine(url, poolclass=NullPool, hide_parameters=True)
-        step = (
-            "the database refused the connection. Check host, database, user and password "
-            f"in {where}"
-        )
-        with engine.connect() as connection:
-            step = "the database could not run `query`. Check its SQL and the user's rights"
-            stream = connection.execution_options(stream_results=True)
-            chunks = pd.read_sql_query(
-                sql.text(source.query or ""),
-                stream,
-                chunksize=SQL_CHUNK,
-                dtype_backend="numpy_nullable",
-            )
-            return list(chunks)
-    except Exception:
-        # Drivers raise what they like, some of it derived from Exception directly.
-        raise SourceError(f"{step}.") from None
-
-
-def _read_campaign(source: Source) -> list[pd.DataFrame]:
-    assert source.campaign is not None
-    assert source.role is not None
-    return [campaign_frames(source.campaign)[source.role]]

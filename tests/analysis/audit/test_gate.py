@@ -7,7 +7,9 @@ import pytest
 
 from twinweave.analysis.audit.gate import CANARIES, decide
 from twinweave.analysis.audit.rates import finding_of_hits, hit_table
+from twinweave.analysis.audit.report import audit_report
 from twinweave.analysis.audit.results import AttackFinding, LowerBound
+from twinweave.workload.audit import AuditPlan
 
 LEAKS = AttackFinding(name="copies", success=0.6, control=0.2, interval=(0.31, 0.49), threshold=0.3)
 UNSURE = AttackFinding(
@@ -43,6 +45,24 @@ def test_a_partys_word_withholds_and_what_was_not_seen_does_not() -> None:
     gate = decide({}, unseen=["b did not answer."])
     assert gate.state == "open"
     assert gate.unseen == ("b did not answer.",)
+
+
+@pytest.mark.parametrize("gate", ["off", "counts", "parties"])
+def test_nothing_opens_for_a_training_without_noise(gate: str) -> None:
+    plan = AuditPlan(
+        mode="quick",
+        holdout=0.1,
+        threshold=0.1,
+        counted=(),
+        noise_multiplier=None,
+        verdict=gate == "parties",
+        quasi_identifiers=(),
+        k=5,
+    )
+    assert not audit_report(plan, gate, ["a"], {}).gate.withheld
+    (reason,) = (found := audit_report(plan, gate, ["a"], {}, unsafe=True).gate).reasons
+    assert found.withheld
+    assert "without noise" in reason.what
 
 
 # --- rates ---------------------------------------------------------------------------------

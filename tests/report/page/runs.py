@@ -28,6 +28,8 @@ from twinweave.analysis.anonymity import Anonymity
 from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.audit.results import AttackFinding, Gate, LowerBound, Reason
 from twinweave.analysis.examine import examine
+from twinweave.analysis.fairness.trade import Judged, Trade
+from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.conclusions import conclude
 from twinweave.analysis.overlap import overlaps_found
 from twinweave.privacy.events import (
@@ -46,13 +48,15 @@ from twinweave.report.record import report_record
 from twinweave.rundir import Run
 from twinweave.synthesis.decode import decode_rows
 from twinweave.synthesis.draw import Source
+from twinweave.synthesis.fairness.curve import TradePoint
+from twinweave.synthesis.fairness.enforce import Enforced, GroupDifference
 from twinweave.synthesis.population import population
 from twinweave.synthesis.synthesise import SynthesisResult
 from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.decisions import DecisionConf, MoneyConf
 from twinweave.workload.measurement import Measurement
 
-CONFIGURATION = {
+CONFIGURATION: dict[str, Any] = {
     "seed": 0,
     "output": "/secret/place",
     "privacy": {"epsilon": 1.0, "guard": {"mode": "on", "path": "/secret/guard"}},
@@ -153,6 +157,59 @@ def withheld(found: Contents) -> Contents:
     """The same run, whose tables were not handed out."""
     why = Reason(source="a", what="copies: 26 points better", remedy="Run with a smaller epsilon")
     return replace(found, audit=audited(Gate(state="withheld", reasons=(why,))))
+
+
+def made_fair(found: Contents) -> Contents:
+    """The same run with labels that were made fair, as far as could be."""
+
+    def judged(parity: float) -> tuple[Judged]:
+        told = Finding(value=parity, interval=(parity / 2, parity * 2))
+        return (Judged(columns=("region",), parity=told, odds=None, opportunity=told),)
+
+    difference = GroupDifference(
+        columns=("region",),
+        before=0.21,
+        aimed=0.0,
+        reached=0.13,
+        missed=0.02,
+        pooled=("w",),
+        left_out=(),
+    )
+    enforced = Enforced(
+        constraint="demographic_parity",
+        way="rake",
+        strength=1.0,
+        label="bought",
+        positive="1",
+        admissible=(),
+        tolerance=0.01,
+        changed=0.043,
+        differences=(difference,),
+        met=False,
+        curve=tuple(
+            TradePoint(strength=s, accuracy=0.8 - s / 50, labels=0, parity=0.2 - s / 10, odds=0.1)
+            for s in (0.0, 0.5, 1.0)
+        ),
+    )
+    cost = Trade(
+        rows=900,
+        accuracy_before=0.81,
+        accuracy_after=0.79,
+        before=judged(0.2),
+        after=judged(0.02),
+    )
+    assert found.synthetic is not None
+    synthetic = replace(found.synthetic, enforced=enforced, trade=cost)
+    return replace(found, synthetic=synthetic)
+
+
+def pooled(found: Contents) -> Contents:
+    """Five offices that hold the same columns of different people: nothing is matched."""
+    offices = {f"office_{i}": 450 + i for i in range(1, 6)}
+    ledger = {**found.facts.ledger, "epsilon_by_party": dict.fromkeys(offices, 0.99)}
+    guards = dict.fromkeys(offices, "on")
+    facts = replace(found.facts, sizes=offices, ledger=ledger, guards=guards)
+    return replace(found, facts=facts, overlaps=())
 
 
 def releases() -> list[dict[str, Any]]:

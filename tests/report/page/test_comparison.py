@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from scripts import compare
 from tests.report.page.documents import Document
+from twinweave.errors import SourceError
 from twinweave.report.comparison import compared, front, runs_in
+from twinweave.report.page.comparison import comparison_page
+from twinweave.report.sweep import Row, note
 
 POINTS = st.lists(st.tuples(*3 * [st.integers(0, 4)]), max_size=12)
 
@@ -60,6 +63,43 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path / "sweep"
 
 
+def test_a_sweep_tells_what_was_asked_and_why_a_run_has_no_folder(sweep: Path) -> None:
+    given = {"2": ("seed=1",), "3": ("seed=2",), "11": ("seed=3",)}
+    for name, overrides in given.items():
+        note(sweep, Row(overrides=("x=1", *overrides), folder=name, error="bad." * (name == "11")))
+    rows = {row.name: row for row in compared(runs_in([sweep]))[0]}
+    assert list(rows) == ["2", "3", "4", "10", "11"]
+    asked = [rows[name].asked for name in ("2", "4", "11")]
+    assert asked == [{"seed": "1"}, {}, {"seed": "3"}]
+    assert (rows["11"].status, rows["11"].why) == ("failed", "bad.")
+    (sweep / "runs.jsonl").write_text('{"folder": "2", "value": 1}')
+    with pytest.raises(SourceError, match="of an earlier release"):
+        runs_in([sweep])
+
+
+def test_a_run_whose_tables_are_withheld_is_not_compared(sweep: Path) -> None:
+    gate = {"state": "withheld", "reasons": [{"source": "copies", "what": "too many"}]}
+    found = report(0.5, 0.1, 0.01, 1.0) | {"audit": {"gate": gate}}
+    (sweep / "2" / "report.json").write_text(json.dumps(found))
+    rows = {row.name: row for row in compared(runs_in([sweep]))[0]}
+    assert (rows["2"].status, rows["2"].why) == ("withheld", "copies: too many")
+    assert not rows["2"].front
+    assert rows["3"].front
+
+
+def test_an_infinite_epsilon_is_the_worst_and_in_no_picture(sweep: Path) -> None:
+    told = report(1.0, 0.20, 0.05, 9.0)
+    told["privacy"] = {"spent": None}
+    (sweep / "3" / "report.json").write_text(json.dumps(told))
+    rows, known = compared(runs_in([sweep]))
+    assert known[0].key == "epsilon"
+    assert {row.name for row in rows if row.front} == {"2", "10"}
+    document = Document.of(comparison_page(rows, known, ["guard: off (public data)."]))
+    assert document.faults == []
+    assert "∞" in document.text
+    assert "guard: off (public data)." in document.text
+
+
 def _status(folder: Path, **told: str) -> None:
     (folder / "status.json").write_text(json.dumps(told))
 
@@ -98,5 +138,6 @@ def test_the_command_writes_page_and_csv(
         told = {row["run"]: row for row in csv.DictReader(file)}
     assert told["2"]["on_front"] == "1"
     assert (told["4"]["status"], told["4"]["epsilon"]) == ("failed", "")
+    assert told["4"]["why"] == "no budget left."
     assert compare.main([str(tmp_path / "nowhere")]) == 14
     assert "neither a run nor a sweep" in capsys.readouterr().err

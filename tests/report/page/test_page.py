@@ -15,24 +15,21 @@ from tests.report.page.runs import (
     CONFIGURATION,
     contents,
     drawn,
+    made_fair,
     measured,
     releases,
     withheld,
     written,
 )
 from twinweave import rundir
-from twinweave.analysis.fairness.trade import Judged, Trade
 from twinweave.analysis.fidelity.margins import Margin
 from twinweave.analysis.fidelity.tables import TableFidelity
-from twinweave.analysis.finding import Finding
 from twinweave.errors import SourceError
 from twinweave.report.contents import Contents
 from twinweave.report.page.material import Material
 from twinweave.report.page.page import run_page
 from twinweave.report.page.sections.budget import grouped
 from twinweave.report.page.style import STYLE
-from twinweave.synthesis.fairness.curve import TradePoint
-from twinweave.synthesis.fairness.enforce import Enforced, GroupDifference
 
 LIMIT = 1_000_000
 """Bytes of a page."""
@@ -94,7 +91,7 @@ def test_the_reader_sees_what_is_wrong(page: str, broken: str, fault: str) -> No
 def test_a_page_says_what_must_be_said(page: str) -> None:
     text = " ".join(Document.of(page).text.split())
     for part in (
-        "T raised bought by",
+        "T raised the bought rate by",
         "The budget guard is off at a",
         "95% confidence",
         "added by privacy noise",
@@ -139,6 +136,26 @@ def test_what_a_run_lacks_is_absent(found: Contents, tmp_path: Path) -> None:
     assert sections == ["budget", "learned", "configuration"]
 
 
+def test_a_page_without_rows_says_so_and_how_far_groups_differ(
+    found: Contents, tmp_path: Path
+) -> None:
+    measured_alone = replace(found, lift=None, synthetic=None, audit=None)
+    run = written(tmp_path, measured_alone, TABLES)
+    asked = {"sensitive": ["region"], "label": "bought", "positive": "1"}
+    conf = {
+        **CONFIGURATION,
+        "generator": {"name": "tvae"},
+        "data": {**CONFIGURATION["data"], "fairness": asked},
+        "privacy": {**CONFIGURATION["privacy"], "k": 10},
+    }
+    rundir.write_json(run.path / rundir.CONFIGURATION, conf)
+    document = Document.of(drawn(rundir.Run(tmp_path)))
+    assert document.faults == []
+    assert "There are no synthetic rows" in document.text
+    assert "Groups by region differ by" in document.text
+    assert "fairness" in document.anchors
+
+
 def test_a_page_without_an_experiment_speaks_of_its_rows(found: Contents, tmp_path: Path) -> None:
     assert found.synthetic is not None
     synthetic = replace(found.synthetic, lift=None, unmeasured=())
@@ -156,49 +173,12 @@ def test_withheld_tables_are_said_first(found: Contents, tmp_path: Path) -> None
     assert document.faults == []
     first = document.text.index("The synthetic tables are withheld.")
     assert first < document.text.index("What the treatment did")
+    assert "Withheld, a: copies: 26 points better." in document.text
     assert "Synthetic rowswithheld" in "".join(document.text.split("\n"))
 
 
 def test_what_was_made_fair_stands_before_and_after(found: Contents, tmp_path: Path) -> None:
-    def judged(parity: float) -> tuple[Judged]:
-        told = Finding(value=parity, interval=(parity / 2, parity * 2))
-        return (Judged(columns=("region",), parity=told, odds=None, opportunity=told),)
-
-    difference = GroupDifference(
-        columns=("region",),
-        before=0.21,
-        aimed=0.0,
-        reached=0.13,
-        missed=0.02,
-        pooled=("w",),
-        left_out=(),
-    )
-    enforced = Enforced(
-        constraint="demographic_parity",
-        way="rake",
-        strength=1.0,
-        label="bought",
-        positive="1",
-        admissible=(),
-        tolerance=0.01,
-        changed=0.043,
-        differences=(difference,),
-        met=False,
-        curve=tuple(
-            TradePoint(strength=s, accuracy=0.8 - s / 50, labels=0, parity=0.2 - s / 10, odds=0.1)
-            for s in (0.0, 0.5, 1.0)
-        ),
-    )
-    cost = Trade(
-        rows=900,
-        accuracy_before=0.81,
-        accuracy_after=0.79,
-        before=judged(0.2),
-        after=judged(0.02),
-    )
-    assert found.synthetic is not None
-    synthetic = replace(found.synthetic, enforced=enforced, trade=cost)
-    document = Document.of(drawn(written(tmp_path, replace(found, synthetic=synthetic), TABLES)))
+    document = Document.of(drawn(written(tmp_path, made_fair(found), TABLES)))
     assert document.faults == []
     assert "enforced" in document.anchors
     text = " ".join(document.text.split())

@@ -13,7 +13,7 @@ from scripts.describe import main
 from twinweave.errors import ColumnError, SourceError
 from twinweave.parsing import parse
 from twinweave.tables.drafts.party import draft_schema
-from twinweave.tables.encoding import load_cleaned, load_party
+from twinweave.tables.loading import load_cleaned, load_party
 from twinweave.tables.schema import Schema
 from twinweave.tables.sources import Source
 

@@ -18,7 +18,7 @@ from twinweave.parsing import parse
 from twinweave.tables.drafts.party import likely_key, read_table_file
 from twinweave.tables.drafts.roles import guessed_experiment
 from twinweave.tables.drafts.run import draft_run, party_names
-from twinweave.tables.encoding import load_cleaned
+from twinweave.tables.loading import load_cleaned
 
 
 def files(folder: Path, **changes: Any) -> list[Path]:

@@ -16,9 +16,11 @@ from twinweave.protocols.evaluation.interface import Evidence
 from twinweave.spec import RunSpec
 from twinweave.synthesis.decode import key_of, presence_columns
 from twinweave.tables.cleaning import clean
+from twinweave.tables.column import Column, Rule
 from twinweave.tables.contingency import ABSENT
-from twinweave.tables.encoding import encode, load_party
+from twinweave.tables.encoding import encode
 from twinweave.tables.holdout import divide, simulated_key
+from twinweave.tables.loading import load_party
 from twinweave.workload.audit import AuditPlan, Depth
 
 if TYPE_CHECKING:
@@ -84,10 +86,15 @@ def coded(spec: RunSpec, joint: pd.DataFrame) -> Rows:
         if not len(at):
             continue
         table = joint.iloc[at][[key, *own.names]].rename(columns={key: own.key.name})
-        columns = tuple(c for c in own.columns if c is own.key or c.name in own.names)
+        columns = tuple(_decoded(c) for c in own.columns if c is own.key or c.name in own.names)
         typed = encode(clean(table, replace(own, columns=columns)))
         if len(typed) != len(at):
             raise SourceError("the synthetic table is not the run's any more. Bring it back.")
         columns_of_own = np.array([schema.names.index(n) for n in own.names])
         codes[at[:, None], columns_of_own] = typed.codes
     return Rows(codes=codes, presence=presence)
+
+
+def _decoded(column: Column) -> Column:
+    """As its decoded cells are read: the level MISSING is written as a cell that is missing."""
+    return replace(column, missing=Rule.LEVEL) if column.has_missing_level else column

@@ -18,6 +18,13 @@ _BUG = (
 _THEIRS = "Ask the party: its own audit.json says why."
 
 
+def without_noise() -> Gate:
+    """The word on rows of a generator that was trained without noise, whoever looked at them."""
+    what = "the generator was trained without noise (privacy.unsafe): its rows have no guarantee"
+    remedy = "No audit can say that they are safe. Run without privacy.unsafe for tables."
+    return Gate(state="withheld", reasons=(Reason(source="unsafe", what=what, remedy=remedy),))
+
+
 def decide(
     attacks: Mapping[str, Sequence[AttackFinding]],
     bounds: Sequence[LowerBound] = (),

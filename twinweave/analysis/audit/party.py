@@ -7,6 +7,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from twinweave import progress
 from twinweave.workload.audit import COUNTED
 
 if TYPE_CHECKING:
@@ -86,10 +87,13 @@ def findings(
     threshold = evidence.plan.threshold
     counted = [finding_of_hits(n, table, threshold=threshold) for n, table in hits.items()]
     attacks = [found for found in counted if found is not None]
+    progress.report("audit", 0, 3)
     played = attacked(evidence)
     attacks += played.findings
     gate = decide({evidence.party: attacks})
+    progress.report("audit", 1, 3)
     utility = measured(evidence, rng)
+    progress.report("audit", 2, 3)
     anonymity = described(evidence)
     report = {
         "attacks": to_plain(attacks),

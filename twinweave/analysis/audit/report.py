@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from twinweave.analysis.anonymity import Anonymity
-from twinweave.analysis.audit.gate import decide
+from twinweave.analysis.audit.gate import decide, without_noise
 from twinweave.analysis.audit.rates import finding_of_hits
 from twinweave.analysis.audit.results import AttackFinding, Gate, LowerBound
 from twinweave.privacy.noise import OwnGaussian
@@ -43,10 +43,12 @@ def audit_report(
     replies: Mapping[str, EvaluateReply],
     bounds: Sequence[LowerBound] = (),
     anonymity: Mapping[str, Anonymity] | None = None,
+    *,
+    unsafe: bool = False,
 ) -> AuditReport:
     """From the parties' answers to what is known, and to whether the tables are handed out.
 
-    gate: of AuditConf.
+    gate: of AuditConf. unsafe: the generator was trained without noise, and no gate opens.
     """
     attacks = {party: _attacks(plan, reply) for party, reply in replies.items()}
     words = {party: reply.verdict for party, reply in replies.items() if reply.verdict}
@@ -69,6 +71,9 @@ def audit_report(
         if gate == "off"
         else decide(attacks, bounds, refused=refused, unseen=unseen)
     )
+    if unsafe:
+        closed = without_noise()
+        decided = replace(closed, reasons=closed.reasons + decided.reasons, unseen=decided.unseen)
     return AuditReport(
         mode=plan.mode,
         holdout=plan.holdout,
@@ -80,6 +85,20 @@ def audit_report(
         words=words,
         bounds=tuple(bounds),
         anonymity=anonymity or {},
+    )
+
+
+def unaudited() -> AuditReport:
+    """Of rows that were trained without noise, and that nobody was asked to look at."""
+    return AuditReport(
+        mode="off",
+        holdout=0.0,
+        threshold=0.0,
+        gate=without_noise(),
+        attacks={},
+        looked=(),
+        silent=(),
+        words={},
     )
 
 

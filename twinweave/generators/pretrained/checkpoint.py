@@ -69,8 +69,9 @@ class Checkpoint:
         return ARCHITECTURES[self.model_type]
 
 
-def checked(folder: str, digest: str | None = None) -> Checkpoint:
-    """The checkpoint in a folder, fit for a private run.
+def checked(folder: str, digest: str | None = None, *, unsafe: bool = False) -> Checkpoint:
+    """The checkpoint in a folder, fit for a private run; or, where `unsafe`, for one that trains
+    without noise, which may go on with what another such run made.
 
     digest: that the run's specification names. Raises ConfigError for a folder that is none, a
     kind of model that was not checked, weights that may run code, a lineage that refuses, or other
@@ -79,7 +80,7 @@ def checked(folder: str, digest: str | None = None) -> Checkpoint:
     path = Path(folder)
     kind = model_type(path)
     found = digest_of(path)
-    lineage.check(path, found)
+    lineage.check(path, found, config_of(path), unsafe=unsafe)
     _check_layers(path, ARCHITECTURES[kind])
     if digest not in (None, found):
         raise _refused(

@@ -1,14 +1,17 @@
 """What a checkpoint was trained on, kept with its weights: which ones may start a private run.
 
-Two records that say the same: `lineage.json` in the folder, bound to the hash of the folder's
-files, and the unsafe mark inside the weight files' own headers. A renamed or copied folder keeps
-both; one whose `lineage.json` was deleted, or is another's, keeps the mark.
+Three records that say the same: `lineage.json` in the folder, bound to the hash of the folder's
+files; the unsafe mark inside the weight files' own headers; and the same mark in the model's
+configuration. A renamed or copied folder keeps all three; one whose `lineage.json` was deleted, or
+is another's, keeps the marks; weights that were loaded and saved anew by `transformers` keep that
+of the configuration. Who takes out all three is not found out.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from twinweave.parsing import Parsed, canonical_json, load_json, parse
 FILE = "lineage.json"
 MARK = "twinweave.unsafe"
 """Key in the header of a safetensors file; its value says of what training."""
+CONFIG_MARK = "twinweave_unsafe"
+"""The same in config.json, where `transformers` keeps what it does not know."""
 
 _HEADER = 100_000_000
 """Bytes at most: as the format's own library allows."""
@@ -46,17 +51,19 @@ class Lineage(Parsed):
         return any(t.epsilon is None for t in self.trained)
 
 
-def check(folder: Path, digest: str) -> None:
-    """Raise ConfigError unless the checkpoint in `folder` may start a private run."""
-    marked = any(
+def check(folder: Path, digest: str, config: Mapping[str, Any], *, unsafe: bool) -> None:
+    """Raise ConfigError unless the checkpoint in `folder` may start a private run; or, where
+    `unsafe`, one that trains without noise. config: its config.json."""
+    marked = CONFIG_MARK in config or any(
         MARK in header(path).get("__metadata__", {})
         for path in sorted(folder.glob("*.safetensors"))
     )
     lineage = read(folder)
-    if marked or (lineage is not None and lineage.unsafe):
+    if not unsafe and (marked or (lineage is not None and lineage.unsafe)):
         raise _refused(
             "was fine-tuned on private rows without noise (its lineage says so)",
-            "Start from the checkpoint that it was made from.",
+            "Start from the checkpoint that it was made from. Only a run with privacy.unsafe=true "
+            "may go on with this one (generator.unsafe_checkpoint=true).",
         )
     if lineage is not None and lineage.digest != digest:
         raise _refused(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from twinweave.generators.conf import PretrainedConf
 from twinweave.generators.mlp import Blocks
 from twinweave.generators.pretrained.checkpoint import check_installed, checked
 from twinweave.generators.pretrained.decoding import Decoder
+from twinweave.generators.pretrained.lineage import Training
+from twinweave.generators.pretrained.merged import write_unsafe
 from twinweave.generators.pretrained.network import AdaptedModel
 from twinweave.generators.pretrained.pieces import Pieces, Written
 from twinweave.generators.pretrained.template import template
@@ -51,7 +54,7 @@ class PretrainedTransformer(RowLossGenerator):
         """Raises ConfigError for a checkpoint that may not be used, or cannot write the columns."""
         super().__init__(conf, layout)
         check_installed()
-        checkpoint = checked(conf.checkpoint, conf.digest)
+        checkpoint = checked(conf.checkpoint, conf.digest, unsafe=conf.unsafe_checkpoint)
         self.template = template(layout, checkpoint)
         self.network = AdaptedModel(conf, checkpoint, torch.tensor(self.template.prompt))
         self.pieces = Pieces(self.template, self.network.start)
@@ -70,6 +73,11 @@ class PretrainedTransformer(RowLossGenerator):
         """The adapters' own."""
         for name, layer in self.network.adapters():
             yield from layer.named_parameters(name)
+
+    def write_unsafe(self, folder: Path, training: Training) -> bool:
+        """As a checkpoint, the adapters merged into it: afterwards this network has none."""
+        write_unsafe(folder, self.network, Path(self.conf.checkpoint), training)
+        return True
 
     def trained_by(self, held: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
         """Every adapter, by whoever holds a column."""

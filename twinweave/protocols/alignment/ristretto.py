@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave import progress
 from twinweave.errors import ProtocolError
 from twinweave.protocols.alignment import libsodium_loop
 from twinweave.protocols.alignment.libsodium_loop import ELEMENT_BYTES, ROW_BYTES
@@ -23,6 +24,7 @@ UNIFORM_BYTES = ROW_BYTES["from_uniform"]
 SCALAR_BYTES = 32
 ORDER = 2**252 + 27742317777372353535851937790883648493
 ROWS_PER_PROCESS = 4096  # at least: a quarter of a second's work pays for starting a process
+ROWS_PER_PIECE = 1 << 15  # at least: some seconds of work, after which it is told how far it is
 
 Elements = NDArray[np.uint8]
 
@@ -76,16 +78,20 @@ def _shared_out(
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != width:
         raise ProtocolError(f"expected a uint8 array of {width}-byte rows. Send tags as such.")
     rows = np.ascontiguousarray(array)
-    parts = min(workers or default_workers(), len(rows) // ROWS_PER_PROCESS)
-    if parts <= 1:
+    processes = min(workers or default_workers(), len(rows) // ROWS_PER_PROCESS)
+    if processes <= 1:
         return _here(operation, scalar, rows)
+    parts = max(processes, len(rows) // ROWS_PER_PIECE)
     bounds = [len(rows) * i // parts for i in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as pool:
+    done = []
+    with ThreadPoolExecutor(processes) as pool:
         jobs = [
             pool.submit(_elsewhere, operation, scalar, rows[start:stop])
             for start, stop in pairwise(bounds)
         ]
-        done = [job.result() for job in jobs]
+        for job in jobs:
+            done.append(job.result())
+            progress.report(operation, len(done), parts)
     good = [part for part in done if part is not None]
     return np.concatenate(good) if len(good) == parts else None
 

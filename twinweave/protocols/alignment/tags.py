@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave import progress
 from twinweave.errors import ProtocolError
 from twinweave.protocols.alignment import ristretto
 from twinweave.protocols.alignment.libsodium_loop import ELEMENT_BYTES
@@ -64,10 +65,12 @@ class Ristretto:
                 digest.update(one)
                 digests += digest.digest()
             uniform = np.frombuffer(digests, dtype=np.uint8).reshape(-1, ristretto.UNIFORM_BYTES)
-            hashed = ristretto.from_uniform(uniform, workers=self.workers)
-            tags[start : start + len(part)] = ristretto.multiply(
-                scalar, hashed, workers=self.workers
-            )
+            at, of = 2 * start // _HASH_CHUNK, 2 * -(-len(ids) // _HASH_CHUNK)
+            with progress.part("tags", at, 1, of):
+                hashed = ristretto.from_uniform(uniform, workers=self.workers)
+            with progress.part("tags", at + 1, 1, of):
+                found = ristretto.multiply(scalar, hashed, workers=self.workers)
+            tags[start : start + len(part)] = found
         return order, tags
 
     def hop(self, tags: Tags, secret: bytes) -> Tags:

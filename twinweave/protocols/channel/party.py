@@ -34,6 +34,7 @@ def setup(request: SetupRequest, site: Site) -> tuple[SetupReply, Joined]:
         site.check_audit(spec.audit)
     if spec.training is not None:
         sums_of(spec)
+        site.check_unsafe(spec.training.unsafe)
         site.placed(spec.training.generator).check(UnionLayout.of(spec.schema))
     rows = read_rows(site, spec.run, spec.holdout)
     tell_cleaning(site, spec.run)

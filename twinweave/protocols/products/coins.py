@@ -55,6 +55,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave import progress
 from twinweave.errors import ProtocolError
 from twinweave.privacy.noise import TESTED_COINS
 from twinweave.protocols.keystream import Keystream, hkdf
@@ -115,6 +116,7 @@ class Coins:
         step = max(8, _CHUNK_WORDS // self.dealt // 8 * 8)
         for start in range(0, self.rounds, step):
             yield slice(start, min(start + step, self.rounds))
+            progress.report("coin rounds", min(start + step, self.rounds), self.rounds)
 
 
 def seed(secret: bytes) -> bytes:

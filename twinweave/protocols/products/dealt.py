@@ -27,6 +27,7 @@ Seeds that come twice would put two matrices under one mask; a party refuses the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -34,6 +35,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from twinweave import progress
 from twinweave.errors import ProtocolError
 from twinweave.protocols.keystream import KEY_BYTES, Keystream, hkdf
 from twinweave.protocols.products import coins
@@ -143,7 +145,8 @@ class DealtParty:
         """The own matrix under dealt masks; behind it the first's shares of tested coins."""
         parts = [self.masked(peer).tobytes()]
         for i, dealt in self._coins[peer].items() if self._is_first(peer) else ():
-            shown = coins.shown(dealt, self._coin_seed(i), self._places(peer, i, dealt))
+            with self._counted(peer, i):
+                shown = coins.shown(dealt, self._coin_seed(i), self._places(peer, i, dealt))
             parts.append(shown.tobytes())
         return b"".join(parts)
 
@@ -180,12 +183,20 @@ class DealtParty:
         for i, dealt in self._coins[peer].items():
             places = self._places(peer, i, dealt)
             signs = hkdf(here.secret(peer), "signs", here.opened_in, bound, str(i))
-            if self._is_first(peer):
-                heads[i] = coins.first_heads(dealt, self._coin_seed(i), places, signs)
-            else:
-                words = request.coin_words[str(i)]
-                heads[i] = coins.second_heads(dealt, words, shown[i], places, signs)
+            with self._counted(peer, i):
+                if self._is_first(peer):
+                    heads[i] = coins.first_heads(dealt, self._coin_seed(i), places, signs)
+                else:
+                    words = request.coin_words[str(i)]
+                    heads[i] = coins.second_heads(dealt, words, shown[i], places, signs)
         return Product(share=share, bound=bound, heads=heads)
+
+    def _counted(self, peer: str, index: int) -> AbstractContextManager[None]:
+        """To work in on the coins of a table with the peer: of all that this party has."""
+        work = {(p, i): c.rounds * c.dealt for p, of in self._coins.items() for i, c in of.items()}
+        tables = list(work)
+        done = sum(work[table] for table in tables[: tables.index((peer, index))])
+        return progress.part("coins", done, work[peer, index], sum(work.values()))
 
     def _parts(self, peer: str, arrived: bytes) -> tuple[Ring, dict[int, NDArray[np.uint8]]]:
         """The peer's masked matrix, and what it shows of tested coins. Raises ProtocolError."""
@@ -282,8 +293,14 @@ class DealtServer:
             )
             for p in self.spec.parties
         }
-        for (first, second), (pair, dealt) in self._deals.items():
+        for (first, second), (_, dealt) in self._deals.items():
             requests[second].corrections[first] = dealt.correction
-            for i, asked in self._coins(pair).items():
+        work = [
+            ((second, i, asked), asked.rounds * asked.dealt)
+            for (_, second), (pair, _) in self._deals.items()
+            for i, asked in self._coins(pair).items()
+        ]
+        for (second, i, asked), counted_in in progress.parts("deal", work):
+            with counted_in:
                 requests[second].coin_words[i] = coins.words(asked, self._coin_secrets[i])
         return requests

@@ -2,7 +2,7 @@
 
 Three protocols behind one interface, by `protocol.secure_sum`; all encode alike, so they give
 the same sum to the bit. Who learns what, and which dropouts it survives, is at the head of each
-protocol's module, side by side in docs/protocols.md. What they cost:
+protocol's module, side by side in docs/protocols/index.md. What they cost:
 `python -m scripts.benchmarks.parties`.
 
 Not hidden: the sum itself. With two parties it is, minus one's own part, the other's: so every

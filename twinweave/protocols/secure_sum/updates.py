@@ -11,7 +11,7 @@ from twinweave.protocols.party import Party
 from twinweave.protocols.secure_sum.fixed_point import FixedPoint
 from twinweave.protocols.secure_sum.interface import Progress, SumParty
 from twinweave.protocols.secure_sum.kinds import check_kind, party_end, peers
-from twinweave.protocols.secure_sum.plan import SumPlan
+from twinweave.protocols.secure_sum.plan import SumPlan, check_collusion
 from twinweave.spec import RunSpec
 
 UPDATE_BOUND = 16.0
@@ -19,7 +19,11 @@ UPDATE_BOUND = 16.0
 
 
 def sums_of(spec: RunSpec) -> SumPlan:
-    """Terms of the run's sums. Raises ConfigError, or ProtocolError without a training."""
+    """Terms of the run's sums. Raises ConfigError, or ProtocolError without a training.
+
+    An update without noise is hidden by the sum alone, so that two parties must not collude.
+    """
+    check_collusion(len(spec.parties), spec.trained.colluding, private=not spec.unsafe)
     plan = SumPlan(
         run=spec.run,
         label="training",

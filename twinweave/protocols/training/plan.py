@@ -57,12 +57,16 @@ class TrainingPlan(Parsed):
 
     def check(self, spec: RunSpec, rows: Mapping[str, int]) -> None:
         """Raise ProtocolError unless the plan is what the specification and the sizes say, and
-        leaves nothing open but the noise."""
-        generator = spec.trained.generator
+        leaves nothing open but the noise; without noise where the specification is unsafe, and
+        there alone."""
+        generator, unsafe = spec.trained.generator, spec.unsafe
         if sorted(self.parties) != sorted(spec.parties):
             raise ProtocolError("the training plan is of other parties. Start a new run.")
         for name, own in self.parties.items():
-            wanted = SgdPlan.of(generator, rows=rows[name], noise_multiplier=own.noise_multiplier)
+            noise = 0.0 if unsafe else own.noise_multiplier
+            if not (unsafe or noise):
+                raise ProtocolError("the specification has no training without noise. Refused.")
+            wanted = SgdPlan.of(generator, rows=rows[name], noise_multiplier=noise, unsafe=unsafe)
             if asdict(wanted) != asdict(own):
                 raise ProtocolError(
                     f"the plan of {name!r} is not the specification's. Start a new run."

@@ -14,6 +14,9 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 _MINUS = re.compile(r"(?<![\w-])-(?=\.?\d)")
+_POWER = re.compile(r"\b(\d(?:\.\d+)?)e([+-]\d+)\b")
+_PER_CENT = re.compile(r"(?<=\d) %")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @cache
@@ -46,8 +49,16 @@ def element(name: str, content: str | Markup = "", /, **attributes: str | float 
 
 
 def figures(text: str) -> str:
-    """With minus signs before numbers, where a hyphen stood for one."""
-    return text if isinstance(text, Markup) else _MINUS.sub("−", text)
+    """With minus signs before numbers, where a hyphen stood for one, and powers of ten as such:
+    1e-05 is 10⁻⁵."""
+    if isinstance(text, Markup):
+        return text
+    return _PER_CENT.sub("%", _MINUS.sub("−", _POWER.sub(_power, text)))
+
+
+def _power(found: re.Match[str]) -> str:
+    factor, exponent = found.group(1), f"{int(found.group(2))}".translate(_RAISED)
+    return f"10{exponent}" if factor == "1" else f"{factor} × 10{exponent}"
 
 
 def _short(value: str | float) -> str:

@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from twinweave.analysis.audit.report import AuditReport
 from twinweave.analysis.examine import SyntheticFindings
+from twinweave.analysis.fairness.audit import LEVEL
+from twinweave.analysis.fairness.measured import measured_parity
+from twinweave.analysis.finding import Finding
 from twinweave.analysis.lift.results import LiftReport
 from twinweave.analysis.overlap import Overlap
 from twinweave.errors import ConfigError, SourceError
@@ -16,6 +21,7 @@ from twinweave.report.contents import Contents
 from twinweave.report.record import VERSION, report_record
 from twinweave.rundir import Run
 from twinweave.tables.schema import JointSchema
+from twinweave.workload.analyses import FairnessConf
 from twinweave.workload.measurement import Measurement
 
 _WRITTEN = {"traffic", "versions", "set_aside"}
@@ -28,6 +34,8 @@ class Material:
     has of them, as the types that were written; None or empty where it has none.
 
     pairs: the two columns, each with its party, of every table of two columns, by table's name.
+    parity: where there are no synthetic rows, how far groups differ in the measured tables, by
+    sensitive column.
     """
 
     report: Mapping[str, Any] = field(repr=False)
@@ -38,6 +46,7 @@ class Material:
     synthetic: SyntheticFindings | None
     audit: AuditReport | None
     pairs: Mapping[str, tuple[str, str]] = field(repr=False)
+    parity: Mapping[str, Finding] = field(default_factory=dict)
 
     @classmethod
     def made(
@@ -60,6 +69,7 @@ class Material:
             synthetic=contents.synthetic,
             audit=contents.audit,
             pairs=_pairs(schema, measurements) if contents.synthetic else {},
+            parity={} if contents.synthetic else _parity(configuration, schema, measurements),
         )
 
     @classmethod
@@ -69,7 +79,9 @@ class Material:
         report = run.report
         try:
             found = _findings(report)
-            pairs = _pairs(run.schema, run.measurements) if found["synthetic"] else {}
+            tables = run.schema, run.measurements
+            pairs = _pairs(*tables) if found["synthetic"] else {}
+            parity = {} if found["synthetic"] else _parity(run.configuration, *tables)
         except (ConfigError, KeyError):
             raise SourceError(
                 f"{run.path}: its report.json is of another release. Use the one that wrote it."
@@ -79,6 +91,7 @@ class Material:
             ledger=run.ledger,
             configuration=run.configuration,
             pairs=pairs,
+            parity=parity,
             **found,
         )
 
@@ -98,6 +111,23 @@ def _findings(report: Mapping[str, Any]) -> dict[str, Any]:
         "synthetic": None if synthetic is None else parse(SyntheticFindings, synthetic),
         "audit": None if audit is None else parse(AuditReport, audit),
     }
+
+
+def _parity(
+    configuration: Mapping[str, Any], schema: JointSchema, measurements: Sequence[Measurement]
+) -> dict[str, Finding]:
+    """Of sensitive columns whose table with the label was measured, and has groups to compare."""
+    asked = configuration["data"].get("fairness")
+    if asked is None:
+        return {}
+    conf, k = parse(FairnessConf, asked), configuration["privacy"]["k"]
+    found = {}
+    for column in conf.sensitive:
+        rng = np.random.default_rng(configuration["seed"])
+        told = measured_parity(schema, (column,), conf, measurements, k, LEVEL, rng)
+        if told is not None and told.finding is not None:
+            found[column] = told.finding
+    return found
 
 
 def _pairs(schema: JointSchema, measurements: Sequence[Measurement]) -> dict[str, tuple[str, str]]:

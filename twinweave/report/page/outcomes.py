@@ -45,6 +45,11 @@ class Outcome:
         return tuple((one, one.overall) for one in self.every if one.overall is not None)
 
     @property
+    def subject(self) -> str:
+        """What a treatment raises or lowers, in a sentence."""
+        return f"the {self.name} rate" if self.conversion else f"mean {self.name}"
+
+    @property
     def factor(self) -> float:
         """What numbers are multiplied with to be read: rates are per cent."""
         return 100.0 if self.conversion else 1.0
@@ -73,7 +78,7 @@ def outcomes(m: Material) -> tuple[Outcome, ...]:
         errors = [one.overall.standard_error for one in every if one.overall is not None]
         rates = points = None
         if errors:
-            scale, rate, point = (100.0, " %", " pp") if conversion else (1.0, "", "")
+            scale, rate, point = (100.0, "%", " pp") if conversion else (1.0, "", "")
             rates = unit_for(max(errors), scale=scale, suffix=rate)
             points = unit_for(max(errors), scale=scale, suffix=point)
         found.append(

@@ -20,6 +20,7 @@ from twinweave.parsing import parse
 from twinweave.privacy.book import EVERY, Book, Spend
 from twinweave.privacy.guard import path_of
 from twinweave.privacy.ledger import event_to_record
+from twinweave.report.display import shown_epsilon
 from twinweave.report.page.charts.bars import Length, Lengths, lengths
 from twinweave.report.page.charts.tables import NUMBER, STRONG, TEXT, table
 from twinweave.report.page.html import render
@@ -100,7 +101,7 @@ def _spent(site: Site) -> Section | None:
 
 def _figure(runs: Sequence[tuple[str, Sequence[Spend]]], limit: float | None) -> Markup:
     rows = [
-        Length(name=run[:8], value=own[-1].epsilon, text=f"{own[-1].epsilon:.4f}")
+        Length(name=run[:8], value=own[-1].epsilon, text=shown_epsilon(own[-1].epsilon))
         for run, own in runs[-_MOST_RUNS:]
     ]
     caption = (
@@ -115,7 +116,7 @@ def _figure(runs: Sequence[tuple[str, Sequence[Spend]]], limit: float | None) ->
 
 def _run(run: str, own: Sequence[Spend]) -> tuple[str, str, str, str]:
     began = own[0].at.replace("T", " ").partition("+")[0] or "unknown"
-    return run[:8], began, f"{len(own)}", f"{own[-1].epsilon:.4f}"
+    return run[:8], began, f"{len(own)}", shown_epsilon(own[-1].epsilon)
 
 
 def _cleaned(site: Site) -> Section | None:

@@ -6,7 +6,8 @@ STYLE = Markup("""
 :root{--paper:#fff;--soft:#f5f6f6;--ink:#171b20;--dim:#59636e;--rule:#dfe3e6;--grid:#e9ecee;
 --accent:#0b6b7f;--deep:#084f5e;--wash:#b5d7de;--warn:#8a5300;--warnbg:#fdf4e3;--bad:#a8261f;
 --badbg:#fcebe9;--h0:#eef2f3;--h1:#d3e4e8;--h2:#a5cad3;--h3:#e9c48a;--h4:#d98c4a;--h5:#b3402f}
-@media (prefers-color-scheme:dark){:root{--paper:#14171a;--soft:#1c2024;--ink:#e8ebed;--dim:#9da8b2;
+@media screen and (prefers-color-scheme:dark){
+:root{--paper:#14171a;--soft:#1c2024;--ink:#e8ebed;--dim:#9da8b2;
 --rule:#31373d;--grid:#272c31;--accent:#5fc0d3;--deep:#9adbe8;--wash:#1f4f5a;--warn:#e8b767;
 --warnbg:#2b2313;--bad:#f2887f;--badbg:#331b19;--h0:#22282c;--h1:#24424a;--h2:#2e6370;--h3:#7d5f2c;
 --h4:#a8652c;--h5:#cf5b48}}
@@ -70,7 +71,8 @@ td.plot{padding:0 0 0 16px}
 .strip{display:block;width:100%;height:26px;overflow:visible}
 .strip line{vector-effect:non-scaling-stroke;stroke-width:1}
 .grid{stroke:var(--grid)}.reference{stroke:var(--dim)}
-.noise{fill:var(--wash)}.sampling{fill:var(--accent)}.whole{fill:var(--wash)}
+.noise,.whole,.muted{fill:var(--wash);stroke:var(--accent);vector-effect:non-scaling-stroke}
+.sampling{fill:var(--accent)}
 .strip .dot{stroke:var(--ink);stroke-width:9;stroke-linecap:round}
 .strip .small{stroke-width:6}
 .strip .mark{stroke:var(--bad);stroke-width:2.5}
@@ -89,6 +91,7 @@ box-shadow:inset 0 0 0 1px var(--rule);white-space:nowrap}
 .key{font-size:13px;color:var(--dim);margin:8px 0 0;display:flex;gap:4px 18px;flex-wrap:wrap}
 .key span{display:inline-flex;align-items:center;gap:7px}
 .key i{display:inline-block;width:18px;height:8px;background:var(--wash)}
+.key .k-noise,.key .k-length{border:1px solid var(--accent)}
 .key .k-sampling{background:var(--accent)}
 .key .k-mark{width:3px;height:15px;background:var(--bad)}
 .key .k-dot{width:9px;height:9px;border-radius:9px;background:var(--ink)}
@@ -127,10 +130,13 @@ max-width:760px}
 .xname,.yname{font-size:13px;color:var(--dim);margin:4px 0 6px 64px}
 .strip .front{stroke:var(--accent);stroke-width:2}.area .strip .dot{stroke:var(--accent)}
 .area .strip .weak{stroke:var(--wash)}
-@media (min-width:1100px){.frame{display:grid;grid-template-columns:158px minmax(0,1fr);gap:0 52px}
+@media screen and (min-width:1100px){
+.frame{display:grid;grid-template-columns:158px minmax(0,1fr);gap:0 52px}
 nav{position:sticky;top:0;align-self:start;padding:42px 0;max-height:100vh;overflow-y:auto}
 nav ol{flex-direction:column;border:0;padding:0;gap:8px}}
-@media (max-width:700px){.frame{padding:0 16px}h1{font-size:26px}header .lead{font-size:16px}
+@media (min-width:701px),print{.heat{max-width:100%;height:auto}}
+@media screen and (max-width:700px){
+.frame{padding:0 16px}h1{font-size:26px}header .lead{font-size:16px}
 header .over{margin-top:24px}.facts{grid-template-columns:1fr 1fr}.facts dd{font-size:18px}
 nav ol{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}
 .facts div:last-child:nth-child(odd){grid-column:1/-1}
@@ -140,7 +146,9 @@ nav ol{flex-wrap:nowrap;overflow-x:auto;white-space:nowrap}
 .rows th{font-weight:600;margin-bottom:2px;overflow-wrap:anywhere}
 .rows td{display:flex;justify-content:space-between;gap:16px;text-align:right;white-space:normal}
 .rows td::before{content:attr(data-head);color:var(--dim);text-align:left;font-weight:400}
-.who td{width:auto!important}
+.rows td:empty{display:none}
+.who td{width:auto!important;display:block!important;text-align:left!important}
+.who td::before{display:block}
 .forest thead tr,.forest tbody tr{display:grid;grid-template-columns:minmax(0,1fr) auto auto;
 padding:8px 0;column-gap:14px;align-items:baseline}
 .forest thead tr{padding:0}
@@ -158,7 +166,11 @@ width:auto!important}
 .cards{grid-template-columns:1fr}th,td{padding-left:10px}}
 @media print{:root{--paper:#fff;--ink:#000}body{font-size:11pt}nav,.skip{display:none}
 .frame{display:block;max-width:none;padding:0}section{padding:14pt 0 0}
-tr,figure.chart,.notices li,.facts{break-inside:avoid}h2,h3,figcaption{break-after:avoid}
+tr,figure.chart,.notices li,.facts,.stats,.cards>*{break-inside:avoid}
+h2,h3,figcaption,.group,.pair{break-after:avoid}figure.chart:has(tr:nth-child(12)){break-inside:auto}
+.facts{grid-template-columns:repeat(auto-fit,minmax(112px,1fr))}
+thead{display:table-header-group}.scroll{overflow:visible}.long{display:none}
+pre{white-space:pre-wrap;font-size:8pt;padding:4pt 8pt}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
-details::details-content{content-visibility:visible;display:block;height:auto}summary{display:none}}
+details::details-content{content-visibility:visible;display:block;height:auto}summary{list-style:none;color:var(--ink)}}
 """)

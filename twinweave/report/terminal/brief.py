@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twinweave.analysis.lift.results import Comparison
-from twinweave.report.display import shown_comparison, shown_finding
+from twinweave.report.display import shown_comparison, shown_epsilon, shown_finding
 from twinweave.report.page.material import Material
 from twinweave.report.page.outcomes import Lift, Outcome, outcomes
 from twinweave.report.page.sections.notices import Notice, notices
@@ -26,6 +26,8 @@ LINES = 34
 
 _VERDICTS, _WARNINGS = 9, 3
 """Lines of each kind before the rest is in the report."""
+
+_NONE = ": NO GUARANTEE AT ALL"
 
 _GATE = {"open": "tables handed out", "withheld": "TABLES WITHHELD", "off": "no gate"}
 
@@ -105,11 +107,12 @@ def _facts(m: Material) -> Iterator[list[str]]:
     """What else is to be known, in a line each."""
     privacy = m.report["privacy"]
     spent, budget = privacy["spent"], privacy["budget"]
-    epsilon = "infinite" if spent is None else f"{spent:.4f}"
-    yield ["privacy", f"epsilon {epsilon} of {budget['epsilon']:g}, delta {budget['delta']:g}"]
+    of = f"of {budget['epsilon']:g}, delta {budget['delta']:g}"
+    yield ["privacy", f"epsilon {shown_epsilon(spent)} {of}{_NONE if spent is None else ''}"]
     if training := privacy.get("training"):
         share = training["share"]
         told = f"{share:g} of the shares" if share else "none: fitted to the tables alone"
+        told = "WITHOUT NOISE (privacy.unsafe)" if training.get("unsafe") else told
         yield ["training", told]
     if m.synthetic is not None:
         found = m.synthetic
@@ -142,6 +145,8 @@ def _warnings(found: list[Notice]) -> list[str]:
 def _files(m: Material) -> list[str]:
     files = dict(m.report["files"])
     told = {"everything": files["page"], "figures": files["report"]}
+    if checkpoint := files.get("checkpoint"):
+        told["checkpoint"] = checkpoint
     tables = (m.report["synthetic"] or {}).get("tables") or {}
     if tables:
         told["tables"] = str(next(iter(tables.values()))).rpartition("/")[0]

@@ -9,6 +9,7 @@ from twinweave.analysis.lift.design import Foreseen
 from twinweave.analysis.lift.needed import REACH
 from twinweave.foresight.foresight import Foresight, PlannedTable
 from twinweave.foresight.search import Outlook
+from twinweave.report.display import shown_epsilon
 from twinweave.report.terminal.text import (
     WIDTH,
     Unit,
@@ -157,8 +158,9 @@ def _budget(found: Foresight) -> list[str]:
         lines += paragraph(f"noise multiplier of DP-SGD: {noise}", " ")
     if found.cost is not None:
         lines += paragraph(found.cost.sentence, " ")
-    stages = ", ".join(f"{stage} {e:.3f}" for stage, e in found.spent_by_stage.items())
-    return [*lines, *paragraph(f"epsilon in all {found.spent:.4f}; alone: {stages}", " ")]
+    stages = ", ".join(f"{stage} {shown_epsilon(e)}" for stage, e in found.spent_by_stage.items())
+    spent = shown_epsilon(found.spent)
+    return [*lines, *paragraph(f"epsilon in all {spent}; alone: {stages}", " ")]
 
 
 def _row_of(name: str, tables: Sequence[PlannedTable]) -> list[str]:

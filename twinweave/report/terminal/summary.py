@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twinweave.analysis.overlap import Overlap
 from twinweave.report.contents import Contents, RunFacts
-from twinweave.report.display import shown_finding
+from twinweave.report.display import shown_epsilon, shown_finding
 from twinweave.report.terminal.audit import audit_section
 from twinweave.report.terminal.lift import lift_section
 from twinweave.report.terminal.selection import selection_section
@@ -116,9 +116,9 @@ def _privacy(facts: RunFacts) -> list[str]:
     rows = [
         ["privacy, per user", "epsilon", "delta"],
         ["budget", f"{facts.epsilon:g}", f"{facts.delta:g}"],
-        ["spent in all", _epsilon(facts.ledger.get("epsilon")), f"{facts.delta:g}"],
-        *([f"  stage {stage}", _epsilon(e)] for stage, e in stages.items()),
-        *([f"  users of {party}", _epsilon(e)] for party, e in parties.items()),
+        ["spent in all", shown_epsilon(facts.ledger.get("epsilon")), f"{facts.delta:g}"],
+        *([f"  stage {stage}", shown_epsilon(e)] for stage, e in stages.items()),
+        *([f"  users of {party}", shown_epsilon(e)] for party, e in parties.items()),
     ]
     trained = paragraph(f"training: {facts.training.why}", " ") if facts.training else []
     return ["", rule(), *table(rows, indent=" "), *trained, *paragraph(_guards(facts), " ")]
@@ -136,10 +136,6 @@ def _guards(facts: RunFacts) -> str:
             "and runs do not add up. Name a file that lasts: privacy.guard.path."
         )
     return "guard: on at every party; runs on the same dataset add up."
-
-
-def _epsilon(epsilon: float | None) -> str:
-    return "infinite" if epsilon is None else f"{epsilon:.4f}"
 
 
 def _files(facts: RunFacts) -> list[str]:

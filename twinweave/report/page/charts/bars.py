@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from markupsafe import Markup
 
@@ -14,9 +15,11 @@ from twinweave.report.page.html import element, render
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """One bar. text: its number in words. error: half an interval around `measured`, a dot.
+    """One bar. value: infinite for one beyond every scale. text: its number in words.
+    error: half an interval around `measured`, a dot.
 
-    tone: "" or muted. group: a heading above it, where it begins one.
+    tone: "" or muted. group: a heading above it, where it begins one. drawn: False for a sum of
+    others, beside which they would be too short to see: its number stands alone.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Length:
     group: str = ""
     measured: float | None = None
     error: float = 0.0
+    drawn: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ class Lengths:
 
 _TEMPLATE = """
 <figure class="chart {{ f.kind }}">
-<figcaption>{{ f.caption }}</figcaption>
+<figcaption>{{ f.caption|figures }}</figcaption>
 <table class="lengths"><tbody>
 {% for row, plot in rows %}
 {% if row.group %}
@@ -60,13 +64,17 @@ _TEMPLATE = """
 
 def lengths(f: Lengths) -> Markup:
     """The figure, with its text."""
-    ends = [max(r.value, (r.measured or 0.0) + r.error) for r in f.rows]
-    scale = Scale.from_zero([*ends, *([f.limit[0]] if f.limit else [])])
-    return render(_TEMPLATE, f=f, rows=[(row, _plot(row, scale, f.limit)) for row in f.rows])
+    ends = [max(r.value, (r.measured or 0.0) + r.error) for r in f.rows if r.drawn]
+    known = [end for end in [*ends, *([f.limit[0]] if f.limit else [])] if isfinite(end)]
+    beyond = [] if all(map(isfinite, ends)) else [1.25 * max(known, default=1.0)]
+    scale = Scale.from_zero([*known, *beyond])
+    return render(
+        _TEMPLATE, f=f, rows=[(r, _plot(r, scale, f.limit) if r.drawn else "") for r in f.rows]
+    )
 
 
 def _plot(row: Length, scale: Scale, limit: tuple[float, str] | None) -> Markup:
-    end = scale.at(max(row.value, 0.0))
+    end = scale.at(max(row.value, 0.0)) if isfinite(row.value) else 100.0
     shapes = [
         element("rect", x=0, y=6, width=100, height=12, class_="track"),
         element("rect", x=0, y=6, width=end, height=12, class_=f"length {row.tone}".strip()),
@@ -79,4 +87,12 @@ def _plot(row: Length, scale: Scale, limit: tuple[float, str] | None) -> Markup:
     if limit is not None:
         place = scale.at(limit[0])
         shapes.append(element("line", x1=place, x2=place, y1=0, y2=24, class_="limit"))
-    return picture(shapes, f"{row.name}: {row.text}")
+    return picture(shapes, _words(row))
+
+
+def _words(row: Length) -> str:
+    """What the bar shows, of the measured figure too, which stands nowhere else."""
+    if row.measured is None:
+        return f"{row.name}: {row.text}"
+    low, high = (max(row.measured + s * row.error, 0.0) for s in (-1, 1))
+    return f"{row.name}: {row.text}; measured {row.measured:,.0f}, {low:,.0f} to {high:,.0f}"

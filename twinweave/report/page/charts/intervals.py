@@ -73,7 +73,7 @@ class Forest:
 
 _TEMPLATE = """
 <figure class="chart">
-<figcaption>{{ f.caption }}</figcaption>
+<figcaption>{{ f.caption|figures }}</figcaption>
 <table class="forest{{ '' if f.heads[3] else ' plain' }}">
 <thead><tr><th scope="col">{{ f.heads[0] }}</th><td class="plot axis"><div aria-hidden="true">
 {% for place, text in ticks %}<span style="left:{{ place }}%">{{ text }}</span>{% endfor %}

@@ -36,7 +36,7 @@ class Scatter:
 
 _TEMPLATE = """
 <figure class="chart">
-<figcaption>{{ f.caption }}</figcaption>
+<figcaption>{{ f.caption|figures }}</figcaption>
 <p class="yname">{{ f.y }}</p>
 <div class="scatter"><div class="yticks" aria-hidden="true">
 {% for place, text in ys %}<span style="bottom:{{ place }}%">{{ text }}</span>{% endfor %}

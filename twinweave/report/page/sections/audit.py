@@ -29,8 +29,10 @@ _TEMPLATE = """
 """
 
 _REASONS = """
-<ul class="notices">{% for r in reasons %}
-<li class="bad"><b>Withheld, {{ r.source }}:</b> {{ r.what }}. {{ r.remedy }}</li>{% endfor %}</ul>
+<ul class="notices">{% for source, remedy, whats in groups %}
+<li class="bad"><b>Withheld, {{ source }}:</b> {{ whats|join("; ")|replace("`", "") }}.
+{{ remedy }}</li>
+{% endfor %}</ul>
 """
 
 _ANONYMITY = """
@@ -79,8 +81,14 @@ def section(m: Material) -> Section | None:
 
 
 def refused(gate: Gate) -> Markup:
-    """Why tables are withheld; nothing where they are not."""
-    return render(_REASONS, reasons=gate.reasons) if gate.reasons else Markup()
+    """Why tables are withheld, a remedy once; nothing where they are not."""
+    if not gate.reasons:
+        return Markup()
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in gate.reasons:
+        groups.setdefault((one.source, one.remedy), []).append(one.what)
+    told = [(source, remedy, whats) for (source, remedy), whats in groups.items()]
+    return render(_REASONS, groups=told)
 
 
 def attacks(found: Mapping[str, Sequence[AttackFinding]]) -> Markup:
@@ -101,7 +109,7 @@ def attacks(found: Mapping[str, Sequence[AttackFinding]]) -> Markup:
             heads=("", "Advantage", f"{level_text(LEVEL)} interval", "Threshold"),
             scale=bounds(rows, 0.0),
             factor=100.0,
-            suffix=" %",
+            suffix="%",
             signed=True,
             key=[("mark", "threshold")],
         )
@@ -151,17 +159,17 @@ def proven(found: Sequence[LowerBound]) -> Markup:
         figures = (
             ("claimed", one.claimed, "muted"),
             (over, one.bound, ""),
-            ("the instrument's ceiling", one.ceiling, "muted"),
+            ("ceiling", one.ceiling, "muted"),
         )
         for place, (name, value, tone) in enumerate(figures):
-            group = "" if place else f"{one.path}, confidence {one.confidence:.4g}"
+            group = "" if place else f"{one.path}, with {level_text(one.confidence)} confidence"
             rows.append(Length(name=name, value=value, text=f"{value:.3g}", tone=tone, group=group))
     return lengths(
         Lengths(
             caption="Canaries: lower bounds of the epsilon that each release path gives away, "
             "beside what is claimed for it. A bound of zero proves nothing; one above the claim "
-            "proves a fault. No instrument can prove more than its ceiling of a release that "
-            "keeps its promise.",
+            "proves a fault. The instrument's ceiling is about what it can prove at most of a "
+            "release that keeps its promise: a bound a little above it is luck.",
             rows=rows,
         )
     )

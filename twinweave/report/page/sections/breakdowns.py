@@ -103,7 +103,20 @@ def _row(cell: Cell, unit: Unit, group: str, truth: float | None) -> Row:
     )
 
 
+def _just(cell: Cell) -> bool:
+    """A verdict beside an interval that has zero in it: the two are corrected each in its way."""
+    if cell.comparison is None or cell.verdict not in TONES:
+        return False
+    low, high = cell.comparison.absolute.interval
+    return low < 0 < high
+
+
 def _tests(found: Breakdown, one: Lift | None) -> Iterator[str]:
+    if near := [cell.level for cell in found.cells if _just(cell)]:
+        yield (
+            f"{found.column} = {', '.join(near)}: the joint interval just holds zero, while the "
+            "verdict, by Holm's sharper correction, finds a difference. Take it as weak."
+        )
     if found.interaction is None:
         return
     test = found.interaction

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
+from twinweave.report.display import shown_epsilon
 from twinweave.report.page.charts.bars import Length, Lengths, lengths
 from twinweave.report.page.charts.tables import NUMBER, TEXT, table
 from twinweave.report.page.html import render
@@ -18,7 +20,7 @@ e<sup>ε</sup> at most, but for a probability of δ. Composed by {{ accountant }
 {% if training %}<p>Training: {{ training }}.</p>{% endif %}
 <h3>Every release</h3>
 {{ groups }}
-<details><summary>One by one</summary>
+<details class="long"><summary>One by one</summary>
 {{ events }}
 {% if more %}<p class="small">{{ more }} more are in ledger.json.</p>{% endif %}
 </details>
@@ -37,6 +39,14 @@ RELEASES = (
     _NOISE,
 )
 _EVENTS = (("Release", TEXT), ("Stage", TEXT), ("Mechanism", TEXT), _NOISE)
+
+_STAGES = {
+    "preprocessing": "preprocessing: users in common",
+    "selection": "selection: a first, coarse pass",
+    "measurement": "measurement: the tables",
+    "training": "training: the generator's updates",
+    "evaluation": "evaluation: the audit",
+}
 
 _MECHANISMS = {
     "DiscreteGaussian": "discrete Gaussian",
@@ -68,7 +78,7 @@ def _figure(m: Material) -> str:
     budget = privacy["budget"]["epsilon"]
     rows = [_row("In all", privacy["spent"])]
     for group, found in (
-        ("By stage, each composed alone", privacy["spent_by_stage"]),
+        ("By stage, each composed alone", _in_words(privacy["spent_by_stage"])),
         ("By party, for users known to it alone", privacy["spent_by_party"]),
     ):
         heading = group
@@ -86,16 +96,20 @@ def _figure(m: Material) -> str:
     )
 
 
+def _in_words(by_stage: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {_STAGES.get(stage, stage): epsilon for stage, epsilon in by_stage.items()}
+
+
 def _row(name: str, epsilon: float | None, group: str = "", tone: str = "") -> Length:
-    text = "infinite" if epsilon is None else f"{epsilon:.4f}"
-    return Length(name=name, value=epsilon or 0.0, text=text, group=group, tone=tone)
+    value, text = inf if epsilon is None else epsilon, shown_epsilon(epsilon)
+    return Length(name=name, value=value, text=text, group=group, tone=tone)
 
 
 def grouped(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:
     """Releases that differ in their table alone, as one line with the range of their noise."""
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for event in events:
-        key = event["stage"], ", ".join(event["parties"]), _name(event["mechanism"])
+        key = event["stage"], ", ".join(sorted(event["parties"])), _name(event["mechanism"])
         groups.setdefault(key, []).append(event["mechanism"])
     found = []
     for (stage, parties, mechanism), own in groups.items():

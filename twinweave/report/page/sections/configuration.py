@@ -60,8 +60,45 @@ def _without_places(value: Any) -> Any:
     return [_without_places(v) for v in value] if isinstance(value, list) else value
 
 
+class _Line(dict[str, Any]):
+    """A mapping on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(
+    _Line, lambda dumper, line: dumper.represent_mapping("tag:yaml.org,2002:map", line, True)
+)
+
+
+def _short(value: Any, key: str = "") -> Any:
+    """A column is a line; it and a source say what they have, not what they leave as it is."""
+    if isinstance(value, Mapping):
+        told = {k: _short(v, k) for k, v in value.items()}
+        return (
+            {k: v for k, v in told.items() if v not in (None, "", [], {}, False)}
+            if key == "source"
+            else told
+        )
+    if isinstance(value, list) and key == "columns":
+        return [
+            _Line({k: v for k, v in one.items() if v not in (None, "", [], {}, False)})
+            for one in value
+        ]
+    return [_short(v) for v in value] if isinstance(value, list) else value
+
+
 def _yaml(value: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    text = yaml.dump(
+        _short(value),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=100,
+    )
     if len(text) <= MOST_CHARACTERS:
         return text
     return text[:MOST_CHARACTERS] + "\n… the rest is in configuration.json"

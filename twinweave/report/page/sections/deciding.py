@@ -14,7 +14,7 @@ from twinweave.report.page.section import Section
 from twinweave.report.terminal.stakes import decision_figures
 
 _TEMPLATE = """
-<p>Were the effect as large as its estimate, either of the two would find it with 80 % power, by
+<p>Were the effect as large as its estimate, either of the two would find it with 80% power, by
 the noise of this run.</p>
 {{ table }}
 """

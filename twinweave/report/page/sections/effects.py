@@ -138,11 +138,12 @@ def _stats(o: Outcome, found: Comparison) -> Iterator[tuple[str, str, str]]:
     yield name, f"{told.incremental.value:+,.0f}", f"{low:+,.0f} to {high:+,.0f}"
     adjusted = found.p_adjusted is not None and found.p_adjusted != found.p_value
     p = found.p_adjusted if adjusted and found.p_adjusted is not None else found.p_value
-    yield "p", p_text(p), f"adjusted; {p_text(found.p_value)} alone" if adjusted else "two-sided"
+    alone = f"adjusted; {p_text(found.p_value)} alone" if adjusted else "two-sided"
+    yield "p-value", p_text(p), alone
     wider = f"interval {found.widening:.0%} wider for it" if isfinite(found.widening) else ""
     ratio = f"{found.noise_ratio:.2f}" if isfinite(found.noise_ratio) else "∞"
-    yield "Noise over sampling", ratio, wider
-    yield "Found with 80 % power", o.points.plain(found.mde) + o.points.suffix, "or more"
+    yield "Noise ÷ sampling error", ratio, wider
+    yield "Found with 80% power", o.points.plain(found.mde) + o.points.suffix, "or more"
 
 
 def _notes(o: Outcome, k: int) -> list[str]:

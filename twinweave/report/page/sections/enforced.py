@@ -122,7 +122,7 @@ def _strengths(found: Enforced) -> Markup:
         return Markup()
     rows = [
         (
-            f"{number}: {p.strength:g}",
+            f"{p.strength:g} (point {number})",
             f"{p.accuracy:.1%}",
             *(f"{v:.3f}" for v in (p.labels, p.parity, p.odds)),
         )
@@ -152,7 +152,10 @@ def _curve(found: Enforced) -> Markup:
         for number, p in enumerate(found.curve, 1)
     ]
     name = f"Difference in {'odds' if odds else 'parity'}"
-    caption = "What fairness costs a model: numbered as above; dark, the strength of this run."
+    caption = (
+        "What fairness costs a model. Points are numbered as in the table; the dark one is the "
+        "strength of this run."
+    )
     return scatter(Scatter(caption=caption, points=points, x=name, y="Accuracy"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from twinweave.analysis.fairness.audit import FairnessReport, GroupFairness
+from twinweave.analysis.fairness.audit import LEVEL, FairnessReport, GroupFairness
 from twinweave.analysis.finding import Finding
 from twinweave.report.page.charts.bars import Length, Lengths, lengths
 from twinweave.report.page.charts.intervals import Bar, Forest, Row, bounds, forest
@@ -16,9 +16,9 @@ from twinweave.report.page.section import Section
 from twinweave.report.terminal.text import level_text
 
 _TEMPLATE = """
-<p>{{ rows }} people have {{ label }}. Parity is the largest difference of positive rates between
-two groups; odds, of true or false positive rates; opportunity, of true positive rates. 0 is
-alike.</p>
+<p>Of {{ rows }} people who have the label {{ label }}. Parity is the largest difference of positive
+rates between two groups; odds, of true or false positive rates; opportunity, of true positive
+rates. 0 is alike.</p>
 {% for title, differences, rates, left in audits %}
 <h3>By {{ title }}</h3>
 {{ differences }}
@@ -33,7 +33,7 @@ alike.</p>
 def section(m: Material) -> Section | None:
     found = m.synthetic.fairness if m.synthetic is not None else None
     if found is None:
-        return None
+        return _measured(m)
     audits = [
         (" × ".join(one.columns), _differences(one, found), _rates(one, found), _left(one, found))
         for one in found.audits
@@ -48,6 +48,29 @@ def section(m: Material) -> Section | None:
     )
     title = f"Fairness of {found.label} = {found.positive}"
     return Section(name="fairness", title=title, short="Fairness", body=body)
+
+
+def _measured(m: Material) -> Section | None:
+    """Of the real data alone, in a run without synthetic rows."""
+    rows = [
+        row
+        for column, finding in m.parity.items()
+        if (row := row_of(f"Groups by {column}", finding)) is not None
+    ]
+    if not rows:
+        return None
+    asked = m.configuration["data"]["fairness"]
+    what = f"{asked['label']} = {asked['positive']}"
+    figure = Forest(
+        caption=f"Parity: the largest difference between two groups in the share of {what}, by the "
+        "noisy tables of the real data. 0 is alike; the interval is that of the privacy noise.",
+        rows=rows,
+        heads=("", "Difference", f"{level_text(LEVEL)} interval", ""),
+        scale=bounds(rows, 0.0),
+    )
+    return Section(
+        name="fairness", title=f"Fairness of {what}", short="Fairness", body=forest(figure)
+    )
 
 
 def _differences(one: GroupFairness, found: FairnessReport) -> Markup:

@@ -16,7 +16,7 @@ from twinweave.report.page.html import element, render
 from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
 from twinweave.report.terminal.synthetic import NO_INFERENCE
-from twinweave.report.terminal.text import shortened, whole
+from twinweave.report.terminal.text import told_apart, whole
 
 _TEMPLATE = """
 <p>{{ says }}</p>
@@ -28,7 +28,7 @@ difference over the noise's variance, about 1 at the truth.</p>
 <h3>Column by column, largest misfit first</h3>
 <div class="cards">{% for card in cards %}{{ card }}{% endfor %}</div>
 <p class="key"><span><i class="k-length"></i>synthetic rows</span>
-<span><i class="k-dot"></i>measured, with the 95 % interval of its noise</span></p>
+<span><i class="k-dot"></i>measured, with the 95% interval of its noise</span></p>
 {% if more %}<p class="small">Not drawn, with smaller misfits: {{ more }}.</p>{% endif %}
 {% endif %}
 {% if map %}
@@ -117,28 +117,32 @@ def _card(found: Margin, every: Sequence[Margin]) -> Markup:
     name = f"{found.column} · {found.party}" if several else found.column
     order = sorted(range(len(found.levels)), key=lambda i: -abs(found.measured[i]))
     shown, rest = sorted(order[:_LEVELS]), sorted(order[_LEVELS:])
-    rows = [_level(found, [i], _level_text(found.levels[i])) for i in shown]
+    told = told_apart([_level_text(found.levels[i]) for i in shown], _CHARACTERS)
+    names = [told[_level_text(found.levels[i])] for i in shown]
+    rows = [_level(found, i, name) for i, name in zip(shown, names, strict=True)]
     if rest:
-        rows.append(_level(found, rest, f"{len(rest)} others"))
+        total = sum(found.synthetic[i] for i in rest)
+        others = f"{len(rest)} others"
+        rows.append(Length(name=others, value=total, text=whole(total), drawn=False))
     return lengths(Lengths(caption=f"{name}: misfit {misfit(found):.2f}", rows=rows))
 
 
 def _level_text(level: str) -> str:
-    """In little room: of a long range its lower end alone."""
+    """In little room: of a long range its lower end alone. Other names are cut later, apart."""
     if len(level) > _CHARACTERS and level.startswith("[") and "," in level:
         return f"from {level[1:].partition(',')[0]}"
-    return shortened(level, _CHARACTERS)
+    return level
 
 
-def _level(found: Margin, levels: Sequence[int], name: str) -> Length:
-    synthetic = sum(found.synthetic[i] for i in levels)
+def _level(found: Margin, level: int, name: str) -> Length:
+    synthetic = found.synthetic[level]
     return Length(
         name=name,
         value=synthetic,
         text=whole(synthetic),
         tone="muted",
-        measured=max(sum(found.measured[i] for i in levels), 0.0),
-        error=_Z95 * found.noise_sd * len(levels) ** 0.5,
+        measured=max(found.measured[level], 0.0),
+        error=_Z95 * found.noise_sd,
     )
 
 

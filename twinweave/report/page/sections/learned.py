@@ -36,10 +36,14 @@ def section(m: Material) -> Section | None:
 
 def _rows(m: Material) -> list[tuple[str, str, str]]:
     measured, sizes = m.report["measured"], m.report["sizes"]
-    trained = any(e["mechanism"]["kind"] == "PoissonSgd" for e in m.ledger["events"])
-    sums = "; sums of model updates, each with its own noise" if trained else ""
+    kinds = {e["mechanism"]["kind"] for e in m.ledger["events"]}
+    sums = "; sums of model updates, each with its own noise" if "PoissonSgd" in kinds else ""
+    if "NonPrivate" in kinds:
+        sums = "; sums of model updates WITHOUT noise, which may tell of single rows"
     matches = "; which blinded ids match, and so how many" if m.overlaps else ""
-    server = f"{measured['tables']:,} noisy tables; table sizes{matches}{sums}"
+    tables = measured["tables"]
+    noisy = f"{tables:,} noisy table{'' if tables == 1 else 's'}"
+    server = f"{noisy}; table sizes{matches}{sums}"
     alike = "another party's rows" + (", or which of its users match" if m.overlaps else "")
     parties = list(sizes) if len(sizes) < 4 else [f"Each of {len(sizes)} parties"]
     return [

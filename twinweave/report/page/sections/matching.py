@@ -34,7 +34,7 @@ def section(m: Material) -> Section | None:
                 scale=bounds(rows),
                 reference=None,
                 factor=100.0,
-                suffix=" %",
+                suffix="%",
             )
         )
     notes = [_test(rate) for rate in lift.match_rates]
@@ -56,7 +56,7 @@ def section(m: Material) -> Section | None:
 def _rows(found: MatchRate) -> list[Row]:
     rows = []
     width = max(one.interval[1] - one.interval[0] for one in found.arms.values())
-    unit = unit_for(width / 4, scale=100.0, suffix=" %")
+    unit = unit_for(width / 4, scale=100.0, suffix="%")
     for place, (arm, share) in enumerate(found.arms.items()):
         told = shown_finding(share)
         low, high = told.interval

@@ -35,7 +35,15 @@ def notices(m: Material) -> list[Notice]:
     """What is wrong first, then what is weaker than it looks, then what to know."""
     order = ("bad", "warn", "")
     return sorted(
-        [*_privacy(m), *_parties(m), *_experiment(m), *_synthetic(m), *_audit(m), *_scope(m)],
+        [
+            *_privacy(m),
+            *_parties(m),
+            *_experiment(m),
+            *_unfinished(m),
+            *_synthetic(m),
+            *_audit(m),
+            *_scope(m),
+        ],
         key=lambda n: order.index(n.tone),
     )
 
@@ -53,8 +61,8 @@ def section(m: Material) -> Section | None:
 def _privacy(m: Material) -> Iterator[Notice]:
     privacy = m.report["privacy"]
     if privacy["spent"] is None:
-        text = "A release of this run carries no privacy guarantee at all."
-        yield Notice(tone="bad", title="Epsilon is infinite.", text=text)
+        text = "A release of this run carries none: its generator was trained without noise."
+        yield Notice(tone="bad", title="ε = ∞: no guarantee at all.", text=text)
     guards = privacy["guards"]
     if off := [party for party, state in guards.items() if state == "off"]:
         yield Notice(
@@ -128,11 +136,14 @@ def _synthetic(m: Material) -> Iterator[Notice]:
             text="What was reached stands beside what was aimed at.",
         )
     found = m.synthetic.fidelity
-    for name in found.unmet:
+    if found.unmet:
+        one = len(found.unmet) == 1
         yield Notice(
             tone="warn",
-            title="The synthetic rows do not meet a priority table:",
-            text=f"{name}. Read what it says in the measured tables, not from the rows.",
+            title="The synthetic rows do not meet "
+            + ("a priority table:" if one else f"{len(found.unmet)} priority tables:"),
+            text=f"{'; '.join(found.unmet)}. Read what {'it says' if one else 'they say'} in the "
+            "measured tables, not from the rows.",
         )
     if not found.agrees and not found.unmet:
         yield Notice(
@@ -153,6 +164,17 @@ def _synthetic(m: Material) -> Iterator[Notice]:
         )
 
 
+def _unfinished(m: Material) -> Iterator[Notice]:
+    """The page is drawn once the tables are measured, and again at the end."""
+    if m.synthetic is None and m.configuration.get("generator") is not None:
+        yield Notice(
+            tone="warn",
+            title="There are no synthetic rows:",
+            text="this page is of what was measured, which stands. The generator had not come to "
+            "its end when it was drawn, or was left out when the run went on.",
+        )
+
+
 def _audit(m: Material) -> Iterator[Notice]:
     if m.audit is not None and m.audit.words:
         yield Notice(
@@ -165,7 +187,7 @@ def _audit(m: Material) -> Iterator[Notice]:
         yield Notice(
             tone="bad",
             title="The synthetic tables are withheld.",
-            text=f"{reason.source}: {reason.what}. {reason.remedy}",
+            text=f"{reason.source}: {reason.what}. {reason.remedy}".replace("`", ""),
         )
     for bound in m.audit.bounds if m.audit is not None else ():
         if bound.exceeds:

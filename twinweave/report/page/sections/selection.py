@@ -29,7 +29,7 @@ def section(m: Material) -> Section | None:
     figure = forest(
         Forest(
             caption="Mutual information with the target that a feature tells most about, in "
-            "thousandths of a nat, with 95 % intervals; free of the noise's bias, so that it may "
+            "thousandths of a nat, with 95% intervals; free of the noise's bias, so that it may "
             "come out below zero.",
             rows=rows,
             heads=("", "Information", "Rank", "Kept"),

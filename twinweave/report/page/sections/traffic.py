@@ -17,8 +17,21 @@ _TEMPLATE = """
 counts from where it went on.</p>
 """
 
+_DONE = {
+    "query.setup": "agree on what is asked",
+    "query.blind": "blind the ids",
+    "query.match": "match blinded ids",
+    "query.share": "first tables; masked rows for the peer",
+    "query.agree": "agree on the second pass",
+    "query.open": "open the tables across parties",
+    "train.generator": "train the generator",
+    "train.reveal": "open the sum of updates",
+    "evaluate.synthetic": "audit the synthetic rows",
+}
+
 _HEADS = (
     ("Phase", TEXT),
+    ("What it is for", TEXT),
     ("Requests", NUMBER),
     ("Answers", NUMBER),
     ("To parties", NUMBER),
@@ -48,7 +61,7 @@ def section(m: Material) -> Section | None:
 
 def _row(p: PhaseTraffic) -> tuple[str, ...]:
     sizes = size_text(p.bytes_sent), size_text(p.bytes_received)
-    return p.phase, f"{p.requests:,}", f"{p.answers:,}", *sizes
+    return p.phase, _DONE.get(p.phase, ""), f"{p.requests:,}", f"{p.answers:,}", *sizes
 
 
 def size_text(n: int) -> str:
