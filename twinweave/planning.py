@@ -314,7 +314,7 @@ def generator_cost(conf: RunConf, rows: Mapping[str, int]) -> Cost | None:
         return None
     schema, asked = conf.data.schema, conf.synthesis
     people = max(sum(rows[party] for party in unit) for unit in schema.units)
-    drawn = (1 - asked.mixture) * asked.rake.candidates * (asked.rows or people)
+    drawn = (1 - (asked.mixture or 0)) * asked.rake.candidates * (asked.rows or people)
     most = conf.generator.most_candidates
     return conf.generator.cost(UnionLayout.of(schema), drawn=min(drawn, most or drawn))
 

@@ -37,6 +37,7 @@ Codes = Mapping[int, NDArray[np.int32]]
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """Where candidates come from. part: of them, the mixture's; the network gives the others.
+    None: the network gives as many as it writes at most, the mixture the others.
 
     network: without soft output, None where the mixture gives all. mixture: fitted to the
     measurements, None where the network gives all.
@@ -44,20 +45,30 @@ class Source:
 
     network: Generator | None = None
     mixture: Mixture | None = None
-    part: float = 1.0
+    part: float | None = 1.0
 
     @property
     def most(self) -> float:
         """Candidates, at most: of a network that writes few (`Generator.most_candidates`)."""
+        if self.mixture is None:
+            return self._few
+        return np.inf if self.part is None else self._few / max(1 - self.part, 1e-9)
+
+    @property
+    def _few(self) -> float:
         few = self.network.most_candidates if self.network is not None else None
-        if few is None:
-            return np.inf
-        return few if self.mixture is None else few / (1 - self.part)
+        return np.inf if few is None else few
+
+    def _own(self, n: int) -> int:
+        """The network's, of n candidates."""
+        if self.mixture is None:
+            return n
+        return int(min(n, self._few)) if self.part is None else n - round(self.part * n)
 
     def rows(self, people: Population, n: int, rng: np.random.Generator) -> Rows:
         """n candidates."""
         parts: list[Rows] = []
-        own = n if self.mixture is None else n - round(self.part * n)
+        own = self._own(n)
         if self.network is not None and own:
             parts.append(_sampled(self.network, people.presence(own), rng))
         if self.mixture is not None and own < n:
