@@ -78,6 +78,8 @@ def test_epsilon_is_infinite_in_every_file(told: tuple[Path, str]) -> None:
         assert "∞" in page.read_text()
     text = (folder / rundir.PAGE).read_text()
     assert text.index("ε = ∞: no guarantee at all") < text.index("What it cost in privacy")
+    assert "Nobody was asked to look" in text
+    assert "no release is about them" not in text
 
 
 def test_the_terminal_says_so_before_anything_is_asked_and_at_the_end(

@@ -87,6 +87,10 @@ def audit_report(
     )
 
 
+NOBODY_ASKED = "Nobody was asked to look at the synthetic rows (audit=off)."
+"""Of an audit whose mode is off."""
+
+
 def unaudited() -> AuditReport:
     """Of rows that were trained without noise, and that nobody was asked to look at."""
     return AuditReport(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from twinweave.analysis.anonymity import Anonymity
-from twinweave.analysis.audit.report import AuditReport
+from twinweave.analysis.audit.report import NOBODY_ASKED, AuditReport
 from twinweave.analysis.audit.results import LEVEL, AttackFinding, Gate, LowerBound
 from twinweave.report.terminal.text import headline, level_text, paragraph, table
 
@@ -15,12 +15,13 @@ _STATES = {"open": "TABLES HANDED OUT", "withheld": "TABLES WITHHELD", "off": "n
 def audit_section(found: AuditReport) -> list[str]:
     """Lines of at most WIDTH characters."""
     looked = ", ".join(found.looked) or "nobody"
+    says = (
+        f"Looked at by {looked}, each on its own rows; {found.holdout:.0%} of the users were "
+        "set aside for it, and no release is about them."
+    )
     lines = [
         *headline(f"Audit, {found.mode}", _STATES[found.gate.state]),
-        *paragraph(
-            f"Looked at by {looked}, each on its own rows; {found.holdout:.0%} of the users were "
-            "set aside for it, and no release is about them."
-        ),
+        *paragraph(NOBODY_ASKED if found.mode == "off" else says),
     ]
     if found.attacks:
         lines += ["", *_attacks(found)]

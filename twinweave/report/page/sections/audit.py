@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from twinweave.analysis.anonymity import Anonymity
+from twinweave.analysis.audit.report import NOBODY_ASKED
 from twinweave.analysis.audit.results import LEVEL, AttackFinding, Gate, LowerBound
 from twinweave.report.page.charts.bars import Length, Lengths, lengths
 from twinweave.report.page.charts.intervals import Bar, Forest, Row, bounds, forest
@@ -64,10 +65,13 @@ def section(m: Material) -> Section | None:
         return None
     state, tone = _STATES[found.gate.state]
     looked = ", ".join(found.looked) or "Nobody"
+    says = (
+        f"{looked} looked at the synthetic rows, each beside its own; {found.holdout:.0%} of the "
+        "users were set aside for it, and no release is about them."
+    )
     body = render(
         _TEMPLATE,
-        says=f"{looked} looked at the synthetic rows, each beside its own; {found.holdout:.0%} of "
-        "the users were set aside for it, and no release is about them.",
+        says=NOBODY_ASKED if found.mode == "off" else says,
         state=state,
         tone=tone,
         reasons=refused(found.gate),
