@@ -53,7 +53,7 @@ FINE_TUNED = "fine-tuned"
 REPORT = "report.json"
 PAGE = "report.html"
 
-_NO_TABLES = f"Run with a generator; or the audit withheld its tables: {REPORT} says so."
+_NO_TABLES = "The run had no generator, or ended without it. Run with one."
 
 JOINT = "joint"
 """Name of the synthetic table that has all parties' columns."""
@@ -207,8 +207,8 @@ def read_source(path: Path, conf: RunConf, layout: UnionLayout) -> Source:
     for name in needed:
         if not (path / name).exists():
             raise SourceError(
-                f"{path}: {name} is not there: the audit withheld the run's tables ({REPORT} says "
-                "so), or the run is of an earlier release. Start a new one."
+                f"{path}: {name} is not there: the run ended without its generator, or is of an "
+                "earlier release. Start a new one."
             )
     if alone:
         network.weights = np.load(path / WEIGHTS)
@@ -274,6 +274,7 @@ class Run:
         known = {**names, **{n: n for n in names.values()}, JOINT: JOINT}
         if name not in known:
             raise SourceError(f"no synthetic table {name!r}. Tables: {', '.join(known)}.")
+        self._check_handed_out()
         path = self.path / SYNTHETIC / f"{known[name]}.parquet"
         if not path.exists():
             raise SourceError(f"{path}: is not there. {self._why(_NO_TABLES)}")
@@ -295,6 +296,7 @@ class Run:
 
         if n < 1:
             raise ConfigError("n", "below 1", "Ask for one row or more.")
+        self._check_handed_out()
         conf = RunConf.parse(self.configuration)
         layout = UnionLayout.of(self.schema)
         source = read_source(self.path, conf, layout)
@@ -346,6 +348,17 @@ class Run:
             seed=seed,
             clustered=bool((self.report.get("lift") or {}).get("clusters")),
         )
+
+    def _check_handed_out(self) -> None:
+        """Raise SourceError where the run's tables are withheld, with the first reason."""
+        told = self.report if (self.path / REPORT).exists() else {}
+        gate = (told.get("audit") or {"gate": {"state": "open"}})["gate"]
+        if gate["state"] == "withheld":
+            why = gate["reasons"][0]
+            raise SourceError(
+                f"{self.path}: the synthetic tables are withheld. {why['source']}: {why['what']}. "
+                f"{why['remedy']}"
+            )
 
     def _json(self, name: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(self._there(name).read_text())
