@@ -64,7 +64,12 @@ def wake() -> None:
 def _watch(command: Sequence[str], told: Told, display: Display) -> None:
     """Flower's command to its end, our lines passed on."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=_environment(),
     )
     assert process.stdout is not None
     try:
@@ -142,7 +147,10 @@ def _flwr(*arguments: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Flower's subprocesses find this environment's commands first; Ray keeps its tips."""
+    """Flower's subprocesses find this environment's commands first, and write UTF-8 whatever the
+    terminal shows; Ray keeps its tips.
+    """
     bin_folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
-    return {**QUIET, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **os.environ, "PATH": path}
+    ours = {"PATH": path, "PYTHONUTF8": "1"}
+    return {**QUIET, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **os.environ, **ours}
