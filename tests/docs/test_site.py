@@ -74,4 +74,15 @@ def test_a_page_with_what_is_broken_is_not_built(text: str, whole: bool, tmp_pat
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
     assert built(tmp_path / "site", tmp_path) == whole
-    assert not whole or (tmp_path / "site" / "index.html").exists()
+    if whole:
+        _reads_from_a_disk(tmp_path / "site")
+
+
+def _reads_from_a_disk(site: Path) -> None:
+    """A browser gives a page on a disk no worker and reads no JSON for it: without these two the
+    search is dead there, and with it every other script of the page."""
+    assert (site / "search" / "search_index.js").exists()
+    page = (site / "index.html").read_text()
+    assert '<script src="assets/iframe-worker.js"></script>' in page
+    assert "unpkg" not in page
+    assert (REPOSITORY / "docs" / "assets" / "iframe-worker.js").exists()
