@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +49,11 @@ def notices(m: Material) -> list[Notice]:
 
 
 def section(m: Material) -> Section | None:
-    found = notices(m)
+    return drawn(notices(m))
+
+
+def drawn(found: Sequence[Notice]) -> Section | None:
+    """The section of these; None without any."""
     if not found:
         return None
     body = render(_TEMPLATE, notices=found)
