@@ -13,6 +13,9 @@ from twinweave.report.page.section import Section
 
 _DOUBTED = (MatchState.UNBALANCED, MatchState.HARDLY_ANY, MatchState.UNDECLARED)
 
+_FIGURES = "counts, what is incremental and what it cost"
+"""Of an experiment, what there is less of by the users set aside."""
+
 _TEMPLATE = """
 <ul class="notices">
 {% for n in notices %}
@@ -208,7 +211,7 @@ def _scope(m: Material) -> Iterator[Notice]:
         yield Notice(
             tone="",
             title=f"{aside:.0%} of the users are set aside for the audit:",
-            text=f"counts, what is incremental and what it cost are of the other {1 - aside:.0%}.",
+            text=f"{_FIGURES if m.lift is not None else 'counts'} are of the other {1 - aside:.0%}.",
         )
     if left := measured["left_out"]["tables"]:
         some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
