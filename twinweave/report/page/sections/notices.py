@@ -208,10 +208,11 @@ def _audit(m: Material) -> Iterator[Notice]:
 def _scope(m: Material) -> Iterator[Notice]:
     measured = m.report["measured"]
     if aside := m.report["set_aside"]:
+        figures = _FIGURES if m.lift is not None else "counts"
         yield Notice(
             tone="",
             title=f"{aside:.0%} of the users are set aside for the audit:",
-            text=f"{_FIGURES if m.lift is not None else 'counts'} are of the other {1 - aside:.0%}.",
+            text=f"{figures} are of the other {1 - aside:.0%}.",
         )
     if left := measured["left_out"]["tables"]:
         some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
