@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import IO, ParamSpec
 
 from twinweave.errors import AppError
 
@@ -25,6 +26,7 @@ def command(main: Callable[Given, int]) -> Callable[Given, int]:
 
     @wraps(main)
     def ended(*args: Given.args, **kwargs: Given.kwargs) -> int:
+        printable(sys.stdout)
         try:
             return main(*args, **kwargs)
         except (Exception, KeyboardInterrupt) as error:
@@ -37,7 +39,7 @@ def tell(error: BaseException) -> int:
     """Print an error, in one line; its exit status. Raises it again for a developer, unless it
     is one that a user can act on."""
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted [exit status {INTERRUPTED}: {HELP}]", file=sys.stderr)
         return INTERRUPTED
     if isinstance(error, AppError):
         return say(str(error), error.exit_code)
@@ -45,6 +47,12 @@ def tell(error: BaseException) -> int:
         raise error
     what = " ".join(str(error).split())
     return say(f"{unexpected(error)}: {what}. {DEVELOPER}=1 shows where.", UNEXPECTED)
+
+
+def printable(stream: IO[str]) -> None:
+    """From here on a sign that the terminal's encoding lacks is shown as "?", and ends nothing."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
 
 
 def unexpected(error: BaseException) -> str:

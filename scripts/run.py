@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import twinweave
-from scripts.ending import AS_IT_IS, DEVELOPER, UNEXPECTED, tell, unexpected
+from scripts.ending import AS_IT_IS, DEVELOPER, UNEXPECTED, printable, tell, unexpected
 from scripts.engines.display import Display
 from scripts.engines.told import quiet
 from scripts.sweeps import Told, outcome
@@ -36,6 +36,7 @@ from twinweave.config import RunConf, conf_folder, plain
 from twinweave.errors import AppError, RunError, WithheldError
 from twinweave.folder import drop_if_empty
 from twinweave.overrides import refused
+from twinweave.report.comparison import checked_objectives
 from twinweave.rundir import REPORT
 
 
@@ -48,6 +49,8 @@ def _opened(raw: DictConfig) -> RunConf:
     """The configuration of the run, new or resumed, and its folder."""
     hydra_conf = HydraConfig.get()
     overrides = list(hydra_conf.overrides.task)
+    if hydra_conf.mode is RunMode.MULTIRUN:
+        checked_objectives(raw.objective)
     if hydra_conf.mode is RunMode.MULTIRUN and raw.resume is None:
         raw.output = hydra_conf.runtime.output_dir
         overrides.append(f"output={raw.output}")
@@ -106,10 +109,13 @@ def _check_gate(out: Path) -> None:
 def _tell_how_to_go_on(out: Path) -> None:
     if (out / FOLDER).exists():
         print(f"the run can go on: resume={out}", file=sys.stderr)
+    elif (out / REPORT).exists():
+        print(f"the run had come to its end: {out / REPORT}", file=sys.stderr)
 
 
 def command() -> int:
     """Hydra's command line, its refusals in our words."""
+    printable(sys.stdout)
     if AS_IT_IS:
         main()
         return 0

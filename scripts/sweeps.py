@@ -19,15 +19,20 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scripts.ending import tell
+from scripts.ending import AS_IT_IS, UNEXPECTED, tell, unexpected
 from twinweave import rundir
 from twinweave.config import RunConf
-from twinweave.errors import AppError
-from twinweave.report.comparison import MEASURES, OBJECTIVES, objective_of, runs_in
+from twinweave.errors import AppError, ConfigError
+from twinweave.report.comparison import (
+    MEASURES,
+    OBJECTIVES,
+    checked_objectives,
+    objective_of,
+    runs_in,
+)
 from twinweave.report.spending import LASTING, spending
 from twinweave.report.sweep import RUNS, Row, note, read_rows, settings, shown_setting, varied
 
-INTERRUPTED = 130
 Told = float | list[float]
 
 
@@ -42,14 +47,16 @@ def outcome(run: Callable[[], RunConf]) -> Told | None:
         if hydra.mode is not RunMode.MULTIRUN:
             sys.exit(error.exit_code)
         return failed(hydra, str(error), error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        sys.exit(tell(error))
     except Exception as error:
         if hydra.mode is not RunMode.MULTIRUN:
             raise
-        traceback.print_exc()
-        return failed(hydra, f"unexpected {type(error).__name__}", 1)
+        if AS_IT_IS:
+            traceback.print_exc()
+        else:
+            tell(error)
+        return failed(hydra, unexpected(error), UNEXPECTED)
     if hydra.mode is not RunMode.MULTIRUN:
         return None
     report = _report(Path(conf.output))
@@ -98,6 +105,14 @@ def table(rows: Sequence[Row], folder: Path, objectives: Sequence[str]) -> str:
     return "\n".join(line.rstrip() for line in (*shown, *why, *_unknown(rows, objectives)))
 
 
+def _objectives(asked: object) -> tuple[str, ...]:
+    """Of a sweep; none where each of its runs refused them."""
+    try:
+        return checked_objectives(asked)
+    except ConfigError:
+        return ()
+
+
 def _title(objective: str) -> str:
     named = {m.key: m.title for m in MEASURES}
     return named[OBJECTIVES[objective]] if objective in OBJECTIVES else objective
@@ -134,10 +149,10 @@ class Table(Callback):
         rows = read_rows(folder)
         if not rows:
             return
-        asked = config.objective
+        runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
         try:
-            print(f"\n{len(rows)} runs in {folder.absolute()}\n")
-            print(table(rows, folder, [asked] if isinstance(asked, str) else list(asked)))
+            print(f"\n{runs} in {folder.absolute()}\n")
+            print(table(rows, folder, _objectives(config.objective)))
             print(*spending(runs_in([folder])), sep="\n")
         except Exception:  # Hydra would make a warning of it, and 0 the exit status
             traceback.print_exc()

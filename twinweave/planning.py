@@ -314,8 +314,9 @@ def generator_cost(conf: RunConf, rows: Mapping[str, int]) -> Cost | None:
         return None
     schema, asked = conf.data.schema, conf.synthesis
     people = max(sum(rows[party] for party in unit) for unit in schema.units)
-    drawn = (1 - asked.mixture) * asked.rake.candidates * (asked.rows or people)
-    return conf.generator.cost(UnionLayout.of(schema), drawn=drawn)
+    drawn = (1 - (asked.mixture or 0)) * asked.rake.candidates * (asked.rows or people)
+    most = conf.generator.most_candidates
+    return conf.generator.cost(UnionLayout.of(schema), drawn=min(drawn, most or drawn))
 
 
 def _nominal_training(conf: RunConf) -> list[SgdItem]:

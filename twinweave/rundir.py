@@ -201,7 +201,9 @@ def read_source(path: Path, conf: RunConf, layout: UnionLayout) -> Source:
     network = registry.build(conf.generator, layout)
     alone = network.soft is None
     part = conf.synthesis.mixture if alone else 1.0
-    needed = [*([WEIGHTS] if alone else []), *([MIXTURE] if part else [])]
+    if part is None and not (path / MIXTURE).exists():  # the network wrote all
+        part = 0.0
+    needed = [*([WEIGHTS] if alone else []), *([MIXTURE] if part != 0 else [])]
     for name in needed:
         if not (path / name).exists():
             raise SourceError(
@@ -211,7 +213,7 @@ def read_source(path: Path, conf: RunConf, layout: UnionLayout) -> Source:
     if alone:
         network.weights = np.load(path / WEIGHTS)
     mixture = None
-    if part:
+    if part != 0:
         with np.load(path / MIXTURE) as saved:
             latents = Latents(presence=saved["presence"], users=saved["users"])
             mixture = Mixture(layout=layout, latents=latents, logits=saved["logits"])

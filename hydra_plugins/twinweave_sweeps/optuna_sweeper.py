@@ -19,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from twinweave.errors import ConfigError
+from twinweave.report.comparison import checked_objectives
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -101,8 +102,7 @@ class OptunaSweeper(Sweeper):
             raise ConfigError(
                 "hydra.sweeper.sampler", "is none", f"Give one of {', '.join(SAMPLERS)}."
             )
-        objective, direction = self.config.objective, self.direction
-        number = 1 if isinstance(objective, str) else len(objective)
+        number, direction = len(checked_objectives(self.config.objective)), self.direction
         directions = [direction] * number if isinstance(direction, str) else list(direction)
         if len(directions) != number or not {"minimize", "maximize"}.issuperset(directions):
             raise ConfigError(

@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from scripts.ending import printable
 from twinweave.progress import Step, read
 
 NAMES = {
@@ -73,7 +74,8 @@ class Display:
     def __init__(
         self, out: Path, terminal: IO[str], now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._out, self._terminal = out, terminal
+        printable(terminal)
+        self._out, self._terminal, self._since = out, terminal, time.time()
         self.live = terminal.isatty()
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -123,7 +125,7 @@ class Display:
     def look(self) -> None:
         """Show what the run's folder says now."""
         step = read(self._out)
-        if step is not None:
+        if step is not None and step.at >= self._since:  # not of the run that this one resumes
             parties = [read(folder) for folder in self._out.glob("parties/*") if folder.is_dir()]
             self.show(step, [word for word in parties if word is not None])
 

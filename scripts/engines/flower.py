@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from twinweave.parsing import canonical_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLWR = Path(sys.executable).with_name("flwr")
+_PATIENCE = 30.0  # seconds for a run that was told to stop
 
 
 def run_with_flower(
@@ -43,7 +45,13 @@ def run_with_flower(
         with aside(Path(conf.output)) as file:
             told = Told(file)
             with Display(Path(conf.output), sys.stdout) as display:
-                _watch([*command, "--run-config", overrides.name], where, told, display)
+                try:
+                    _watch([*command, "--run-config", overrides.name], told, display)
+                except KeyboardInterrupt:
+                    if told.number is not None:  # the command only watched the run
+                        display.line("stopping the run")
+                        _stop(told.number, where, Path(conf.output))
+                    raise
     _check(Path(conf.output), told, where, before)
 
 
@@ -53,10 +61,15 @@ def wake() -> None:
     _flwr("list")
 
 
-def _watch(command: Sequence[str], where: Sequence[str], told: Told, display: Display) -> None:
+def _watch(command: Sequence[str], told: Told, display: Display) -> None:
     """Flower's command to its end, our lines passed on."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=_environment(),
     )
     assert process.stdout is not None
     try:
@@ -65,9 +78,25 @@ def _watch(command: Sequence[str], where: Sequence[str], told: Told, display: Di
         process.wait()
     except KeyboardInterrupt:
         process.terminate()
-        if told.number is not None:  # the command only watched: the run itself would go on
-            _flwr("stop", told.number, *where)
         raise
+
+
+def _stop(number: str, where: Sequence[str], out: Path) -> None:
+    """Stop a run, and wait until nobody works on it here: only then can it go on.
+
+    A second Ctrl-C ends the waiting; Flower is told all the same.
+    """
+    subprocess.Popen(
+        [str(FLWR), "stop", number, *where],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+        start_new_session=True,
+    ).wait()
+    deadline = time.monotonic() + _PATIENCE
+    while folder.alive(out) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _told(out: Path) -> str | None:
@@ -118,7 +147,10 @@ def _flwr(*arguments: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Flower's subprocesses find this environment's commands first; Ray keeps its tips."""
+    """Flower's subprocesses find this environment's commands first, and write UTF-8 whatever the
+    terminal shows; Ray keeps its tips.
+    """
     bin_folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
-    return {**QUIET, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **os.environ, "PATH": path}
+    ours = {"PATH": path, "PYTHONUTF8": "1"}
+    return {**QUIET, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", **os.environ, **ours}

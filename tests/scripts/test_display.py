@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -82,9 +83,20 @@ def test_parties_say_how_far_they_are_and_old_words_do_not_count() -> None:
     assert fraction(asked, [whole, half]) == (1.5, 2.0)
 
 
+def left_on(terminal: int) -> str:
+    """All that was written to a terminal or pipe, which is closed."""
+    told = b""
+    with suppress(OSError):  # how a terminal ends
+        while block := os.read(terminal, 1 << 16):
+            told += block
+    os.close(terminal)
+    return told.decode()
+
+
 def interrupted(folder: Path, terminal: IO[str]) -> None:
     with Display(folder, terminal) as display:
         assert display.live
+        Note(folder)(Step(name="rake", done=1, total=2))
         display.look()
         display.line("a [b] line")
         display._bars.refresh()
@@ -93,13 +105,13 @@ def interrupted(folder: Path, terminal: IO[str]) -> None:
 
 def test_a_step_is_seen_in_the_folder_and_the_display_leaves_lines_alone(tmp_path: Path) -> None:
     """On a real terminal: what is left on the screen at the end."""
+    Note(tmp_path)(Step(name="train", done=1, total=2))  # of a run that was cut short
     ours, theirs = pty.openpty()
-    Note(tmp_path)(Step(name="rake", done=1, total=2))
     with os.fdopen(theirs, "w") as terminal, pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path, terminal)
-    shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
+    shown = left_on(ours)
     assert "rake" in shown
+    assert "train" not in shown
     assert "a [b] line" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor is back
     assert re.split(r"\x1b\[[0-9;?]*[a-zA-Z]", shown)[-1].strip("\r\n") == ""
@@ -111,6 +123,17 @@ def test_elsewhere_lines_alone(tmp_path: Path) -> None:
     with Display(tmp_path, terminal) as display:
         display.line("one\ntwo")
     assert terminal.getvalue() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_terminal_of_another_encoding_shows_what_it_can(tmp_path: Path, live: bool) -> None:
+    ours, theirs = pty.openpty() if live else os.pipe()
+    with (
+        os.fdopen(theirs, "w", encoding="ascii") as terminal,
+        Display(tmp_path, terminal) as display,
+    ):
+        display.line("═ café")
+    assert "? caf?" in left_on(ours)
 
 
 def test_a_reader_that_leaves_ends_no_run(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 
 from scripts import certificates, fetch, identity, supernode
 from scripts.engines import flower
+from scripts.engines.display import Display
 from scripts.engines.told import ASIDE, Told, quiet
 from twinweave import rundir
+from twinweave.config import RunConf, compose
 from twinweave.errors import ColumnError, ConfigError, RunError, SourceError
 from twinweave.protocols.channel.identity import Identity
 
@@ -112,6 +114,34 @@ def test_a_finished_run_is_told_from_one_that_failed(tmp_path: Path) -> None:
         flower._check(status(tmp_path, state="running"), Told(io.BytesIO()), [])
     with pytest.raises(RunError, match="did not start"):
         flower._check(tmp_path / "nowhere", Told(io.BytesIO()), [])
+
+
+FLWR = r"""#!/bin/sh
+case $1 in
+run) printf 'Successfully started run 77\ntwinweave| \342\225\220 begun\n'; exec sleep 60 ;;
+*) echo "$@" "$PYTHONUTF8" > "$TOLD" ;;
+esac
+"""
+
+
+def test_ctrl_c_stops_a_run_in_flower_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, shown = tmp_path / "flwr", list[str]()
+    program.write_text(FLWR)
+    program.chmod(0o700)
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    monkeypatch.setattr(flower, "FLWR", program)
+
+    def pressed(_: Display, text: str) -> None:
+        shown.append(text)
+        if text == "═ begun":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "line", pressed)
+    conf = RunConf.parse(compose([f"output={tmp_path / 'run'}"]))
+    with pytest.raises(KeyboardInterrupt):
+        flower.run_with_flower(conf)
+    assert shown == ["═ begun", "stopping the run"]
+    assert (tmp_path / "told").read_text() == "stop 77 1\n"
 
 
 TOLD = """\x1b[92mINFO\x1b[0m : Successfully started run 77

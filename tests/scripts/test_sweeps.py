@@ -25,7 +25,7 @@ from tests.source import REPOSITORY
 from twinweave import rundir
 from twinweave.config import RunConf, compose
 from twinweave.errors import ConfigError
-from twinweave.report.comparison import objective_of
+from twinweave.report.comparison import checked_objectives, objective_of
 from twinweave.report.sweep import Row, note, read_rows
 
 OVERALL = {
@@ -186,13 +186,22 @@ def broken() -> RunConf:
     raise KeyError
 
 
+def interrupted() -> RunConf:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(("direction", "worst"), [("minimize", inf), ("maximize", -inf)])
 def test_what_a_sweeper_is_told(
-    tmp_path: Path, told: dict[str, Any], direction: str, worst: float
+    tmp_path: Path,
+    told: dict[str, Any],
+    direction: str,
+    worst: float,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A mistake in the program too is the worst there is, and no end to the sweep."""
+    """A mistake in the program too is the worst there is, in one line, and no end to the sweep."""
     told["sweeper"] = {"direction": direction}
     assert sweeps.outcome(broken) == worst
+    assert capsys.readouterr().err.startswith("error: unexpected KeyError")
     assert sweeps.outcome(lambda: ended(tmp_path, "noise_ratio")) == 0.5
     assert sweeps.outcome(lambda: ended(tmp_path, "utility")) == worst
     rows = read_rows(tmp_path)
@@ -209,6 +218,15 @@ def test_several_objectives_are_a_list_each_with_its_own_worst(
     told["sweeper"] = {"direction": ["minimize", "maximize"]}
     asked = "[noise_ratio,fairness]"
     assert sweeps.outcome(lambda: ended(tmp_path, asked)) == [0.5, -inf]
+
+
+def test_an_interrupted_run_ends_its_sweep(
+    told: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told["sweeper"] = {}
+    with pytest.raises(SystemExit, match="130"):
+        sweeps.outcome(interrupted)
+    assert capsys.readouterr().err == "interrupted [exit status 130: docs/errors.md]\n"
 
 
 def test_a_table_shows_what_was_varied_and_what_was_found(tmp_path: Path) -> None:
@@ -244,6 +262,18 @@ def test_objectives() -> None:
         assert objective_of({}, name) is None
     without = {"lift": {"conversions": [{"overall": OVERALL | {"sampling_error": 0.0}}]}}
     assert objective_of(without, "noise_ratio") is None
+
+
+@pytest.mark.parametrize("asked", ["utilty", "privacy", ["utility", "nonsense"], [], None, 5])
+def test_what_names_no_number_is_refused_before_a_run(asked: object) -> None:
+    with pytest.raises(ConfigError, match=r"'objective'.* Give utility, noise_ratio, fairness"):
+        checked_objectives(asked)
+
+
+def test_what_names_a_number() -> None:
+    assert checked_objectives("seconds") == ("seconds",)
+    listed = OmegaConf.create(["utility", "lift.conversions.0.overall.mde"])
+    assert checked_objectives(listed) == ("utility", "lift.conversions.0.overall.mde")
 
 
 def test_runs_that_end_at_once_are_all_noted(tmp_path: Path) -> None:

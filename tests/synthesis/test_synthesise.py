@@ -26,7 +26,13 @@ from tests.synthesis.experiment import (
 from twinweave.generators import registry
 from twinweave.generators.union import Rows
 from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
-from twinweave.synthesis.synthesise import Task, first_weights, synthesise, synthetic_rows
+from twinweave.synthesis.synthesise import (
+    Task,
+    first_weights,
+    more_rows,
+    synthesise,
+    synthetic_rows,
+)
 from twinweave.tables.contingency import ABSENT
 from twinweave.workload.measurement import Measurement
 from twinweave.workload.queries import Query, Side
@@ -82,6 +88,7 @@ class Uniform:
     """A network with samples only, as the llm."""
 
     soft = None
+    most_candidates: int | None = None
 
     def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
         codes = (
@@ -106,6 +113,35 @@ def test_a_network_with_samples_only_is_raked(mixture: float) -> None:
     assert bool(found.trace) == (mixture > 0)
 
 
+def test_a_network_that_writes_few_rows_is_asked_for_few_and_gives_as_many_as_wanted() -> None:
+    """Also for more rows of those with a level, of which few of the few have it. A mixture makes
+    up for the others, unless none is wanted."""
+    asked: list[int] = []
+
+    class Few(Uniform):
+        most_candidates = 600
+
+        def sample(self, presence: NDArray[np.bool_], generator: torch.Generator) -> Rows:
+            asked.append(len(presence))
+            return super().sample(presence, generator)
+
+    rows = world(4000, seed=12)
+    conf = replace(QUICK, rake=RakeConf(strength=0.01, steps=150), mixture=0.0)
+    its = task(measured(rows, PAIRS, 10, 13), sizes_of(rows), conf)
+    found = synthesise(cast(Any, Few()), its)
+    assert not found.trace
+    assert len(found.rows) == found.population.size > 3000
+    assert lift_of(found.rows) == pytest.approx(lift_of(rows), abs=0.04)
+    level = {0: np.array([0], dtype=np.int32)}
+    assert len(more_rows(found.source, its, 500, level).rows) == 500
+    for part in (0.8, None):
+        mixed = synthesise(cast(Any, Few()), replace(its, conf=replace(conf, mixture=part)))
+        assert mixed.trace
+        assert len(mixed.rows) == len(found.rows)
+        assert mixed.effective > found.effective
+    assert set(asked) == {600}
+
+
 def test_a_generator_that_was_never_trained_starts_from_the_tables() -> None:
     rows = world(1500, seed=30)
     quick = replace(QUICK, fit=FitConf(latents=50, network_steps=5, free_steps=10), rows=200)
@@ -122,7 +158,7 @@ def test_the_format_stage_learns_what_the_tables_say(caplog: pytest.LogCaptureFi
     quick = replace(QUICK, fit=FitConf(latents=50, network_steps=0, free_steps=10))
     given = task(measured(rows, PAIRS, 10, 33), sizes_of(rows), quick)
     c = conf("llm", format_steps=60, format_learning_rate=2e-2, format_batch=64)
-    with caplog.at_level("INFO", "twinweave.run"):
+    with caplog.at_level("DEBUG", "twinweave.run"):
         weights = first_weights(c, given)
     written = registry.load(c, LAYOUT, weights).sample(
         np.ones((4000, 2), bool), torch.Generator().manual_seed(2)

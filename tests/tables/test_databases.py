@@ -175,6 +175,8 @@ FILL = ("CREATE TABLE t (id text, word text)", "INSERT INTO t VALUES ('tell-tale
         ("SELECT id FROM t", "column 'word': not in the table"),
         ("SELECT id, word FROM t WHERE id = ''", "no rows"),
         ("SELECT word AS id, CAST(id AS integer) AS word FROM t", "query"),
+        ("COMMIT; DELETE FROM t; SELECT id, word FROM t", "query"),
+        ("SELECT id, word FROM t WHERE word = :tell", "query"),
     ],
 )
 def test_queries_that_fail_say_so_in_one_line_and_change_nothing(
@@ -199,6 +201,7 @@ def test_queries_that_fail_say_so_in_one_line_and_change_nothing(
         ("SELECT tale FROM t", "names a column that is not there"),
         ("SELECT nextval('n') AS id, word FROM t", "would write, and may only read"),
         ("SELECT * FROM pg_authid", "may not read"),
+        ("SELECT pg_sleep(5)::text AS id, 'a' AS word", "ended `query` at its time limit"),
     ],
 )
 def test_postgres_says_what_of_a_query_is_wrong(postgres_url: str, query: str, rule: str) -> None:
@@ -209,7 +212,8 @@ def test_postgres_says_what_of_a_query_is_wrong(postgres_url: str, query: str, r
         source = in_postgres(*FILL, *roles, *sequence, "GRANT ALL ON t TO bob", query=query)
         bob = {"kind": "sql", "url_env": "BOB_URL", "query": query}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("BOB_URL", postgres_url.replace("ann:", "bob:"))
+            url = postgres_url.replace("ann:", "bob:")
+            patch.setenv("BOB_URL", f"{url}?options=-c%20statement_timeout%3D200")
             with pytest.raises(SourceError, match=rule):
                 load_party(source_of(source | bob), WORDS, "shop")
     finally:
@@ -235,6 +239,20 @@ def test_wrong_passwords_hosts_and_ports_do_not_show(
     monkeypatch.setenv("SHOP_URL", "postgresql+psycopg2://ann:hunter2@127.0.0.1/db")
     with pytest.raises(SourceError, match=r"driver .* is not installed.*twinweave\[postgres\]"):
         load_party(source, WORDS, "shop")
+
+
+def test_a_query_runs_as_it_is_written(database: Made) -> None:
+    """No part of it is a parameter."""
+    query = "SELECT id, word FROM t WHERE word <> ':a' AND id LIKE '%-%' AND 7 % 2 = 1;"
+    source = database(*FILL, query=query)
+    assert read_table(source_of(source), WORDS)["id"].tolist() == ["tell-tale"]
+
+
+def test_a_name_in_a_query_is_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pd.DataFrame({"id": ["u1"], "word": ["a"]})
+    monkeypatch.setattr("twinweave.tables.columnar.rows", rows, raising=False)
+    with pytest.raises(SourceError, match="could not run `query`"):
+        load_party(source_of(in_duckdb(tmp_path)(*FILL, query="SELECT * FROM rows")), WORDS, "shop")
 
 
 LONG = "CREATE TABLE t AS SELECT 'user' || i AS id, 'a' AS word FROM generate_series(1, 20000) g(i)"

@@ -269,6 +269,26 @@ def test_a_database(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "select id, c from t where c <> ':a'",
+        "select id, c from t where c <> ' :a' and c like '%'",
+        r"select id, c from t where c <> '\:a' and 7 % 2 = 1;",
+    ],
+)
+def test_a_query_runs_as_it_is_written(database: str, query: str) -> None:
+    """No part of it is a parameter."""
+    assert len(read({"kind": "sql", "url": database, "query": query}, "c")) == 2
+
+
+def test_a_database_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'none.sqlite'}"
+    with pytest.raises(SourceError, match=r"`url` names does not exist.*four slashes"):
+        read({"kind": "sql", "url": url, "query": "select 1 as id, 2 as c"}, "c")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("query", "rule"),
     [
         ("select nope from t", "could not run `query`"),
@@ -310,7 +330,11 @@ def test_a_wrong_password_does_not_show(
 
 
 def test_a_password_in_the_configuration_is_refused() -> None:
-    for url in ("mysql://ann:hunter2@host/db", "mssql://host/db?user=a&password=hunter2"):
+    for url in (
+        "mysql://ann:hunter2@host/db",
+        "mysql://ann:hunt/er:hunter2@host/db",
+        "mssql://host/db?user=a&password=hunter2",
+    ):
         with pytest.raises(ConfigError, match="url_env") as caught:
             parse(Source, {"kind": "sql", "url": url, "query": "select 1"})
         assert "hunter2" not in str(caught.value)

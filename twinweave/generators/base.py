@@ -77,6 +77,11 @@ class Generator(nn.Module, ABC):
         """This generator, if the fit can train it; None where it only draws rows."""
         return None
 
+    @property
+    def most_candidates(self) -> int | None:
+        """Rows that it writes for a synthesis, at most; None: as many as are asked for."""
+        return self.conf.most_candidates
+
     def shares(
         self,
         rows: Rows,  # noqa: ARG002

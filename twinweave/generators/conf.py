@@ -91,6 +91,11 @@ class TrainingConf(Parsed):
         return 0.0
 
     @property
+    def most_candidates(self) -> int | None:
+        """See `Generator.most_candidates`."""
+        return None
+
+    @property
     def kind(self) -> str:
         """Its entry in `registry.KINDS`."""
         name: str = getattr(self, "name")  # noqa: B009 (of the kinds themselves)
@@ -273,6 +278,7 @@ class PretrainedConf(TrainingConf):
     format_steps: of that training. format_learning_rate: that of it. format_batch: rows of a step.
     one_party: share of those rows shown as a single party sees them.
     micro_batch: rows through the model at once in training (one, in bfloat16).
+    candidates: rows it writes for a synthesis, at most; with fewer than are wanted, rows repeat.
     decode_batch: rows through the model at once in decoding.
     temperature: logits are divided by it in decoding. decode_noise: standard deviation of normal
         noise on logits in decoding; no part of any guarantee.
@@ -298,6 +304,7 @@ class PretrainedConf(TrainingConf):
     format_batch: int
     one_party: float
     micro_batch: int
+    candidates: int
     decode_batch: int
     temperature: float
     decode_noise: float
@@ -306,7 +313,7 @@ class PretrainedConf(TrainingConf):
         super().__post_init__()
         check_positive(FIELD, self, "rank", most=MOST_RANK)
         check_positive(FIELD, self, "micro_batch", "decode_batch", most=MOST_WIDTH)
-        check_positive(FIELD, self, "scale", "format_learning_rate", "format_batch")
+        check_positive(FIELD, self, "scale", "format_learning_rate", "format_batch", "candidates")
         check_positive(FIELD, self, "temperature", least=1 / MOST_LOGIT, most=MOST_LOGIT)
         check_not_negative(FIELD, self, "decode_noise", most=MOST_LOGIT)
         check_not_negative(FIELD, self, "format_steps")
@@ -321,6 +328,10 @@ class PretrainedConf(TrainingConf):
     @property
     def kind(self) -> str:
         return "llm_pretrained"
+
+    @property
+    def most_candidates(self) -> int:
+        return self.candidates
 
     @property
     def private_batch(self) -> int:

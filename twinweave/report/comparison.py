@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twinweave import folder
-from twinweave.errors import SourceError
+from twinweave.errors import ConfigError, SourceError
 from twinweave.report.sweep import RUNS, Row, read_rows, settings, varied
 from twinweave.rundir import REPORT, STATUS, Run
 
@@ -95,6 +95,24 @@ def compared(paths: Sequence[Path]) -> tuple[list[Compared], tuple[Measure, ...]
     points = [[m.shown(row) for m in known] for row in finished]
     best = {id(row) for row, on in zip(finished, front(points), strict=True) if on}
     return [replace(row, front=id(row) in best and bool(known)) for row in rows], known
+
+
+def checked_objectives(asked: object) -> tuple[str, ...]:
+    """What `objective` asks for. Raises ConfigError where a word names no number; where a path
+    leads, only a report tells.
+    """
+    if isinstance(asked, Sequence) and not isinstance(asked, str):
+        names = tuple(map(str, asked))
+    else:
+        names = () if asked is None else (str(asked),)
+    words = [n for n in names if "." not in n and n not in (*OBJECTIVES, "seconds")]
+    if words or not names:
+        raise ConfigError(
+            "objective",
+            f"{words[0]!r} is no number of a run" if words else "names nothing",
+            f"Give {', '.join(OBJECTIVES)}, seconds, or the path of a number in report.json.",
+        )
+    return names
 
 
 def objective_of(report: Mapping[str, Any], name: str) -> float | None:

@@ -62,12 +62,13 @@ class SynthesisConf(Parsed):
 
     rows: synthetic rows of the union; None: its estimated size.
     mixture: also for a network without soft output, a mixture is fitted to the measurements
-        and gives this part of the candidates.
+        and gives this part of the candidates. None: what a network that writes few of them
+        (`Generator.most_candidates`) leaves; of others none.
     csv: write the synthetic tables as CSV too.
     """
 
     fit: FitConf = field(default_factory=FitConf)
     rake: RakeConf = field(default_factory=RakeConf)
     rows: int | None = None
-    mixture: float = 0.0
+    mixture: float | None = None
     csv: bool = False

@@ -37,6 +37,7 @@ Codes = Mapping[int, NDArray[np.int32]]
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """Where candidates come from. part: of them, the mixture's; the network gives the others.
+    None: the network gives as many as it writes at most, the mixture the others.
 
     network: without soft output, None where the mixture gives all. mixture: fitted to the
     measurements, None where the network gives all.
@@ -44,12 +45,30 @@ class Source:
 
     network: Generator | None = None
     mixture: Mixture | None = None
-    part: float = 1.0
+    part: float | None = 1.0
+
+    @property
+    def most(self) -> float:
+        """Candidates, at most: of a network that writes few (`Generator.most_candidates`)."""
+        if self.mixture is None:
+            return self._few
+        return np.inf if self.part is None else self._few / max(1 - self.part, 1e-9)
+
+    @property
+    def _few(self) -> float:
+        few = self.network.most_candidates if self.network is not None else None
+        return np.inf if few is None else few
+
+    def _own(self, n: int) -> int:
+        """The network's, of n candidates."""
+        if self.mixture is None:
+            return n
+        return int(min(n, self._few)) if self.part is None else n - round(self.part * n)
 
     def rows(self, people: Population, n: int, rng: np.random.Generator) -> Rows:
         """n candidates."""
         parts: list[Rows] = []
-        own = n if self.mixture is None else n - round(self.part * n)
+        own = self._own(n)
         if self.network is not None and own:
             parts.append(_sampled(self.network, people.presence(own), rng))
         if self.mixture is not None and own < n:
@@ -68,9 +87,13 @@ class Basis:
     conf: RakeConf
 
     def candidates(self, n: int) -> int:
-        """How many to offer for n rows."""
+        """How many to offer for n rows; fewer than n where the source gives no more."""
         affordable = MOST_CELLS // max(len(self.measurements), 1)
-        return max(n, min(round(self.conf.candidates * n), affordable))
+        return self.given(max(n, min(round(self.conf.candidates * n), affordable)))
+
+    def given(self, n: int) -> int:
+        """n candidates, or as many as the source gives."""
+        return max(1, int(min(n, self.source.most)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,7 +194,7 @@ def draw(
 
     As many candidates are weighed as for a whole union, or few rows would have to meet all
     tables; where fewer than n of them have the codes, so many more that n do, as far as memory
-    goes. offering: None for candidates as measured.
+    and the source go. offering: None for candidates as measured.
     Raises SourceError where none has.
     """
     offered = offering or partial(offer, basis)
@@ -180,7 +203,7 @@ def draw(
     inside = _has(found.rows, given)
     if 0 < inside.sum() < n:
         most = MOST_CELLS // max(len(basis.measurements), 1)
-        more = min(round(1.1 * size * n / inside.sum()), most)
+        more = basis.given(min(round(1.1 * size * n / inside.sum()), most))
         if more > size:
             found = offered(more, rng)
             inside = _has(found.rows, given)

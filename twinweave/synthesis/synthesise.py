@@ -227,11 +227,16 @@ def _people(task: Task) -> Population:
 def _source(
     network: Generator | None, task: Task, people: Population, progress: Progress | None
 ) -> Source:
-    """The network by itself where it has no soft output and no mixture is asked for beside it."""
+    """The network by itself where it has no soft output, and no mixture is asked for beside it or
+    makes up for what it does not write."""
     soft = network.soft if network is not None else None
     alone = network if soft is None else None
     part = 1.0 if alone is None else task.conf.mixture
-    if not part:
+    if alone is not None and part is None:
+        wanted = task.conf.rake.candidates * (task.conf.rows or people.size)
+        most = alone.most_candidates
+        part = 0.0 if most is None or most >= wanted else None
+    if part == 0:
         return Source(network=alone, part=part)
     latents = people.latents(task.conf.fit.latents)
     mixture = fit(soft, task.layout, task.tables, latents, task.conf.fit, task.seed, progress)

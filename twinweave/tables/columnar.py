@@ -21,6 +21,13 @@ _UNNAMED = re.compile(r"__index_level_\d+__")
 """How pandas files an index without a name, or of a column's name."""
 
 
+_DUCKDB: dict[str, Any] = {
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+}
+"""A name in a query means a table or a file, never a variable here; reading installs nothing."""
+
+
 def read_parquet(path: Path, cells: int) -> Stream:
     """All columns, named index levels too; whole numbers with gaps stay whole.
 
@@ -109,7 +116,7 @@ def read_duckdb(path: Path, query: str, cells: int) -> Stream:
             "one installed here reads, or another process writes to it. Close that, or correct "
             "`path`"
         )
-        connection = duckdb.connect(str(path), read_only=True)
+        connection = duckdb.connect(str(path), read_only=True, config=_DUCKDB)
     except Exception:
         # DuckDB's messages quote the query, and cells. What it raises derives from Exception.
         raise SourceError(f"{step}.") from None

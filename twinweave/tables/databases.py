@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twinweave.errors import SourceError
@@ -33,6 +34,8 @@ _FAULTS = {
     "42601": "`query` is not one SELECT that the database understands. Check its SQL",
     "42703": "`query` names a column that is not there. Check its SQL",
     "42P01": "`query` names a table that is not there. Check its name and schema",
+    "57014": "the database ended `query` at its time limit, or somebody did. Raise "
+    "`statement_timeout` for this user, or read from a table made beforehand",
 }
 """By SQLSTATE (ISO 9075, PostgreSQL's appendix A): what is wrong, and the remedy."""
 
@@ -66,9 +69,10 @@ def read_sql(source: Source, cells: int) -> Stream:
             step = _CANNOT_RUN
             if read_only := _READ_ONLY.get(engine.dialect.name):
                 connection.execute(sql.text(read_only))
+            # As it is written: `sql.text` would take ":a" in a text for a parameter.
             answer = connection.execution_options(
-                stream_results=True, max_row_buffer=_FETCHED
-            ).execute(sql.text(source.query or ""))
+                stream_results=True, max_row_buffer=_FETCHED, no_parameters=True
+            ).exec_driver_sql(source.query or "")
             names = tuple(map(str, answer.keys()))
         except Exception as error:
             # Drivers raise what they like, some of it derived from Exception directly.
@@ -99,7 +103,13 @@ def _engine(source: Source, where: str) -> sql.Engine:
     if not url:
         raise SourceError(f"{where} holds no database URL. Set it for this process.")
     try:
-        return sql.create_engine(url, poolclass=NullPool, hide_parameters=True)
+        engine = sql.create_engine(url, poolclass=NullPool, hide_parameters=True)
+        if not _missing_file(engine):
+            return engine
+        told = (
+            f"the SQLite file that {where} names does not exist. Correct its path: four slashes "
+            "begin one from the root, sqlite:////srv/shop.sqlite."
+        )
     except ImportError:
         told = (
             f"the driver that the database URL in {where} names is not installed. Install it "
@@ -112,6 +122,13 @@ def _engine(source: Source, where: str) -> sql.Engine:
             "dialect+driver://user:password@host/database."
         )
     raise SourceError(told)
+
+
+def _missing_file(engine: sql.Engine) -> bool:
+    """Whether it is of an SQLite file that is not there: reading would make an empty one."""
+    name = engine.url.database
+    in_memory = not name or name == ":memory:" or name.startswith("file:")
+    return engine.dialect.name == "sqlite" and not in_memory and not Path(str(name)).is_file()
 
 
 def _told(error: Exception, step: str) -> str:

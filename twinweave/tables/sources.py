@@ -153,7 +153,7 @@ class Source(Parsed):
                 raise ConfigError(
                     "source", "a database needs `query` and `url` or `url_env`", "Give both."
                 )
-            if self.url and re.search(r"//[^/@]*:[^/]*@|passw|pwd=", self.url, re.IGNORECASE):
+            if self.url and re.search(r"//[^/@]*:[^@]*@|passw|pwd=", self.url, re.IGNORECASE):
                 raise ConfigError(
                     "source.url",
                     "holds a password, and configurations are stored and shown",

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.campaigns import mapping
 from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, conf
+from twinweave.config import RunConf
 from twinweave.generators import registry
 from twinweave.generators.pretrained.checkpoint import checked
 from twinweave.generators.pretrained.costs import estimate, shape_of
+from twinweave.parsing import to_plain
+from twinweave.planning import generator_cost
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
@@ -51,3 +55,17 @@ def test_a_long_run_is_said_to_be_one(folders: dict[str, Path]) -> None:
     assert not c.cost(LAYOUT, drawn=10).is_long
     assert c.cost(LAYOUT, drawn=1e12).is_long
     assert c.cost(LAYOUT, drawn=1e12).sentence.startswith("a long run")
+
+
+def test_more_people_cost_no_more_where_the_model_writes_no_more(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    data = mapping(tmp_path)
+    data["generator"] = to_plain(conf(folders["gpt2"], candidates=500))
+
+    def seconds(users: int) -> float:
+        cost = generator_cost(RunConf.parse(data), {"publisher": users, "advertiser": users})
+        assert cost is not None
+        return cost.cpu_seconds
+
+    assert seconds(20) < seconds(1000) == seconds(1_000_000)

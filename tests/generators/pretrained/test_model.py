@@ -57,6 +57,34 @@ def test_a_rows_loss_is_its_own(folders: Any, kind: str) -> None:
     torch.testing.assert_close(made.row_loss(one_view, gen()), alone[:2], rtol=1e-4, atol=1e-5)
 
 
+def test_what_no_row_has_a_token_at_is_not_read(
+    folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in training nor in decoding; at every token the model says what it said before."""
+    made = model(folders["llama"])
+    codes = torch.from_numpy(EVERY[EVERY[:, 2] == 0])  # the shortest income
+    written = made.pieces.write(codes, torch.ones(len(codes), 2), made.template.order)
+    with torch.no_grad():
+        wanted = made.network.hidden(written.tokens, written.mask)[written.mask]
+        read: list[int] = []
+        hidden = made.network.hidden
+
+        def counted(tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
+            read.append(tokens.shape[1])
+            return hidden(tokens, *rest)
+
+        monkeypatch.setattr(made.network, "hidden", counted)
+        found = made.network.packed(written.tokens, written.mask)[written.mask]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    longest = int(written.mask.sum(dim=1).max())
+    assert read == [longest]
+    assert longest < written.tokens.shape[1]
+    read.clear()
+    rows = Rows(codes=np.array([[-1, 0, 0, -1]] * 4, np.int32), presence=np.ones((4, 2), bool))
+    made.complete(rows, gen(), tries=1)
+    assert sum(read) < longest
+
+
 @architectures
 @pytest.mark.parametrize("mode", ["bookkeeping", "hooks", "functorch"])
 @pytest.mark.filterwarnings("ignore:Full backward hook", "ignore:In CPU autocast")

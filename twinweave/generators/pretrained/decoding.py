@@ -39,7 +39,7 @@ class Decoder:
         self._cache = Cache(causal=network.causal)
         self._tokens: list[Tensor] = []
         self._mask: list[Tensor] = []
-        self._seen = torch.empty(0)
+        self._seen = self._last = torch.empty(0)
 
     def rows(
         self, given: NDArray[np.int32], pattern: NDArray[np.bool_], template: Template
@@ -74,11 +74,19 @@ class Decoder:
         self._mask.append(mask)
 
     def _before(self) -> Tensor:
-        """Read what was pushed; what the model makes of the last slot: (n, width)."""
-        self._seen = torch.cat([self._seen, *self._mask], dim=1)
-        hidden = self.network.hidden(torch.cat(self._tokens, dim=1), self._seen, self._cache)
+        """Read what was pushed; what the model makes of the last slot: (n, width).
+
+        A causal model counts positions over tokens: slots that no row has one at are left out.
+        """
+        tokens, mask = torch.cat(self._tokens, dim=1), torch.cat(self._mask, dim=1)
         self._tokens, self._mask = [], []
-        return hidden[:, -1]
+        if self.network.causal:
+            some = mask.any(dim=0)
+            tokens, mask = tokens[:, some], mask[:, some]
+        if mask.shape[1]:
+            self._seen = torch.cat([self._seen, mask], dim=1)
+            self._last = self.network.hidden(tokens, self._seen, self._cache)[:, -1]
+        return self._last
 
     def _write(self, piece: ColumnTensors, given: Tensor) -> tuple[Tensor, Tensor]:
         """One column of all rows: (codes, log-likelihood of those given), (n,) each."""

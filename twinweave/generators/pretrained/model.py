@@ -94,11 +94,18 @@ class PretrainedTransformer(RowLossGenerator):
         presence: (n, parties) in 0, 1/2 (unknown), 1. `allowed`: a mean over the row's columns,
         of the code's negative log-likelihood; else a mean over the row's tokens.
         """
+        return self.losses(codes, presence, self.conf.loss)[0]
+
+    def losses(self, codes: Tensor, presence: Tensor, *kinds: str) -> list[Tensor]:
+        """`loss` of each of these kinds, of one pass through the model."""
         written = self.pieces.write(codes, presence, self._written(codes))
-        hidden = self.network.hidden(written.tokens, written.mask)
-        if self.conf.loss == "allowed":
-            return self._choices(codes, written, hidden)
-        return self._tokens(written, hidden)
+        hidden = self.network.packed(written.tokens, written.mask)
+        return [
+            self._choices(codes, written, hidden)
+            if kind == "allowed"
+            else self._tokens(written, hidden, values=kind == "values")
+            for kind in kinds
+        ]
 
     def _written(self, codes: Tensor) -> tuple[int, ...]:
         """Columns that have slots. Which ones lack must not matter to the rows beside: it does not
@@ -121,10 +128,10 @@ class PretrainedTransformer(RowLossGenerator):
         before = hidden[:, [first + at - 1 for at in piece.choices]]
         return piece.choice_loss(self.network.logits(before, piece.alphabet), code)
 
-    def _tokens(self, written: Written, hidden: Tensor) -> Tensor:
+    def _tokens(self, written: Written, hidden: Tensor, *, values: bool) -> Tensor:
         """Among the whole vocabulary: of values' tokens, or of all."""
         every = range(1, written.tokens.shape[1])
-        slots = written.value_slots() if self.conf.loss == "values" else list(every)
+        slots = written.value_slots() if values else list(every)
         logits = self.network.logits(hidden[:, [slot - 1 for slot in slots]])
         targets, counted = written.tokens[:, slots], written.mask[:, slots]
         lost = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
@@ -156,7 +163,7 @@ class PretrainedTransformer(RowLossGenerator):
         codes[:, column] = code
         order = self._written(codes)
         written = self.pieces.write(codes, presence, order[: order.index(column) + 1])
-        hidden = self.network.hidden(written.tokens, written.mask)
+        hidden = self.network.packed(written.tokens, written.mask)
         return self._choice(codes[:, column], column, written, hidden)
 
     def complete(self, rows: Rows, generator: torch.Generator, *, tries: int = 8) -> Rows:

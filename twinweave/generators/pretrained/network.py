@@ -72,6 +72,20 @@ class AdaptedModel(nn.Module):
         last: Tensor = out.last_hidden_state
         return last.to(next(self.adapters())[1].weight.dtype)
 
+    def packed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """`hidden` of whole rows, of which a causal model reads the unmasked tokens alone.
+
+        A masked slot has what the last token before it left: no more slots are read than the
+        longest row has tokens, where rows of long and of short values have many to spare.
+        """
+        if not self.causal:
+            return self.hidden(tokens, mask)
+        first = mask.int().argsort(dim=1, descending=True, stable=True)
+        first = first[:, : int(mask.sum(dim=1).max())]
+        read = self.hidden(tokens.gather(1, first), mask.gather(1, first))
+        places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        return read.gather(1, places[:, :, None].expand(-1, -1, read.shape[2]))
+
     def _read(self, n: int) -> Tensor:
         """What the encoder makes of the prompt, for each of n rows. It has no adapters."""
         with torch.no_grad():
