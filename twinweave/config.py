@@ -35,7 +35,11 @@ from twinweave.workload.tables import WorkloadConf
 
 @dataclass(frozen=True, kw_only=True)
 class PartyConf(Parsed):
-    """One party: where its table is (simulation only; a deployment's site file says) and what."""
+    """One party and its table.
+
+    name: of the party. columns: of its table, each with what is public of it.
+    source: where the table is; of a simulation only, a deployment's site file says.
+    """
 
     name: str
     columns: tuple[Column, ...]
@@ -56,7 +60,8 @@ class DataConf(Parsed):
     holdout: sources of public rows, by name, that no run uses: what studies test on.
     pools: groups of parties that hold the same columns of different people, each asked as one
         (see JointSchema). The run ends before anything is released where a person is at two.
-    implies, impossible: public rules between columns, that every synthetic row keeps.
+    implies: public rules by which one column follows from another; every synthetic row keeps them.
+    impossible: levels, by column, that no row has together; no synthetic row has them.
     """
 
     name: str
@@ -170,7 +175,8 @@ class ProtocolConf(Parsed):
         dealer (cross_tables: homomorphic) there are no coins.
     colluding: parties that may pool what they know (with each other or the server); above 0
         only where no server deals what masks the tables between parties.
-    timeouts in seconds; the first message waits longest: parties may still be starting.
+    first_timeout: seconds for the first message: parties may still be starting.
+    timeout: seconds for every later one.
     """
 
     alignment: Literal["ristretto", "prf"]
@@ -195,7 +201,11 @@ class ProtocolConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class FederationConf(Parsed):
-    """simulation: this machine plays every party; deployment: SuperNodes with site files."""
+    """Who plays the parties.
+
+    mode: in a `simulation` this machine plays every party; in a `deployment` each has a SuperNode
+        with a site file of its own.
+    """
 
     mode: Literal["simulation", "deployment"]
 
@@ -206,16 +216,21 @@ MAX_PATTERNS = 1 << 12
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConf(Parsed):
-    """verbose: all that the page of a run has on the terminal too, and not one screen of it."""
+    """How much is printed.
+
+    verbose: all that the page of a run has on the terminal too, and not one screen of it.
+    """
 
     verbose: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConf(Parsed):
-    """Everything that defines a run. `output` is the run directory, where the server runs.
+    """Everything that defines a run.
 
-    audit: off for configurations written before there was one.
+    generator: what makes synthetic rows; `generator=none` (null) measures only.
+    output: the folder of the run, where the server runs; new or empty.
+    audit: what synthetic tables are put to before they are handed out.
     superlink: a connection in Flower's configuration; None is its default, a local simulation.
     resume: the folder of an unfinished run to go on with, whose own configuration then holds.
     objective: what a sweep makes small, one or several: `utility`, `noise_ratio`, `fairness`, or

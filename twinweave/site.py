@@ -23,8 +23,11 @@ PARTY_LOG = "party.log"
 
 @dataclass(frozen=True, kw_only=True)
 class Site(Parsed):
-    """dataset: the party's own name of its table; what is released about the table adds up
-    under it, whatever its rows are.
+    """A party's own settings, which nothing that the server sends can change.
+
+    party: this party's name.
+    dataset: the party's own name of its table; what is released about the table adds up under it,
+    whatever its rows are.
     identity: file of this party's Ed25519 key. pins: peer -> public key, hex.
 
     pools: the pools that this party agreed to be in, as their members; a specification that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,6 +31,14 @@ def test_every_field_of_a_run_is_on_the_page() -> None:
     assert "| `epsilon` | number | `1` | for the whole run, per user" in page
     anchors = set(re.findall(r"\{#([\w-]+)\}", page))
     assert set(re.findall(r"\]\(#([\w-]+)\)", page)) <= anchors
+
+
+@pytest.mark.parametrize("made", [configuration.configuration, configuration.site_file])
+def test_every_field_says_what_it_is_for(made: Callable[[], str]) -> None:
+    rows = [line.split(" | ") for line in made().splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows if len(row[-1].strip(" |")) < 3] == []
+    notes = [(row[0], word) for row in rows for word in ("soft: ", "writes: ") if word in row[-1]]
+    assert notes == [], "a note runs into that of what is no field"
 
 
 class Colour(StrEnum):

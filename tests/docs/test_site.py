@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.pages.hook import without_outside_links
+from scripts.pages.notes import listed
 from scripts.pages.site import built, fetched, outside
 from tests.source import REPOSITORY
 
@@ -48,6 +49,15 @@ def test_a_style_that_fetches_is_seen(tmp_path: Path) -> None:
     assert outside(tmp_path) == ["a.css: https://fonts.example/x.woff2"]
 
 
+def test_notes_on_fields_are_a_list() -> None:
+    notes = "size, weight: how much\n    of it; other: no field. colour: which. Raises: no."
+    text = f"A thing.\n\n{notes}\n\nEnd."
+    told = listed(text, ["size", "weight", "colour"])
+    items = "- *size, weight*: how much of it; other: no field.\n- *colour*: which. Raises: no."
+    assert told == f"A thing.\n\n{items}\n\nEnd."
+    assert listed(text, []) == text
+
+
 def test_a_link_that_leaves_the_site_is_its_text() -> None:
     text = "[a](../../tests/x.py#L1), [b](../page.md#top)"
     told = '<span title="tests/x.py">a</span>, [b](../page.md#top)'
@@ -70,8 +80,20 @@ def test_a_page_with_what_is_broken_is_not_built(text: str, whole: bool, tmp_pat
     (tmp_path / "mkdocs.yml").write_text(f"{settings}\nnav: [index.md]\n")
     (tmp_path / "docs" / "pictures").mkdir(parents=True)
     (tmp_path / "docs" / "index.md").write_text(text)
-    for name in ("docs/pictures/icon.svg", "docs/pictures/site.css", "scripts/pages/hook.py"):
+    scripts = ("scripts/pages/hook.py", "scripts/pages/notes.py")
+    for name in ("docs/pictures/icon.svg", "docs/pictures/site.css", *scripts):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
     assert built(tmp_path / "site", tmp_path) == whole
-    assert not whole or (tmp_path / "site" / "index.html").exists()
+    if whole:
+        _reads_from_a_disk(tmp_path / "site")
+
+
+def _reads_from_a_disk(site: Path) -> None:
+    """A browser gives a page on a disk no worker and reads no JSON for it: without these two the
+    search is dead there, and with it every other script of the page."""
+    assert (site / "search" / "search_index.js").exists()
+    page = (site / "index.html").read_text()
+    assert '<script src="assets/iframe-worker.js"></script>' in page
+    assert "unpkg" not in page
+    assert (REPOSITORY / "docs" / "assets" / "iframe-worker.js").exists()

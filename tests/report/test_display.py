@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.report.facts import FACTS
 from twinweave.analysis.lift.analysis import analyse
 from twinweave.analysis.lift.compare import compare
 from twinweave.analysis.lift.intervals import Estimate, Mean, Rate
+from twinweave.analysis.lift.needed import needed
 from twinweave.analysis.lift.results import Comparison
 from twinweave.report.display import shown_comparison
 from twinweave.report.terminal.comparisons import relative_text
@@ -88,6 +90,21 @@ def test_what_came_out_below_zero_stays_in_the_findings() -> None:
     assert not found.test.interval[0] <= found.test.rate
     told = shown_comparison(found)
     assert told.test.rate.value == told.test.total == told.absolute.value == 0
+
+
+@settings(deadline=None)
+@given(rates, rates)
+def test_what_would_decide_it_is_about_the_lift_that_is_shown(test: Rate, control: Rate) -> None:
+    found = compare(test, control, level=0.95, possible=(0, 1))
+    size = needed(found, epsilon=1.0, delta=1e-5).size
+    assert size == abs(shown_comparison(found).absolute.value)
+
+
+def test_a_lift_that_came_out_beyond_what_is_possible_is_not_the_one_to_find() -> None:
+    below = Rate(n=1000, total=-30, var_n=1, var_total=900, cov=0)
+    found = compare(replace(below, total=30), below, level=0.95, possible=(0, 1))
+    assert found.absolute.value == pytest.approx(0.06)
+    assert needed(found, epsilon=1.0, delta=1e-5).size == pytest.approx(0.03)
 
 
 def test_what_needs_no_clipping_is_shown_as_it_is() -> None:

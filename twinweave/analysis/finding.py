@@ -7,6 +7,12 @@ from dataclasses import dataclass
 Interval = tuple[float, float]
 
 
+def inside(value: float, interval: Interval) -> float:
+    """The estimate, or its interval's nearest end where it lies outside."""
+    low, high = interval
+    return min(max(value, low), high)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """An estimate with its two-sided confidence interval."""

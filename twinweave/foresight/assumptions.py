@@ -20,7 +20,10 @@ RATES = (0.001, 0.01, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True, kw_only=True)
 class Amount(Parsed):
-    """Mean and standard deviation of each user's value, those without one (0) included."""
+    """Mean and standard deviation of each user's value, those without one (0) included.
+
+    mean: of all users. sd: the standard deviation, of all users.
+    """
 
     mean: float
     sd: float

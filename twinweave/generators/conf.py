@@ -54,16 +54,19 @@ def check_numbers(*sizes: int) -> None:
 class TrainingConf(Parsed):
     """What local DP-SGD needs, whatever the generator. All of it is public and fixed per run.
 
-    clip: bound C on the L2 norm of one row's gradient. expected_batch: rows expected in a
-        Poisson batch. A party takes `local_steps` private steps in each of `rounds` rounds.
+    learning_rate: of the private steps (DP-Adam).
+    clip: bound C on the L2 norm of one row's gradient.
+    expected_batch: rows expected in a Poisson batch.
+    rounds: in each, every party trains and the server combines the updates.
+    local_steps: private steps of a round, at each party.
     gradients: how per-row gradients are had, all of them exact: `bookkeeping` (one backward
         pass, the fastest) or Opacus's `ghost`, `hooks` and `functorch`.
-    soft: whether the generator has soft output (`SoftGenerator`). writes: whether it says the
-        chances of a column it writes (`Generator.shares`).
     """
 
     soft: ClassVar[bool] = True
+    """Whether the generator has soft output (`SoftGenerator`)."""
     writes: ClassVar[bool] = False
+    """Whether it says the chances of a column it writes (`Generator.shares`)."""
     learning_rate: float
     clip: float
     expected_batch: int
@@ -135,7 +138,15 @@ class TrainingConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class TvaeConf(TrainingConf):
-    """layers: hidden layers of encoder and decoder each. beta: weight of the KL term."""
+    """Variational autoencoder over one-hot blocks.
+
+    name: which generator.
+    layers: hidden layers of encoder and decoder each.
+    width: units of a hidden layer.
+    activation: of the hidden layers.
+    latent: numbers in the code of a row, shared out among parties with columns of their own.
+    beta: weight of the KL term.
+    """
 
     name: Literal["tvae"] = "tvae"
     layers: int
@@ -154,8 +165,17 @@ class TvaeConf(TrainingConf):
 
 @dataclass(frozen=True, kw_only=True)
 class CtganConf(TrainingConf):
-    """Conditional Wasserstein GAN; learning_rate is the discriminator's.
+    """Conditional Wasserstein GAN.
 
+    name: which generator.
+    learning_rate: of the discriminator, whose steps are the private ones.
+    layers: hidden layers of the generator.
+    width: units of each of them.
+    activation: of the hidden layers.
+    latent: normal numbers that the generator starts from.
+    generator_learning_rate: of the generator, which sees no row and trains at no cost.
+    discriminator_layers: hidden layers of the discriminator.
+    discriminator_width: units of each of them.
     discriminator_steps: private steps between two steps of the generator.
     lipschitz: bound on the spectral norm of each discriminator layer.
     condition: weight of the loss that makes a generated row obey its condition.
@@ -199,8 +219,15 @@ class CtganConf(TrainingConf):
 class LlmConf(TrainingConf):
     """Causal transformer over the schema's tokens.
 
-    layers, width, heads: of the transformer; hidden: inner width of a block.
-    format_*: plain training on rows drawn from the noisy tables, before the private steps.
+    name, backend: which generator.
+    layers: blocks of the transformer.
+    width: of a token's vector.
+    heads: of attention; they divide the width.
+    hidden: inner width of a block.
+    activation: inside a block.
+    format_steps: of plain training on rows drawn from the noisy tables, before the private steps.
+    format_learning_rate: that of it.
+    format_batch: rows of one of its steps.
     one_party: share of those rows shown as a single party sees them.
     gradients: not `ghost`, whose norms of sequences can be lost in rounding.
     """
@@ -236,18 +263,23 @@ class LlmConf(TrainingConf):
 class PretrainedConf(TrainingConf):
     """A published language model that writes rows as text, by adapters.
 
+    name, backend: which generator.
     checkpoint: a local folder. digest: SHA-256 of its files; None: whatever is there.
     unsafe_checkpoint: it may be one that was trained without noise; in runs with
         `privacy.unsafe` alone.
-    rank, scale: of the adapters (LoRA). precision: of the frozen weights; adapters are float32.
+    rank: of the adapters (LoRA). scale: their alpha, divided by the rank.
+    precision: of the frozen weights; adapters are float32.
     loss: of the tokens of values among those that the column allows (`allowed`), among all
         (`values`), or of every token among all (`all`, as is usual: for comparison).
-    format_*: plain training before the private steps, on rows drawn from the noisy tables
-        (`tables`), from the schema alone, uniformly (`uniform`), or of a public file (`file`:
-        `format_file`, CSV or Parquet with every column of every party). one_party: see LlmConf.
-    micro_batch, decode_batch: rows through the model at once, in training (see `private_batch`)
-        and in decoding.
+    format_rows: what plain training before the private steps is on: rows drawn from the noisy
+        tables (`tables`), from the schema alone, uniformly (`uniform`), or of a public file
+        (`file`).
+    format_file: that file, CSV or Parquet with every column of every party.
+    format_steps: of that training. format_learning_rate: that of it. format_batch: rows of a step.
+    one_party: share of those rows shown as a single party sees them.
+    micro_batch: rows through the model at once in training (one, in bfloat16).
     candidates: rows it writes for a synthesis, at most; with fewer than are wanted, rows repeat.
+    decode_batch: rows through the model at once in decoding.
     temperature: logits are divided by it in decoding. decode_noise: standard deviation of normal
         noise on logits in decoding; no part of any guarantee.
     gradients: not `ghost`, whose norms of sequences can be lost in rounding.

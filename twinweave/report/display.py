@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isinf
 
-from twinweave.analysis.finding import Finding, Interval
+from twinweave.analysis.finding import Finding, Interval, inside
 from twinweave.analysis.lift.results import ArmResult, Comparison, Relative
 
 Bounded = tuple[float, float | None]
@@ -63,7 +63,7 @@ def shown_epsilon(epsilon: float | None) -> str:
 
 def shown_comparison(found: Comparison) -> ShownComparison:
     test, control = shown_arm(found.test), shown_arm(found.control)
-    absolute = shown(test.rate.value - control.rate.value, found.absolute.interval)
+    absolute = Shown(value=found.possible, interval=found.absolute.interval)
     relative = None
     if found.relative is not None:
         base = control.rate.value
@@ -80,8 +80,7 @@ def shown_comparison(found: Comparison) -> ShownComparison:
 
 def shown(value: float, interval: Interval) -> Shown:
     """The estimate at its interval's nearest end where it lies outside."""
-    low, high = interval
-    return Shown(value=min(max(value, low), high), interval=interval)
+    return Shown(value=inside(value, interval), interval=interval)
 
 
 def shown_finding(found: Finding) -> Shown:

@@ -20,8 +20,9 @@ WHO_SEES_WHAT = (
     "one of them in the ledger; this report is computed from those tables alone.",
     "The server also sees table sizes and which blinded ids match, and so the exact size of the "
     "overlap. That is outside the (epsilon, delta) claim.",
-    "A party sees table sizes and this report. Two colluding parties, or the server and a party "
-    "together, learn more: see the threat model in the README.",
+    "A party sees table sizes and this report. Parties that pool what they know, or the server and "
+    "a party, learn more (docs/security.md): where the server deals the masks, the default, it and "
+    "a party together have the other party's rows as coded for the run.",
 )
 
 

@@ -12,10 +12,14 @@ from twinweave.parsing import Parsed, check_not_negative, check_positive
 class FitConf(Parsed):
     """How long and how finely to fit.
 
-    latents: product distributions in the mixture. network_*: stage 1, the network's own
-    parameters. free_*: stage 2, the mixture's logits, started from the network's output (the
-    one-way tables without one) plus normal noise of standard deviation `spread`, which tells
-    the latents apart, for `free_steps` at most: fewer where more would fit noise.
+    latents: product distributions in the mixture.
+    network_steps: of stage 1, which fits the network's own parameters to the tables.
+    network_lr: its learning rate.
+    spread: standard deviation, in logits, of the normal noise that tells the latents apart when
+        stage 2 starts from the network's output (the one-way tables without one).
+    free_steps: of stage 2, which fits the mixture's logits, at most: fewer where more would fit
+        noise.
+    free_lr: its learning rate.
     """
 
     latents: int = 1024
@@ -32,8 +36,9 @@ class FitConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class RakeConf(Parsed):
-    """candidates: rows offered for each row wanted. steps: of L-BFGS, at most.
+    """How rows are weighed and drawn until they meet the tables.
 
+    candidates: rows offered for each row wanted. steps: of L-BFGS, at most.
     strength: evidence that the candidates' own distribution counts for, in multiples of the
         union's size: at 1 it is trusted as much as a sample of that size would be.
     exchanges: rounds of swaps that bring the rows drawn closer to the weighted tables.
@@ -53,8 +58,9 @@ class RakeConf(Parsed):
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisConf(Parsed):
-    """rows: synthetic rows of the union; None: its estimated size.
+    """How synthetic rows are made from the noisy tables (conf/synthesis).
 
+    rows: synthetic rows of the union; None: its estimated size.
     mixture: also for a network without soft output, a mixture is fitted to the measurements
         and gives this part of the candidates. None: what a network that writes few of them
         (`Generator.most_candidates`) leaves; of others none.

@@ -41,15 +41,17 @@ class CampaignConf(Parsed):
     """Shape of the campaign.
 
     users: of the union of both parties.
-    publisher_only, advertiser_only: about what share of them one party alone holds.
+    publisher_only: about what share of them the publisher alone holds.
+    advertiser_only: about what share of them the advertiser alone holds.
     eligible: share of the publisher's users in the experiment; half of them are control.
-    base, effect: log-odds of buying of a typical advertiser's user without the campaign, and
-        what the campaign adds for a typical one; effect 0 is a campaign without any effect.
+    base: log-odds of buying of a typical advertiser's user without the campaign.
+    effect: what the campaign adds to them; 0 is a campaign without any effect.
     dirty: share of dirty cells in some feature columns.
     household: how alike the users of a household are: the standard deviation between households
         of their users' log-odds of buying, beside all else. The publisher then knows households,
         and assigns them to the arms as wholes. None: no households, users are assigned.
-    seed, replicate: of the users; and of another draw of arms, purchases and dirt for them.
+    seed: of the users.
+    replicate: of another draw of arms, purchases and dirt for the same users.
     """
 
     users: int = 20_000

@@ -83,6 +83,7 @@ class Column(Parsed):
     """One column. Discrete code of a cell: 0..size-1: levels or bins in
     order, special numbers, and MISSING, where allowed, last.
 
+    name: as the table has it, after `rename`.
     kind: what its cells are. role: what it is for in a run. shared: whether another party holds
         the same column; both declare it alike.
     levels: public domain of a categorical column; of a boolean one, its two spellings,
@@ -93,7 +94,8 @@ class Column(Parsed):
     special: public numbers that many rows share (no claim, a price, a limit): each has a code of
         its own behind the bins, which then hold the other numbers.
 
-    missing, invalid: what cleaning does with a cell that is empty, or outside the domain.
+    missing: what cleaning does with a cell that is empty.
+    invalid: what cleaning does with a cell outside the domain.
     normalise: of the key, the same at every party: what does not tell two ids apart.
     numbered: of the key: it is the row's number, from 0, for tables without ids whose rows are in
         the same order at every party.

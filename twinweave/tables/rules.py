@@ -30,6 +30,8 @@ Impossible = dict[str, Levels]
 class Implies(Parsed):
     """What a column's level must be, by that of the column that it follows from.
 
+    column: the one that follows.
+    follows: the one that it follows from.
     levels: by a level of `follows`, the level of `column`, or several of which it is one. A level
     that is not named leaves the column free.
     """

@@ -54,8 +54,11 @@ class SourceKind(StrEnum):
 class Present(Parsed):
     """Keep the users whose hashed id falls in a fraction: cuts one public file into parties.
 
-    The same salt keeps the same users at every party, different salts independent ones. start:
-    where the fraction begins, so that 0 and 0.5 with a fraction of 0.5 are two disjoint halves.
+    fraction: of all users, about.
+    salt: hashed with the id: the same one keeps the same users at every party, different ones
+        independent users.
+    start: where the fraction begins, so that 0 and 0.5 with a fraction of 0.5 are two disjoint
+        halves.
     """
 
     fraction: float
@@ -82,13 +85,20 @@ class Present(Parsed):
 class Source(Parsed):
     """Where one party's table is, and what to do before cleaning.
 
+    kind: of a file, a database or the built-in simulation.
     path: a CSV, Parquet or DuckDB file; CSV may be compressed (.gz, .bz2, .xz, .zip).
     parts: several such files, read one after the other, instead of `path`.
     query: the SELECT that gives the rows, of a database.
-    url: an SQLAlchemy URL (kind sql); url_env names the environment variable that holds the URL:
-        the only place for one with a password.
-    separator, encoding, names (of a file without a header), skip_rows (before the header),
-    na_values (texts that mean missing), decimal and thousands (signs in numbers): of a CSV.
+    url: an SQLAlchemy URL (kind sql), without a password.
+    url_env: the environment variable that holds the URL, instead of `url`: the only place for one
+        with a password.
+    separator: the sign or signs between cells of a CSV.
+    encoding: of a CSV, such as utf-8, cp1252 or utf-16.
+    names: the columns of a CSV without a header, in order.
+    skip_rows: lines of a CSV before its header.
+    na_values: texts of a CSV that mean missing.
+    decimal: the sign of decimals in a CSV.
+    thousands: the sign between thousands in a CSV; none where empty.
     escape: of a CSV with backslashes before quotes: a backslash where it makes the quote part of
         the cell, "" where it is a sign like any other.
     date_format: of dates that are not ISO, as of `strptime`: "%d.%m.%Y".
@@ -97,7 +107,8 @@ class Source(Parsed):
     derive: {column of the schema: how it is made from a column of the source}.
     keep_first_by: keep the first row, in the source's order, of each value of that column.
     present: see Present; applied last.
-    campaign, role: the built-in simulation and whose side of it (kind campaign).
+    campaign: the built-in simulation (kind campaign).
+    role: whose side of it.
     """
 
     kind: SourceKind

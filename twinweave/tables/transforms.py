@@ -31,8 +31,10 @@ class Transform(StrEnum):
 class Derived(Parsed):
     """A schema column made from one column of the source.
 
+    source: that column.
     values: {text in the source: text in the table}; other cells stay as they are, or become
-        `otherwise` where that is given (missing cells stay missing).
+        `otherwise`.
+    otherwise: what cells become that `values` does not name; missing cells stay missing.
     at_least: "1" where the number is at least this, else "0"; what is not a number stays text.
     transform: one of Transform.
     """

@@ -58,6 +58,8 @@ class MoneyConf(Parsed):
 class DecisionConf(Parsed):
     """A threshold that decides: at or beyond it on the good side, the campaign is worth it.
 
+    metric: `lift` and `relative` of an outcome; `icpa`, cost of an incremental conversion; `iroas`,
+        incremental value for each unit of cost.
     at: least absolute lift (in the outcome's own unit, .01 is one point of a rate), least
         relative lift (.1 is ten per cent more), highest cost of an incremental conversion, or
         least incremental value for each unit of cost.

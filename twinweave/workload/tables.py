@@ -26,7 +26,9 @@ class WorkloadConf(Parsed):
 
     scope: `priority` asks for the tables of the analyses alone, `all` for the others too. `auto`:
         whichever the run has a use for (`settled`).
-    one_way, pairs, three_way: which others.
+    one_way: every column by itself, where others are asked for.
+    pairs: pairs of columns, likewise.
+    three_way: tables of three columns, likewise.
     adaptive: in two passes, the second as the first shows their worth (workload/adaptive.py).
         `auto`: where rows are learnt from the tables and a choice among all pairs can be made.
     max_pair_columns: all pairs of columns up to so many columns; beyond, only pairs with a

@@ -21,13 +21,25 @@ def test_the_page_has_ledger_cleaning_and_audit(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
     document = Document.of(path.read_text())
     assert document.faults == []
-    assert [s["id"] for s in document.named("section")] == ["spent", "cleaning", "audit"]
+    sections = [s["id"] for s in document.named("section")]
+    assert sections == ["notices", "spent", "cleaning", "audit"]
+    warnings = document.text.partition("What was released about its users")[0]
+    assert warnings.index("tables are withheld. shop: copies. Ask less") < warnings.index("33%")
+    assert "guard is off" not in document.text
     for part in ("aaaaaaaa", "bbbbbbbb", "limit over all runs: 4", "97 kept", "clip x 33", "0.55"):
         assert part in document.text, part
     for part in ("Linkability was not played", "1.25 columns", "7 of 90 below 5", "age, region"):
         assert part in document.text, part
     for part in ("cccccccc", "80 kept"):
         assert part not in document.text, part
+
+
+def test_a_guard_that_is_off_and_training_without_noise_stand_at_the_top(tmp_path: Path) -> None:
+    told = described(tmp_path) | {"unsafe": True}
+    told["guard"] = {"mode": "off", "path": None, "epsilon": None, "delta": None}
+    text = Document.of(own_page(parse(Site, told))).text
+    assert "The guard is off:" in text
+    assert "Runs may train without noise:" in text
 
 
 def test_what_a_party_has_not_is_absent(tmp_path: Path) -> None:

@@ -34,9 +34,12 @@ def quantiles(level: float, families: int = 1) -> float:
 
 
 def needed(found: Comparison, *, epsilon: float, delta: float, families: int = 1) -> Needed:
-    """What would find a true lift of the size that was estimated. families: see `quantiles`."""
+    """What would find a true lift of the size that was estimated, as far as that is possible.
+
+    families: see `quantiles`.
+    """
     return needed_for(
-        found.absolute.value,
+        found.possible,
         noise=found.noise_sd,
         sampling=found.sampling_error,
         errors=quantiles(found.level, families),
@@ -79,9 +82,9 @@ def users_times(*, noise: float, sampling: float, error: float) -> float:
 
     noise**2 / k**2 + sampling**2 / k = error**2, solved for k > 0; infinite for an error of 0.
     """
-    if error <= 0:
-        return float("inf")
     target, v = error**2, sampling**2
+    if error <= 0 or target == 0:  # also where the square is lost
+        return float("inf")
     return (v + sqrt(v * v + 4 * target * noise**2)) / (2 * target)
 
 

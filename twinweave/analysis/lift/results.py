@@ -13,7 +13,7 @@ from enum import StrEnum
 from math import inf
 from typing import Literal
 
-from twinweave.analysis.finding import Finding, Interval
+from twinweave.analysis.finding import Finding, Interval, inside
 from twinweave.workload.decisions import Metric
 
 
@@ -69,7 +69,8 @@ class ArmResult:
 class Needed:
     """What would find a difference of this size with 80 % power: about, by this run's own noise.
 
-    size: of the difference, on the scale of the absolute lift.
+    size: of the difference, on the scale of the absolute lift; of an estimate, what is possible
+        of it (`Comparison.possible`).
     epsilon: with the same users and delta; None where no epsilon of REACH or less would.
     users: in test and control together, at the same epsilon, and times, over those there are; None
         where a thousand times as many would not do.
@@ -113,6 +114,13 @@ class Comparison:
     verdict: Verdict
     p_adjusted: float | None = None
     needed: Needed | None = None
+
+    @property
+    def possible(self) -> float:
+        """The absolute lift as far as it is possible: of rates inside their intervals, inside its
+        own. What people are shown; `absolute` has it as it came out of the noise."""
+        test, control = (inside(arm.rate, arm.interval) for arm in (self.test, self.control))
+        return inside(test - control, self.absolute.interval)
 
     @property
     def standard_error(self) -> float:

@@ -28,6 +28,7 @@ from twinweave.report.page.page import page
 from twinweave.report.page.section import Section
 from twinweave.report.page.sections.audit import anonymity, attacks, refused
 from twinweave.report.page.sections.budget import RELEASES, grouped
+from twinweave.report.page.sections.notices import Notice, drawn
 from twinweave.site import PARTY_LOG, Site
 
 PAGE = "report.html"
@@ -41,9 +42,6 @@ _HEAD = """
 """
 
 _CLEANED = """
-{% if warnings %}
-<ul class="notices">{% for line in warnings %}<li class="warn">{{ line }}</li>{% endfor %}</ul>
-{% endif %}
 <ul class="plain">{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>
 """
 
@@ -66,13 +64,46 @@ def write_own_page(site: Site) -> Path:
 def own_page(site: Site) -> str:
     """Sections for which the party has nothing yet are absent. Raises ConfigError for a guard's
     file of another version."""
-    made = (_spent(site), _cleaned(site), _audited(site))
+    audit, cleaned = _latest(site), list(_cleaning(Path(site.work) / PARTY_LOG))
+    made = (
+        drawn(list(_notices(site, audit, cleaned))),
+        _spent(site),
+        _cleaned(cleaned),
+        _audited(site, audit),
+    )
     return page(
         title=f"{site.party}, for itself alone · Twinweave",
         top=render(_HEAD, party=site.party, dataset=site.dataset),
         sections=[section for section in made if section is not None],
         foot="Drawn from the guard's file, the party's own log and its own audits.",
     )
+
+
+def _notices(
+    site: Site, audit: Mapping[str, Any] | None, cleaned: Sequence[tuple[bool, str]]
+) -> Iterator[Notice]:
+    """What to beware of, what is wrong first."""
+    for reason in parse(Gate, audit["gate"]).reasons if audit is not None else ():
+        yield Notice(
+            tone="bad",
+            title="The synthetic tables are withheld.",
+            text=f"{reason.source}: {reason.what}. {reason.remedy}".replace("`", ""),
+        )
+    if site.unsafe:
+        yield Notice(
+            tone="warn",
+            title="Runs may train without noise:",
+            text="the site file says unsafe, and such a run has no guarantee at all.",
+        )
+    if site.guard.mode == "off":
+        yield Notice(
+            tone="warn",
+            title="The guard is off:",
+            text="nothing adds up what runs on this dataset cost. Right for public data only.",
+        )
+    for loud, line in cleaned:
+        if loud:
+            yield Notice(tone="warn", title="Cleaning:", text=line)
 
 
 def _spent(site: Site) -> Section | None:
@@ -119,12 +150,12 @@ def _run(run: str, own: Sequence[Spend]) -> tuple[str, str, str, str]:
     return run[:8], began, f"{len(own)}", shown_epsilon(own[-1].epsilon)
 
 
-def _cleaned(site: Site) -> Section | None:
-    found = list(_cleaning(Path(site.work) / PARTY_LOG))
-    if not found:
+def _cleaned(found: Sequence[tuple[bool, str]]) -> Section | None:
+    """Its warnings stand at the top of the page."""
+    lines = [line for loud, line in found if not loud]
+    if not lines:
         return None
-    lines, warnings = ([line for loud, line in found if loud is wanted] for wanted in (False, True))
-    body = render(_CLEANED, lines=lines, warnings=warnings)
+    body = render(_CLEANED, lines=lines)
     title = "What cleaning changed in its table"
     return Section(name="cleaning", title=title, short="Cleaning", body=body)
 
@@ -141,12 +172,16 @@ def _cleaning(log: Path) -> Iterator[tuple[bool, str]]:
     yield from found
 
 
-def _audited(site: Site) -> Section | None:
-    """The latest of its audits."""
+def _latest(site: Site) -> Mapping[str, Any] | None:
+    """What the latest of its audits found."""
     files = sorted(Path(site.work).glob("audit*.json"), key=lambda file: file.stat().st_mtime)
-    if not files:
+    found: Mapping[str, Any] | None = json.loads(files[-1].read_text()) if files else None
+    return found
+
+
+def _audited(site: Site, found: Mapping[str, Any] | None) -> Section | None:
+    if found is None:
         return None
-    found: Mapping[str, Any] = json.loads(files[-1].read_text())
     own = [parse(AttackFinding, one) for one in found["attacks"]]
     utility = [parse(UtilityFinding, one) for one in found["utility"]]
     rows = found["rows"]

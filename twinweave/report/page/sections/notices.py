@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,9 @@ from twinweave.report.page.material import Material
 from twinweave.report.page.section import Section
 
 _DOUBTED = (MatchState.UNBALANCED, MatchState.HARDLY_ANY, MatchState.UNDECLARED)
+
+_FIGURES = "counts, what is incremental and what it cost"
+"""Of an experiment, what there is less of by the users set aside."""
 
 _TEMPLATE = """
 <ul class="notices">
@@ -49,7 +52,11 @@ def notices(m: Material) -> list[Notice]:
 
 
 def section(m: Material) -> Section | None:
-    found = notices(m)
+    return drawn(notices(m))
+
+
+def drawn(found: Sequence[Notice]) -> Section | None:
+    """The section of these; None without any."""
     if not found:
         return None
     body = render(_TEMPLATE, notices=found)
@@ -204,10 +211,11 @@ def _audit(m: Material) -> Iterator[Notice]:
 def _scope(m: Material) -> Iterator[Notice]:
     measured = m.report["measured"]
     if aside := m.report["set_aside"]:
+        figures = _FIGURES if m.lift is not None else "counts"
         yield Notice(
             tone="",
             title=f"{aside:.0%} of the users are set aside for the audit:",
-            text=f"counts, what is incremental and what it cost are of the other {1 - aside:.0%}.",
+            text=f"{figures} are of the other {1 - aside:.0%}.",
         )
     if left := measured["left_out"]["tables"]:
         some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
