@@ -146,3 +146,17 @@ def test_the_comparison_sees_a_first_row_kept_of_every_part(
 
     monkeypatch.setattr(_Shape, "_first", forgetful)
     assert in_parts(source, schema, 1) != wanted
+
+
+def test_a_part_without_ids_ends_as_the_whole_does(tmp_path: Path) -> None:
+    """Found above: users without a cluster are hashed by their ids."""
+    (tmp_path / "t.csv").write_text("id,home\nu1,h1\n,h1\n")
+    source = parse(Source, {"kind": "csv", "path": str(tmp_path / "t.csv")})
+    columns = [
+        {"name": "id", "kind": "categorical", "role": "key"},
+        {"name": "home", "kind": "categorical", "role": "cluster"},
+    ]
+    schema = parse(Schema, {"party": "shop", "columns": columns})
+    wanted = at_once(source, schema)
+    assert "an id is missing" in wanted
+    assert in_parts(source, schema, 1) == wanted

@@ -123,6 +123,7 @@ class Cleaning:
         self.rows = 0
         self._ids: list[NDArray[np.object_]] = []
         self._kept: list[Mask] = []
+        self._lacks_ids = False
         self._changed: dict[str, dict[str, int]] = {c.name: {} for c in schema.data_columns}
         self._faults = {c.name: Faults(c) for c in schema.data_columns}
         self._broken: dict[str, ColumnError] = {}
@@ -138,8 +139,9 @@ class Cleaning:
             try:
                 cells = _cells(frame, column.name)
                 if column is self.schema.key:
-                    columns[column.name] = normalise_key(cells, column.normalise)[0]
+                    columns[column.name], missing = normalise_key(cells, column.normalise)
                     self._ids.append(columns[column.name])
+                    self._lacks_ids |= bool(missing.any())
                 elif column.role is Role.CLUSTER:
                     columns[column.name] = clean_clusters(cells, column)
                 else:
@@ -148,7 +150,7 @@ class Cleaning:
             except ColumnError as error:
                 self._broken.setdefault(column.name, error)
         self._kept.append(keep)
-        if self._broken or any(self._faults.values()):
+        if self._broken or self._lacks_ids or any(self._faults.values()):
             return None
         typed = pd.DataFrame(columns)
         return typed if keep.all() else typed[keep].reset_index(drop=True)
