@@ -150,11 +150,12 @@ def test_the_comparison_sees_a_first_row_kept_of_every_part(
 
 def test_a_part_without_ids_ends_as_the_whole_does(tmp_path: Path) -> None:
     """Found above: users without a cluster are hashed by their ids."""
-    (tmp_path / "t.csv").write_text("id,home\nu1,h1\n,h1\n")
+    (tmp_path / "t.csv").write_text("id,home,c\nu1,h1,a\n,,a\n")
     source = parse(Source, {"kind": "csv", "path": str(tmp_path / "t.csv")})
     columns = [
         {"name": "id", "kind": "categorical", "role": "key"},
         {"name": "home", "kind": "categorical", "role": "cluster"},
+        {"name": "c", "kind": "categorical", "levels": ["a", "b"]},
     ]
     schema = parse(Schema, {"party": "shop", "columns": columns})
     wanted = at_once(source, schema)
