@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["twinweave", "twinweave.*"]), "twinweave.conf"],
     package_dir={"twinweave.conf": "conf"},
-    package_data={"twinweave": ["py.typed"], "twinweave.conf": ["*.yaml", "*/*.yaml"]},
+    package_data={
+        "twinweave": ["py.typed"],
+        "twinweave.conf": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
+    },
 )

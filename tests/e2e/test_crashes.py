@@ -378,7 +378,7 @@ def test_a_real_kill_is_told_and_the_command_goes_on(tmp_path: Path) -> None:
     with subprocess.Popen([*command, *small], cwd=REPOSITORY, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith(b"query.share"):
+            if line.startswith(b"measuring "):
                 assert twinweave.load(out).status == "running"
                 process.kill()
                 break
