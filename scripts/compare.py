@@ -20,6 +20,7 @@ from twinweave.errors import SourceError
 from twinweave.report.comparison import as_csv, compared, runs_in
 from twinweave.report.page.comparison import comparison_page
 from twinweave.report.spending import spending
+from twinweave.report.sweep import counted
 
 
 @command
@@ -37,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{options.out} cannot be written. Give --out a folder that can be."
         ) from None
     best = [row.name for row in rows if row.front]
-    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
-    print(f"{runs}; beaten by no other: {', '.join(best) or 'none'}")
+    print(f"{counted(len(rows))}; beaten by no other: {', '.join(best) or 'none'}")
     for line in spent:
         print(line)
     print(options.out / "comparison.html")

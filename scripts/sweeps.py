@@ -27,11 +27,21 @@ from twinweave.report.comparison import (
     MEASURES,
     OBJECTIVES,
     checked_objectives,
+    first_outcome,
     objective_of,
     runs_in,
 )
 from twinweave.report.spending import LASTING, spending
-from twinweave.report.sweep import RUNS, Row, note, read_rows, settings, shown_setting, varied
+from twinweave.report.sweep import (
+    RUNS,
+    Row,
+    counted,
+    note,
+    read_rows,
+    settings,
+    shown_setting,
+    varied,
+)
 
 Told = float | list[float]
 
@@ -149,9 +159,8 @@ class Table(Callback):
         rows = read_rows(folder)
         if not rows:
             return
-        runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
         try:
-            print(f"\n{runs} in {folder.absolute()}\n")
+            print(f"\n{counted(len(rows))} in {folder.absolute()}\n")
             print(table(rows, folder, _objectives(config.objective)))
             print(*spending(runs_in([folder])), sep="\n")
         except Exception:  # Hydra would make a warning of it, and 0 the exit status
@@ -171,16 +180,9 @@ def _report(out: Path) -> dict[str, Any]:
     return held
 
 
-def _first_outcome(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The comparison of the first outcome that has one."""
-    lift = report.get("lift") or {}
-    outcomes = (*lift.get("conversions", ()), *lift.get("values", ()))
-    return next((o["overall"] for o in outcomes if o.get("overall")), None)
-
-
 def _found(report: Mapping[str, Any]) -> list[str]:
     """epsilon, verdict, lift, interval."""
-    overall = _first_outcome(report)
+    overall = first_outcome(report)
     if overall is None:
         return [_spent(report), "", "", ""]
     low, high = overall["absolute"]["interval"]

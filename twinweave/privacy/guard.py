@@ -25,6 +25,9 @@ from twinweave.privacy.events import DiscreteGaussian, Event
 MOST_EPSILON, MOST_DELTA = 100.0, 1e-2
 """Of one run, exclusive: beyond them a guarantee says nothing."""
 
+FILE = "guard.sqlite"
+"""In a party's own folder."""
+
 _SLACK = 1e-6  # of a run's epsilon, relative: its events may be composed in another order
 log = logging.getLogger("twinweave.party")
 
@@ -261,7 +264,7 @@ class Guard:
 def path_of(conf: GuardConf, folder: str | Path) -> Path:
     """The guard's file; one in the party's own folder where none is named, or it is off."""
     named = conf.path if conf.mode == "on" else None
-    return Path(named) if named else Path(folder) / "guard.sqlite"
+    return Path(named) if named else Path(folder) / FILE
 
 
 def room(past: Sequence[Event], limit: Limit) -> float:

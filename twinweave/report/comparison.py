@@ -131,6 +131,13 @@ def objective_of(report: Mapping[str, Any], name: str) -> float | None:
     return float(here) if number else None
 
 
+def first_outcome(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The comparison of the first outcome that has one."""
+    lift = report.get("lift") or {}
+    outcomes = (*lift.get("conversions", ()), *lift.get("values", ()))
+    return next((o["overall"] for o in outcomes if o.get("overall")), None)
+
+
 def front(points: Sequence[Sequence[float]]) -> list[bool]:
     """Which points are on the Pareto front, less being better in every coordinate."""
     return [not any(_beats(other, one) for other in points) for one in points]
@@ -230,7 +237,7 @@ def _values(report: Mapping[str, Any]) -> dict[str, float | None]:
     return {
         "epsilon": _epsilon(report),
         "distance": _distance(synthetic),
-        "noise_ratio": _noise_ratio(report.get("lift") or {}),
+        "noise_ratio": _noise_ratio(report),
         "parity": _parity(synthetic),
         "seconds": report.get("seconds"),
     }
@@ -249,9 +256,8 @@ def _distance(synthetic: Mapping[str, Any]) -> float | None:
     return next((float(w["tvd"]) for w in ways if w["ways"] == 2), None)
 
 
-def _noise_ratio(lift: Mapping[str, Any]) -> float | None:
-    outcomes = [*lift.get("conversions", ()), *lift.get("values", ())]
-    found = next((o["overall"] for o in outcomes if o["overall"] is not None), None)
+def _noise_ratio(report: Mapping[str, Any]) -> float | None:
+    found = first_outcome(report)
     if found is None or not found["sampling_error"]:
         return None
     return float(found["noise_sd"] / found["sampling_error"])

@@ -14,8 +14,9 @@ from typing import Any
 from twinweave.errors import ConfigError
 from twinweave.privacy import accountant
 from twinweave.privacy.book import EVERY, Book, Spend, events_of
-from twinweave.privacy.guard import Limit, room
-from twinweave.rundir import CONFIGURATION
+from twinweave.privacy.guard import FILE, Limit, room
+from twinweave.report.sweep import counted
+from twinweave.rundir import CONFIGURATION, SPEC
 
 LASTING = (
     "Name a file that lasts, and their runs add up under one limit: privacy.guard.path=FILE "
@@ -81,24 +82,24 @@ def _read(path: Path) -> _Guarded | None:
 
 def _off(runs: Sequence[_Guarded]) -> Iterator[str]:
     what = "simulated data" if all(run.simulated for run in runs) else "public data"
-    yield f"guard: off ({what}). Nothing adds up the {_runs(runs)} on {runs[0].dataset!r}."
+    yield f"guard: off ({what}). Nothing adds up the {counted(len(runs))} on {runs[0].dataset!r}."
 
 
 def _at_parties(runs: Sequence[_Guarded]) -> Iterator[str]:
     yield (
-        f"guard: each party's own, which adds up the {_runs(runs)} on {runs[0].dataset!r}. A party "
-        "sees it by scripts.guard SITE.yaml."
+        f"guard: each party's own, which adds up the {counted(len(runs))} on {runs[0].dataset!r}. "
+        "A party sees it by scripts.guard SITE.yaml."
     )
 
 
 def _this_run(runs: Sequence[_Guarded]) -> Iterator[str]:
     """Each has a book in its own folder; what they add up to is in no book."""
-    books = (book for run in runs for book in run.path.glob("parties/*/guard.sqlite"))
+    books = (book for run in runs for book in run.path.glob(f"parties/*/{FILE}"))
     spends = _by_party(spend for book in books for spend in _rows(book))
     delta = max(run.delta for run in runs)
     most = max((_epsilon(charged, delta) for charged in spends.values()), default=0.0)
     yield (
-        f"warning: guard: each run's own, which forgets with it. The {_runs(runs)} on "
+        f"warning: guard: each run's own, which forgets with it. The {counted(len(runs))} on "
         f"{runs[0].dataset!r} add up to epsilon {_shown(most)} (composed, at delta {delta:g}), and "
         f"no limit holds them. {LASTING}"
     )
@@ -119,7 +120,7 @@ def _lasting(runs: Sequence[_Guarded]) -> Iterator[str]:
         left = room(events_of(charged), limit)
         text = (
             f"spent {_shown(total)} of {limit.epsilon:g} in all, {_shown(here)} of it by the "
-            f"{_runs(runs)} here alone; "
+            f"{counted(len(runs))} here alone; "
             + (f"left: one more run of epsilon {left:.3f}" if left else "nothing is left")
         )
         told.setdefault(text, []).append(party)
@@ -135,7 +136,7 @@ def _numbers(runs: Sequence[_Guarded]) -> set[str]:
     found = set()
     for run in runs:
         try:
-            found.add(json.loads((run.path / "spec.json").read_text())["run"])
+            found.add(json.loads((run.path / SPEC).read_text())["run"])
         except (OSError, ValueError, KeyError):
             continue
     return found
@@ -161,7 +162,3 @@ def _epsilon(spends: Sequence[Spend], delta: float) -> float:
 
 def _shown(epsilon: float) -> str:
     return "∞" if isinf(epsilon) else f"{epsilon:.4g}"
-
-
-def _runs(runs: Sequence[_Guarded]) -> str:
-    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"

@@ -45,6 +45,11 @@ def read_rows(sweep: Path) -> list[Row]:
     return sorted(rows, key=lambda row: (len(row.folder), row.folder))
 
 
+def counted(runs: int) -> str:
+    """How many runs, in words."""
+    return "1 run" if runs == 1 else f"{runs} runs"
+
+
 def varied(overrides: Iterable[Sequence[str]]) -> list[str]:
     """Names of the settings that are not the same in all runs."""
     asked = [set(each) for each in overrides]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from twinweave.errors import SourceError
-from twinweave.tables.delimited import file_error
+from twinweave.tables.delimited import UNOPENED, file_error, not_opened
 from twinweave.tables.streams import Stream, rows_at_once
 
 if TYPE_CHECKING:
@@ -91,10 +91,8 @@ def _parquet_faults(path: Path) -> Iterator[None]:
     try:
         yield
         return
-    except FileNotFoundError:
-        trouble = "does not exist. Correct `path`, or `data.root` on the command line"
-    except (IsADirectoryError, PermissionError):
-        trouble = "cannot be opened. Give `path` a file that this process may read"
+    except UNOPENED as error:
+        trouble = not_opened(error)
     except (OSError, ValueError, TypeError, pyarrow.ArrowException):
         trouble = "is not a Parquet file, or damaged. Correct `kind`, or get the file again"
     raise file_error(path, trouble)

@@ -73,10 +73,8 @@ def _faults(path: Path, source: Source) -> Iterator[None]:
     try:
         yield
         return
-    except FileNotFoundError:
-        trouble = "does not exist. Correct `path`, or `data.root` on the command line"
-    except (IsADirectoryError, PermissionError):
-        trouble = "cannot be opened. Give `path` a file that this process may read"
+    except UNOPENED as error:
+        trouble = not_opened(error)
     except UnicodeError:
         trouble = _not_text(path, source)
     except pd.errors.EmptyDataError:
@@ -289,6 +287,16 @@ class _StandingIn(io.TextIOBase):
             if told:
                 return told
         return ""
+
+
+UNOPENED = (FileNotFoundError, IsADirectoryError, PermissionError)
+
+
+def not_opened(error: OSError) -> str:
+    """What is wrong with a file that raised one of UNOPENED, and the remedy."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist. Correct `path`, or `data.root` on the command line"
+    return "cannot be opened. Give `path` a file that this process may read"
 
 
 def file_error(path: Path, trouble: str) -> SourceError:

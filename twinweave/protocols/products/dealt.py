@@ -193,10 +193,19 @@ class DealtParty:
 
     def _counted(self, peer: str, index: int) -> AbstractContextManager[None]:
         """To work in on the coins of a table with the peer: of all that this party has."""
-        work = {(p, i): c.rounds * c.dealt for p, of in self._coins.items() for i, c in of.items()}
-        tables = list(work)
-        done = sum(work[table] for table in tables[: tables.index((peer, index))])
-        return progress.part("coins", done, work[peer, index], sum(work.values()))
+        before, total = self._work
+        own = self._coins[peer][index]
+        return progress.part("coins", before[peer, index], own.rounds * own.dealt, total)
+
+    @cached_property
+    def _work(self) -> tuple[dict[tuple[str, int], int], int]:
+        """Coins to work on before those of each (peer, table), and in all."""
+        done, before = 0, {}
+        for peer, tables in self._coins.items():
+            for index, dealt in tables.items():
+                before[peer, index] = done
+                done += dealt.rounds * dealt.dealt
+        return before, done
 
     def _parts(self, peer: str, arrived: bytes) -> tuple[Ring, dict[int, NDArray[np.uint8]]]:
         """The peer's masked matrix, and what it shows of tested coins. Raises ProtocolError."""

@@ -14,7 +14,7 @@ from twinweave.report.page.charts.tables import NUMBER, TEXT, table
 from twinweave.report.page.html import element, render
 from twinweave.report.page.page import page
 from twinweave.report.page.section import Section
-from twinweave.report.sweep import shown_setting
+from twinweave.report.sweep import counted, shown_setting
 
 _HEAD = """
 <header>
@@ -73,7 +73,7 @@ def comparison_page(
         title = "One against the other"
         sections.append(Section(name="plots", title=title, short="Pictures", body=plots))
     return page(
-        title=f"{_runs(len(rows))} · Twinweave",
+        title=f"{counted(len(rows))} · Twinweave",
         top=head,
         sections=sections,
         foot="Drawn from what every run wrote.",
@@ -84,10 +84,6 @@ def _title(best: int, runs: int) -> str:
     if runs == 1:
         return "One run, and none to compare it with."
     return f"{best} of {runs} runs {'is' if best == 1 else 'are'} beaten by no other."
-
-
-def _runs(number: int) -> str:
-    return "1 run" if number == 1 else f"{number} runs"
 
 
 def _table(rows: Sequence[Compared], known: Sequence[Measure]) -> Section:
