@@ -29,12 +29,20 @@ def _listed(of: griffe.Object, names: Iterable[str]) -> None:
 
 def listed(text: str, names: Iterable[str]) -> str:
     """The text, in which a note on one or several of the names is an item of a list."""
-    name = "|".join(map(re.escape, names))
-    if not name:
+    if not (known := list(names)):
         return text
-    head = rf"(?:{name})(?:(?:,| and)\s+(?:{name})|\s*\([^)]*\))*"
-    note = re.compile(rf"(?:^|(?<=[.;] ))({head}):\s", re.MULTILINE)
+    note = note_on(known)
     return "\n\n".join(_paragraph(part, note) for part in re.split(r"\n\s*\n", text))
+
+
+def note_on(names: Iterable[str]) -> re.Pattern[str]:
+    """Where a note begins, `name: ` or `name, name: `, at the beginning of a line or a sentence.
+
+    Its group 1 has the names.
+    """
+    name = "|".join(map(re.escape, names))
+    head = rf"(?:{name})(?:(?:,| and)\s+(?:{name})|\s*\([^)]*\))*"
+    return re.compile(rf"(?:^|(?<=[.;] ))({head}):\s", re.MULTILINE)
 
 
 def _paragraph(text: str, note: re.Pattern[str]) -> str:

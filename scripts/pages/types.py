@@ -12,6 +12,8 @@ from dataclasses import MISSING, dataclass
 from enum import Enum
 from typing import Any, Literal, get_args, get_origin
 
+from scripts.pages.notes import note_on
+
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
 
 
@@ -71,18 +73,19 @@ def as_yaml(value: Any) -> str:
 
 def nested(hint: Any) -> Iterator[type]:
     """The dataclasses that a type is made of."""
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        yield hint
-    for part in () if get_origin(hint) is Literal else get_args(hint):
-        yield from nested(part)
+    yield from filter(dataclasses.is_dataclass, _made_of(hint))
 
 
 def enums(hint: Any) -> Iterator[type[Enum]]:
     """The enumerations that a type is made of."""
-    if isinstance(hint, type) and issubclass(hint, Enum):
+    yield from (part for part in _made_of(hint) if issubclass(part, Enum))
+
+
+def _made_of(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and not get_args(hint):
         yield hint
     for part in () if get_origin(hint) is Literal else get_args(hint):
-        yield from enums(part)
+        yield from _made_of(part)
 
 
 def words(hint: Any, name_of: Mapping[type, str]) -> str:
@@ -125,10 +128,8 @@ def about(cls: type) -> str:
 
 
 def _split(cls: type) -> tuple[str, list[tuple[str, str]]]:
-    names = "|".join(f.name for f in dataclasses.fields(cls)) or "-"
-    name = rf"(?:{names}|\w+_\*)"
-    head = rf"{name}(?:(?:,| and)\s+{name}|\s*\([^)]*\))*"
-    note = re.compile(rf"(?:^|(?<=[.;] ))({head}):\s", re.MULTILINE)
+    names = [f.name for f in dataclasses.fields(cls)]
+    note = note_on(names or ["-"])
     text, found = [], []
     for paragraph in re.split(r"\n\s*\n", _own_doc(cls)):
         starts = list(note.finditer(paragraph))
@@ -136,15 +137,13 @@ def _split(cls: type) -> tuple[str, list[tuple[str, str]]]:
         ends = [after.start() for after in starts[1:]] + [len(paragraph)] * bool(starts)
         for start, end in zip(starts, ends, strict=True):
             said = " ".join(paragraph[start.end() : end].split())
-            found += [(name, said) for name in _named(start[1], names.split("|"))]
+            found += [(name, said) for name in _named(start[1], names)]
     return "\n\n".join(" ".join(part.split()) for part in text if part.strip()), found
 
 
-def _named(head: str, names: list[str]) -> Iterator[str]:
-    """The fields that a note is of; `format_*` is of all that begin so."""
-    for word in re.findall(r"\w+\*?", re.sub(r"\([^)]*\)", "", head)):
-        stem = word.removesuffix("*")
-        yield from (n for n in names if (n.startswith(stem) if stem != word else n == word))
+def _named(head: str, names: list[str]) -> list[str]:
+    """The fields that a note is of."""
+    return [word for word in re.findall(r"\w+", re.sub(r"\([^)]*\)", "", head)) if word in names]
 
 
 def _own_doc(cls: type) -> str:
