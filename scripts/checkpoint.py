@@ -10,6 +10,7 @@ wherever it is installed. Weights are dequantised to float32. Nothing is downloa
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -60,6 +61,8 @@ def convert(file: Path, into: Path) -> Checkpoint:
         raise ConfigError("--gguf", "is no file", "Name a *.gguf file.")
     if into.exists() and any(into.iterdir()):
         raise OutputError("--into: the folder has files. Name a new one.")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars are for a terminal
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, name = str(file.parent), file.name

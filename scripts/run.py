@@ -31,6 +31,7 @@ from scripts.sweeps import Told, outcome
 from server.lifecycle import shown_by
 from server.opening import opened
 from twinweave import rundir
+from twinweave.analysis.audit.results import gate_of
 from twinweave.checkpoint import FOLDER
 from twinweave.config import RunConf, conf_folder, plain
 from twinweave.errors import AppError, RunError, WithheldError
@@ -100,10 +101,11 @@ def _check_gate(out: Path) -> None:
     the run's own last lines say so."""
     if not (out / REPORT).exists():
         return
-    audit = twinweave.load(out).report.get("audit")
-    if audit is not None and audit["gate"]["state"] == "withheld":
-        why = "; ".join(f"{r['source']}: {r['what']}" for r in audit["gate"]["reasons"])
-        raise WithheldError(f"the synthetic tables are withheld. {why}. {out / REPORT} has more.")
+    gate = gate_of(twinweave.load(out).report)
+    if gate.withheld:
+        raise WithheldError(
+            f"the synthetic tables are withheld. {gate.why}. {out / REPORT} has more."
+        )
 
 
 def _tell_how_to_go_on(out: Path) -> None:

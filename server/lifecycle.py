@@ -65,6 +65,13 @@ def shown_by(line: Callable[[str], None]) -> Iterator[None]:
         _shown.reset(token)
 
 
+@contextmanager
+def unmarked() -> Iterator[None]:
+    """Lines need no mark in a process of our own, where no engine prints among them."""
+    with shown_by(_shown.get() or print):
+        yield
+
+
 def pinned(conf: RunConf) -> RunConf:
     """The same, and on disk too, with the hash of what its generator reads from there.
 

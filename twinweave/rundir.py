@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinweave import durable, folder
+from twinweave.analysis.audit.results import gate_of
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError, SourceError
 from twinweave.generators.union import UnionLayout
@@ -351,13 +352,12 @@ class Run:
 
     def _check_handed_out(self) -> None:
         """Raise SourceError where the run's tables are withheld, with the first reason."""
-        told = self.report if (self.path / REPORT).exists() else {}
-        gate = (told.get("audit") or {"gate": {"state": "open"}})["gate"]
-        if gate["state"] == "withheld":
-            why = gate["reasons"][0]
+        gate = gate_of(self.report if (self.path / REPORT).exists() else {})
+        if gate.withheld:
+            why = gate.reasons[0]
             raise SourceError(
-                f"{self.path}: the synthetic tables are withheld. {why['source']}: {why['what']}. "
-                f"{why['remedy']}"
+                f"{self.path}: the synthetic tables are withheld. {why.source}: {why.what}. "
+                f"{why.remedy}"
             )
 
     def _json(self, name: str) -> dict[str, Any]:

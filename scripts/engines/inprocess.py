@@ -32,11 +32,13 @@ def run_in_process(conf: RunConf) -> None:
     """A whole simulation. Raises the run's own AppError."""
     from clients.app import app as client_app
     from server.app import app as server_app
+    from server.lifecycle import unmarked
 
     if conf.federation.mode == "deployment":
         raise RunError("engine=inprocess plays every party. Use engine=flower for a deployment.")
     grid = InProcessGrid(client_app, nodes=len(conf.data.parties))
-    server_app(grid, _context(0, {}, config=canonical_json(conf)))
+    with unmarked():
+        server_app(grid, _context(0, {}, config=canonical_json(conf)))
 
 
 def _context(node: int, node_config: Mapping[str, Any], **run_config: str) -> Context:

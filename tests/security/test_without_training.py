@@ -99,17 +99,28 @@ def test_another_story_than_the_other_party_was_told(
     assert opens()
 
 
-class TellsTwoPlans(Deviating):
-    """Tells the first party of more noise in the training than the other, from the beginning."""
+class Replans(Deviating):
+    """Tells parties of another training than was accepted, from the beginning."""
+
+    def replanned(self, plan: str, first: bool) -> str:
+        """What a party is told in the place of this plan. first: whether it is the first party."""
+        raise NotImplementedError
 
     def _deliver(self, message: Message) -> str:
         phase = message.metadata.message_type
-        field = {"query.blind": "training", TRAIN: "plan"}.get(phase)
-        if field and self.party(message.metadata.dst_node_id) == self.names[0]:
+        if field := {"query.blind": "training", TRAIN: "plan"}.get(phase):
             request = request_of(message)
-            told = {field: scaled(getattr(request, field), 1.25)}
+            first = self.party(message.metadata.dst_node_id) == self.names[0]
+            told = {field: self.replanned(getattr(request, field), first)}
             message = like(message, records.pack(replace(request, **told)))
         return super()._deliver(message)
+
+
+class TellsTwoPlans(Replans):
+    """Tells the first party of more noise than the other."""
+
+    def replanned(self, plan: str, first: bool) -> str:
+        return scaled(plan, 1.25) if first else plan
 
 
 @pytest.mark.attack("stories")
@@ -250,16 +261,11 @@ def bare(plan: str) -> str:
     return canonical_json(TrainingPlan(parties=other))
 
 
-class TakesTheNoiseOut(Deviating):
+class TakesTheNoiseOut(Replans):
     """Plans the training without noise, in a run that was accepted with it."""
 
-    def _deliver(self, message: Message) -> str:
-        phase = message.metadata.message_type
-        if field := {"query.blind": "training", TRAIN: "plan"}.get(phase):
-            request = request_of(message)
-            told = {field: bare(getattr(request, field))}
-            message = like(message, records.pack(replace(request, **told)))
-        return super()._deliver(message)
+    def replanned(self, plan: str, first: bool) -> str:
+        return bare(plan)
 
 
 @pytest.mark.attack("unsafe")

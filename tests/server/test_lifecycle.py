@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import twinweave
-from server.lifecycle import OURS, run_directory
+from server.lifecycle import OURS, run_directory, unmarked
 from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid
 from twinweave.config import RunConf, compose
 from twinweave.errors import BudgetError, DivergedError, OutputError, RunError, SourceError
@@ -34,6 +35,9 @@ def test_a_run_that_finishes(conf: RunConf, capsys: pytest.CaptureFixture[str]) 
     assert asked["seed"] == conf.seed
     # Where Flower prints too, every line of ours says so.
     assert capsys.readouterr().out == f"{OURS}half\n{OURS}  way\n"
+    with unmarked(), run_directory(replace(conf, output=f"{conf.output}-2")) as say:
+        say("plain")
+    assert capsys.readouterr().out == "plain\n"
     assert "half\n  way" in (Path(conf.output) / "run.log").read_text()
 
 

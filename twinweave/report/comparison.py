@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twinweave import folder
+from twinweave.analysis.audit.results import gate_of
 from twinweave.errors import ConfigError, SourceError
 from twinweave.report.sweep import RUNS, Row, read_rows, settings, varied
 from twinweave.rundir import REPORT, STATUS, Run
@@ -217,18 +218,13 @@ def _finished(report: Mapping[str, Any]) -> str:
     """How a run stands that came to its end."""
     if not report:
         return "without a report"
-    return "withheld" if _gate(report).get("state") == "withheld" else "finished"
-
-
-def _gate(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (report.get("audit") or {}).get("gate") or {}
-    return found
+    return "withheld" if gate_of(report).withheld else "finished"
 
 
 def _why(path: Path, report: Mapping[str, Any]) -> str:
     """What was wrong: of withheld tables, or of the run."""
-    if _gate(report).get("state") == "withheld":
-        return "; ".join(f"{r['source']}: {r['what']}" for r in _gate(report)["reasons"])
+    if (gate := gate_of(report)).withheld:
+        return gate.why
     return str(folder.status(path).get("error", "")) if (path / STATUS).exists() else ""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from twinweave.analysis.finding import Interval
+from twinweave.parsing import parse
 
 LEVEL = 0.95
 """Of every interval here."""
@@ -104,3 +106,14 @@ class Gate:
     @property
     def withheld(self) -> bool:
         return self.state == "withheld"
+
+    @property
+    def why(self) -> str:
+        """All reasons in one line, without their remedies."""
+        return "; ".join(f"{reason.source}: {reason.what}" for reason in self.reasons)
+
+
+def gate_of(report: Mapping[str, Any]) -> Gate:
+    """Of a run's report as read from its file; `off` where the run had no audit."""
+    audit = report.get("audit")
+    return parse(Gate, audit["gate"]) if audit else Gate(state="off")
