@@ -39,6 +39,7 @@ def on_a_terminal(*overrides: str) -> tuple[int, str]:
 
 def test_a_run_on_a_terminal(tmp_path: Path) -> None:
     small = ["generator=none", "workload.pairs=false", "workload.three_way=false"]
+    small.append("privacy.epsilon=8")  # fewer coins are dealt
     users = "data.parties.0.source.campaign.users=300"
     status, shown = on_a_terminal("engine=inprocess", f"output={tmp_path / 'out'}", users, *small)
     assert status == 0, shown[-3000:]

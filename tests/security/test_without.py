@@ -47,7 +47,7 @@ from twinweave.workload.queries import Query, Side
 
 P, A = "publisher", "advertiser"
 SHARE = "query.share"
-FEW = ("workload.pairs=false", "workload.three_way=false", "privacy.epsilon=1")
+FEW = ("workload.pairs=false", "workload.three_way=false", "privacy.epsilon=8")
 PLANNED: dict[tuple[str, ...], RunSpec] = {}
 """Specifications by the overrides that they were planned for: planning takes longer than a run."""
 

@@ -34,7 +34,7 @@ from twinweave.protocols.products.state import Pass
 P, A = "publisher", "advertiser"  # the first party, and the second
 MATCH, SHARE, OPEN = "query.match", "query.share", "query.open"
 FEW = (
-    "privacy.epsilon=1",
+    "privacy.epsilon=8",
     "workload.pairs=false",
     "workload.three_way=false",
     "protocol.alignment=prf",
