@@ -33,8 +33,9 @@ site: setup
 unit: setup
 	$(STEP) unit $(PYTEST) --ignore tests/e2e
 
+# A file at a time: what its tests look at together is played once, not once a worker.
 e2e: setup
-	$(STEP) "end to end" $(PYTEST) tests/e2e
+	$(STEP) "end to end" $(PYTEST) --dist loadfile --no-loadscope-reorder tests/e2e
 
 nightly: setup
 	$(STEP) nightly $(PYTEST) -m nightly tests
