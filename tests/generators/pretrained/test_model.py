@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from tests.generators.oracle import ClippedSums, brute_force, worst_change
 from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, model
 from tests.statistics import p_counts, plausible
+from twinweave.generators.pretrained import checkpoint
 from twinweave.generators.union import Rows
 from twinweave.tables.contingency import ABSENT
 
@@ -55,6 +59,23 @@ def test_a_rows_loss_is_its_own(folders: Any, kind: str) -> None:
     torch.testing.assert_close(made.row_loss(codes, gen()), alone, rtol=1e-4, atol=1e-5)
     one_view = codes[:2]
     torch.testing.assert_close(made.row_loss(one_view, gen()), alone[:2], rtol=1e-4, atol=1e-5)
+
+
+def test_positions_that_depend_on_the_longest_row_would_be_seen(
+    folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`longrope` turns all rows of a batch by what its longest one has: refused, for this."""
+    scaled = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 16.0}
+    scaled |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    folder = shutil.copytree(folders["llama"], tmp_path / "model")
+    told = json.loads((folder / "config.json").read_text())
+    told["rope_parameters"] = scaled | {"original_max_position_embeddings": 40}
+    (folder / "config.json").write_text(json.dumps(told))
+    monkeypatch.setattr(checkpoint, "ROTATIONS", ("default", "longrope"))
+    made, codes = model(folder), codes_of(6)
+    codes[0, 1:] = ABSENT
+    alone, beside = (made.row_loss(rows, gen())[0] for rows in (codes[:1], codes))
+    assert abs(float((alone - beside).detach())) > 1e-3
 
 
 def test_what_no_row_has_a_token_at_is_not_read(

@@ -20,6 +20,7 @@ from twinweave.generators.pretrained.checkpoint import (
     checked,
     config_of,
     layers_of,
+    number_of,
     weights_of,
 )
 from twinweave.generators.pretrained.template import Template, template
@@ -85,10 +86,6 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
     shapes = weights_of(checkpoint.folder)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     config = config_of(checkpoint.folder)
-
-    def first(*names: str) -> int:
-        return next(int(config[name]) for name in names if config.get(name))
-
     return Shape(
         weights=sum(
             sizes[name]
@@ -97,6 +94,6 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
         ),
         whole=sum(sizes.values()),
         sides=sum(map(sum, adapted_weights(checkpoint.folder, checkpoint.architecture))),
-        width=first("hidden_size", "n_embd", "d_model"),
+        width=number_of(config, "units of its width", "hidden_size", "n_embd", "d_model"),
         layers=layers_of(config),
     )
