@@ -29,7 +29,7 @@ from twinweave.tables.sources import Source
 def configured(folder: Path, kind: str, **over: Any) -> dict[str, Any]:
     checkpoint = write_checkpoint(kind, folder / "model")
     data = mapping(folder / "out", "privacy.epsilon=8", "protocol.alignment=prf")
-    small = {"expected_batch": 300, "local_steps": 1, "micro_batch": 64, "decode_batch": 512}
+    small = {"expected_batch": 60, "local_steps": 1, "micro_batch": 64, "decode_batch": 512}
     stage = {"format_steps": 2, "format_batch": 64}
     data["generator"] = to_plain(tiny_conf(checkpoint, **small, **stage, **over))
     data["synthesis"]["fit"] |= {"latents": 64, "network_steps": 5, "free_steps": 30}

@@ -65,7 +65,8 @@ def estimate(
     seconds = 4 * shape.weights * trained / TRAINING[conf.precision]
     seconds += 2 * shape.weights * drawn * written.slots / DECODING[conf.precision]
     size = 4 if conf.precision == "float32" else 2
-    kept = conf.micro_batch * written.slots * shape.layers * shape.width * ACTIVATIONS * size
+    at_once = min(conf.micro_batch, conf.format_batch) if conf.format_steps else 1
+    kept = at_once * written.slots * shape.layers * shape.width * ACTIVATIONS * size
     return Cost(
         cpu_seconds=seconds,
         memory=PROCESS + shape.whole * size + kept,

@@ -39,9 +39,15 @@ LONG_WORK = 256
 
 
 class PretrainedTransformer(RowLossGenerator):
-    """Starts as the published model: adapters add nothing at first."""
+    """Starts as the published model: adapters add nothing at first.
+
+    micro_batch: in private steps rows go through the model one by one. How a product is rounded
+    depends on how many rows it has; a deep model makes more of that than the noise is charged for:
+    in bfloat16, and in float32 too under weights that a server may choose (docs/language-models.md).
+    """
 
     conf: PretrainedConf
+    micro_batch = 1
 
     def __init__(
         self,
@@ -59,7 +65,6 @@ class PretrainedTransformer(RowLossGenerator):
         self.network = AdaptedModel(conf, checkpoint, torch.tensor(self.template.prompt))
         self.pieces = Pieces(self.template, self.network.start)
         self.columns = Blocks(layout)
-        self.micro_batch = conf.private_batch
         self._initialise(torch.Generator().manual_seed(seed))
         self._check_reads()
 
