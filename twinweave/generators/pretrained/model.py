@@ -43,7 +43,8 @@ class PretrainedTransformer(RowLossGenerator):
 
     micro_batch: in private steps rows go through the model one by one. How a product is rounded
     depends on how many rows it has; a deep model makes more of that than the noise is charged for:
-    in bfloat16, and in float32 too under weights that a server may choose (docs/language-models.md).
+    in bfloat16, and in float32 too under weights that a server may choose
+    (docs/language-models.md).
     """
 
     conf: PretrainedConf
