@@ -238,7 +238,8 @@ def _check_layers(folder: Path, architecture: Architecture) -> None:
 
 
 def _positions(folder: Path) -> int | None:
-    """Tokens that the model can read, all of them at every token; None: as many as one likes.
+    """Tokens that the model can read, all of them at every token; None: as many as one likes, or
+    what `transformers` takes where nothing is said.
 
     A window that slides counts places, masked ones too: where a row is longer than it, decoding
     would not draw from what training learns.
@@ -246,10 +247,11 @@ def _positions(folder: Path) -> int | None:
     config = config_of(folder)
     if config["model_type"] == "t5":
         return None
-    found = number_of(config, "positions", "max_position_embeddings", "n_positions")
-    if not config.get("use_sliding_window"):
-        return found
-    return min(found, number_of(config, "positions in its window", "sliding_window"))
+    said = [n for n in ("max_position_embeddings", "n_positions") if config.get(n) is not None]
+    limits = [number_of(config, "positions", *said)] if said else []
+    if config.get("use_sliding_window"):
+        limits.append(number_of(config, "positions in its window", "sliding_window"))
+    return min(limits, default=None)
 
 
 def _check_rotation(config: dict[str, Any]) -> None:
