@@ -59,15 +59,24 @@ def convert(file: Path, into: Path) -> Checkpoint:
         raise ConfigError("--gguf", "needs the package gguf", "pip install 'twinweave[gguf]'.")
     if not file.is_file():
         raise ConfigError("--gguf", "is no file", "Name a *.gguf file.")
-    if into.exists() and any(into.iterdir()):
-        raise OutputError("--into: the folder has files. Name a new one.")
+    if into.exists() and not (into.is_dir() and not any(into.iterdir())):
+        raise OutputError("--into: is a file, or a folder that has some. Name a new folder.")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars are for a terminal
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, name = str(file.parent), file.name
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    read: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+        read: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name)
+    except ImportError:
+        raise
+    except Exception:  # whatever gguf and transformers make of its bytes
+        raise ConfigError(
+            "--gguf",
+            "is no GGUF file of a language model that transformers reads",
+            "Get it again, or take another model.",
+        ) from None
     config = read.config
     if hasattr(config, "quantization_config"):  # or save_pretrained takes it for quantised still
         del config.quantization_config

@@ -15,6 +15,7 @@ from twinweave.checkpoint import FOLDER, Begun, Checkpoint, Paid, Shown
 from twinweave.config import RunConf
 from twinweave.errors import AppError, InternalError, OutputError, RunError
 from twinweave.progress import Note, heard_by
+from twinweave.synthesis.public import public_rows
 
 INTERRUPTED = 130
 
@@ -76,10 +77,13 @@ def pinned(conf: RunConf) -> RunConf:
     """The same, and on disk too, with the hash of what its generator reads from there.
 
     So a run that goes on, and rows that are drawn from it later, are of the model that it began
-    with, also where parties train nothing. Raises ConfigError for one that may not be used.
+    with, also where parties train nothing. Raises ConfigError for one that may not be used, and
+    the AppErrors of a public file (`public_rows`), which is read before anything is spent.
     """
     if conf.generator is None:
         return conf
+    if conf.generator.public_file:
+        public_rows(conf.data.analyses.schema, conf.generator.public_file)
     held = replace(conf, generator=conf.generator.pinned())
     if held != conf:
         rundir.write_json(

@@ -17,7 +17,7 @@ from tests.generators.pretrained.tiny import write_checkpoint
 from tests.whole_run import readable, run, serve, spec_of
 from twinweave import rundir
 from twinweave.config import RunConf
-from twinweave.errors import ConfigError
+from twinweave.errors import ColumnError, ConfigError
 from twinweave.generators.pretrained.checkpoint import checked
 from twinweave.generators.pretrained.template import template
 from twinweave.generators.union import UnionLayout
@@ -29,7 +29,7 @@ from twinweave.tables.sources import Source
 def configured(folder: Path, kind: str, **over: Any) -> dict[str, Any]:
     checkpoint = write_checkpoint(kind, folder / "model")
     data = mapping(folder / "out", "privacy.epsilon=8", "protocol.alignment=prf")
-    small = {"expected_batch": 300, "local_steps": 1, "micro_batch": 64, "decode_batch": 512}
+    small = {"expected_batch": 60, "local_steps": 1, "micro_batch": 64, "decode_batch": 512}
     stage = {"format_steps": 2, "format_batch": 64}
     data["generator"] = to_plain(tiny_conf(checkpoint, **small, **stage, **over))
     data["synthesis"]["fit"] |= {"latents": 64, "network_steps": 5, "free_steps": 30}
@@ -78,6 +78,22 @@ def test_no_rows_text_is_in_a_message_or_a_log(
     assert tokens
     assert not [needle for needle in texts + tokens if any(needle in part for part in seen)]
     assert leaks(ran, clear) == set()
+
+
+def test_a_public_file_is_read_before_anything_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that lacks the parties' columns: no party is asked for anything."""
+    from twinweave.protocols.party import Party
+
+    file = tmp_path / "public.csv"
+    file.write_text("user,gender\na@b.de,female\n")
+    charged: list[Any] = []
+    monkeypatch.setattr(Party, "charge", lambda *given: charged.append(given))
+    data = configured(tmp_path, "gpt2", format_rows="file", format_file=str(file))
+    with pytest.raises(ColumnError, match="public file"):
+        serve(data)
+    assert not charged
 
 
 def test_a_party_without_the_model_refuses_before_anything_is_spent(

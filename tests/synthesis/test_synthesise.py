@@ -23,6 +23,7 @@ from tests.synthesis.experiment import (
     sizes_of,
     world,
 )
+from twinweave.errors import DivergedError
 from twinweave.generators import registry
 from twinweave.generators.union import Rows
 from twinweave.synthesis.conf import FitConf, RakeConf, SynthesisConf
@@ -166,6 +167,14 @@ def test_the_format_stage_learns_what_the_tables_say(caplog: pytest.LogCaptureFi
     share = np.bincount(written.codes[:, 0], minlength=3) / 4000
     np.testing.assert_allclose(share, [0.5, 0.3, 0.2], atol=0.07)  # at first a third each
     assert "format stage: learn the format 100%" in caplog.text
+
+
+def test_a_format_stage_without_end_is_named() -> None:
+    rows = world(500, seed=32)
+    quick = replace(QUICK, fit=FitConf(latents=50, network_steps=0, free_steps=10))
+    c = conf("llm", format_steps=3, format_learning_rate=1e30)
+    with pytest.raises(DivergedError, match="format_learning_rate"):
+        first_weights(c, task(measured(rows, PAIRS, 10, 33), sizes_of(rows), quick))
 
 
 def test_the_format_stage_learns_from_two_passes_of_tables() -> None:

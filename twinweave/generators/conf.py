@@ -277,7 +277,7 @@ class PretrainedConf(TrainingConf):
     format_file: that file, CSV or Parquet with every column of every party.
     format_steps: of that training. format_learning_rate: that of it. format_batch: rows of a step.
     one_party: share of those rows shown as a single party sees them.
-    micro_batch: rows through the model at once in training (one, in bfloat16).
+    micro_batch: rows through the model at once in the format stage; in private steps it is one.
     candidates: rows it writes for a synthesis, at most; with fewer than are wanted, rows repeat.
     decode_batch: rows through the model at once in decoding.
     temperature: logits are divided by it in decoding. decode_noise: standard deviation of normal
@@ -332,16 +332,6 @@ class PretrainedConf(TrainingConf):
     @property
     def most_candidates(self) -> int:
         return self.candidates
-
-    @property
-    def private_batch(self) -> int:
-        """Rows through the model at once in a private step.
-
-        One in bfloat16: how a product is rounded depends on how many rows it has, which in float32
-        is lost in the last digits (4e-6 of the clip), but there moved the gradients of five other
-        rows by 7 % of the clip: more than the noise was charged for.
-        """
-        return self.micro_batch if self.precision == "float32" else 1
 
     @property
     def public_file(self) -> str | None:

@@ -74,7 +74,10 @@ def learn_format(
 
 
 def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """One code for each row of (n, size) logits, by inverting the distribution: (n,) int64."""
-    steps = logits.softmax(dim=-1).cumsum(dim=-1)[:, :-1].contiguous()
-    at = torch.rand((len(logits), 1), generator=generator)
-    return torch.searchsorted(steps, at, right=True)[:, 0]
+    """One code for each row of (n, size) logits, by inverting the distribution: (n,) int64.
+
+    None that has no chance: also where the chances, rounded, add up to less than 1.
+    """
+    steps = logits.softmax(dim=-1).cumsum(dim=-1)
+    at = torch.rand((len(logits), 1), generator=generator) * steps[:, -1:]
+    return torch.searchsorted(steps[:, :-1].contiguous(), at, right=True)[:, 0]

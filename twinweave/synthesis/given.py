@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -24,8 +24,9 @@ def given_codes(schema: JointSchema, given: Given) -> Codes:
             raise ConfigError(
                 f"given.{name}", "no such column", f"Columns: {', '.join(schema.names)}."
             )
-        several = [levels] if isinstance(levels, Level) else list(levels)
-        codes = [_code(schema.column(name), level) for level in several]
+        if isinstance(levels, str) or not isinstance(levels, Iterable):
+            levels = [levels]  # a number of any kind, or none
+        codes = [_code(schema.column(name), level) for level in levels]
         found[schema.names.index(name)] = np.array(codes, dtype=np.int32)
     return found
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from twinweave.errors import ConfigError
+from twinweave.errors import ConfigError, DivergedError
 from twinweave.generators import registry
 from twinweave.generators.conf import GeneratorConf
 from twinweave.generators.union import Rows, UnionLayout
@@ -116,7 +116,8 @@ def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:
     """Weights before the first round, (parameters,): post-processing of the measurements.
 
     A generator that has a format stage learns from rows that are raked to meet the tables, so
-    that it is taught what the tables say; or from public ones, where the task has them.
+    that it is taught what the tables say; or from public ones, where the task has them. Raises
+    DivergedError.
     """
     one_way = one_way_tables(task.measurements)
     network = registry.build(generator, task.layout, seed=task.seed, one_way=one_way)
@@ -131,6 +132,11 @@ def first_weights(generator: GeneratorConf, task: Task) -> NDArray[np.float32]:
         return rows
 
     network.learn_format(draft, seed=task.seed, progress=by_quarters("format stage"))
+    if not np.isfinite(network.weights).all():
+        raise DivergedError(
+            "the format stage diverged: weights are no finite numbers. Lower "
+            "generator.format_learning_rate in a new run."
+        )
     return network.weights
 
 

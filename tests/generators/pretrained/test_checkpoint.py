@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from tests.generators.pretrained.tiny import LAYOUT, conf
 from twinweave.errors import ConfigError
@@ -17,6 +18,7 @@ from twinweave.generators import registry
 from twinweave.generators.pretrained import lineage
 from twinweave.generators.pretrained.checkpoint import checked, digest_of
 from twinweave.generators.pretrained.lineage import Lineage, Training
+from twinweave.generators.pretrained.template import tokens_of
 from twinweave.parsing import parse
 
 
@@ -58,6 +60,13 @@ def headless(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        (lambda f: f.rename(f.with_name("gone")), "is no folder"),
+        (lambda f: (f / "more.safetensors").symlink_to("nowhere"), "cannot be read"),
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "cannot be read"),
+        (lambda f: edit(f, rope_parameters={"rope_type": "longrope"}), "change each other"),
+        (lambda f: edit(f, rope_scaling={"type": "dynamic"}), "change each other"),
+        (lambda f: edit(f, use_sliding_window=True, sliding_window=16), "reads 16 tokens"),
+        (lambda f: edit(f, n_positions="many"), "no number of positions"),
         (elsewhere, "names files that are not in it"),
         (named, "names a file of weights"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "another folder has the base"),
@@ -85,6 +94,39 @@ def test_what_is_no_fit_checkpoint_is_refused(
     with pytest.raises(ConfigError, match=reason) as caught:
         conf(folder).check(LAYOUT)
     assert str(folder) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"return_dict": False}, "cannot read a row"), ({"bos_token_id": 10**6}, "cannot read a row")],
+)
+def test_a_model_that_cannot_read_a_row_is_refused(
+    folder: Path, fields: dict[str, Any], reason: str
+) -> None:
+    """Once it is loaded, before it is trained."""
+    edit(folder, **fields)
+    with pytest.raises(ConfigError, match=reason):
+        registry.build(conf(folder), LAYOUT)
+
+
+def test_attention_is_computed_as_it_was_checked(folder: Path) -> None:
+    edit(folder, attn_implementation="flex_attention")
+    made: Any = registry.build(conf(folder), LAYOUT)
+    assert made.network.model.config._attn_implementation == "sdpa"
+
+
+def test_what_a_tokenizer_adds_for_training_is_left_out(folder: Path) -> None:
+    """Padding, a length at which texts are cut, merges left out at random."""
+    wanted = tokens_of(checked(str(folder)))
+    path = folder / "tokenizer.json"
+    made = Tokenizer.from_file(str(path))
+    made.enable_padding(length=16)
+    made.enable_truncation(3)
+    made.model.dropout = 0.9
+    made.save(str(path))
+    found = tokens_of(checked(str(folder)))
+    for text in (" male", " sex: male, town: Como"):
+        assert {found(text) for _ in range(5)} == {wanted(text)}
 
 
 def without(name: str) -> Callable[[dict[str, Any]], object]:
@@ -214,6 +256,23 @@ def test_a_lineage_that_says_nothing_plain_is_refused(folder: Path) -> None:
         checked(str(folder))
     with pytest.raises(ConfigError, match="trained"):
         parse(Lineage, {"digest": "x"})
+
+
+@pytest.mark.parametrize("epsilon", ["inf", "nan", -1.0])
+def test_a_lineage_has_a_finite_epsilon_or_says_that_there_is_none(
+    folder: Path, epsilon: object
+) -> None:
+    trained = [{"dataset": "german_credit", "epsilon": epsilon, "delta": 1e-5}]
+    told = json.dumps({"digest": digest_of(folder), "trained": trained})
+    (folder / lineage.FILE).write_text(told)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        checked(str(folder))
+
+
+def test_a_lineage_that_is_out_of_reach_is_not_taken_for_none(folder: Path) -> None:
+    (folder / lineage.FILE).symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        checked(str(folder))
 
 
 def test_a_public_file_goes_with_its_name_and_its_folder_stays_here(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from tests.campaigns import mapping
 from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, conf
 from twinweave.config import RunConf
+from twinweave.errors import ConfigError
 from twinweave.generators import registry
 from twinweave.generators.pretrained.checkpoint import checked
 from twinweave.generators.pretrained.costs import estimate, shape_of
@@ -29,6 +32,14 @@ def test_the_update_is_as_long_as_it_is_said(folders: dict[str, Path], kind: str
         and not any(part in name for part in ("lora", "embed", "wte", "wpe", "relative"))
     ]
     assert shape_of(checked(c.checkpoint)).weights == sum(decoder)
+
+
+def test_a_width_that_is_not_said_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["llama"], tmp_path / "model")
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | {"hidden_size": None}))
+    with pytest.raises(ConfigError, match="width"):
+        conf(folder).cost(LAYOUT, drawn=1)
 
 
 def test_what_is_done_twice_costs_twice(folders: dict[str, Path]) -> None:

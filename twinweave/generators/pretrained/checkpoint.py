@@ -51,6 +51,10 @@ ARCHITECTURES = {
 }
 """By `model_type` of config.json."""
 
+ROTATIONS = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary positions (`rope_type`) whose frequencies are the same for every batch. Others,
+as `longrope` and `dynamic`, take them from its longest row: a row's loss would be its neighbours'
+too."""
 
 _LAYERS = ("num_decoder_layers", "decoder_layers", "num_hidden_layers", "n_layer", "num_layers")
 """Names of the decoder's number of layers: those of two stacks first, whose others may be the
@@ -84,6 +88,7 @@ def checked(folder: str, digest: str | None = None, *, unsafe: bool = False) -> 
     found = digest_of(path)
     lineage.check(path, found, config_of(path), unsafe=unsafe)
     _check_layers(path, ARCHITECTURES[kind])
+    _check_rotation(config_of(path))
     if digest not in (None, found):
         raise _refused(
             "is not the run's: its files have another hash",
@@ -111,7 +116,7 @@ def model_type(folder: Path) -> str:
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise _refused(
-                f"has no {name}",
+                f"has no {name}" if folder.is_dir() else "is no folder",
                 "Give the folder that save_pretrained of model and (fast) tokenizer wrote; "
                 "scripts.checkpoint makes one.",
             )
@@ -146,18 +151,24 @@ def _check_index(folder: Path) -> None:
         return
     try:
         named = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise _refused(f"its {INDEX} cannot be read", "Save it anew.") from None
     if not named <= {path.name for path in folder.glob("*.safetensors")}:
         raise _refused(f"its {INDEX} names files that are not in it", "Save it anew.")
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256, hex, over the names and contents of the files that a model is loaded from."""
+    """SHA-256, hex, over the names and contents of the files that a model is loaded from.
+
+    Raises ConfigError for one that cannot be read, as a link to a file that is gone.
+    """
     names = [CONFIG, TOKENIZER, *sorted(p.name for p in folder.glob("*.safetensors"))]
     names += [INDEX] if (folder / INDEX).exists() else []
     files = [folder / name for name in names]
-    return _digest(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+    try:
+        return _digest(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+    except OSError:
+        raise _refused("has a file that cannot be read", "Get the folder again.") from None
 
 
 @cache
@@ -174,7 +185,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     """config.json. Raises ConfigError."""
     try:
         found = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise _refused(f"its {CONFIG} cannot be read", "Save it anew.")
@@ -203,11 +214,16 @@ def adapted_weights(folder: Path, architecture: Architecture) -> tuple[tuple[int
 
 def layers_of(config: dict[str, Any]) -> int:
     """Layers of the decoder. Raises ConfigError where the configuration does not say."""
-    for name in _LAYERS:
+    return number_of(config, "layers", *_LAYERS)
+
+
+def number_of(config: dict[str, Any], what: str, *names: str) -> int:
+    """The first of these fields that has a number above 0. Raises ConfigError where none has."""
+    for name in names:
         found = config.get(name)
         if isinstance(found, int) and found > 0:
             return found
-    raise _refused(f"its {CONFIG} says no number of layers", "Save it anew.")
+    raise _refused(f"its {CONFIG} says no number of {what}", "Save it anew.")
 
 
 def _check_layers(folder: Path, architecture: Architecture) -> None:
@@ -222,10 +238,32 @@ def _check_layers(folder: Path, architecture: Architecture) -> None:
 
 
 def _positions(folder: Path) -> int | None:
-    """Tokens that the model can read; None: as many as one likes."""
+    """Tokens that the model can read, all of them at every token; None: as many as one likes, or
+    what `transformers` takes where nothing is said.
+
+    A window that slides counts places, masked ones too: where a row is longer than it, decoding
+    would not draw from what training learns.
+    """
     config = config_of(folder)
-    found = config.get("max_position_embeddings") or config.get("n_positions")
-    return None if config["model_type"] == "t5" or not found else int(found)
+    if config["model_type"] == "t5":
+        return None
+    said = [n for n in ("max_position_embeddings", "n_positions") if config.get(n) is not None]
+    limits = [number_of(config, "positions", *said)] if said else []
+    if config.get("use_sliding_window"):
+        limits.append(number_of(config, "positions in its window", "sliding_window"))
+    return min(limits, default=None)
+
+
+def _check_rotation(config: dict[str, Any]) -> None:
+    """Raise ConfigError for rotary positions that are none of ROTATIONS."""
+    for name in ("rope_parameters", "rope_scaling"):
+        told = config.get(name) or {}
+        known = isinstance(told, dict)
+        if not known or told.get("rope_type", told.get("type", "default")) not in ROTATIONS:
+            raise _refused(
+                f"counts positions in a way ({name}) by which rows of a batch change each other",
+                f"Use a model whose rope_type is one of: {', '.join(ROTATIONS)}.",
+            )
 
 
 def _refused(rule: str, remedy: str) -> ConfigError:

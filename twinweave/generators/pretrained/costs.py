@@ -20,6 +20,7 @@ from twinweave.generators.pretrained.checkpoint import (
     checked,
     config_of,
     layers_of,
+    number_of,
     weights_of,
 )
 from twinweave.generators.pretrained.template import Template, template
@@ -64,7 +65,8 @@ def estimate(
     seconds = 4 * shape.weights * trained / TRAINING[conf.precision]
     seconds += 2 * shape.weights * drawn * written.slots / DECODING[conf.precision]
     size = 4 if conf.precision == "float32" else 2
-    kept = conf.micro_batch * written.slots * shape.layers * shape.width * ACTIVATIONS * size
+    at_once = min(conf.micro_batch, conf.format_batch) if conf.format_steps else 1
+    kept = at_once * written.slots * shape.layers * shape.width * ACTIVATIONS * size
     return Cost(
         cpu_seconds=seconds,
         memory=PROCESS + shape.whole * size + kept,
@@ -85,10 +87,6 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
     shapes = weights_of(checkpoint.folder)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     config = config_of(checkpoint.folder)
-
-    def first(*names: str) -> int:
-        return next(int(config[name]) for name in names if config.get(name))
-
     return Shape(
         weights=sum(
             sizes[name]
@@ -97,6 +95,6 @@ def shape_of(checkpoint: Checkpoint) -> Shape:
         ),
         whole=sum(sizes.values()),
         sides=sum(map(sum, adapted_weights(checkpoint.folder, checkpoint.architecture))),
-        width=first("hidden_size", "n_embd", "d_model"),
+        width=number_of(config, "units of its width", "hidden_size", "n_embd", "d_model"),
         layers=layers_of(config),
     )

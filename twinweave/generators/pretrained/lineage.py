@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from twinweave.errors import AppError, ConfigError
-from twinweave.parsing import Parsed, canonical_json, load_json, parse
+from twinweave.parsing import Parsed, canonical_json, check_not_negative, load_json, parse
 
 FILE = "lineage.json"
 MARK = "twinweave.unsafe"
@@ -36,6 +36,10 @@ class Training(Parsed):
     dataset: str
     epsilon: float | None
     delta: float
+
+    def __post_init__(self) -> None:
+        told = ("delta",) if self.epsilon is None else ("epsilon", "delta")
+        check_not_negative(FILE, self, *told)  # and finite: else it would be no guarantee
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,7 @@ def check(folder: Path, digest: str, config: Mapping[str, Any], *, unsafe: bool)
 def read(folder: Path) -> Lineage | None:
     """The folder's lineage; None where it has none, as published ones. Raises ConfigError."""
     path = folder / FILE
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return None
     try:
         return parse(Lineage, load_json(path.read_text(), FILE), where=FILE)
@@ -97,7 +101,7 @@ def header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             found = json.loads(file.read(min(length, _HEADER)))
-    except (OSError, ValueError, struct.error):
+    except (OSError, ValueError, RecursionError, struct.error):
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("__metadata__", {}), dict):
         raise _refused("a weight file is not in safetensors format", "Save it anew.") from None

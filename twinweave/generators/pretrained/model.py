@@ -26,7 +26,7 @@ from twinweave.generators.pretrained.checkpoint import check_installed, checked
 from twinweave.generators.pretrained.decoding import Decoder
 from twinweave.generators.pretrained.lineage import Training
 from twinweave.generators.pretrained.merged import write_unsafe
-from twinweave.generators.pretrained.network import AdaptedModel
+from twinweave.generators.pretrained.network import AdaptedModel, unfit
 from twinweave.generators.pretrained.pieces import Pieces, Written
 from twinweave.generators.pretrained.template import template
 from twinweave.generators.union import OneWay, Rows, UnionLayout
@@ -39,9 +39,16 @@ LONG_WORK = 256
 
 
 class PretrainedTransformer(RowLossGenerator):
-    """Starts as the published model: adapters add nothing at first."""
+    """Starts as the published model: adapters add nothing at first.
+
+    micro_batch: in private steps rows go through the model one by one. How a product is rounded
+    depends on how many rows it has; a deep model makes more of that than the noise is charged for:
+    in bfloat16, and in float32 too under weights that a server may choose
+    (docs/language-models.md).
+    """
 
     conf: PretrainedConf
+    micro_batch = 1
 
     def __init__(
         self,
@@ -59,8 +66,8 @@ class PretrainedTransformer(RowLossGenerator):
         self.network = AdaptedModel(conf, checkpoint, torch.tensor(self.template.prompt))
         self.pieces = Pieces(self.template, self.network.start)
         self.columns = Blocks(layout)
-        self.micro_batch = conf.private_batch
         self._initialise(torch.Generator().manual_seed(seed))
+        self._check_reads()
 
     def _initialise(self, generator: torch.Generator) -> None:
         """Inner matrices normal, outer ones zero."""
@@ -68,6 +75,16 @@ class PretrainedTransformer(RowLossGenerator):
             nn.init.zeros_(layer.weight)
             if "lora_A" in name:
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
+
+    @torch.no_grad()
+    def _check_reads(self) -> None:
+        """Raise ConfigError for a model that cannot read a row, or makes no numbers of it."""
+        try:
+            lost = self.row_loss(torch.zeros((1, len(self.layout.sizes)), dtype=torch.long), None)
+        except Exception:  # whatever transformers makes of a configuration that it has accepted
+            raise unfit("cannot read a row") from None
+        if not bool(lost.isfinite().all()):
+            raise unfit("makes no finite numbers of a row")
 
     def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The adapters' own."""
@@ -84,7 +101,7 @@ class PretrainedTransformer(RowLossGenerator):
         some = bool(held.any())
         return {name: np.full(tuple(p.shape), some) for name, p in self.shared_parameters()}
 
-    def row_loss(self, codes: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def row_loss(self, codes: Tensor, generator: torch.Generator | None) -> Tensor:  # noqa: ARG002
         """See `loss`; a party counts as present where the row proves it, as unknown elsewhere."""
         return self.loss(codes, self.columns.proven_presence((codes != ABSENT).float()))
 

@@ -163,22 +163,24 @@ def _loaded(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
+            attn_implementation="sdpa",  # whose gradients were checked, whatever the folder says
             trust_remote_code=False,
             output_loading_info=True,
         )
     except Exception:  # transformers raises what its parts raise, some of it with the folder's name
-        raise _unfit("cannot be loaded: weights and configuration do not fit") from None
+        raise unfit("cannot be loaded: weights and configuration do not fit") from None
     if told["missing_keys"] or told["mismatched_keys"]:  # would be random, others at each party
-        raise _unfit("lacks weights that its configuration names")
+        raise unfit("lacks weights that its configuration names")
     if not all(bool(p.isfinite().all()) for p in model.parameters()):
-        raise _unfit("has weights that are no finite numbers")
+        raise unfit("has weights that are no finite numbers")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model.eval()
 
 
-def _unfit(rule: str) -> ConfigError:
+def unfit(rule: str) -> ConfigError:
+    """Of a model that was loaded, or could not be."""
     return ConfigError("generator.checkpoint", rule, "Save model and configuration anew, together.")
 
 

@@ -180,7 +180,8 @@ def texts_of(layout: UnionLayout, column: int) -> tuple[str, ...]:
 
 
 def tokens_of(checkpoint: Checkpoint) -> Tokens:
-    """The checkpoint's own tokenizer."""
+    """The checkpoint's own tokenizer, without what its file adds for training: padding, a length
+    at which texts are cut, and merges that are left out at random, elsewhere at each party."""
     from tokenizers import Tokenizer
 
     try:
@@ -189,6 +190,11 @@ def tokens_of(checkpoint: Checkpoint) -> Tokens:
         raise ConfigError(
             "generator.checkpoint", f"its {TOKENIZER} cannot be read", "Save it anew."
         ) from None
+
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None
 
     def tokens(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
