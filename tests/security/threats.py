@@ -162,6 +162,10 @@ ATTACKS: dict[str, Line] = {
         "refuses at setup, unless its site file agrees to such runs and its guard is off; refuses "
         "the plan before anything is released",
     ),
+    "rounding": Line(
+        "adapters so large that rounding makes a row's gradient depend on the rows beside it",
+        "rows of a pretrained model go through it one by one in private steps",
+    ),
     "stories": Line(
         "other weights, one-way tables or plans told to two parties",
         "their masks do not cancel: no sum opens",

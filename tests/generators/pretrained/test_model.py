@@ -143,6 +143,8 @@ def test_the_sum_moves_by_the_clip_at_most(folders: Any, loss: str) -> None:
         assert 0.9 * clip < moved <= clip * (1 + 1e-4)  # sums are of single precision
 
 
+@pytest.mark.attack("rounding")
+@pytest.mark.broken("rounding")
 @pytest.mark.parametrize(
     ("kind", "precision", "times"), [("llama", "bfloat16", 1), ("t5", "float32", 100)]
 )
