@@ -78,7 +78,8 @@ def test_a_sweep_tells_what_was_asked_and_why_a_run_has_no_folder(sweep: Path) -
 
 
 def test_a_run_whose_tables_are_withheld_is_not_compared(sweep: Path) -> None:
-    gate = {"state": "withheld", "reasons": [{"source": "copies", "what": "too many"}]}
+    reason = {"source": "copies", "what": "too many", "remedy": "Ask for a smaller epsilon."}
+    gate = {"state": "withheld", "reasons": [reason]}
     found = report(0.5, 0.1, 0.01, 1.0) | {"audit": {"gate": gate}}
     (sweep / "2" / "report.json").write_text(json.dumps(found))
     rows = {row.name: row for row in compared(runs_in([sweep]))[0]}

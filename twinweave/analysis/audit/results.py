@@ -116,4 +116,4 @@ class Gate:
 def gate_of(report: Mapping[str, Any]) -> Gate:
     """Of a run's report as read from its file; `off` where the run had no audit."""
     audit = report.get("audit")
-    return parse(Gate, audit["gate"]) if audit else Gate(state="off")
+    return parse(Gate, audit["gate"], where="audit.gate") if audit else Gate(state="off")
