@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from tests.generators.pretrained.tiny import LAYOUT, conf
+from tests.generators.pretrained.tiny import LAYOUT, conf, edit
 from twinweave.errors import ConfigError
 from twinweave.generators import registry
 from twinweave.generators.pretrained import lineage
@@ -25,11 +25,6 @@ from twinweave.parsing import parse
 @pytest.fixture
 def folder(folders: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(folders["gpt2"], tmp_path / "model"))
-
-
-def edit(folder: Path, **fields: object) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def pickled(folder: Path) -> None:
@@ -250,29 +245,34 @@ def test_a_private_lineage_may_go_on_and_is_of_its_files_alone(folder: Path) -> 
         checked(str(folder))
 
 
-def test_a_lineage_that_says_nothing_plain_is_refused(folder: Path) -> None:
-    (folder / lineage.FILE).write_text('{"digest": 3}')
-    with pytest.raises(ConfigError, match="cannot be read"):
-        checked(str(folder))
-    with pytest.raises(ConfigError, match="trained"):
-        parse(Lineage, {"digest": "x"})
-
-
-@pytest.mark.parametrize("epsilon", ["inf", "nan", -1.0])
-def test_a_lineage_has_a_finite_epsilon_or_says_that_there_is_none(
-    folder: Path, epsilon: object
-) -> None:
+def promising(folder: Path, epsilon: object) -> None:
+    """A lineage of these files that says such an epsilon."""
     trained = [{"dataset": "german_credit", "epsilon": epsilon, "delta": 1e-5}]
     told = json.dumps({"digest": digest_of(folder), "trained": trained})
     (folder / lineage.FILE).write_text(told)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda f: (f / lineage.FILE).write_text('{"digest": 3}'),
+        lambda f: (f / lineage.FILE).symlink_to("nowhere"),  # not taken for none
+        lambda f: promising(f, "inf"),
+        lambda f: promising(f, "nan"),
+        lambda f: promising(f, -1.0),
+    ],
+)
+def test_a_lineage_that_says_nothing_plain_is_refused(
+    folder: Path, spoil: Callable[[Path], object]
+) -> None:
+    spoil(folder)
     with pytest.raises(ConfigError, match="cannot be read"):
         checked(str(folder))
 
 
-def test_a_lineage_that_is_out_of_reach_is_not_taken_for_none(folder: Path) -> None:
-    (folder / lineage.FILE).symlink_to("nowhere")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        checked(str(folder))
+def test_a_lineage_says_what_its_model_was_trained_on() -> None:
+    with pytest.raises(ConfigError, match="trained"):
+        parse(Lineage, {"digest": "x"})
 
 
 def test_a_public_file_goes_with_its_name_and_its_folder_stays_here(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.campaigns import mapping
-from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, conf
+from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, conf, edit
 from twinweave.config import RunConf
 from twinweave.errors import ConfigError
 from twinweave.generators import registry
@@ -36,8 +35,7 @@ def test_the_update_is_as_long_as_it_is_said(folders: dict[str, Path], kind: str
 
 def test_a_width_that_is_not_said_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(folders["llama"], tmp_path / "model")
-    told = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(told | {"hidden_size": None}))
+    edit(folder, hidden_size=None)
     with pytest.raises(ConfigError, match="width"):
         conf(folder).cost(LAYOUT, drawn=1)
 

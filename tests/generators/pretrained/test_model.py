@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from tests.generators.oracle import ClippedSums, brute_force, worst_change
-from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, model
+from tests.generators.pretrained.tiny import ARCHITECTURES, LAYOUT, edit, model
 from tests.statistics import p_counts, plausible
 from twinweave.generators.pretrained import checkpoint
 from twinweave.generators.union import Rows
@@ -68,9 +67,7 @@ def test_positions_that_depend_on_the_longest_row_would_be_seen(
     scaled = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 16.0}
     scaled |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
     folder = shutil.copytree(folders["llama"], tmp_path / "model")
-    told = json.loads((folder / "config.json").read_text())
-    told["rope_parameters"] = scaled | {"original_max_position_embeddings": 40}
-    (folder / "config.json").write_text(json.dumps(told))
+    edit(folder, rope_parameters=scaled | {"original_max_position_embeddings": 40})
     monkeypatch.setattr(checkpoint, "ROTATIONS", ("default", "longrope"))
     made, codes = model(folder), codes_of(6)
     codes[0, 1:] = ABSENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,12 @@ def write_checkpoint(kind: str, folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(str(folder))
     tokenizer().save(str(folder / "tokenizer.json"))
     return folder
+
+
+def edit(folder: Path, **fields: object) -> None:
+    """Fields of its config.json, changed."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def conf(folder: Path, **over: Any) -> PretrainedConf:
